@@ -1,0 +1,273 @@
+"""The errors of sandbox-core, and how errors cross the wire.
+
+    SandboxCoreError (an ApplicationError: it always ends the workflow, never its task)
+    +-- ProviderError
+    |   +-- DuplicateProvider      two distributions claim one name
+    |   +-- IncompatibleProvider   written against another version of the contract
+    |   +-- InvalidProviderName
+    |   +-- ProviderLoad           installed, but does not import, register or connect
+    |   +-- UnknownProvider        not installed, or not offered by any worker of the task queue
+    +-- InvalidOptions             options that the provider does not take
+    +-- InvalidRequest             a request that no retry can make valid
+    +-- OperationFailed            the provider raised something that is not a SandboxError
+    +-- OutcomeUnknown             a command may have run; it is not repeated
+    +-- PayloadTooLarge            more bytes than Temporal takes
+    +-- SandboxLost                the sandbox is gone and there is no snapshot of it
+    +-- SessionNotOpen             this worker does not hold the session; resolved by resuming
+
+A `SandboxError` of the Agents SDK keeps its class, code, context and attributes on the way from the
+activity into the workflow, because the SDK's tools tell the model what happened by that class.
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+from collections.abc import Iterator, Mapping
+from typing import TypeVar, cast
+
+from agents.sandbox.errors import ErrorCode, OpName, SandboxError
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+__all__ = [
+    "DuplicateProvider",
+    "IncompatibleProvider",
+    "InvalidOptions",
+    "InvalidProviderName",
+    "InvalidRequest",
+    "OperationFailed",
+    "OutcomeUnknown",
+    "PayloadTooLarge",
+    "ProviderError",
+    "ProviderLoad",
+    "SandboxCoreError",
+    "SandboxLost",
+    "SessionNotOpen",
+    "UnknownProvider",
+    "decode_error",
+    "encode_error",
+]
+
+
+_ErrorT = TypeVar("_ErrorT", bound=Exception)
+
+
+class SandboxCoreError(ApplicationError):
+    """Base of the errors that sandbox-core itself raises.
+
+    It is an `ApplicationError`, so that a workflow in which one escapes fails with its message
+    even on a worker that was set up wrongly, instead of retrying its workflow task for ever.
+    """
+
+    benign = False
+    """Whether it is an ordinary answer, which Temporal logs for debugging only."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            type=type(self).__name__,
+            non_retryable=True,
+            category=_category(benign=self.benign),
+        )
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ProviderError(SandboxCoreError):
+    """A provider cannot be used on this worker."""
+
+
+class DuplicateProvider(ProviderError):
+    """Two installed distributions claim one provider name."""
+
+
+class IncompatibleProvider(ProviderError):
+    """The provider was written against a version of the contract that is not supported."""
+
+
+class InvalidProviderName(ProviderError):
+    """The name does not follow the rule for provider names."""
+
+
+class ProviderLoad(ProviderError):
+    """The provider is installed but does not import, register or connect."""
+
+
+class UnknownProvider(ProviderError):
+    """The provider is not installed here, or no worker of the task queue offers it."""
+
+
+class InvalidOptions(SandboxCoreError):
+    """The options are not the ones that the provider takes."""
+
+
+class InvalidRequest(SandboxCoreError):
+    """The request cannot succeed however often it is repeated."""
+
+
+class OperationFailed(SandboxCoreError):
+    """The provider raised an error that is not a `SandboxError`."""
+
+
+class OutcomeUnknown(SandboxCoreError):
+    """The operation was sent and may have been carried out; it is not repeated."""
+
+
+class PayloadTooLarge(SandboxCoreError):
+    """More bytes than Temporal accepts in one payload."""
+
+
+class SandboxLost(SandboxCoreError):
+    """The sandbox does not exist any more and no snapshot of its workspace can be restored."""
+
+
+class SessionNotOpen(SandboxCoreError):
+    """The worker does not hold the session; the workflow answers by resuming it."""
+
+    benign = True
+
+
+# The SDK's tools and its callers catch these by class, so they stay catchable by it after the wire.
+_BUILTIN_ERRORS: dict[str, type[OperationFailed]] = {
+    base.__name__: type(f"Operation{base.__name__}", (OperationFailed, base), {})
+    for base in (
+        FileNotFoundError,
+        IsADirectoryError,
+        KeyError,
+        NotADirectoryError,
+        NotImplementedError,
+        PermissionError,
+        RuntimeError,
+        TimeoutError,
+        TypeError,
+        ValueError,
+    )
+}
+_NEVER_RETRIED = (TypeError, ValueError, KeyError, NotImplementedError, FileNotFoundError)
+_SANDBOX_ERROR_FIELDS = frozenset(
+    {"message", "error_code", "op", "context", "cause", "retryable"},
+)
+
+
+def encode_error(error: Exception) -> ApplicationError:
+    """Return what an activity raises for `error`, so that `decode_error` can restore it.
+
+    Only what is known to be terminal is non-retryable: a `SandboxError` with ``retryable=False``,
+    our own errors, and built-in errors that mean a wrong request. A terminal `SandboxError` is an
+    answer to whoever asked, such as "file not found", and no reason to alarm the worker's operator.
+    """
+    if isinstance(error, ApplicationError):
+        return error
+    if isinstance(error, SandboxError):
+        return ApplicationError(
+            error.message,
+            {
+                "classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object],
+                "op": error.op,
+                "context": _jsonable(error.context),
+                "retryable": error.retryable,
+                "attributes": {
+                    key: _jsonable(value)
+                    for key, value in vars(error).items()
+                    if key not in _SANDBOX_ERROR_FIELDS and not key.startswith("_")
+                },
+            },
+            type=str(error.error_code),
+            non_retryable=error.retryable is False,
+            category=_category(benign=error.retryable is False),
+        )
+    return ApplicationError(
+        str(error) or type(error).__name__,
+        {"classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object]},
+        type=type(error).__name__,
+        non_retryable=isinstance(error, _NEVER_RETRIED),
+    )
+
+
+def _category(*, benign: bool) -> ApplicationErrorCategory:
+    return ApplicationErrorCategory.BENIGN if benign else ApplicationErrorCategory.UNSPECIFIED
+
+
+def decode_error(failure: ApplicationError) -> Exception:
+    """Return the error that `failure` stands for, of the class that was raised in the activity.
+
+    A class that does not exist here falls back to its nearest base that does.
+    """
+    own = _subclass_named(SandboxCoreError, failure.type or "")
+    if own is not None:
+        return own(failure.message)
+    details = failure.details[0] if failure.details else None
+    if not isinstance(details, Mapping):
+        return failure
+    classes = [name for name in details.get("classes", ()) if isinstance(name, str)]
+    for name in classes:
+        sandbox_class = _subclass_named(SandboxError, name)
+        if sandbox_class is not None:
+            return _restore_sandbox_error(sandbox_class, failure, details)
+        if name in _BUILTIN_ERRORS:
+            return _BUILTIN_ERRORS[name](failure.message)
+    return OperationFailed(f"{failure.type}: {failure.message}")
+
+
+def _restore_sandbox_error(
+    cls: type[SandboxError], failure: ApplicationError, details: Mapping[str, JsonValue]
+) -> SandboxError:
+    # The subclasses take their own keyword arguments and compute the message from them, so the
+    # instance is made without them and filled as the dataclass base does.
+    error = cls.__new__(cls)
+    context = details.get("context")
+    retryable = details.get("retryable")
+    SandboxError.__init__(
+        error,
+        message=failure.message,
+        error_code=_error_code(failure.type),
+        op=cast("OpName", details.get("op")),
+        context=cast("dict[str, object]", _from_jsonable(context or {})),
+        retryable=retryable if isinstance(retryable, bool) else None,
+    )
+    attributes = details.get("attributes")
+    for key, value in attributes.items() if isinstance(attributes, dict) else ():
+        restored = _from_jsonable(value)
+        setattr(error, key, tuple(restored) if isinstance(restored, list) else restored)
+    return error
+
+
+def _error_code(value: str | None) -> ErrorCode:
+    try:
+        return ErrorCode(value)
+    except ValueError:
+        return ErrorCode.SANDBOX_CONFIG_INVALID
+
+
+def _subclass_named(base: builtins.type[_ErrorT], name: str) -> builtins.type[_ErrorT] | None:
+    return next((cls for cls in _with_subclasses(base) if cls.__name__ == name), None)
+
+
+def _with_subclasses(cls: builtins.type[_ErrorT]) -> Iterator[builtins.type[_ErrorT]]:
+    yield cls
+    for subclass in cls.__subclasses__():
+        yield from _with_subclasses(subclass)
+
+
+def _jsonable(value: object) -> JsonValue:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    return cast("JsonValue", to_jsonable_python(value, fallback=str))
+
+
+def _from_jsonable(value: JsonValue) -> object:
+    if isinstance(value, dict):
+        encoded = value.get("base64")
+        if len(value) == 1 and isinstance(encoded, str):
+            return base64.b64decode(encoded)
+        return {key: _from_jsonable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_from_jsonable(item) for item in value]
+    return value

@@ -1,0 +1,415 @@
+"""Request and response models, one pair per operation, and how bytes travel.
+
+A request or a response crosses the wire as the plain JSON object of its model with the defaults
+left out, so that any data converter carries it unchanged; a changed default is therefore a changed
+contract. Models ignore fields that they do not know: an old worker understands a newer workflow.
+
+Bytes that are data (a file, an archive, a workspace) are not in the model: they are the second
+argument of the activity, or its whole result, raw. Output of commands is text where it is valid
+UTF-8, so that the Temporal UI can show it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from typing import Annotated
+
+from agents.run_config import (
+    DEFAULT_MAX_LOCAL_DIR_FILE_CONCURRENCY,
+    DEFAULT_MAX_MANIFEST_ENTRY_CONCURRENCY,
+)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
+
+from sandbox_core.codec import JsonObject
+
+MAX_PAYLOAD_BYTES = 2 * 1024 * 1024 - 64 * 1024
+"""The most that is sent in one payload. The server refuses 2 MiB (``limit.blobSize.error``), the
+SDK then retries for ever, and encoding and encryption add some."""
+
+_SUMMARY_CHARS = 100
+_SECRETS = re.compile(
+    r"(?i)((?:authorization:|bearer|basic)\s+|"
+    r"[\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|credential)s?[\w-]*\s*(?:=|:|\s)\s*)"
+    r"(?:(?:bearer|basic)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s'\"]+)"
+)
+
+
+def summarize(text: str) -> str:
+    """Return `text` as one line of at most 100 characters with what looks like a secret removed."""
+    line = _SECRETS.sub(r"\1***", " ".join(text.split()))
+    return (
+        line
+        if len(line) <= _SUMMARY_CHARS
+        else line[: _SUMMARY_CHARS - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
+
+
+def _decode_output(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8")
+    if isinstance(value, dict):
+        return base64.b64decode(value["base64"])
+    return value
+
+
+def _encode_output(value: bytes) -> JsonValue:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode("ascii")}
+
+
+Output = Annotated[bytes, BeforeValidator(_decode_output), PlainSerializer(_encode_output)]
+"""Bytes that are mostly text: a JSON string where they are UTF-8, ``{"base64": ...}`` elsewhere."""
+
+
+class Message(BaseModel):
+    """Base of everything that crosses the wire as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def dump(self) -> JsonObject:
+        """Return the plain JSON object that travels."""
+        data: JsonObject = self.model_dump(mode="json", exclude_defaults=True)
+        return data
+
+    def summary(self) -> str:
+        """Return what the Temporal UI shows after the operation's name; may be empty."""
+        return ""
+
+
+class SessionRef(Message):
+    """Names a session on the worker that holds it."""
+
+    session_id: str
+    epoch: int
+    """Later with every resume; a handle of an earlier epoch is stale and is not used."""
+
+
+class ArchiveLimits(Message):
+    """The SDK's `SandboxArchiveLimits`, in bytes and members; None means unlimited."""
+
+    max_input_bytes: int | None = None
+    max_extracted_bytes: int | None = None
+    max_members: int | None = None
+
+
+class SessionSettings(Message):
+    """What the SDK's runtime configures on a session after it has been created."""
+
+    manifest_entries: int | None = DEFAULT_MAX_MANIFEST_ENTRY_CONCURRENCY
+    local_dir_files: int | None = DEFAULT_MAX_LOCAL_DIR_FILE_CONCURRENCY
+    archive_limits: ArchiveLimits | None = None
+    persist_skip_paths: tuple[str, ...] = ()
+
+
+class SessionRequest(Message):
+    """Base of the requests to an open session.
+
+    `state` and `settings` are present when the workflow has changed them since the worker was last
+    told, and otherwise absent: an operation costs its own size, not that of the manifest.
+    """
+
+    session: SessionRef
+    state: JsonObject | None = None
+    settings: SessionSettings | None = None
+
+
+class PathRequest(SessionRequest):
+    """Base of the requests about one path of the workspace, as the named user."""
+
+    path: str
+    user: str | None = None
+
+    def summary(self) -> str:
+        return self.path
+
+
+class CreateSession(Message):
+    """Create a sandbox; `create_key` is made in the workflow and names this one create."""
+
+    create_key: str
+    epoch: int
+    manifest: JsonObject | None = None
+    snapshot: JsonObject | None = None
+    options: JsonObject | None = None
+
+    def summary(self) -> str:
+        entries = (self.manifest or {}).get("entries")
+        return f"{len(entries)} manifest entries" if isinstance(entries, dict) and entries else ""
+
+
+class ResumeSession(Message):
+    """Attach to the sandbox of `state`, as epoch `epoch`.
+
+    With `started`, its workspace is in use: it is kept as it is, or restored from its snapshot,
+    or the answer is `SandboxLost`; the manifest is never applied again. `sandbox_id` is the
+    backend's id that the workflow knows, if any.
+    """
+
+    state: JsonObject
+    epoch: int
+    started: bool = False
+    sandbox_id: str | None = None
+    settings: SessionSettings | None = None
+
+
+class SessionOpened(Message):
+    """The session that `create_session` or `resume_session` opened on this worker.
+
+    `state_delta` is against the state of the request (of a create: its manifest alone).
+    """
+
+    session: SessionRef
+    state_delta: JsonObject = Field(default_factory=dict)
+    supports_pty: bool = False
+    sandbox_id: str | None = None
+    restored: bool = False
+    """The sandbox was replaced, and its workspace restored from the last snapshot."""
+
+
+class DeleteSession(SessionRequest):
+    """Delete the sandbox; `state` is sent along when the worker does not hold the session."""
+
+
+class Start(SessionRequest):
+    """Start the session; with `started` its workspace is in use and is kept as it is."""
+
+    started: bool = False
+
+
+class Stop(SessionRequest):
+    """Write the workspace to the session's snapshot."""
+
+
+class Shutdown(SessionRequest):
+    """Release the sandbox's resources."""
+
+
+class StateChanged(Message):
+    """The fields of the session state that the operation changed."""
+
+    state_delta: JsonObject = Field(default_factory=dict)
+    sandbox_id: str | None = None
+
+
+class Running(SessionRequest):
+    """Ask whether the sandbox is running."""
+
+
+class RunningAnswer(Message):
+    """Whether the sandbox is running."""
+
+    running: bool
+
+
+class CommandRequest(SessionRequest):
+    """Base of the requests that run a command; `operation_id` is made in the workflow.
+
+    `timeout` is in seconds; None means none. `shell` is the SDK's: True for the backend's default
+    shell, False for none, or the words before the command.
+    """
+
+    operation_id: str
+    command: tuple[str, ...]
+    timeout: float | None = None
+    shell: bool | tuple[str, ...] = True
+    user: str | None = None
+
+    def summary(self) -> str:
+        return self.command[0] if len(self.command) == 1 else shlex.join(self.command)
+
+
+class Exec(CommandRequest):
+    """Run a command to its end."""
+
+
+class ExecResult(Message):
+    """What a command wrote and its exit code."""
+
+    stdout: Output = b""
+    stderr: Output = b""
+    exit_code: int = 0
+
+
+class PtyExecStart(CommandRequest):
+    """Start a command and answer with what it wrote within `yield_time_s` seconds."""
+
+    tty: bool = False
+    yield_time_s: float | None = None
+    max_output_tokens: int | None = None
+
+
+class PtyWriteStdin(SessionRequest):
+    """Write `chars` to a running process (may be empty), and answer with its new output."""
+
+    operation_id: str
+    process_id: int
+    chars: str = ""
+    yield_time_s: float | None = None
+    max_output_tokens: int | None = None
+
+    def summary(self) -> str:
+        return f"{self.process_id} {self.chars!r}" if self.chars else f"{self.process_id}"
+
+
+class PtyUpdate(Message):
+    """New output of a process; `process_id` is None once it has ended."""
+
+    process_id: int | None = None
+    output: Output = b""
+    exit_code: int | None = None
+    original_token_count: int | None = None
+
+
+class PtyTerminateAll(SessionRequest):
+    """End every process that was started with `pty_exec_start`."""
+
+
+class Read(PathRequest):
+    """Read a file; the answer is its bytes."""
+
+
+class Write(PathRequest):
+    """Write a file; the bytes are the second argument."""
+
+
+class Ls(PathRequest):
+    """List a directory."""
+
+
+class DirectoryEntry(Message):
+    """One entry of a directory; `permissions` are the SDK's bits (3 a role), `size` is in bytes."""
+
+    path: str
+    kind: str
+    owner: str
+    group: str
+    size: int
+    permissions: JsonObject
+
+
+class Listing(Message):
+    """The entries of a directory, in the backend's order."""
+
+    entries: tuple[DirectoryEntry, ...] = ()
+
+
+class Mkdir(PathRequest):
+    """Make a directory."""
+
+    parents: bool = False
+
+
+class Rm(PathRequest):
+    """Remove a file, or with `recursive` a directory."""
+
+    recursive: bool = False
+
+
+class Extract(PathRequest):
+    """Extract an archive (the second argument) at a path."""
+
+    compression_scheme: str | None = None
+    archive_limits: ArchiveLimits | None = None
+
+
+class ValidatePath(PathRequest):
+    """Check a path against the sandbox's real file system, symlinks included."""
+
+    for_write: bool = False
+
+
+class ValidPath(Message):
+    """The normalised path."""
+
+    path: str
+
+
+class PatchOperation(Message):
+    """The SDK's `ApplyPatchOperation`."""
+
+    type: str
+    path: str
+    diff: str | None = None
+    move_to: str | None = None
+
+
+class ApplyPatch(SessionRequest):
+    """Apply patch operations, in order."""
+
+    operations: tuple[PatchOperation, ...]
+    patch_format: str = "v4a"
+
+    def summary(self) -> str:
+        return " ".join(operation.path for operation in self.operations)
+
+
+class PatchApplied(Message):
+    """What the SDK's editor answered."""
+
+    output: str = ""
+
+
+class ApplyManifest(SessionRequest):
+    """Materialize the manifest of the session, or only its ephemeral entries."""
+
+    only_ephemeral: bool = False
+
+
+class PlacedEntry(Message):
+    """A manifest entry and the absolute path in the sandbox where it goes."""
+
+    path: str
+    entry: JsonObject
+
+
+class ApplyEntries(SessionRequest):
+    """Materialize some entries; sources on disk are relative to the worker's `base_dir`."""
+
+    entries: tuple[PlacedEntry, ...]
+    base_dir: str
+
+    def summary(self) -> str:
+        return f"{len(self.entries)} entries"
+
+
+class WrittenFile(Message):
+    """A file that was copied from the worker's disk, and its SHA-256 in hexadecimal."""
+
+    path: str
+    sha256: str
+
+
+class Materialized(Message):
+    """The files that were copied from the worker's disk."""
+
+    files: tuple[WrittenFile, ...] = ()
+
+
+class PersistWorkspace(SessionRequest):
+    """Archive the workspace; the answer is the archive's bytes."""
+
+
+class HydrateWorkspace(SessionRequest):
+    """Fill the workspace from an archive, the second argument."""
+
+
+class ResolveExposedPort(SessionRequest):
+    """Ask where a port of the sandbox can be reached."""
+
+    port: int
+
+    def summary(self) -> str:
+        return str(self.port)
+
+
+class ExposedPort(Message):
+    """The SDK's `ExposedPortEndpoint`."""
+
+    host: str
+    port: int
+    tls: bool = False
+    query: str = ""

@@ -1,0 +1,47 @@
+"""The activity-name scheme and the rules for provider names.
+
+Both are recorded in workflow histories: they never change.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sandbox_core.errors import InvalidProviderName
+
+_PROVIDER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_INFIX = "-sandbox_"
+
+
+def check_provider_name(name: str) -> str:
+    """Return `name` unchanged if it is a valid provider name.
+
+    Raises:
+        InvalidProviderName: It is not; names are rejected, never normalised, because the name
+            becomes a part of every activity type in a workflow's history.
+    """
+    if not _PROVIDER_NAME.fullmatch(name):
+        raise InvalidProviderName(
+            f"{name!r} is not a provider name: use lower-case letters and digits in words joined "
+            f"by single hyphens, starting with a letter, for example 'daytona' or 'unix-local'."
+        )
+    return name
+
+
+def activity_name(provider: str, operation: str) -> str:
+    """Return the activity type of `operation` at `provider`: ``daytona-sandbox_exec``."""
+    return f"{provider}{_INFIX}{operation}"
+
+
+def split_activity_name(name: str) -> tuple[str, str] | None:
+    """Return the provider and the operation of an activity type, or None if it is not ours."""
+    provider, infix, operation = name.partition(_INFIX)
+    if not infix or not operation or not _PROVIDER_NAME.fullmatch(provider):
+        return None
+    return provider, operation
+
+
+def offered_providers(activity_names: str) -> list[str]:
+    """Return the provider names in a text that lists activity types, sorted."""
+    found = (split_activity_name(word.strip(",.")) for word in activity_names.split())
+    return sorted({pair[0] for pair in found if pair is not None})

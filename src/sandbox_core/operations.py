@@ -1,0 +1,129 @@
+"""THE table of operations: one row each, and nothing else in the tree lists them.
+
+The name is a part of the activity type and is recorded in histories. The effect decides how often
+an operation may be attempted; see `Effect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar, cast
+
+from sandbox_core import messages as m
+
+RequestT = TypeVar("RequestT", bound=m.Message)
+ResponseT = TypeVar("ResponseT", bound="m.Message | bytes | None")
+
+
+class Effect(Enum):
+    """What it does to the sandbox if an operation is attempted again."""
+
+    READ = "read"
+    """Changes nothing: repeated freely."""
+
+    IDEMPOTENT = "idempotent"
+    """Repeating it ends in the same state: repeated freely."""
+
+    KEYED = "keyed"
+    """The request carries a key by which the worker recognises a repetition."""
+
+    ONCE = "once"
+    """Never repeated once it may have begun; the answer may then be `OutcomeUnknown`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation(Generic[RequestT, ResponseT]):
+    """One row: how an operation is named, what it takes and answers, and how it may be repeated."""
+
+    name: str
+    request: type[RequestT]
+    response: type[ResponseT]
+    """A message, `bytes` for an answer that is raw data, or `NoneType`."""
+
+    effect: Effect
+    takes_bytes: bool = False
+    """Raw data travels as the second argument."""
+
+    duration: Callable[[RequestT], float | None] = lambda request: None
+    """The seconds that the request itself asks for; they lengthen the start-to-close timeout."""
+
+
+_TABLE: dict[str, Operation[m.Message, m.Message | bytes | None]] = {}
+
+
+def operations() -> Iterator[Operation[m.Message, m.Message | bytes | None]]:
+    """Iterate over every operation, in the order of the table."""
+    return iter(_TABLE.values())
+
+
+def _row(
+    name: str,
+    request: type[RequestT],
+    response: type[ResponseT],
+    effect: Effect,
+    *,
+    takes_bytes: bool = False,
+    duration: Callable[[RequestT], float | None] = lambda request: None,
+) -> Operation[RequestT, ResponseT]:
+    operation = Operation(
+        name=name,
+        request=request,
+        response=response,
+        effect=effect,
+        takes_bytes=takes_bytes,
+        duration=duration,
+    )
+    _TABLE[name] = cast("Operation[m.Message, m.Message | bytes | None]", operation)
+    return operation
+
+
+_NONE = type(None)
+_READ, _IDEMPOTENT, _KEYED, _ONCE = Effect
+
+# Lifecycle.
+CREATE_SESSION = _row("create_session", m.CreateSession, m.SessionOpened, _KEYED)
+RESUME_SESSION = _row("resume_session", m.ResumeSession, m.SessionOpened, _IDEMPOTENT)
+DELETE_SESSION = _row("delete_session", m.DeleteSession, m.StateChanged, _IDEMPOTENT)
+START = _row("start", m.Start, m.StateChanged, _IDEMPOTENT)
+STOP = _row("stop", m.Stop, m.StateChanged, _IDEMPOTENT)
+SHUTDOWN = _row("shutdown", m.Shutdown, m.StateChanged, _IDEMPOTENT)
+RUNNING = _row("running", m.Running, m.RunningAnswer, _READ)
+
+# Commands.
+EXEC = _row("exec", m.Exec, m.ExecResult, _ONCE, duration=lambda request: request.timeout)
+PTY_EXEC_START = _row(
+    "pty_exec_start",
+    m.PtyExecStart,
+    m.PtyUpdate,
+    _ONCE,
+    duration=lambda request: request.yield_time_s,
+)
+PTY_WRITE_STDIN = _row(
+    "pty_write_stdin",
+    m.PtyWriteStdin,
+    m.PtyUpdate,
+    _ONCE,
+    duration=lambda request: request.yield_time_s,
+)
+PTY_TERMINATE_ALL = _row("pty_terminate_all", m.PtyTerminateAll, _NONE, _IDEMPOTENT)
+
+# Files.
+READ = _row("read", m.Read, bytes, _READ)
+WRITE = _row("write", m.Write, _NONE, _IDEMPOTENT, takes_bytes=True)
+LS = _row("ls", m.Ls, m.Listing, _READ)
+MKDIR = _row("mkdir", m.Mkdir, _NONE, _IDEMPOTENT)
+RM = _row("rm", m.Rm, _NONE, _IDEMPOTENT)
+EXTRACT = _row("extract", m.Extract, _NONE, _IDEMPOTENT, takes_bytes=True)
+VALIDATE_PATH_ACCESS = _row("validate_path_access", m.ValidatePath, m.ValidPath, _READ)
+APPLY_PATCH = _row("apply_patch", m.ApplyPatch, m.PatchApplied, _ONCE)
+
+# The workspace as a whole.
+APPLY_MANIFEST = _row("apply_manifest", m.ApplyManifest, m.Materialized, _IDEMPOTENT)
+APPLY_ENTRIES = _row("apply_entries", m.ApplyEntries, m.Materialized, _IDEMPOTENT)
+PERSIST_WORKSPACE = _row("persist_workspace", m.PersistWorkspace, bytes, _READ)
+HYDRATE_WORKSPACE = _row(
+    "hydrate_workspace", m.HydrateWorkspace, _NONE, _IDEMPOTENT, takes_bytes=True
+)
+RESOLVE_EXPOSED_PORT = _row("resolve_exposed_port", m.ResolveExposedPort, m.ExposedPort, _READ)

@@ -1,0 +1,144 @@
+"""What a provider is: the class that a plugin implements, and the optional abilities.
+
+An ability is a small protocol of its own. A provider has it by having its methods; the core works
+without any of them, and `sandbox providers` shows which are there.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
+    from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+
+CONTRACT_VERSION = 1
+"""The version of the contract in this module; a provider names the one it was written against."""
+
+OptionsT = TypeVar("OptionsT", bound="BaseSandboxClientOptions")
+ClientT = TypeVar("ClientT", bound="BaseSandboxClient[BaseSandboxClientOptions | None]")
+_ClientT = TypeVar("_ClientT", contravariant=True)
+
+
+class SandboxClientProvider(abc.ABC, Generic[OptionsT]):
+    """One sandbox backend, as a plugin offers it to workers.
+
+    A complete plugin is a distribution with this module and one entry point::
+
+        # src/acme_sandbox/__init__.py
+        from sandbox_core.providers import SandboxClientProvider, hookimpl
+        from acme_sandbox.models import AcmeOptions
+
+        class AcmeProvider(SandboxClientProvider[AcmeOptions]):
+            name = "acme"
+            summary = "Sandboxes at Acme"
+            api_version = 1
+            options_type = AcmeOptions
+
+            def create_client(self):
+                from acme_sandbox.client import AcmeSandboxClient  # imports the vendor's SDK
+                return AcmeSandboxClient()
+
+        @hookimpl
+        def sandbox_client_provider():
+            return AcmeProvider()
+
+        # pyproject.toml
+        [project.entry-points."sandbox_core.providers"]
+        acme = "acme_sandbox"
+
+    The module is imported by every worker, also by one that only runs workflows: the options and
+    the session state register themselves with the Agents SDK when they are imported. Import the
+    vendor's SDK in `create_client`, which is called only where activities run.
+    """
+
+    name: str
+    """Equal to the entry point's name; recorded in histories, so it never changes."""
+
+    summary: str
+    """One line for `sandbox providers`."""
+
+    api_version: int
+    """The `CONTRACT_VERSION` that the provider was written against."""
+
+    options_type: type[OptionsT]
+    """The class of the SDK's client options that this backend takes."""
+
+    host_bound: bool = False
+    """Whether the sandbox lives on the worker's host: a local directory, a local container."""
+
+    @abc.abstractmethod
+    def create_client(self) -> BaseSandboxClient[OptionsT] | BaseSandboxClient[OptionsT | None]:
+        """Return the backend's client; credentials are read here, from the worker's environment.
+
+        Called once per worker, before it polls, in the worker's event loop.
+
+        Raises:
+            Exception: The backend cannot be used; the message reaches whoever uses the provider.
+        """
+
+    def default_options(self) -> OptionsT:
+        """Return the options of a create that names none.
+
+        Raises:
+            ValueError: The backend has no default; options are required.
+        """
+        return self.options_type()
+
+
+@runtime_checkable
+class SupportsIdentity(Protocol):
+    """The sandbox of a session state has an id at the backend.
+
+    With it a resume notices that it got another sandbox than the one it asked for.
+    """
+
+    def identity(self, state: SandboxSessionState) -> str:
+        """Return the backend's id of the sandbox that `state` refers to."""
+        ...
+
+
+@runtime_checkable
+class SupportsExists(Protocol[_ClientT]):
+    """The backend can be asked whether a sandbox exists."""
+
+    async def exists(self, client: _ClientT, sandbox_id: str) -> bool:
+        """Return whether the sandbox with this `identity` exists.
+
+        Raises:
+            Exception: The backend did not answer. That is not the same as "no".
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsDestroy(Protocol[_ClientT]):
+    """A sandbox can be deleted by its id, without resuming it."""
+
+    async def destroy(self, client: _ClientT, sandbox_id: str) -> None:
+        """Delete the sandbox with this `identity`; one that does not exist is no error."""
+        ...
+
+
+@runtime_checkable
+class SupportsCheck(Protocol[_ClientT]):
+    """The backend can be checked before anything is created."""
+
+    async def check(self, client: _ClientT) -> None:
+        """Return if the backend can be reached and accepts the credentials.
+
+        Raises:
+            Exception: It cannot or does not; the message says why.
+        """
+        ...
+
+
+CAPABILITIES: Mapping[str, type] = {
+    "identity": SupportsIdentity,
+    "exists": SupportsExists,
+    "destroy": SupportsDestroy,
+    "check": SupportsCheck,
+}
+"""The optional abilities by the name under which `sandbox providers` shows them."""

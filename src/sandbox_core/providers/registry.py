@@ -1,0 +1,288 @@
+"""How providers are found: discover, select, load. Activation is the worker's.
+
+1. `discover` reads the metadata of the installed distributions and imports nothing.
+2. `select` applies the two environment variables.
+3. `load` imports each module, asks its hook for the provider, and checks what it got.
+
+A provider that does not load never takes the worker down, and never hides: it is kept with its
+error, which reaches the log, `sandbox providers`, and every workflow that asks for it. Only one
+that is required by name is an error at once. Nothing is cached: every worker looks again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import importlib_metadata
+import pluggy
+from temporalio import workflow
+
+from sandbox_core.errors import (
+    DuplicateProvider,
+    IncompatibleProvider,
+    ProviderError,
+    ProviderLoad,
+    UnknownProvider,
+)
+from sandbox_core.naming import check_provider_name
+from sandbox_core.providers import hooks
+from sandbox_core.providers.contract import CONTRACT_VERSION, SandboxClientProvider
+
+if TYPE_CHECKING:
+    from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+
+ENTRY_POINT_GROUP = "sandbox_core.providers"
+REQUIRED_VARIABLE = "SANDBOX_CORE_PROVIDERS"
+DISABLED_VARIABLE = "SANDBOX_CORE_DISABLED_PROVIDERS"
+
+Provider: TypeAlias = "SandboxClientProvider[BaseSandboxClientOptions]"
+
+_HOOK = hooks.sandbox_client_provider.__name__
+_REQUIRED_ATTRIBUTES = ("name", "summary", "api_version", "options_type")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An entry point: a distribution's claim to a provider name. Nothing of it is imported."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    editable_path: Path | None = None
+    """Where an editable install has its source."""
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedProvider:
+    """A provider and the distribution that it came from."""
+
+    provider: Provider
+    candidate: Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedProvider:
+    """A name that cannot be used, the distributions that claim it, and why."""
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    error: ProviderError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which candidates are to be loaded, which were turned off, and which names are required."""
+
+    enabled: tuple[Candidate, ...]
+    disabled: tuple[Candidate, ...]
+    required: frozenset[str]
+
+
+def discover() -> tuple[Candidate, ...]:
+    """Return every installed claim to a provider name, sorted by name; imports nothing.
+
+    A distribution that is on the path twice counts once, as the one that would be imported.
+
+    Raises:
+        ProviderError: Called in a workflow, where what is installed must not matter.
+    """
+    if workflow.in_workflow():
+        raise ProviderError(
+            "providers are discovered when a worker starts, never in a workflow: a workflow names "
+            "its provider, temporal_sandbox_client('daytona')."
+        )
+    candidates = (
+        Candidate(
+            name=entry_point.name,
+            module=entry_point.value,
+            distribution=entry_point.dist.name,
+            version=entry_point.dist.version,
+            editable_path=_editable_path(entry_point.dist.read_text("direct_url.json")),
+        )
+        # `entry_points` takes each distribution once, the first on the path.
+        for entry_point in importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
+        if entry_point.dist is not None
+    )
+    return tuple(sorted(candidates, key=lambda c: (c.name, c.distribution)))
+
+
+def select(candidates: Sequence[Candidate], environ: Mapping[str, str] = os.environ) -> Selection:
+    """Apply ``SANDBOX_CORE_PROVIDERS`` and ``SANDBOX_CORE_DISABLED_PROVIDERS``.
+
+    Both are names separated by commas. The first allows only these and requires each of them; the
+    second turns off and wins.
+
+    Raises:
+        UnknownProvider: A required provider is not installed.
+    """
+    disabled = _names(environ, DISABLED_VARIABLE)
+    required = _names(environ, REQUIRED_VARIABLE) - disabled
+    installed = {candidate.name for candidate in candidates}
+    missing = sorted(required - installed)
+    if missing:
+        raise UnknownProvider(
+            f"{REQUIRED_VARIABLE} requires {_quoted(missing)}, which is not installed here. "
+            f"Installed: {_quoted(sorted(installed)) or 'none'}. Install it (pip install "
+            f"{' '.join(f'sandbox-{name}' for name in missing)}) or take it off the list."
+        )
+    allowed = required if REQUIRED_VARIABLE in environ and required else installed - disabled
+    return Selection(
+        enabled=tuple(c for c in candidates if c.name in allowed),
+        disabled=tuple(c for c in candidates if c.name not in allowed),
+        required=frozenset(required),
+    )
+
+
+def load(candidates: Iterable[Candidate]) -> list[LoadedProvider | FailedProvider]:
+    """Import the providers, check them, and import their option models; one result for a name.
+
+    Never raises for a provider: what is wrong with it is in its `FailedProvider`.
+    """
+    results: list[LoadedProvider | FailedProvider] = []
+    for name, group in groupby(candidates, key=lambda candidate: candidate.name):
+        claims = tuple(group)
+        try:
+            check_provider_name(name)
+            if len(claims) > 1:
+                raise DuplicateProvider(
+                    f"provider {name!r} is claimed by {' and by '.join(map(str, claims))}. The "
+                    f"name is recorded in workflow histories, so the order of installation must "
+                    f"not decide: uninstall all but one of them."
+                )
+            provider = _load(claims[0])
+        except ProviderError as error:
+            results.append(FailedProvider(name=name, candidates=claims, error=error))
+        else:
+            results.append(LoadedProvider(provider=provider, candidate=claims[0]))
+    return results
+
+
+def _load(candidate: Candidate) -> Provider:
+    provider = _provider_of(candidate, _import(candidate))
+    missing = [key for key in _REQUIRED_ATTRIBUTES if _get(candidate, provider, key) is None]
+    if missing:
+        raise ProviderLoad(
+            f"{_which(candidate)} does not set {', '.join(missing)} on {_class_of(provider)}; see "
+            f"sandbox_core.providers.SandboxClientProvider."
+        )
+    if provider.name != candidate.name:
+        raise ProviderLoad(
+            f"{_which(candidate)} calls itself {provider.name!r}. The entry point and the "
+            f"provider's name must be the same: it is recorded in workflow histories."
+        )
+    if provider.api_version > CONTRACT_VERSION:
+        raise IncompatibleProvider(
+            f"{_which(candidate)} needs version {provider.api_version} of the provider contract; "
+            f"this sandbox-core supports {CONTRACT_VERSION}. Upgrade it (pip install --upgrade "
+            f"sandbox-core) or install an older {candidate.distribution}."
+        )
+    return provider
+
+
+def _import(candidate: Candidate) -> ModuleType:
+    try:
+        return importlib.import_module(candidate.module)
+    except Exception as error:
+        path = candidate.editable_path
+        if path is not None and not path.exists():
+            advice = (
+                f"It is an editable install of {path}, which does not exist any more: reinstall "
+                f"or uninstall {candidate.distribution}."
+            )
+        else:
+            advice = (
+                f"Reinstall it with what it needs (pip install --upgrade "
+                f"{candidate.distribution}), or turn it off with {DISABLED_VARIABLE}="
+                f"{candidate.name}."
+            )
+        raise ProviderLoad(
+            f"{_which(candidate)} cannot be imported: {_cause(error)}. {advice}"
+        ) from error
+
+
+def _provider_of(candidate: Candidate, module: ModuleType) -> Provider:
+    # A manager for each plugin: none can disturb another, and every error has one possible author.
+    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager.add_hookspecs(hooks)
+    try:
+        manager.register(module, name=candidate.name)
+    except pluggy.PluginValidationError as error:
+        raise ProviderLoad(
+            f"{_which(candidate)} implements the hook {_HOOK!r} wrongly: it takes no arguments."
+        ) from error
+    unknown = sorted(h.name for h in manager.get_hookcallers(module) or () if not h.has_spec())
+    if unknown:
+        raise ProviderLoad(
+            f"{_which(candidate)} implements {_quoted(unknown)}, which is no hook of sandbox-core: "
+            f"the hook is called {_HOOK!r}."
+        )
+    try:
+        provided = manager.hook.sandbox_client_provider()
+    except Exception as error:
+        raise ProviderLoad(
+            f"{_which(candidate)} failed in its hook {_HOOK!r}: {_cause(error)}."
+        ) from error
+    if not provided:
+        raise ProviderLoad(
+            f"{_which(candidate)} provides nothing: its module needs a function {_HOOK!r} marked "
+            f"with @sandbox_core.providers.hookimpl that returns the provider."
+        )
+    provider = provided[0]
+    if not isinstance(provider, SandboxClientProvider):
+        raise ProviderLoad(
+            f"{_which(candidate)} returned a {_class_of(provider)} from its hook {_HOOK!r}, which "
+            f"is not a sandbox_core.providers.SandboxClientProvider."
+        )
+    return provider
+
+
+def _get(candidate: Candidate, provider: Provider, attribute: str) -> object:
+    try:
+        return getattr(provider, attribute, None)
+    except Exception as error:
+        raise ProviderLoad(
+            f"{_which(candidate)} failed when asked for {attribute}: {_cause(error)}."
+        ) from error
+
+
+def _editable_path(direct_url: str | None) -> Path | None:
+    # https://packaging.python.org/en/latest/specifications/direct-url/
+    origin = json.loads(direct_url) if direct_url else {}
+    if not origin.get("dir_info", {}).get("editable", False):
+        return None
+    return Path(url2pathname(urlsplit(origin["url"]).path))
+
+
+def _names(environ: Mapping[str, str], variable: str) -> frozenset[str]:
+    words = (word.strip() for word in environ.get(variable, "").split(","))
+    return frozenset(word for word in words if word)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _which(candidate: Candidate) -> str:
+    return f"provider {candidate.name!r} ({candidate}, module {candidate.module})"
+
+
+def _class_of(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(".: ")

@@ -1,0 +1,5 @@
+"""What tests of workflows and of providers use: a real Temporal dev server."""
+
+from sandbox_core.testing.dev_server import DevServer
+
+__all__ = ["DevServer"]

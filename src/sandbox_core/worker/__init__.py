@@ -1,0 +1,5 @@
+"""What a worker imports."""
+
+from sandbox_core.worker.plugin import SandboxPlugin
+
+__all__ = ["SandboxPlugin"]

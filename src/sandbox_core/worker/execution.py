@@ -1,0 +1,112 @@
+"""Makes Temporal activities of the handlers: decoding, heartbeats, errors that keep their type."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from agents.sandbox.errors import SandboxError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from sandbox_core import operations as ops
+from sandbox_core.codec import JsonObject
+from sandbox_core.errors import PayloadTooLarge, encode_error
+from sandbox_core.messages import MAX_PAYLOAD_BYTES, Message
+from sandbox_core.naming import activity_name
+from sandbox_core.operations import Operation
+from sandbox_core.worker.activities import HANDLERS, Call
+
+logger = logging.getLogger(__name__)
+
+Answer: TypeAlias = "JsonObject | bytes | None"
+Activity: TypeAlias = Callable[..., Awaitable[Answer]]
+
+
+def make_activities(provider_name: str, open_call: Callable[[], Call]) -> list[Activity]:
+    """Return the activities of one provider, one per row of the table.
+
+    Args:
+        provider_name: The first part of every activity type.
+        open_call: Returns what the handlers work with, or raises why the provider is unusable.
+    """
+    return [_make_activity(provider_name, row, open_call) for row in ops.operations()]
+
+
+def _make_activity(
+    provider_name: str,
+    operation: Operation[Message, Message | bytes | None],
+    open_call: Callable[[], Call],
+) -> Activity:
+    handler = HANDLERS[operation.name]
+
+    async def run(request: JsonObject, body: bytes) -> Answer:
+        try:
+            async with _heartbeats():
+                answer = await handler(
+                    replace(open_call(), body=body),
+                    operation.request.model_validate(request),
+                )
+                return _encode(operation.name, request, answer)
+        except ApplicationError:
+            raise
+        except SandboxError as error:
+            logger.debug("%s failed", operation.name, exc_info=error)
+            raise encode_error(error) from None
+        except Exception as error:
+            # The boundary to a provider, whose client may raise anything. The cause stays in this
+            # worker's log: it can hold what must not get into a history.
+            logger.warning(
+                "%s of provider %s failed", operation.name, provider_name, exc_info=error
+            )
+            raise encode_error(error) from None
+
+    # Temporal's converters decode by these hints, and `Any` is the only one that each takes for
+    # "whatever JSON is there"; the request is validated by its own model.
+    async def with_bytes(request: dict[str, Any], body: bytes) -> Answer:
+        return await run(request, body)
+
+    async def without_bytes(request: dict[str, Any]) -> Answer:
+        return await run(request, b"")
+
+    named = activity.defn(name=activity_name(provider_name, operation.name))
+    return named(with_bytes) if operation.takes_bytes else named(without_bytes)
+
+
+def _encode(name: str, request: JsonObject, answer: Message | bytes | None) -> Answer:
+    encoded = answer.dump() if isinstance(answer, Message) else answer
+    size = len(encoded) if isinstance(encoded, bytes) else len(json.dumps(encoded))
+    if size > MAX_PAYLOAD_BYTES:
+        about = request.get("path") or request.get("command") or ""
+        raise PayloadTooLarge(
+            f"{name} {about}: the answer has {size:,} bytes, more than the {MAX_PAYLOAD_BYTES:,} "
+            f"that Temporal takes in one payload."
+        )
+    return encoded
+
+
+@asynccontextmanager
+async def _heartbeats() -> AsyncIterator[None]:
+    """Tell Temporal that this worker lives, three times in each heartbeat timeout."""
+    timeout = activity.info().heartbeat_timeout
+    if timeout is None:
+        yield
+        return
+
+    async def beat(interval: float) -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(interval)
+
+    beating = asyncio.create_task(beat(timeout.total_seconds() / 3))
+    try:
+        yield
+    finally:
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating

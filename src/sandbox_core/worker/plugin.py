@@ -1,0 +1,179 @@
+"""`SandboxPlugin`: sandbox-core in a Temporal client or worker."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import temporalio.client
+import temporalio.worker
+from agents.sandbox.errors import SandboxError
+from temporalio.client import ClientConfig, WorkflowHistory
+from temporalio.service import ConnectConfig, ServiceClient
+from temporalio.worker import (
+    Replayer,
+    ReplayerConfig,
+    Worker,
+    WorkerConfig,
+    WorkflowReplayResult,
+    WorkflowRunner,
+)
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from sandbox_core.errors import DuplicateProvider
+from sandbox_core.naming import check_provider_name
+from sandbox_core.providers.registry import LoadedProvider, Provider, discover, load, select
+from sandbox_core.worker.execution import Activity
+from sandbox_core.worker.runtime import ProviderRuntime
+
+logger = logging.getLogger(__name__)
+
+# These must be the same modules inside and outside of Temporal's workflow sandbox: option, state
+# and error classes are registered and compared by identity.
+_PASSTHROUGH_MODULES = ("agents", "openai", "pluggy", "sandbox_core")
+
+
+class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
+    """Runs sandboxes for workflows: finds the installed providers and registers their activities.
+
+    Give it to the client, whose workers then have it, or to one worker::
+
+        client = await Client.connect(address, plugins=[OpenAIAgentsPlugin(), SandboxPlugin()])
+        worker = Worker(client, task_queue="agents", workflows=[RepairWorkflow])
+
+    The order among plugins does not matter, and no data converter is needed or changed. Workers
+    that only run workflows need it too, with ``register_activities=False``.
+
+    Which providers are used is decided when a worker is made: those that are installed, limited by
+    ``SANDBOX_CORE_PROVIDERS`` (allow only these, and require them) and
+    ``SANDBOX_CORE_DISABLED_PROVIDERS``.
+
+    Args:
+        providers: Providers of this application itself, in addition to the installed ones.
+        register_activities: Whether the workers run the sandboxes, or only workflows.
+    """
+
+    def __init__(
+        self, *, providers: Iterable[Provider] = (), register_activities: bool = True
+    ) -> None:
+        self._providers = tuple(providers)
+        self._register_activities = register_activities
+        # Worker.__init__ asks for the configuration, Worker.run for the context; the activities
+        # are what both have in common.
+        self._runtimes: dict[Activity, ProviderRuntime] = {}
+
+    def name(self) -> str:
+        """Return the plugin's name, as Temporal shows it."""
+        return "sandbox-core"
+
+    def configure_client(self, config: ClientConfig) -> ClientConfig:
+        """Leave the client as it is; its workers are what this plugin configures."""
+        return config
+
+    async def connect_service_client(
+        self,
+        config: ConnectConfig,
+        next: Callable[[ConnectConfig], Awaitable[ServiceClient]],  # noqa: A002 - Temporal's name
+    ) -> ServiceClient:
+        """Connect as usual."""
+        return await next(config)
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """Discover and load the providers, and add their activities.
+
+        Raises:
+            ProviderError: A provider that ``SANDBOX_CORE_PROVIDERS`` requires cannot be used.
+        """
+        activities = list(config.get("activities") or ())
+        if any(fn in self._runtimes for fn in activities):
+            return config  # The plugin is both the client's and the worker's.
+        runtimes = self._load()
+        if self._register_activities:
+            for runtime in runtimes:
+                for fn in runtime.activities():
+                    self._runtimes[fn] = runtime
+                    activities.append(fn)
+        config["activities"] = activities
+        config["workflow_runner"] = _passing_through(config["workflow_runner"], runtimes)
+        config["workflow_failure_exception_types"] = _with_failure_types(
+            config.get("workflow_failure_exception_types")
+        )
+        return config
+
+    async def run_worker(
+        self,
+        worker: Worker,
+        next: Callable[[Worker], Awaitable[None]],  # noqa: A002 - Temporal's name
+    ) -> None:
+        """Create the providers' clients, run the worker, and close them."""
+        mine = dict.fromkeys(
+            self._runtimes.pop(fn)
+            for fn in worker.config(active_config=True).get("activities", ())
+            if fn in self._runtimes
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            for runtime in mine:
+                await stack.enter_async_context(runtime.active())
+            await next(worker)
+
+    def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
+        """Load the providers' models, which a replayed workflow needs as a running one does."""
+        runtimes = self._load()
+        config["workflow_runner"] = _passing_through(config["workflow_runner"], runtimes)
+        config["workflow_failure_exception_types"] = _with_failure_types(
+            config.get("workflow_failure_exception_types")
+        )
+        return config
+
+    def run_replayer(
+        self,
+        replayer: Replayer,
+        histories: AsyncIterator[WorkflowHistory],
+        next: Callable[  # noqa: A002 - Temporal's name
+            [Replayer, AsyncIterator[WorkflowHistory]],
+            AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]],
+        ],
+    ) -> AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]]:
+        """Replay as usual."""
+        return next(replayer, histories)
+
+    def _load(self) -> list[ProviderRuntime]:
+        selection = select(discover())
+        runtimes: dict[str, ProviderRuntime] = {}
+        for result in load(selection.enabled):
+            if isinstance(result, LoadedProvider):
+                logger.info("sandbox provider %s: %s", result.provider.name, result.candidate)
+                runtimes[result.provider.name] = ProviderRuntime(result.provider)
+            elif result.name in selection.required:
+                raise result.error
+            else:
+                logger.warning("sandbox provider %s cannot be used: %s", result.name, result.error)
+                runtimes[result.name] = ProviderRuntime(result.error, name=result.name)
+        for provider in self._providers:
+            if check_provider_name(provider.name) in runtimes:
+                raise DuplicateProvider(
+                    f"provider {provider.name!r} was passed to SandboxPlugin and is also "
+                    f"installed; leave out one of them."
+                )
+            runtimes[provider.name] = ProviderRuntime(provider)
+        return list(runtimes.values())
+
+
+def _passing_through(runner: WorkflowRunner, runtimes: Iterable[ProviderRuntime]) -> WorkflowRunner:
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return runner
+    modules = {module for runtime in runtimes for module in runtime.model_modules()}
+    return dataclasses.replace(
+        runner,
+        restrictions=runner.restrictions.with_passthrough_modules(*_PASSTHROUGH_MODULES, *modules),
+    )
+
+
+def _with_failure_types(
+    types: Sequence[type[BaseException]] | None,
+) -> Sequence[type[BaseException]]:
+    # A SandboxError that escapes a workflow fails it, instead of its task over and over again.
+    return [*(types or ()), SandboxError]

@@ -1,0 +1,75 @@
+"""A provider on one worker: its client, its open sessions, and its activities."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+from sandbox_core.errors import ProviderError, ProviderLoad
+from sandbox_core.providers.registry import Provider
+from sandbox_core.worker.activities import Call
+from sandbox_core.worker.execution import Activity, make_activities
+from sandbox_core.worker.sessions import Client, SessionPool
+
+logger = logging.getLogger(__name__)
+
+
+class ProviderRuntime:
+    """A provider that is loaded, or the error that stands in its place.
+
+    The activities of a provider that cannot be used are registered like any other and raise that
+    error, so that a workflow learns why, and not merely that nobody offers the provider.
+    """
+
+    def __init__(self, provider: Provider | ProviderError, *, name: str | None = None) -> None:
+        self._provider = provider
+        self.name = name or cast("Provider", provider).name
+        self._pool = SessionPool()
+        self._client: Client | None = None
+
+    def activities(self) -> list[Activity]:
+        """Return the activities, one for each operation."""
+        return make_activities(self.name, self._call)
+
+    def model_modules(self) -> frozenset[str]:
+        """Return the packages of the provider and of its models."""
+        if isinstance(self._provider, ProviderError):
+            return frozenset()
+        modules = (type(self._provider).__module__, self._provider.options_type.__module__)
+        return frozenset(module.partition(".")[0] for module in modules) - {"__main__"}
+
+    @asynccontextmanager
+    async def active(self) -> AsyncIterator[None]:
+        """Have a client for the duration; a client that cannot be made is kept as an error."""
+        provider = self._provider
+        if isinstance(provider, ProviderError):
+            yield
+            return
+        try:
+            client = provider.create_client()
+        except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
+            self._provider = ProviderLoad(
+                f"provider {self.name!r} is installed but cannot be used on this worker: "
+                f"{type(error).__name__}: {error}"
+            )
+            logger.warning("sandbox %s", self._provider)
+            yield
+            return
+        self._client = cast("Client", client)
+        try:
+            yield
+        finally:
+            self._client = None
+            close = getattr(client, "close", None)
+            closing = close() if callable(close) else None
+            if inspect.isawaitable(closing):
+                await closing
+
+    def _call(self) -> Call:
+        if isinstance(self._provider, ProviderError):
+            raise self._provider
+        assert self._client is not None, "activities run only while the worker does"
+        return Call(provider=self._provider, client=self._client, pool=self._pool)

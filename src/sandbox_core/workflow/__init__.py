@@ -1,0 +1,6 @@
+"""What workflows import: deterministic, without I/O, without providers."""
+
+from sandbox_core.workflow.client import TemporalSandboxClient, temporal_sandbox_client
+from sandbox_core.workflow.session import TemporalSandboxSession
+
+__all__ = ["TemporalSandboxClient", "TemporalSandboxSession", "temporal_sandbox_client"]

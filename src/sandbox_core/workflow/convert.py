@@ -1,0 +1,73 @@
+"""Between the Agents SDK's types and the messages of the wire."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from agents.editor import ApplyPatchOperation
+from agents.run_config import SandboxArchiveLimits
+from agents.sandbox.files import EntryKind, FileEntry
+from agents.sandbox.materialization import MaterializedFile
+from agents.sandbox.session.pty_types import PtyExecUpdate
+from agents.sandbox.types import Permissions, User
+
+from sandbox_core import messages as m
+
+
+def user_name(user: str | User | None) -> str | None:
+    """Return the name of a sandbox user."""
+    return user.name if isinstance(user, User) else user
+
+
+def content(data: io.IOBase) -> bytes:
+    """Return what is left of a stream; text as UTF-8."""
+    read = data.read()
+    return read.encode("utf-8") if isinstance(read, str) else bytes(read)
+
+
+def archive_limits(limits: SandboxArchiveLimits | None) -> m.ArchiveLimits | None:
+    """Return the limits as they travel."""
+    if limits is None:
+        return None
+    return m.ArchiveLimits(
+        max_input_bytes=limits.max_input_bytes,
+        max_extracted_bytes=limits.max_extracted_bytes,
+        max_members=limits.max_members,
+    )
+
+
+def patch_operation(operation: ApplyPatchOperation | dict[str, object]) -> m.PatchOperation:
+    """Return a patch operation as it travels."""
+    if isinstance(operation, dict):
+        return m.PatchOperation.model_validate(operation)
+    return m.PatchOperation(
+        type=operation.type, path=operation.path, diff=operation.diff, move_to=operation.move_to
+    )
+
+
+def pty_update(update: m.PtyUpdate) -> PtyExecUpdate:
+    """Return the SDK's update."""
+    return PtyExecUpdate(
+        process_id=update.process_id,
+        output=update.output,
+        exit_code=update.exit_code,
+        original_token_count=update.original_token_count,
+    )
+
+
+def materialized_files(done: m.Materialized) -> list[MaterializedFile]:
+    """Return the SDK's list of files."""
+    return [MaterializedFile(path=Path(f.path), sha256=f.sha256) for f in done.files]
+
+
+def file_entry(entry: m.DirectoryEntry) -> FileEntry:
+    """Return the SDK's directory entry."""
+    return FileEntry(
+        path=entry.path,
+        permissions=Permissions.model_validate(entry.permissions),
+        owner=entry.owner,
+        group=entry.group,
+        size=entry.size,
+        kind=EntryKind(entry.kind),
+    )

@@ -1,0 +1,165 @@
+"""One operation becomes one activity: its options, its payload, and the error that comes back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import cast
+
+from temporalio import exceptions, workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.workflow import ActivityConfig
+
+from sandbox_core.errors import (
+    OutcomeUnknown,
+    PayloadTooLarge,
+    SandboxCoreError,
+    UnknownProvider,
+    decode_error,
+)
+from sandbox_core.messages import MAX_PAYLOAD_BYTES, Message, summarize
+from sandbox_core.naming import activity_name, offered_providers
+from sandbox_core.operations import Effect, Operation, RequestT, ResponseT
+
+DEFAULT_START_TO_CLOSE_TIMEOUT = timedelta(minutes=5)
+DEFAULT_HEARTBEAT_TIMEOUT = timedelta(seconds=30)
+
+_MAX_ATTEMPTS = 5
+_RETRY_POLICY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    maximum_interval=timedelta(seconds=10),
+    maximum_attempts=_MAX_ATTEMPTS,
+)
+# A worker answers so for an activity type that it does not know; Temporal would ask it for ever.
+_NOT_REGISTERED = "NotFoundError"
+# What starting, transferring and reporting may take beyond the seconds that a request asks for.
+_OVERHEAD = timedelta(seconds=60)
+
+
+async def dispatch(
+    provider: str,
+    config: ActivityConfig,
+    operation: Operation[RequestT, ResponseT],
+    request: RequestT,
+    body: bytes | None = None,
+) -> ResponseT:
+    """Run `operation` at `provider` as an activity and return its response.
+
+    Args:
+        provider: The provider's name, a part of the activity type.
+        config: The user's activity options; they win over what the operation's row implies, except
+            that an operation that must not be repeated is never retried, and no retry is unbounded.
+        operation: A row of the table.
+        request: Its request.
+        body: Its raw data, if the row takes any.
+
+    Raises:
+        SandboxError: As it was raised in the activity, of the same class.
+        SandboxCoreError: See `sandbox_core.errors`.
+        temporalio.exceptions.ActivityError: The activity was cancelled or timed out.
+    """
+    data = request.dump()
+    _check_size(operation.name, request, len(json.dumps(data)) if body is None else len(body))
+    answers_bytes = issubclass(operation.response, bytes)
+    try:
+        result = await workflow.execute_activity(
+            activity_name(provider, operation.name),
+            args=[data] if body is None else [data, body],
+            result_type=bytes if answers_bytes else dict,
+            **activity_options(config, operation, request),
+        )
+    except ActivityError as error:
+        restored = _error_from(error, provider, operation, request)
+        if restored is None:
+            raise
+        raise restored from error
+    if issubclass(operation.response, Message):
+        return cast("ResponseT", operation.response.model_validate(result))
+    return cast("ResponseT", result if answers_bytes else None)
+
+
+def activity_options(
+    config: ActivityConfig, operation: Operation[RequestT, ResponseT], request: RequestT
+) -> ActivityConfig:
+    """Return the activity options for one operation: the row's, overridden by the user's."""
+    options = ActivityConfig(
+        heartbeat_timeout=DEFAULT_HEARTBEAT_TIMEOUT,
+        summary=summarize(f"{operation.name}: {request.summary()}".removesuffix(": ")),
+    )
+    options.update(config)
+    if not (options.get("start_to_close_timeout") or options.get("schedule_to_close_timeout")):
+        options["start_to_close_timeout"] = DEFAULT_START_TO_CLOSE_TIMEOUT
+    asked = operation.duration(request)
+    if asked is not None:
+        needed = timedelta(seconds=asked) + _OVERHEAD
+        options["start_to_close_timeout"] = _at_least(options.get("start_to_close_timeout"), needed)
+        options["schedule_to_close_timeout"] = _at_least(
+            options.get("schedule_to_close_timeout"), needed
+        )
+    options["retry_policy"] = _retry_policy(options, operation.effect)
+    return options
+
+
+def _at_least(timeout: timedelta | None, needed: timedelta) -> timedelta | None:
+    return None if timeout is None else max(timeout, needed)
+
+
+def _retry_policy(options: ActivityConfig, effect: Effect) -> RetryPolicy:
+    policy = options.get("retry_policy") or _RETRY_POLICY
+    attempts = policy.maximum_attempts
+    if effect is Effect.ONCE:
+        attempts = 1
+    elif attempts == 0 and options.get("schedule_to_close_timeout") is None:
+        attempts = _MAX_ATTEMPTS
+    never = policy.non_retryable_error_types or ()
+    return replace(
+        policy, maximum_attempts=attempts, non_retryable_error_types=[*never, _NOT_REGISTERED]
+    )
+
+
+def _check_size(name: str, request: Message, size: int) -> None:
+    if size > MAX_PAYLOAD_BYTES:
+        raise PayloadTooLarge(
+            f"{name} {request.summary()}: {size:,} bytes are more than the {MAX_PAYLOAD_BYTES:,} "
+            f"that Temporal takes in one payload."
+        )
+
+
+def _error_from(
+    error: ActivityError,
+    provider: str,
+    operation: Operation[RequestT, ResponseT],
+    request: RequestT,
+) -> Exception | None:
+    cause = error.cause
+    if isinstance(cause, ApplicationError):
+        if cause.type == _NOT_REGISTERED:
+            return _unknown_provider(provider, cause)
+        return decode_error(cause)
+    if (
+        operation.effect is Effect.ONCE
+        and isinstance(cause, exceptions.TimeoutError)
+        and cause.type in (TimeoutType.HEARTBEAT, TimeoutType.START_TO_CLOSE)
+    ):
+        return OutcomeUnknown(
+            f"{provider} {operation.name}: {summarize(request.summary())!r} may or may not have "
+            f"run: its worker stopped answering ({cause.type.name.lower()} timeout). It was not "
+            f"repeated; look at the workspace before you run it again."
+        )
+    return None
+
+
+def _unknown_provider(provider: str, cause: ApplicationError) -> SandboxCoreError:
+    task_queue = workflow.info().task_queue
+    _, _, registered = cause.message.partition("available activities: ")
+    offered = offered_providers(registered)
+    offers = (
+        f"it offers {', '.join(offered)}" if offered else "it offers no sandbox provider at all"
+    )
+    return UnknownProvider(
+        f"no provider {provider!r} on task queue {task_queue!r}: {offers}. Check the name, or "
+        f"install the provider where the worker runs (pip install sandbox-{provider}), make sure "
+        f"that the worker has SandboxPlugin() among its plugins, and restart it."
+    )

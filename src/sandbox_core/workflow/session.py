@@ -1,0 +1,506 @@
+"""A sandbox session inside a workflow: every operation of it is one activity."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from agents.editor import ApplyPatchOperation
+from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
+from agents.sandbox import Manifest
+from agents.sandbox.apply_patch import PatchFormat
+from agents.sandbox.entries import BaseEntry
+from agents.sandbox.files import FileEntry
+from agents.sandbox.materialization import MaterializationResult, MaterializedFile
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+from agents.sandbox.session.pty_types import PtyExecUpdate
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
+from agents.sandbox.workspace_paths import WorkspacePathPolicy, posix_path_as_path, sandbox_path_str
+from temporalio import workflow
+from temporalio.workflow import ActivityConfig
+
+from sandbox_core import messages as m
+from sandbox_core import operations as ops
+from sandbox_core.codec import (
+    apply_delta,
+    dump_entry,
+    dump_state,
+    load_state,
+)
+from sandbox_core.errors import InvalidRequest, SessionNotOpen
+from sandbox_core.operations import Operation, ResponseT
+from sandbox_core.workflow import convert
+from sandbox_core.workflow.dispatch import dispatch
+
+_SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
+
+# How often an operation may find that the worker it landed on does not hold the session. One is
+# the ordinary case; more happen when several workers share the queue and none is bound to it.
+_MAX_RESUMES = 5
+
+
+class _PurePathPolicy(WorkspacePathPolicy):
+    """The SDK's path rules without its look at the file system of the host the workflow runs on."""
+
+    @staticmethod
+    def _path_exists(path: Path) -> bool:
+        return False
+
+
+class TemporalSandboxSession(BaseSandboxSession):
+    """The whole surface of the SDK's session, with every operation an activity.
+
+    The session knows what must survive any worker: the session state, whether the workspace has
+    been started, and the epoch. A worker that does not hold the session answers `SessionNotOpen`;
+    the session is then resumed there with its full state, and the operation repeated.
+    """
+
+    # A plain attribute: `agents.sandbox._mount_security` looks for it in the instance's dict.
+    state: SandboxSessionState
+
+    def __init__(
+        self,
+        provider: str,
+        config: ActivityConfig,
+        *,
+        opened: m.SessionOpened,
+        state: SandboxSessionState,
+    ) -> None:
+        self.state = state
+        self._provider = provider
+        self._config = config
+        self._ref = opened.session
+        self._supports_pty = opened.supports_pty
+        self._sandbox_id = opened.sandbox_id
+        self._started = False
+        self._settings = m.SessionSettings()
+        # What the worker was last told; a difference travels with the next request.
+        self._told_state = state
+        self._told_settings = m.SessionSettings()
+        self._resuming = asyncio.Lock()
+
+    # --- The wire -------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        operation: Operation[_SessionRequestT, ResponseT],
+        request: _SessionRequestT,
+        body: bytes | None = None,
+    ) -> ResponseT:
+        """Run `operation`, resuming the session on a worker that does not hold it."""
+        for _ in range(_MAX_RESUMES):
+            current = self._current(request)
+            try:
+                response = await dispatch(self._provider, self._config, operation, current, body)
+            except SessionNotOpen:
+                await self._resume(stale=current.session)
+            else:
+                self._mark_told(current)
+                return response
+        return await dispatch(self._provider, self._config, operation, self._current(request), body)
+
+    def _current(self, request: _SessionRequestT) -> _SessionRequestT:
+        state, settings = self.state, self._settings
+        return request.model_copy(
+            update={
+                "session": self._ref,
+                "state": None if state is self._told_state else dump_state(state),
+                "settings": None if settings == self._told_settings else settings,
+            }
+        )
+
+    def _mark_told(self, request: m.SessionRequest) -> None:
+        if request.session != self._ref:
+            return
+        if request.settings is not None:
+            self._told_settings = request.settings
+        if request.state is not None:
+            self._told_state = self.state
+
+    async def _resume(self, *, stale: m.SessionRef) -> None:
+        async with self._resuming:
+            if self._ref != stale:
+                return  # Another operation has resumed the session while this one waited.
+            opened, state = await resume_session(
+                self._provider,
+                self._config,
+                m.ResumeSession(
+                    state=dump_state(self.state),
+                    epoch=next_epoch(stale.epoch),
+                    started=self._started,
+                    sandbox_id=self._sandbox_id,
+                    settings=self._settings,
+                ),
+            )
+            if opened.restored:
+                workflow.logger.warning(
+                    "sandbox %s of provider %s was lost; its workspace was restored from its last "
+                    "snapshot in sandbox %s",
+                    self._sandbox_id,
+                    self._provider,
+                    opened.sandbox_id,
+                )
+            self._ref = opened.session
+            self._sandbox_id = opened.sandbox_id
+            self._told_settings = self._settings
+            self.state = self._told_state = state
+
+    async def _change_state(
+        self, operation: Operation[_SessionRequestT, m.StateChanged], request: _SessionRequestT
+    ) -> None:
+        changed = await self._call(operation, request)
+        if changed.sandbox_id is not None:
+            self._sandbox_id = changed.sandbox_id
+        if changed.state_delta:
+            self.state = load_state(apply_delta(dump_state(self.state), changed.state_delta))
+            self._told_state = self.state
+
+    # --- Lifecycle ------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the session; a workspace that was started before is kept as it is."""
+        await self._change_state(ops.START, m.Start(session=self._ref, started=self._started))
+        self._started = True
+
+    async def stop(self) -> None:
+        """Write the workspace to its snapshot."""
+        await self._change_state(ops.STOP, m.Stop(session=self._ref))
+
+    async def shutdown(self) -> None:
+        """Release the sandbox's resources."""
+        await self._change_state(ops.SHUTDOWN, m.Shutdown(session=self._ref))
+        self._started = False
+
+    async def delete(self) -> None:
+        """Delete the sandbox, without resuming it first when no worker holds it."""
+        request = self._current(m.DeleteSession(session=self._ref))
+        try:
+            await dispatch(self._provider, self._config, ops.DELETE_SESSION, request)
+        except SessionNotOpen:
+            request = request.model_copy(update={"state": dump_state(self.state)})
+            await dispatch(self._provider, self._config, ops.DELETE_SESSION, request)
+        self._started = False
+
+    async def running(self) -> bool:
+        """Return whether the sandbox is running."""
+        return (await self._call(ops.RUNNING, m.Running(session=self._ref))).running
+
+    # --- Settings: told to the worker with the next request ---------------------------------------
+
+    def _set_concurrency_limits(self, limits: SandboxConcurrencyLimits) -> None:
+        super()._set_concurrency_limits(limits)
+        self._settings = self._settings.model_copy(
+            update={
+                "manifest_entries": limits.manifest_entries,
+                "local_dir_files": limits.local_dir_files,
+            }
+        )
+
+    def _set_archive_limits(self, limits: SandboxArchiveLimits | None) -> None:
+        super()._set_archive_limits(limits)
+        self._settings = self._settings.model_copy(
+            update={"archive_limits": convert.archive_limits(limits)}
+        )
+
+    def register_persist_workspace_skip_path(self, path: Path | str) -> Path:
+        """Exclude a path from snapshots, on the worker too."""
+        relative = super().register_persist_workspace_skip_path(path)
+        skipped = {*self._settings.persist_skip_paths, relative.as_posix()}
+        self._settings = self._settings.model_copy(
+            update={"persist_skip_paths": tuple(sorted(skipped))}
+        )
+        return relative
+
+    # --- Commands -------------------------------------------------------------------------------
+
+    async def exec(
+        self,
+        *command: str | Path,
+        timeout: float | None = None,
+        shell: bool | list[str] = True,
+        user: str | User | None = None,
+    ) -> ExecResult:
+        """Run a command to its end."""
+        result = await self._call(
+            ops.EXEC,
+            m.Exec(
+                session=self._ref,
+                operation_id=workflow.uuid4().hex,
+                command=tuple(str(part) for part in command),
+                timeout=timeout,
+                shell=tuple(shell) if isinstance(shell, list) else shell,
+                user=convert.user_name(user),
+            ),
+        )
+        return ExecResult(stdout=result.stdout, stderr=result.stderr, exit_code=result.exit_code)
+
+    async def _exec_internal(
+        self, *command: str | Path, timeout: float | None = None
+    ) -> ExecResult:
+        # The SDK calls this with a command that needs no shell any more.
+        return await self.exec(*command, timeout=timeout, shell=False)
+
+    def supports_pty(self) -> bool:
+        """Return whether the backend's session supports `pty_exec_start`."""
+        return self._supports_pty
+
+    async def pty_exec_start(
+        self,
+        *command: str | Path,
+        timeout: float | None = None,
+        shell: bool | list[str] = True,
+        user: str | User | None = None,
+        tty: bool = False,
+        yield_time_s: float | None = None,
+        max_output_tokens: int | None = None,
+    ) -> PtyExecUpdate:
+        """Start a command and return its first output."""
+        update = await self._call(
+            ops.PTY_EXEC_START,
+            m.PtyExecStart(
+                session=self._ref,
+                operation_id=workflow.uuid4().hex,
+                command=tuple(str(part) for part in command),
+                timeout=timeout,
+                shell=tuple(shell) if isinstance(shell, list) else shell,
+                user=convert.user_name(user),
+                tty=tty,
+                yield_time_s=yield_time_s,
+                max_output_tokens=max_output_tokens,
+            ),
+        )
+        return convert.pty_update(update)
+
+    async def pty_write_stdin(
+        self,
+        *,
+        session_id: int,
+        chars: str,
+        yield_time_s: float | None = None,
+        max_output_tokens: int | None = None,
+    ) -> PtyExecUpdate:
+        """Write to a running command and return its new output."""
+        update = await self._call(
+            ops.PTY_WRITE_STDIN,
+            m.PtyWriteStdin(
+                session=self._ref,
+                operation_id=workflow.uuid4().hex,
+                process_id=session_id,
+                chars=chars,
+                yield_time_s=yield_time_s,
+                max_output_tokens=max_output_tokens,
+            ),
+        )
+        return convert.pty_update(update)
+
+    async def pty_terminate_all(self) -> None:
+        """End every command that was started with `pty_exec_start`."""
+        await self._call(ops.PTY_TERMINATE_ALL, m.PtyTerminateAll(session=self._ref))
+
+    # --- Files ----------------------------------------------------------------------------------
+
+    async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
+        """Read a file."""
+        return io.BytesIO(
+            await self._call(
+                ops.READ,
+                m.Read(
+                    session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)
+                ),
+            )
+        )
+
+    async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
+        """Write a file."""
+        await self._call(
+            ops.WRITE,
+            m.Write(session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)),
+            convert.content(data),
+        )
+
+    async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
+        """List a directory."""
+        listing = await self._call(
+            ops.LS,
+            m.Ls(session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)),
+        )
+        return [convert.file_entry(entry) for entry in listing.entries]
+
+    async def mkdir(
+        self, path: Path | str, *, parents: bool = False, user: str | User | None = None
+    ) -> None:
+        """Make a directory."""
+        await self._call(
+            ops.MKDIR,
+            m.Mkdir(
+                session=self._ref,
+                path=sandbox_path_str(path),
+                user=convert.user_name(user),
+                parents=parents,
+            ),
+        )
+
+    async def rm(
+        self, path: Path | str, *, recursive: bool = False, user: str | User | None = None
+    ) -> None:
+        """Remove a file or a directory."""
+        await self._call(
+            ops.RM,
+            m.Rm(
+                session=self._ref,
+                path=sandbox_path_str(path),
+                user=convert.user_name(user),
+                recursive=recursive,
+            ),
+        )
+
+    async def extract(
+        self,
+        path: Path | str,
+        data: io.IOBase,
+        *,
+        compression_scheme: Literal["tar", "zip"] | None = None,
+        archive_limits: SandboxArchiveLimits | None = None,
+    ) -> None:
+        """Extract an archive."""
+        await self._call(
+            ops.EXTRACT,
+            m.Extract(
+                session=self._ref,
+                path=sandbox_path_str(path),
+                compression_scheme=compression_scheme,
+                archive_limits=convert.archive_limits(archive_limits),
+            ),
+            convert.content(data),
+        )
+
+    async def apply_patch(
+        self,
+        operations: ApplyPatchOperation
+        | dict[str, object]
+        | list[ApplyPatchOperation | dict[str, object]],
+        *,
+        patch_format: PatchFormat | Literal["v4a"] = "v4a",
+    ) -> str:
+        """Apply patch operations.
+
+        Raises:
+            InvalidRequest: `patch_format` is an object, which cannot travel to the worker.
+        """
+        if patch_format != "v4a":
+            raise InvalidRequest(
+                f"apply_patch: in a workflow the only patch_format is 'v4a', not {patch_format!r}: "
+                f"the patch is applied on the worker."
+            )
+        listed = operations if isinstance(operations, list) else [operations]
+        applied = await self._call(
+            ops.APPLY_PATCH,
+            m.ApplyPatch(session=self._ref, operations=tuple(map(convert.patch_operation, listed))),
+        )
+        return applied.output
+
+    # --- Paths ----------------------------------------------------------------------------------
+
+    def _workspace_path_policy(self) -> WorkspacePathPolicy:
+        manifest = self.state.manifest
+        return _PurePathPolicy(root=manifest.root, extra_path_grants=manifest.extra_path_grants)
+
+    def normalize_path(self, path: Path | str, *, for_write: bool = False) -> Path:
+        """Return the absolute sandbox path, by the workspace's rules alone.
+
+        Symlinks are checked by the worker when the path is used, against the real file system.
+        """
+        return posix_path_as_path(
+            self._workspace_path_policy().normalize_sandbox_path(path, for_write=for_write)
+        )
+
+    async def _validate_path_access(self, path: Path | str, *, for_write: bool = False) -> Path:
+        valid = await self._call(
+            ops.VALIDATE_PATH_ACCESS,
+            m.ValidatePath(session=self._ref, path=sandbox_path_str(path), for_write=for_write),
+        )
+        return Path(valid.path)
+
+    # --- The workspace as a whole -----------------------------------------------------------------
+
+    async def apply_manifest(self, *, only_ephemeral: bool = False) -> MaterializationResult:
+        """Materialize the manifest, or only its ephemeral entries."""
+        done = await self._call(
+            ops.APPLY_MANIFEST,
+            m.ApplyManifest(session=self._ref, only_ephemeral=only_ephemeral),
+        )
+        return MaterializationResult(files=convert.materialized_files(done))
+
+    async def _apply_manifest(
+        self, *, only_ephemeral: bool = False, provision_accounts: bool = True
+    ) -> MaterializationResult:
+        return await self.apply_manifest(only_ephemeral=only_ephemeral)
+
+    async def _apply_entry_batch(
+        self, entries: Sequence[tuple[Path, BaseEntry]], *, base_dir: Path
+    ) -> list[MaterializedFile]:
+        done = await self._call(
+            ops.APPLY_ENTRIES,
+            m.ApplyEntries(
+                session=self._ref,
+                entries=tuple(
+                    m.PlacedEntry(path=sandbox_path_str(path), entry=dump_entry(entry))
+                    for path, entry in entries
+                ),
+                base_dir=str(base_dir),
+            ),
+        )
+        return convert.materialized_files(done)
+
+    def _manifest_base_dir(self) -> Path:
+        # Relative sources are read on the worker, so the workflow host's directory means nothing.
+        return Path()
+
+    async def _validate_manifest_application(
+        self,
+        *,
+        only_ephemeral: bool = False,
+        manifest: Manifest | None = None,
+        session_running: bool | None = None,
+    ) -> None:
+        # The worker's session does this where the manifest is applied.
+        return
+
+    async def persist_workspace(self) -> io.IOBase:
+        """Return the workspace as an archive."""
+        return io.BytesIO(
+            await self._call(ops.PERSIST_WORKSPACE, m.PersistWorkspace(session=self._ref))
+        )
+
+    async def hydrate_workspace(self, data: io.IOBase) -> None:
+        """Fill the workspace from an archive."""
+        await self._call(
+            ops.HYDRATE_WORKSPACE, m.HydrateWorkspace(session=self._ref), convert.content(data)
+        )
+
+    async def resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
+        """Return where a port of the sandbox can be reached."""
+        self._assert_exposed_port_configured(port)
+        endpoint = await self._call(
+            ops.RESOLVE_EXPOSED_PORT, m.ResolveExposedPort(session=self._ref, port=port)
+        )
+        return ExposedPortEndpoint(
+            host=endpoint.host, port=endpoint.port, tls=endpoint.tls, query=endpoint.query
+        )
+
+
+def next_epoch(previous: int = 0) -> int:
+    """Return an epoch later than `previous` and than those of other workflows with the session."""
+    return max(previous + 1, int(workflow.now().timestamp() * 1000))
+
+
+async def resume_session(
+    provider: str, config: ActivityConfig, request: m.ResumeSession
+) -> tuple[m.SessionOpened, SandboxSessionState]:
+    """Open the session of ``request.state`` on a worker and return it with its new state."""
+    opened = await dispatch(provider, config, ops.RESUME_SESSION, request)
+    return opened, load_state(apply_delta(request.state, opened.state_delta))
