@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 
 import pytest
 from temporalio.client import Client
@@ -34,5 +33,5 @@ def temporal_address() -> str:
 
 
 @pytest.fixture
-async def temporal_client(temporal_address: str) -> AsyncIterator[Client]:
-    yield await Client.connect(temporal_address)
+async def temporal_client(temporal_address: str) -> Client:
+    return await Client.connect(temporal_address)

@@ -1,1 +1,24 @@
 """The `sandbox` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command and end the process with its exit code.
+
+    Python 3.11 with a Temporal worker that has run sometimes aborts while the interpreter shuts
+    down, after all the work is done; `os._exit` keeps the exit code true.
+    """
+    from sandbox_core.cli.app import app
+
+    code = 0
+    try:
+        app()
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -65,6 +65,11 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         # are what both have in common.
         self._runtimes: dict[Activity, ProviderRuntime] = {}
 
+    @property
+    def provider_names(self) -> list[str]:
+        """The providers whose activities are registered on the workers made so far, sorted."""
+        return sorted({runtime.name for runtime in self._runtimes.values()})
+
     def name(self) -> str:
         """Return the plugin's name, as Temporal shows it."""
         return "sandbox-core"
@@ -110,7 +115,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     ) -> None:
         """Create the providers' clients, run the worker, and close them."""
         mine = dict.fromkeys(
-            self._runtimes.pop(fn)
+            self._runtimes[fn]
             for fn in worker.config(active_config=True).get("activities", ())
             if fn in self._runtimes
         )

@@ -1,0 +1,145 @@
+"""`sandbox providers`: what is installed, what it can do, and what is wrong with it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from dataclasses import dataclass
+from typing import cast
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sandbox_core.codec import JsonObject
+from sandbox_core.providers import (
+    CAPABILITIES,
+    Candidate,
+    FailedProvider,
+    LoadedProvider,
+    SupportsCheck,
+    discover,
+    load,
+)
+from sandbox_core.providers.registry import DISABLED_VARIABLE, Provider, select
+
+_TABLE_WIDTH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderReport:
+    """One line: `status` is ``ok``, ``disabled`` or ``error``."""
+
+    name: str
+    status: str
+    distribution: str
+    version: str
+    summary: str = ""
+    api_version: int | None = None
+    capabilities: dict[str, bool] | None = None
+    error: str | None = None
+
+    def as_json(self) -> JsonObject:
+        """Return the report as ``--json`` prints it."""
+        return cast("JsonObject", dict(vars(self)))
+
+
+async def list_providers(*, as_json: bool, check: bool) -> int:
+    """Print the installed providers and return 1 if one of them cannot be used, 0 otherwise."""
+    selection = select(discover())
+    reports = [_disabled(candidate) for candidate in selection.disabled]
+    for result in load(selection.enabled):
+        if isinstance(result, FailedProvider):
+            reports += [_failed(candidate, result.error.message) for candidate in result.candidates]
+        else:
+            error = await _problem(result.provider) if check else None
+            reports.append(_loaded(result, error))
+    reports.sort(key=lambda report: report.name)
+    if as_json:
+        json.dump([report.as_json() for report in reports], sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        _print(reports)
+    return int(any(report.status == "error" for report in reports))
+
+
+async def _problem(provider: Provider) -> str | None:
+    """Return why the backend cannot be used from here, or None if it can."""
+    try:
+        client = provider.create_client()
+        try:
+            if isinstance(provider, SupportsCheck):
+                await provider.check(client)
+        finally:
+            close = getattr(client, "close", None)
+            closing = close() if callable(close) else None
+            if inspect.isawaitable(closing):
+                await closing
+    except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _loaded(result: LoadedProvider, error: str | None) -> ProviderReport:
+    provider = result.provider
+    abilities = {name: isinstance(provider, cls) for name, cls in CAPABILITIES.items()}
+    return ProviderReport(
+        name=provider.name,
+        status="ok" if error is None else "error",
+        distribution=result.candidate.distribution,
+        version=result.candidate.version,
+        summary=provider.summary,
+        api_version=provider.api_version,
+        capabilities={"host_bound": provider.host_bound, **abilities},
+        error=error,
+    )
+
+
+def _failed(candidate: Candidate, error: str) -> ProviderReport:
+    return ProviderReport(
+        name=candidate.name,
+        status="error",
+        distribution=candidate.distribution,
+        version=candidate.version,
+        error=error,
+    )
+
+
+def _disabled(candidate: Candidate) -> ProviderReport:
+    return ProviderReport(
+        name=candidate.name,
+        status="disabled",
+        distribution=candidate.distribution,
+        version=candidate.version,
+    )
+
+
+def _print(reports: list[ProviderReport]) -> None:
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, _TABLE_WIDTH)
+    if not reports:
+        console.print("No provider is installed. Try: pip install sandbox-local", highlight=False)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("NAME", "STATUS", "DISTRIBUTION", "CONTRACT", "HOST-BOUND", *CAPABILITIES):
+        table.add_column(column.upper())
+    for report in reports:
+        abilities = report.capabilities or {}
+        table.add_row(
+            report.name,
+            {"ok": "[green]ok[/]", "error": "[red]error[/]"}.get(report.status, report.status),
+            f"{report.distribution} {report.version}",
+            "" if report.api_version is None else str(report.api_version),
+            *("yes" if value else "no" for value in abilities.values()),
+        )
+    console.print(table)
+    for report in reports:
+        if report.error is not None:
+            console.print(f"[red]{escape(report.name)}:[/] {escape(report.error)}", highlight=False)
+        elif report.status == "disabled":
+            console.print(
+                f"{escape(report.name)}: turned off by the environment; see SANDBOX_CORE_PROVIDERS "
+                f"and {DISABLED_VARIABLE}.",
+                highlight=False,
+            )

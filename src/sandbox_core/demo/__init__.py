@@ -1,0 +1,1 @@
+"""`sandbox demo`: an agent repairs a small Python project in a sandbox, as a workflow."""
