@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 CONTRACT_VERSION = 1
 """The version of the contract in this module; a provider names the one it was written against."""
 
-OptionsT = TypeVar("OptionsT", bound="BaseSandboxClientOptions")
-ClientT = TypeVar("ClientT", bound="BaseSandboxClient[BaseSandboxClientOptions | None]")
+OptionsT_co = TypeVar("OptionsT_co", bound="BaseSandboxClientOptions", covariant=True)
 _ClientT = TypeVar("_ClientT", contravariant=True)
 
 
-class SandboxClientProvider(abc.ABC, Generic[OptionsT]):
+class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
     """One sandbox backend, as a plugin offers it to workers.
 
     A complete plugin is a distribution with this module and one entry point::
@@ -63,14 +62,16 @@ class SandboxClientProvider(abc.ABC, Generic[OptionsT]):
     api_version: int
     """The `CONTRACT_VERSION` that the provider was written against."""
 
-    options_type: type[OptionsT]
+    options_type: type[OptionsT_co]
     """The class of the SDK's client options that this backend takes."""
 
     host_bound: bool = False
     """Whether the sandbox lives on the worker's host: a local directory, a local container."""
 
     @abc.abstractmethod
-    def create_client(self) -> BaseSandboxClient[OptionsT] | BaseSandboxClient[OptionsT | None]:
+    def create_client(
+        self,
+    ) -> BaseSandboxClient[OptionsT_co] | BaseSandboxClient[OptionsT_co | None]:
         """Return the backend's client; credentials are read here, from the worker's environment.
 
         Called once per worker, before it polls, in the worker's event loop.
@@ -79,7 +80,7 @@ class SandboxClientProvider(abc.ABC, Generic[OptionsT]):
             Exception: The backend cannot be used; the message reaches whoever uses the provider.
         """
 
-    def default_options(self) -> OptionsT:
+    def default_options(self) -> OptionsT_co:
         """Return the options of a create that names none.
 
         Raises:

@@ -1,0 +1,141 @@
+"""Errors keep their type, and bad input ends a workflow at once with a message that helps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
+from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
+from support import attempts, running_worker, unique
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+from workflows.sessions import CaughtErrors, Create, UncaughtError
+
+from sandbox_core.providers import SandboxClientProvider
+from sandbox_core.worker import SandboxPlugin
+
+
+class _OtherOptions(BaseSandboxClientOptions):
+    type: Literal["other"] = "other"
+
+
+class _BrokenProvider(SandboxClientProvider[_OtherOptions]):
+    name = "other"
+    summary = "A backend that cannot be reached"
+    api_version = 1
+    options_type = _OtherOptions
+
+    def create_client(self) -> BaseSandboxClient[_OtherOptions]:
+        raise OSError("no route to the backend")
+
+
+class _PickyProvider(_BrokenProvider):
+    def create_client(self) -> BaseSandboxClient[_OtherOptions]:
+        # Options are checked before the client is asked for anything.
+        return UnixLocalSandboxClient()  # type: ignore[return-value]
+
+
+async def _failure(client: Client, queue: str, *args: object) -> tuple[ApplicationError, list[int]]:
+    """Return what a `Create` workflow failed with, and the attempts of its activities."""
+    handle = await client.start_workflow(
+        Create.run, args=args, id=unique("create"), task_queue=queue
+    )
+    with pytest.raises(WorkflowFailureError) as failed:
+        await handle.result()
+    assert isinstance(failed.value.cause, ApplicationError)
+    return failed.value.cause, attempts(await handle.fetch_history())
+
+
+class TestSandboxError:
+    """A `SandboxError` that a provider raises in an activity."""
+
+    async def test_is_caught_by_its_class_in_the_workflow(self, temporal_client: Client) -> None:
+        """So are the built-in errors that the SDK's tools look for, with the same text."""
+        async with running_worker(temporal_client, CaughtErrors) as queue:
+            seen = await temporal_client.execute_workflow(
+                CaughtErrors.run, "local", id=unique("caught"), task_queue=queue
+            )
+
+        assert seen == {
+            "missing": "WorkspaceReadNotFoundError workspace_read_not_found "
+            "file not found: missing.txt",
+            "slow": "ExecTimeoutError exec_timeout command timed out",
+            "no stdin": "OperationRuntimeError stdin is not available for this process",
+            "outside": "InvalidManifestPathError invalid_manifest_path "
+            "manifest path must not escape root: ../outside",
+        }
+
+    async def test_fails_the_workflow_when_it_is_not_caught(self, temporal_client: Client) -> None:
+        """It does not fail the workflow task over and over again."""
+        async with running_worker(temporal_client, UncaughtError) as queue:
+            handle = await temporal_client.start_workflow(
+                UncaughtError.run, "local", id=unique("uncaught"), task_queue=queue
+            )
+            with pytest.raises(WorkflowFailureError) as failed:
+                await handle.result()
+
+            assert isinstance(failed.value.cause, ApplicationError)
+            assert failed.value.cause.type == "WorkspaceReadNotFoundError"
+            assert failed.value.cause.message == "file not found: missing.txt"
+            assert {1} == set(attempts(await handle.fetch_history()))
+
+
+class TestBadInput:
+    """What can never succeed ends the workflow within one attempt."""
+
+    async def test_an_unknown_provider_names_what_the_queue_offers(
+        self, temporal_client: Client
+    ) -> None:
+        """And the command that installs the missing one."""
+        async with running_worker(temporal_client, Create) as queue:
+            error, tried = await _failure(temporal_client, queue, "dayton")
+
+        assert (
+            f"no provider 'dayton' on task queue {queue!r}: it offers daytona, local. Check the "
+            f"name, or install the provider where the worker runs (pip install sandbox-dayton), "
+            f"make sure that the worker has SandboxPlugin() among its plugins, and restart it."
+        ) == error.message
+        assert error.type == "UnknownProvider"
+        assert tried == [1]
+
+    async def test_an_invalid_provider_name_is_refused_before_anything_is_scheduled(
+        self, temporal_client: Client
+    ) -> None:
+        """The name would become a part of the history."""
+        async with running_worker(temporal_client, Create) as queue:
+            error, tried = await _failure(temporal_client, queue, "Daytona")
+
+        assert error.message == (
+            "'Daytona' is not a provider name: use lower-case letters and digits in words joined "
+            "by single hyphens, starting with a letter, for example 'daytona' or 'unix-local'."
+        )
+        assert tried == []
+
+    async def test_options_of_another_backend_are_refused(self, temporal_client: Client) -> None:
+        """The message names the class that the provider takes."""
+        async with running_worker(
+            temporal_client, Create, plugins=[SandboxPlugin(providers=[_PickyProvider()])]
+        ) as queue:
+            error, tried = await _failure(temporal_client, queue, "other", True)
+
+        assert (
+            f"provider 'other' takes {_OtherOptions.__module__}._OtherOptions (type 'other'); it "
+            f"was given options of type 'unix_local'."
+        ) == error.message
+        assert error.type == "InvalidOptions"
+        assert tried == [1]
+
+    async def test_a_client_that_cannot_be_made_says_why(self, temporal_client: Client) -> None:
+        """The worker starts all the same; only those who use the provider learn of it."""
+        async with running_worker(
+            temporal_client, Create, plugins=[SandboxPlugin(providers=[_BrokenProvider()])]
+        ) as queue:
+            error, tried = await _failure(temporal_client, queue, "other")
+
+        assert error.message == (
+            "provider 'other' is installed but cannot be used on this worker: OSError: no route to "
+            "the backend"
+        )
+        assert error.type == "ProviderLoad"
+        assert tried == [1]

@@ -1,0 +1,81 @@
+"""A session in a workflow does everything on the worker, one activity an operation."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+import pytest
+from support import archive, running_worker, scheduled_activities, unique
+from temporalio.client import Client
+from workflows.sessions import EveryOperation
+
+from sandbox_core.naming import activity_name
+from sandbox_core.operations import operations
+
+EXPECTED = {
+    "running": True,
+    "exec": ["hello\n", "oops\n", 3],
+    "pty": [True, 0],
+    "read": "fffe00",
+    "ls": ["b", "inner.txt", "x.tar"],
+    "apply_patch": "Done!",
+    "validate_path_access": "hello.txt",
+    "hydrated": "goodbye\n",
+    "manifest applied": "hello\n",
+    "entry applied": "extra",
+    "port": "http://127.0.0.1:8080/",
+}
+
+
+class TestEveryOperation:
+    """One workflow that performs every row of the table."""
+
+    @pytest.mark.parametrize("max_cached_workflows", [1000, 0], ids=["cached", "always replayed"])
+    async def test_answers_what_the_sdks_own_session_answers(
+        self, temporal_client: Client, max_cached_workflows: int
+    ) -> None:
+        """Also when the workflow is replayed from its history before every step."""
+        async with running_worker(
+            temporal_client, EveryOperation, max_cached_workflows=max_cached_workflows
+        ) as queue:
+            handle = await temporal_client.start_workflow(
+                EveryOperation.run,
+                args=["local", archive("inner.txt", b"inside")],
+                id=unique("every"),
+                task_queue=queue,
+            )
+
+            assert await handle.result() == EXPECTED
+
+            history = await handle.fetch_history()
+            performed = set(scheduled_activities(history))
+            assert {activity_name("local", row.name) for row in operations()} == performed
+
+    async def test_leaves_no_directory_behind(self, temporal_client: Client) -> None:
+        """The sandbox is deleted with the session."""
+        async with running_worker(temporal_client, EveryOperation) as queue:
+            handle = await temporal_client.start_workflow(
+                EveryOperation.run,
+                args=["local", archive("inner.txt", b"inside")],
+                id=unique("every"),
+                task_queue=queue,
+            )
+            await handle.result()
+            history = await handle.fetch_history()
+
+        roots = _roots(history.to_json())
+        assert 1 == len(roots)
+        assert not _exists(roots.pop())
+
+
+def _roots(history: str) -> set[str]:
+    # Payloads are base64 in a history's JSON.
+    payloads = re.findall(r'"data": "([A-Za-z0-9+/=]+)"', history)
+    text = b" ".join(base64.b64decode(payload) for payload in payloads)
+    return {match.decode() for match in re.findall(rb"/[\w/]*/sandbox-local-\w+", text)}
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()

@@ -1,0 +1,122 @@
+"""A session goes on when the worker that held it does not, and its workspace is kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from support import running_worker, scheduled_activities, unique
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from workflows.sessions import StepByStep
+
+# A worker that stops drops its workflows, and with them their `async with` blocks, unfinished.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+Handle = WorkflowHandle[StepByStep, list[str]]
+
+
+@asynccontextmanager
+async def _on_a_new_worker(client: Client, queue: str) -> AsyncIterator[None]:
+    """A worker that holds no session yet; the one before it has stopped."""
+    async with running_worker(client, StepByStep, task_queue=queue):
+        yield
+
+
+async def _start(client: Client, queue: str) -> Handle:
+    return await client.start_workflow(
+        StepByStep.run, "local", id=unique("steps"), task_queue=queue
+    )
+
+
+async def _do(handle: Handle, command: str) -> str:
+    return await handle.execute_update(StepByStep.do, command)
+
+
+async def _workspace(handle: Handle) -> str:
+    return await handle.query(StepByStep.workspace)
+
+
+class TestAnotherWorker:
+    """A worker that does not hold the session resumes it when it is first asked for something."""
+
+    async def test_finds_the_workspace_as_the_agent_left_it(self, temporal_client: Client) -> None:
+        """Files that the agent has made are there, and its edits of manifest files too."""
+        queue = unique("queue")
+        async with _on_a_new_worker(temporal_client, queue):
+            handle = await _start(temporal_client, queue)
+            await _do(handle, "echo edited > hello.txt; echo made > made.txt")
+        async with _on_a_new_worker(temporal_client, queue):
+            seen = await _do(handle, "cat hello.txt made.txt")
+            await handle.signal(StepByStep.finish)
+            await handle.result()
+
+        assert "edited\nmade\n" == seen
+
+        performed = scheduled_activities(await handle.fetch_history())
+        assert 1 == performed.count("local-sandbox_resume_session")
+
+    async def test_deletes_the_sandbox_without_resuming_it(self, temporal_client: Client) -> None:
+        """A worker that holds no session needs none to delete a sandbox."""
+        queue = unique("queue")
+        async with _on_a_new_worker(temporal_client, queue):
+            handle = await _start(temporal_client, queue)
+            await _do(handle, "true")
+            workspace = await _workspace(handle)
+        shutil.rmtree(workspace)
+        async with _on_a_new_worker(temporal_client, queue):
+            await handle.signal(StepByStep.finish)
+            with pytest.raises(WorkflowFailureError):
+                await handle.result()
+
+        performed = scheduled_activities(await handle.fetch_history())
+        assert ["local-sandbox_delete_session"] * 2 == performed[-2:]
+
+    async def test_says_that_the_sandbox_is_lost(self, temporal_client: Client) -> None:
+        """An empty workspace is never passed off as the agent's."""
+        queue = unique("queue")
+        async with _on_a_new_worker(temporal_client, queue):
+            handle = await _start(temporal_client, queue)
+            await _do(handle, "echo made > made.txt")
+            workspace = await _workspace(handle)
+        shutil.rmtree(workspace)
+        async with _on_a_new_worker(temporal_client, queue):
+            await handle.signal(StepByStep.finish)
+            with pytest.raises(WorkflowFailureError) as failed:
+                await handle.result()
+
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert (
+            f"sandbox {workspace} of provider 'local' does not exist any more, and its workspace "
+            f"was never saved to a snapshot. Create a new session, or save with session.stop() "
+            f"what must outlive a sandbox."
+        ) == failed.value.cause.message
+
+
+class TestStartedTwice:
+    """The SDK starts a session again whenever it does not look like running."""
+
+    @pytest.mark.parametrize("change_worker", [False, True], ids=["same worker", "new worker"])
+    async def test_keeps_what_the_agent_has_edited(
+        self, temporal_client: Client, change_worker: bool
+    ) -> None:
+        """The manifest is not applied to a workspace that is in use."""
+        queue = unique("queue")
+        async with _on_a_new_worker(temporal_client, queue):
+            handle = await _start(temporal_client, queue)
+            await _do(handle, "echo edited > hello.txt")
+            if not change_worker:
+                await _do(handle, "restart")
+                seen = await _do(handle, "cat hello.txt")
+                await handle.signal(StepByStep.finish)
+                await handle.result()
+        if change_worker:
+            async with _on_a_new_worker(temporal_client, queue):
+                await _do(handle, "restart")
+                seen = await _do(handle, "cat hello.txt")
+                await handle.signal(StepByStep.finish)
+                await handle.result()
+
+        assert "edited\n" == seen

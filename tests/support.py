@@ -1,0 +1,67 @@
+"""What several tests need: a worker on a queue of its own, and what a history says."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from temporalio.client import Client, WorkflowHistory
+from temporalio.worker import Plugin, Worker
+
+from sandbox_core.worker import SandboxPlugin
+
+
+def unique(prefix: str) -> str:
+    """Return a name that no other test uses."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def archive(name: str, content: bytes) -> bytes:
+    """Return a tar archive that holds one file."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@asynccontextmanager
+async def running_worker(
+    client: Client,
+    *workflows: type,
+    plugins: Sequence[Plugin] | None = None,
+    task_queue: str | None = None,
+    max_cached_workflows: int = 1000,
+) -> AsyncIterator[str]:
+    """Run a worker and yield its task queue."""
+    queue = task_queue or unique("queue")
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=workflows,
+        plugins=[SandboxPlugin()] if plugins is None else plugins,
+        max_cached_workflows=max_cached_workflows,
+    ):
+        yield queue
+
+
+def scheduled_activities(history: WorkflowHistory) -> list[str]:
+    """Return the activity types that were scheduled, in order."""
+    return [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+
+
+def attempts(history: WorkflowHistory) -> list[int]:
+    """Return the attempt of each activity that started, in order."""
+    return [
+        event.activity_task_started_event_attributes.attempt
+        for event in history.events
+        if event.HasField("activity_task_started_event_attributes")
+    ]

@@ -1,0 +1,194 @@
+"""Workflows that use a sandbox session directly, without an agent."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agents.sandbox import Manifest
+from agents.sandbox.entries import File
+from agents.sandbox.errors import SandboxError
+from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClientOptions
+from agents.sandbox.session.sandbox_session import SandboxSession
+from temporalio import workflow
+from temporalio.workflow import ActivityConfig
+
+from sandbox_core.workflow import temporal_sandbox_client
+
+MANIFEST = Manifest(
+    entries={
+        "hello.txt": File(content=b"hello\n"),
+        "data.bin": File(content=b"\xff\xfe\x00"),
+    }
+)
+
+
+@asynccontextmanager
+async def new_session(
+    provider: str, manifest: Manifest = MANIFEST, config: ActivityConfig | None = None
+) -> AsyncIterator[SandboxSession]:
+    """Yield a started session; its sandbox is deleted afterwards."""
+    client = temporal_sandbox_client(provider, config)
+    session = await client.create(manifest=manifest)
+    try:
+        async with session:
+            yield session
+    finally:
+        await client.delete(session)
+
+
+@workflow.defn
+class EveryOperation:
+    """Performs every operation of the table once, and reports what came back."""
+
+    @workflow.run
+    async def run(self, provider: str, archive: bytes) -> dict[str, Any]:
+        client = temporal_sandbox_client(provider)
+        seen: dict[str, Any] = {}
+        created = await client.create(
+            manifest=MANIFEST, options=UnixLocalSandboxClientOptions(exposed_ports=(8080,))
+        )
+        session = await client.resume(created.state)
+        async with session:
+            seen["running"] = await session.running()
+            ran = await session.exec("cat hello.txt; echo oops >&2; exit 3")
+            seen["exec"] = [ran.stdout.decode(), ran.stderr.decode(), ran.exit_code]
+            started = await session.pty_exec_start(
+                "read line; echo got $line", tty=True, yield_time_s=0.3
+            )
+            assert started.process_id is not None
+            written = await session.pty_write_stdin(
+                session_id=started.process_id, chars="it\n", yield_time_s=2
+            )
+            seen["pty"] = [b"got it" in written.output, written.exit_code]
+            await session.pty_terminate_all()
+            seen["read"] = (await session.read(Path("data.bin"))).read().hex()
+            await session.write(Path("new.txt"), io.BytesIO(b"new"))
+            await session.mkdir("a/b", parents=True)
+            await session.extract("a/x.tar", io.BytesIO(archive))
+            seen["ls"] = sorted(Path(entry.path).name for entry in await session.ls("a"))
+            await session.rm("a/b", recursive=True)
+            seen["apply_patch"] = await session.apply_patch(
+                {"type": "update_file", "path": "hello.txt", "diff": "@@\n-hello\n+goodbye\n"}
+            )
+            path = await session._validate_path_access("hello.txt")
+            seen["validate_path_access"] = path.name
+            workspace = await session.persist_workspace()
+            await session.rm("hello.txt")
+            await session.hydrate_workspace(workspace)
+            seen["hydrated"] = (await session.read(Path("hello.txt"))).read().decode()
+            await session.apply_manifest()
+            seen["manifest applied"] = (await session.read(Path("hello.txt"))).read().decode()
+            extra = Path(session.state.manifest.root) / "extra.txt"
+            await session._apply_entry_batch(
+                [(extra, File(content=b"extra"))], base_dir=session._manifest_base_dir()
+            )
+            seen["entry applied"] = (await session.read(Path("extra.txt"))).read().decode()
+            endpoint = await session.resolve_exposed_port(8080)
+            seen["port"] = endpoint.url_for("http")
+        await client.delete(session)
+        return seen
+
+
+@workflow.defn
+class UncaughtError:
+    """Lets the error of a missing file escape."""
+
+    @workflow.run
+    async def run(self, provider: str) -> None:
+        async with new_session(provider) as session:
+            await session.read(Path("missing.txt"))
+
+
+@workflow.defn
+class CaughtErrors:
+    """Catches errors by the SDK's and Python's classes."""
+
+    @workflow.run
+    async def run(self, provider: str) -> dict[str, str]:
+        seen: dict[str, str] = {}
+        async with new_session(provider) as session:
+            try:
+                await session.read(Path("missing.txt"))
+            except SandboxError as error:
+                seen["missing"] = f"{type(error).__name__} {error.error_code} {error}"
+            try:
+                await session.exec("sleep 30", timeout=0.2)
+            except SandboxError as error:
+                seen["slow"] = f"{type(error).__name__} {error.error_code} {error}"
+            started = await session.pty_exec_start("sleep 30", yield_time_s=0.3)
+            try:
+                await session.pty_write_stdin(session_id=started.process_id or 0, chars="x")
+            except RuntimeError as error:
+                seen["no stdin"] = f"{type(error).__name__} {error}"
+            try:
+                await session.read(Path("../outside"))
+            except SandboxError as error:
+                seen["outside"] = f"{type(error).__name__} {error.error_code} {error}"
+        return seen
+
+
+@workflow.defn
+class Create:
+    """Creates a session with the given options and provider, and deletes it."""
+
+    @workflow.run
+    async def run(self, provider: str, with_local_options: bool = False) -> None:
+        options = UnixLocalSandboxClientOptions() if with_local_options else None
+        client = temporal_sandbox_client(provider)
+        await client.delete(await client.create(options=options))
+
+
+@dataclass
+class _Steps:
+    commands: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+
+@workflow.defn
+class StepByStep:
+    """Keeps a session open and runs the commands it is sent; "restart" starts it once more."""
+
+    def __init__(self) -> None:
+        self._steps = _Steps()
+        self._finished = False
+        self._workspace = ""
+
+    @workflow.run
+    async def run(self, provider: str) -> list[str]:
+        async with new_session(provider) as session:
+            while not self._finished or self._steps.commands:
+                await workflow.wait_condition(lambda: bool(self._steps.commands) or self._finished)
+                while self._steps.commands:
+                    command = self._steps.commands[0]
+                    if command == "restart":
+                        await session.start()
+                        output = "restarted"
+                    else:
+                        output = (await session.exec(command)).stdout.decode()
+                    self._workspace = session.state.manifest.root
+                    self._steps.commands.pop(0)
+                    self._steps.outputs.append(output)
+        return self._steps.outputs
+
+    @workflow.update
+    async def do(self, command: str) -> str:
+        """Run one command and return its output."""
+        position = len(self._steps.outputs) + len(self._steps.commands)
+        self._steps.commands.append(command)
+        await workflow.wait_condition(lambda: len(self._steps.outputs) > position)
+        return self._steps.outputs[position]
+
+    @workflow.query
+    def workspace(self) -> str:
+        """Return the root of the session's workspace."""
+        return self._workspace
+
+    @workflow.signal
+    def finish(self) -> None:
+        """End the session."""
+        self._finished = True
