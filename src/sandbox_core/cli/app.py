@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_errors = Console(stderr=True)
+_errors = Console(stderr=True, soft_wrap=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,8 +60,10 @@ def providers(
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Where the server listens for clients.")] = 7233,
-    ui_port: Annotated[int, typer.Option(help="Where the Web UI is.")] = 8233,
+    port: Annotated[
+        int, typer.Option(help="Where the server listens; 0 takes a free port.")
+    ] = 7233,
+    ui_port: Annotated[int, typer.Option(help="Where the Web UI is; 0 takes a free port.")] = 8233,
     task_queue: Annotated[str, typer.Option(help="The queue of the worker.")] = "sandbox",
     db_file: Annotated[
         Path | None, typer.Option(help="Keep workflows in this file across restarts.")

@@ -16,7 +16,7 @@ from sandbox_core.worker import SandboxPlugin
 
 async def run_dev(*, port: int, ui_port: int, task_queue: str, db_file: Path | None) -> int:
     """Run both until SIGINT or SIGTERM, and return 0."""
-    console = Console()
+    console = Console(soft_wrap=True)
     stopped = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
@@ -26,7 +26,7 @@ async def run_dev(*, port: int, ui_port: int, task_queue: str, db_file: Path | N
         async with Worker(client, task_queue=task_queue, plugins=[plugin]):
             console.print(
                 f"Temporal   {server.address}\n"
-                f"Web UI     http://127.0.0.1:{ui_port}\n"
+                f"Web UI     http://127.0.0.1:{server.ui_port}\n"
                 f"Task queue {task_queue}\n"
                 f"Providers  {', '.join(plugin.provider_names) or 'none'}\n"
                 f"Ctrl-C stops both.",

@@ -28,7 +28,7 @@ class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
 
         # src/acme_sandbox/__init__.py
         from sandbox_core.providers import SandboxClientProvider, hookimpl
-        from acme_sandbox.models import AcmeOptions
+        from acme_sandbox.models import AcmeOptions, AcmeSessionState
 
         class AcmeProvider(SandboxClientProvider[AcmeOptions]):
             name = "acme"
@@ -49,8 +49,9 @@ class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
         acme = "acme_sandbox"
 
     The module is imported by every worker, also by one that only runs workflows: the options and
-    the session state register themselves with the Agents SDK when they are imported. Import the
-    vendor's SDK in `create_client`, which is called only where activities run.
+    the session state register themselves with the Agents SDK when they are imported, so define
+    both in a module that this one imports. Import the vendor's SDK in `create_client`, which is
+    called only where activities run.
     """
 
     name: str

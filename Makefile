@@ -1,0 +1,31 @@
+# `make demo` and `make test` set everything up and do their job; Python 3.10+ is all they need.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PROJECTS := . $(wildcard plugins/*)
+READY := .venv/ready
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test check clean
+
+demo: $(READY)
+	$(BIN)/sandbox demo
+
+test: check
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(READY): Makefile $(PROJECTS:%=%/pyproject.toml)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev $(PROJECTS:%=-e %)
+	touch $@
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,157 @@
+"""The `sandbox` command, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SANDBOX = Path(sys.executable).parent / "sandbox"
+
+
+def _environment(**variables: str) -> dict[str, str]:
+    """Return this environment without what would change the command's behaviour."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("DAYTONA_", "OPENAI_", "SANDBOX_CORE_"))
+    }
+    return {**kept, **variables}
+
+
+def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [SANDBOX, *arguments],
+        env=_environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+class TestProviders:
+    """`sandbox providers`."""
+
+    def test_lists_what_is_installed(self) -> None:
+        """One line for each provider, and nothing is wrong."""
+        result = run_sandbox("providers")
+
+        assert 0 == result.returncode
+        lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+        header = "NAME STATUS DISTRIBUTION CONTRACT HOST-BOUND IDENTITY EXISTS DESTROY CHECK"
+        assert header == lines[0]
+        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes" in lines
+        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes" in lines
+
+    def test_prints_json_for_programs(self) -> None:
+        """Every field is there, whatever the status."""
+        result = run_sandbox("providers", "--json", SANDBOX_CORE_DISABLED_PROVIDERS="daytona")
+
+        assert 0 == result.returncode
+        reports = {report["name"]: report for report in json.loads(result.stdout)}
+        assert {
+            "name": "local",
+            "status": "ok",
+            "distribution": "sandbox-local",
+            "version": "0.1.0",
+            "summary": "Directories and processes of the worker's host, unconfined",
+            "api_version": 1,
+            "capabilities": {
+                "host_bound": True,
+                "identity": True,
+                "exists": True,
+                "destroy": True,
+                "check": True,
+            },
+            "error": None,
+        } == reports["local"]
+        assert "disabled" == reports["daytona"]["status"]
+
+    def test_check_says_why_a_backend_cannot_be_used(self) -> None:
+        """And the exit code tells a script."""
+        result = run_sandbox("providers", "--check")
+
+        assert 1 == result.returncode
+        assert "daytona: DaytonaAuthenticationError: Authentication credentials" in result.stdout
+
+    def test_a_required_provider_that_is_missing_is_one_clear_error(self) -> None:
+        """The message names the variable and the command that installs it."""
+        result = run_sandbox("providers", SANDBOX_CORE_PROVIDERS="local,modal")
+
+        assert 1 == result.returncode
+        assert (
+            "error: SANDBOX_CORE_PROVIDERS requires 'modal', which is not installed here. "
+            "Installed: 'daytona', 'local'. Install it (pip install sandbox-modal) or take it off "
+            "the list."
+        ) == " ".join(result.stderr.split())
+
+
+class TestDemo:
+    """`sandbox demo`."""
+
+    def test_repairs_the_project_and_leaves_nothing_behind(self) -> None:
+        """It shows each activity, the diff, the tests before and after, and the history."""
+        result = run_sandbox("demo")
+
+        assert 0 == result.returncode, result.stdout + result.stderr
+        shown = result.stdout
+        assert "Model: a script, as OPENAI_API_KEY is not set." in shown
+        assert re.search(r"✓ local-sandbox_pty_exec_start +\d+ ms  python3 -m unittest -v", shown)
+        assert "+    return sum(item.price * item.quantity for item in items)" in shown
+        before, after = shown.split("Diff ─")
+        assert "FAILED (failures=2)" in before
+        assert "FAILED" not in after
+        assert re.search(r"History: \d+ events, [\d,]+ bytes", shown)
+        assert "Tests in the sandbox: pass" in shown
+        assert "Sandboxes: 1 created, 1 deleted, none left" in shown
+        workspaces = set(re.findall(r"/\S+/sandbox-local-\w+", shown))
+        assert workspaces
+        assert [] == [path for path in workspaces if Path(path).exists()]
+
+    def test_an_unknown_provider_is_one_clear_error(self) -> None:
+        """Nothing is started."""
+        result = run_sandbox("demo", "--provider", "moon")
+
+        assert 1 == result.returncode
+        assert "" == result.stdout
+        assert (
+            "error: provider 'moon' is not installed here. Installed: daytona, local. Install it: "
+            "pip install sandbox-moon"
+        ) == " ".join(result.stderr.split())
+
+    def test_a_backend_without_credentials_fails_at_once(self) -> None:
+        """The vendor's own message says what is missing."""
+        result = run_sandbox("demo", "--provider", "daytona")
+
+        assert 1 == result.returncode
+        assert "The workflow failed: ProviderLoad: provider 'daytona' is installed" in result.stdout
+        assert "Set DAYTONA_API_KEY" in result.stdout
+        assert "Sandboxes: 0 created, 0 deleted, none left" in result.stdout
+
+
+class TestDev:
+    """`sandbox dev`."""
+
+    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+    def test_serves_until_it_is_stopped(self, signum: signal.Signals) -> None:
+        """The server and the worker stop together, with exit code 0."""
+        command = [str(SANDBOX), "dev", "--port", "0", "--ui-port", "0"]
+        with subprocess.Popen(
+            command, env=_environment(), stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            shown = "".join(process.stdout.readline() for _ in range(5))
+            process.send_signal(signum)
+            assert 0 == process.wait(30)
+
+        assert re.search(r"^Temporal   127\.0\.0\.1:\d+$", shown, re.MULTILINE)
+        assert "Task queue sandbox" in shown
+        assert "Providers  daytona, local" in shown

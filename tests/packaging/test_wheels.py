@@ -1,0 +1,234 @@
+"""What the distributions hold, and that they work where nothing else of this tree is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+CORE = "sandbox-core"
+PLUGINS = sorted(
+    path.parent.name for path in Path(__file__).parents[2].glob("plugins/*/pyproject.toml")
+)
+GROUP = "sandbox_core.providers"
+
+every_plugin = pytest.mark.parametrize("plugin", PLUGINS)
+every_project = pytest.mark.parametrize("project", [CORE, *PLUGINS])
+
+LOAD = """
+import json
+from sandbox_core.providers import LoadedProvider, discover, load
+
+print(json.dumps([
+    {
+        "provider": result.provider.name,
+        "distribution": result.candidate.distribution,
+        "version": result.candidate.version,
+        "editable": result.candidate.editable_path is not None,
+    }
+    if isinstance(result, LoadedProvider) else {"failed": str(result.error)}
+    for result in load(discover())
+]))
+"""
+
+
+def package_of(project: str) -> str:
+    return project.replace("-", "_")
+
+
+def provider_of(plugin: str) -> str:
+    return plugin.removeprefix("sandbox-")
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """A folder of wheels and sdists, by the name of the project."""
+
+    folder: Path
+
+    def wheel(self, project: str) -> Path:
+        (found,) = self.folder.glob(f"{package_of(project)}-*.whl")
+        return found
+
+    def sdist(self, project: str) -> Path:
+        (found,) = self.folder.glob(f"{package_of(project)}-*.tar.gz")
+        return found
+
+    def metadata(self, project: str) -> importlib.metadata.Distribution:
+        path = [str(self.wheel(project))]
+        (found,) = importlib.metadata.Distribution.discover(path=path)
+        return found
+
+    def requirements(self, project: str) -> dict[str, Requirement]:
+        """Return what a project needs without an extra, by the name of what it needs."""
+        needed = map(Requirement, self.metadata(project).requires or [])
+        return {
+            canonicalize_name(one.name): one
+            for one in needed
+            if one.marker is None or one.marker.evaluate({"extra": ""})
+        }
+
+    def wheel_files(self, project: str) -> dict[str, bytes]:
+        with zipfile.ZipFile(self.wheel(project)) as archive:
+            return {path: archive.read(path) for path in archive.namelist()}
+
+    def sdist_paths(self, project: str) -> list[Path]:
+        """Return the files of an sdist, without the folder that all of them are in."""
+        with tarfile.open(self.sdist(project)) as archive:
+            members = [Path(member.name) for member in archive if member.isfile()]
+        return [path.relative_to(path.parts[0]) for path in members]
+
+    def dist_info(self, project: str) -> str:
+        return f"{package_of(project)}-{self.metadata(project).version}.dist-info"
+
+    def loaded(self, plugin: str) -> dict[str, object]:
+        """Return what `LOAD` prints of a plugin that works."""
+        return {
+            "provider": provider_of(plugin),
+            "distribution": plugin,
+            "version": self.metadata(plugin).version,
+            "editable": False,
+        }
+
+
+@pytest.fixture(scope="session")
+def built(dist: Path) -> Distributions:
+    return Distributions(dist)
+
+
+# --- What they hold -----------------------------------------------------------------------------
+
+
+@every_project
+def test_a_wheel_holds_its_own_package_and_nothing_else(project: str, built: Distributions) -> None:
+    """Two distributions that bring the same folder overwrite each other's files."""
+    folders = {path.partition("/")[0] for path in built.wheel_files(project)}
+    assert {package_of(project), built.dist_info(project)} == folders
+
+
+@every_project
+def test_a_wheel_holds_every_file_of_its_package(
+    project: str, built: Distributions, tree: Path
+) -> None:
+    """A wheel loses data files and empty markers more easily than modules."""
+    source = (tree if project == CORE else tree / "plugins" / project) / "src"
+    expected = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    assert expected == {path for path in built.wheel_files(project) if ".dist-info/" not in path}
+
+
+@every_project
+def test_a_wheel_says_that_it_is_typed(project: str, built: Distributions) -> None:
+    """Without the marker a type checker ignores the annotations of what is installed."""
+    assert f"{package_of(project)}/py.typed" in built.wheel_files(project)
+
+
+@every_project
+def test_a_distribution_installs_on_every_python_from_3_10(
+    project: str, built: Distributions
+) -> None:
+    """A plugin that asks for more than the core cannot be installed beside it."""
+    expected = ">=3.10"
+    assert expected == built.metadata(project).metadata["Requires-Python"]
+
+
+@every_project
+def test_the_wheel_carries_the_license(built: Distributions, tree: Path, project: str) -> None:
+    """The license asks that its text goes with every copy."""
+    carried = built.wheel_files(project)[f"{built.dist_info(project)}/licenses/LICENSE"]
+
+    assert (tree / "LICENSE").read_bytes() == carried
+
+
+@every_plugin
+def test_a_plugin_claims_the_one_provider_that_it_is_named_after(
+    plugin: str, built: Distributions
+) -> None:
+    """Provider, distribution and module are named alike, so that each leads to the others."""
+    claims = [(one.group, one.name, one.value) for one in built.metadata(plugin).entry_points]
+    expected = [(GROUP, provider_of(plugin), package_of(plugin))]
+    assert expected == claims
+
+
+def test_the_core_claims_no_provider(built: Distributions) -> None:
+    """Every provider is a distribution of its own, the local one too."""
+    assert not built.metadata(CORE).entry_points.select(group=GROUP)
+
+
+def test_only_the_core_constrains_the_version_of_the_agents_sdk(built: Distributions) -> None:
+    """Two constraints that drift apart are an installation that nobody can resolve."""
+    constrained = {
+        project
+        for project in (CORE, *PLUGINS)
+        if (sdk := built.requirements(project).get("openai-agents")) and sdk.specifier
+    }
+    assert {CORE} == constrained
+
+
+@every_plugin
+def test_a_plugin_accepts_the_core_that_it_is_released_with(
+    plugin: str, built: Distributions
+) -> None:
+    """The core's version and the plugin's range are in two files."""
+    accepted = built.requirements(plugin)[CORE].specifier
+    assert accepted.contains(built.metadata(CORE).version, prereleases=True)
+
+
+@every_project
+def test_an_sdist_holds_its_own_package_and_no_other_part_of_the_tree(
+    project: str, built: Distributions
+) -> None:
+    """Whoever builds the core from source gets no plugins, tests or documentation with it."""
+    paths = built.sdist_paths(project)
+    others = {"plugins", "tests", "docs", "benchmarks", "examples"}
+    assert not others & {path.parts[0] for path in paths}
+    assert {package_of(project)} == {path.parts[1] for path in paths if path.parts[0] == "src"}
+
+
+@every_project
+def test_an_sdist_builds_the_same_wheel_as_the_tree(
+    project: str, built: Distributions, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    """What an sdist lacks shows only where somebody builds from it."""
+    run("uv", "build", "--quiet", "--wheel", "--out-dir", tmp_path, built.sdist(project))
+    assert built.wheel_files(project) == Distributions(tmp_path).wheel_files(project)
+
+
+# --- That they work -----------------------------------------------------------------------------
+
+
+def test_every_provider_loads_from_its_wheel(
+    installed: Path, built: Distributions, run: Callable[..., str]
+) -> None:
+    """Nothing in the environment comes from this tree, so each wheel has all that it needs."""
+    expected = [built.loaded(plugin) for plugin in sorted(PLUGINS, key=provider_of)]
+    assert expected == json.loads(run(installed / "bin" / "python", "-I", "-c", LOAD))
+
+
+def test_what_the_wheels_need_fits_together(installed: Path, run: Callable[..., str]) -> None:
+    """No requirement is missing, and none contradicts another one."""
+    run("uv", "pip", "check", "--python", installed / "bin" / "python")
+
+
+def test_every_command_of_the_core_starts_without_an_extra(
+    installed: Path, built: Distributions, run: Callable[..., str]
+) -> None:
+    """A command imports what only `sandbox-core[demo]` brings when it needs it, and not before."""
+    commands = built.metadata(CORE).entry_points.select(group="console_scripts")
+    assert {"sandbox"} == commands.names
+    assert "Usage: sandbox" in run(installed / "bin" / "sandbox", "--help")
+
+
+def test_pip_installs_the_core_and_a_plugin_from_the_tree(
+    pip_installed: Path, built: Distributions, run: Callable[..., str]
+) -> None:
+    """The project files have settings for uv, which pip does not know and must not need."""
+    expected = [built.loaded("sandbox-local")]
+    assert expected == json.loads(run(pip_installed / "bin" / "python", "-I", "-c", LOAD))
