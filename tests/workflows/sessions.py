@@ -143,6 +143,33 @@ class Create:
         await client.delete(await client.create(options=options))
 
 
+@workflow.defn
+class DeleteLater:
+    """Creates a session, and deletes it when it is told to."""
+
+    def __init__(self) -> None:
+        self._created = False
+        self._told = False
+
+    @workflow.run
+    async def run(self, provider: str) -> None:
+        client = temporal_sandbox_client(provider)
+        session = await client.create()
+        self._created = True
+        await workflow.wait_condition(lambda: self._told)
+        await client.delete(session)
+
+    @workflow.update
+    async def created(self) -> None:
+        """Return once there is a sandbox."""
+        await workflow.wait_condition(lambda: self._created)
+
+    @workflow.signal
+    def delete(self) -> None:
+        """Delete it."""
+        self._told = True
+
+
 @dataclass
 class _Steps:
     commands: list[str] = field(default_factory=list)

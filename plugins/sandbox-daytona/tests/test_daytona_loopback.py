@@ -41,8 +41,6 @@ from daytona import (
     ListSandboxesQuery,
 )
 from daytona.common.pty import PtySize
-
-sys.path.insert(0, str(Path(__file__).parent))  # Not done by pytest's importlib mode.
 from daytona_loopback import DaytonaLoopback
 from daytona_loopback_sandbox import PathMap, Sandbox
 
