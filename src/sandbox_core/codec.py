@@ -20,7 +20,7 @@ from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec, SnapshotSpecUnion
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
-from sandbox_core.errors import InvalidRequest
+from sandbox_core.errors import InvalidRequest, UnknownProvider
 
 JsonObject = dict[str, JsonValue]
 _PathT = TypeVar("_PathT", bound=str | Path)
@@ -72,8 +72,15 @@ def load_state(data: JsonObject) -> SandboxSessionState:
     """Return the session state of the registered class that `data` names.
 
     Raises:
-        ValueError: No provider that is loaded here has registered that class.
+        UnknownProvider: No provider that is loaded here has registered that class.
     """
+    if data.get("type") not in SandboxSessionState._subclass_registry:
+        # The SDK's own error does not say which.
+        raise UnknownProvider(
+            f"no provider that is loaded here has session states of type {data.get('type')!r}: "
+            f"install it, and give this worker SandboxPlugin(), with register_activities=False if "
+            f"it only runs workflows."
+        )
     # The SDK empties a payload that does not validate, hence the copy.
     state = SandboxSessionState.parse(dict(data))
     decoded = _with_contents(state.manifest, _decode_content)

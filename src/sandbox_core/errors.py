@@ -52,6 +52,10 @@ __all__ = [
 
 
 _ErrorT = TypeVar("_ErrorT", bound=Exception)
+_SequenceT = TypeVar("_SequenceT", str, bytes)
+
+_MAX_DEPTH = 20
+_MAX_LENGTH = 32 * 1024
 
 
 class SandboxCoreError(ApplicationError):
@@ -134,11 +138,14 @@ class SessionNotOpen(SandboxCoreError):
 _BUILTIN_ERRORS: dict[str, type[OperationFailed]] = {
     base.__name__: type(f"Operation{base.__name__}", (OperationFailed, base), {})
     for base in (
+        ConnectionError,
+        FileExistsError,
         FileNotFoundError,
         IsADirectoryError,
         KeyError,
         NotADirectoryError,
         NotImplementedError,
+        OSError,
         PermissionError,
         RuntimeError,
         TimeoutError,
@@ -163,7 +170,7 @@ def encode_error(error: Exception) -> ApplicationError:
         return error
     if isinstance(error, SandboxError):
         return ApplicationError(
-            error.message,
+            _text(error.message),
             {
                 "classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object],
                 "op": error.op,
@@ -180,7 +187,7 @@ def encode_error(error: Exception) -> ApplicationError:
             category=_category(benign=error.retryable is False),
         )
     return ApplicationError(
-        str(error) or type(error).__name__,
+        _text(str(error)) or type(error).__name__,
         {"classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object]},
         type=type(error).__name__,
         non_retryable=isinstance(error, _NEVER_RETRIED),
@@ -196,10 +203,11 @@ def decode_error(failure: ApplicationError) -> Exception:
 
     A class that does not exist here falls back to its nearest base that does.
     """
-    own = _subclass_named(SandboxCoreError, failure.type or "")
+    details = failure.details[0] if failure.details else None
+    # Ours have no details; an error of a vendor may have the same name.
+    own = None if failure.details else _subclass_named(SandboxCoreError, failure.type or "")
     if own is not None:
         return own(failure.message)
-    details = failure.details[0] if failure.details else None
     if not isinstance(details, Mapping):
         return failure
     classes = [name for name in details.get("classes", ()) if isinstance(name, str)]
@@ -252,21 +260,46 @@ def _with_subclasses(cls: builtins.type[_ErrorT]) -> Iterator[builtins.type[_Err
         yield from _with_subclasses(subclass)
 
 
-def _jsonable(value: object) -> JsonValue:
-    if isinstance(value, bytes):
-        return {"base64": base64.b64encode(value).decode("ascii")}
+def _jsonable(value: object, depth: int = 0) -> JsonValue:
+    # Providers put anything into an error, and it must not be what makes the error unreadable.
+    if depth > _MAX_DEPTH:
+        return "..."
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"base64": base64.b64encode(_cut(bytes(value), b"\n...\n")).decode("ascii")}
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    return cast("JsonValue", to_jsonable_python(value, fallback=str))
+        items = {_text(str(key)): _jsonable(item, depth + 1) for key, item in value.items()}
+        return {"mapping": items} if items.keys() in ({"base64"}, {"mapping"}) else items
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(item, depth + 1) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    try:
+        plain = to_jsonable_python(value, fallback=str)
+    except Exception:  # noqa: BLE001 - whatever an object of a provider does when it is printed
+        return f"<{type(value).__name__}>"
+    return _jsonable(plain, depth + 1)
+
+
+def _text(text: str) -> str:
+    # Names of files may hold lone surrogates, which neither JSON nor protobuf takes.
+    return _cut(text, "\n...\n").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _cut(value: _SequenceT, mark: _SequenceT) -> _SequenceT:
+    # Temporal drops a failure of 2 MiB, and with it the type of the error.
+    half = _MAX_LENGTH // 2
+    return value if len(value) <= _MAX_LENGTH else value[:half] + mark + value[-half:]
 
 
 def _from_jsonable(value: JsonValue) -> object:
     if isinstance(value, dict):
-        encoded = value.get("base64")
+        encoded, mapping = value.get("base64"), value.get("mapping")
         if len(value) == 1 and isinstance(encoded, str):
             return base64.b64decode(encoded)
+        if len(value) == 1 and isinstance(mapping, dict):
+            value = mapping
         return {key: _from_jsonable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_from_jsonable(item) for item in value]

@@ -12,7 +12,6 @@ UTF-8, so that the Temporal UI can show it.
 from __future__ import annotations
 
 import base64
-import re
 import shlex
 from typing import Annotated
 
@@ -27,23 +26,6 @@ from sandbox_core.codec import JsonObject
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024 - 64 * 1024
 """The most that is sent in one payload. The server refuses 2 MiB (``limit.blobSize.error``), the
 SDK then retries for ever, and encoding and encryption add some."""
-
-_SUMMARY_CHARS = 100
-_SECRETS = re.compile(
-    r"(?i)((?:authorization:|bearer|basic)\s+|"
-    r"[\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|credential)s?[\w-]*\s*(?:=|:|\s)\s*)"
-    r"(?:(?:bearer|basic)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s'\"]+)"
-)
-
-
-def summarize(text: str) -> str:
-    """Return `text` as one line of at most 100 characters with what looks like a secret removed."""
-    line = _SECRETS.sub(r"\1***", " ".join(text.split()))
-    return (
-        line
-        if len(line) <= _SUMMARY_CHARS
-        else line[: _SUMMARY_CHARS - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    )
 
 
 def _decode_output(value: object) -> object:
@@ -338,19 +320,20 @@ class PatchOperation(Message):
 
 
 class ApplyPatch(SessionRequest):
-    """Apply patch operations, in order."""
+    """Apply patch operations, in order, as the named user; `cwd` anchors relative paths."""
 
     operations: tuple[PatchOperation, ...]
-    patch_format: str = "v4a"
+    user: str | None = None
+    cwd: str | None = None
 
     def summary(self) -> str:
         return " ".join(operation.path for operation in self.operations)
 
 
 class PatchApplied(Message):
-    """What the SDK's editor answered."""
+    """What the SDK's editor answered to each operation."""
 
-    output: str = ""
+    outputs: tuple[str, ...] = ()
 
 
 class ApplyManifest(SessionRequest):

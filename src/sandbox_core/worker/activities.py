@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
-from agents.editor import ApplyPatchOperation
+from agents.editor import ApplyPatchOperation, ApplyPatchOperationType
 from agents.run_config import SandboxArchiveLimits
+from agents.sandbox.apply_patch import WorkspaceEditor
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
-from agents.sandbox.workspace_paths import sandbox_path_str
+from agents.sandbox.workspace_paths import SandboxWorkspaceScope, sandbox_path_str
 from temporalio import activity
 
 from sandbox_core import messages as m
@@ -352,11 +353,24 @@ async def _validate_path_access(call: Call, request: m.ValidatePath) -> m.ValidP
 
 @_handles(ops.APPLY_PATCH)
 async def _apply_patch(call: Call, request: m.ApplyPatch) -> m.PatchApplied:
-    operations: list[ApplyPatchOperation | dict[str, object]] = [
-        operation.model_dump(exclude_none=True) for operation in request.operations
-    ]
+    outputs: list[str] = []
     async with call.pool.use(request) as session:
-        return m.PatchApplied(output=await session.apply_patch(operations))
+        editor = WorkspaceEditor(
+            session,
+            user=request.user,
+            workspace_scope=SandboxWorkspaceScope.from_cwd(request.cwd),
+        )
+        for operation in request.operations:
+            result = await editor.apply_operation(
+                ApplyPatchOperation(
+                    type=cast("ApplyPatchOperationType", operation.type),
+                    path=operation.path,
+                    diff=operation.diff,
+                    move_to=operation.move_to,
+                )
+            )
+            outputs.append(result.output or "")
+    return m.PatchApplied(outputs=tuple(outputs))
 
 
 # --- The workspace as a whole ---------------------------------------------------------------------

@@ -20,6 +20,7 @@ from sandbox_core.errors import PayloadTooLarge, encode_error
 from sandbox_core.messages import MAX_PAYLOAD_BYTES, Message
 from sandbox_core.naming import activity_name
 from sandbox_core.operations import Operation
+from sandbox_core.summaries import summarize
 from sandbox_core.worker.activities import HANDLERS, Call
 
 logger = logging.getLogger(__name__)
@@ -48,11 +49,9 @@ def _make_activity(
     async def run(request: JsonObject, body: bytes) -> Answer:
         try:
             async with _heartbeats():
-                answer = await handler(
-                    replace(open_call(), body=body),
-                    operation.request.model_validate(request),
-                )
-                return _encode(operation.name, request, answer)
+                parsed = operation.request.model_validate(request)
+                answer = await handler(replace(open_call(), body=body), parsed)
+                return _encode(operation.name, parsed, answer)
         except ApplicationError:
             raise
         except SandboxError as error:
@@ -78,14 +77,13 @@ def _make_activity(
     return named(with_bytes) if operation.takes_bytes else named(without_bytes)
 
 
-def _encode(name: str, request: JsonObject, answer: Message | bytes | None) -> Answer:
+def _encode(name: str, request: Message, answer: Message | bytes | None) -> Answer:
     encoded = answer.dump() if isinstance(answer, Message) else answer
     size = len(encoded) if isinstance(encoded, bytes) else len(json.dumps(encoded))
     if size > MAX_PAYLOAD_BYTES:
-        about = request.get("path") or request.get("command") or ""
         raise PayloadTooLarge(
-            f"{name} {about}: the answer has {size:,} bytes, more than the {MAX_PAYLOAD_BYTES:,} "
-            f"that Temporal takes in one payload."
+            f"{name} {summarize(request.summary())}: the answer has {size:,} bytes, more than the "
+            f"{MAX_PAYLOAD_BYTES:,} that Temporal takes in one payload."
         )
     return encoded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 # These must be the same modules inside and outside of Temporal's workflow sandbox: option, state
 # and error classes are registered and compared by identity.
 _PASSTHROUGH_MODULES = ("agents", "openai", "pluggy", "sandbox_core")
+
+# The activities of every plugin's workers, so that a second one notices the first.
+_REGISTERED: weakref.WeakSet[Activity] = weakref.WeakSet()
 
 
 class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
@@ -93,13 +97,14 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             ProviderError: A provider that ``SANDBOX_CORE_PROVIDERS`` requires cannot be used.
         """
         activities = list(config.get("activities") or ())
-        if any(fn in self._runtimes for fn in activities):
-            return config  # The plugin is both the client's and the worker's.
+        if any(fn in _REGISTERED for fn in activities):
+            return config  # Another one, or this same one, is the client's and has done it.
         runtimes = self._load()
         if self._register_activities:
             for runtime in runtimes:
                 for fn in runtime.activities():
                     self._runtimes[fn] = runtime
+                    _REGISTERED.add(fn)
                     activities.append(fn)
         config["activities"] = activities
         config["workflow_runner"] = _passing_through(config["workflow_runner"], runtimes)

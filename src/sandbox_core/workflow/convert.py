@@ -37,10 +37,8 @@ def archive_limits(limits: SandboxArchiveLimits | None) -> m.ArchiveLimits | Non
     )
 
 
-def patch_operation(operation: ApplyPatchOperation | dict[str, object]) -> m.PatchOperation:
+def patch_operation(operation: ApplyPatchOperation) -> m.PatchOperation:
     """Return a patch operation as it travels."""
-    if isinstance(operation, dict):
-        return m.PatchOperation.model_validate(operation)
     return m.PatchOperation(
         type=operation.type, path=operation.path, diff=operation.diff, move_to=operation.move_to
     )

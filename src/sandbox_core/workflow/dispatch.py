@@ -19,9 +19,10 @@ from sandbox_core.errors import (
     UnknownProvider,
     decode_error,
 )
-from sandbox_core.messages import MAX_PAYLOAD_BYTES, Message, summarize
+from sandbox_core.messages import MAX_PAYLOAD_BYTES, Message
 from sandbox_core.naming import activity_name, offered_providers
 from sandbox_core.operations import Effect, Operation, RequestT, ResponseT
+from sandbox_core.summaries import summarize
 
 DEFAULT_START_TO_CLOSE_TIMEOUT = timedelta(minutes=5)
 DEFAULT_HEARTBEAT_TIMEOUT = timedelta(seconds=30)
@@ -36,6 +37,7 @@ _RETRY_POLICY = RetryPolicy(
 _NOT_REGISTERED = "NotFoundError"
 # What starting, transferring and reporting may take beyond the seconds that a request asks for.
 _OVERHEAD = timedelta(seconds=60)
+_LONGEST_S = timedelta(days=3650).total_seconds()
 
 
 async def dispatch(
@@ -61,7 +63,7 @@ async def dispatch(
         temporalio.exceptions.ActivityError: The activity was cancelled or timed out.
     """
     data = request.dump()
-    _check_size(operation.name, request, len(json.dumps(data)) if body is None else len(body))
+    _check_size(operation.name, request, max(len(json.dumps(data)), len(body or b"")))
     answers_bytes = issubclass(operation.response, bytes)
     try:
         result = await workflow.execute_activity(
@@ -93,7 +95,7 @@ def activity_options(
         options["start_to_close_timeout"] = DEFAULT_START_TO_CLOSE_TIMEOUT
     asked = operation.duration(request)
     if asked is not None:
-        needed = timedelta(seconds=asked) + _OVERHEAD
+        needed = timedelta(seconds=min(asked, _LONGEST_S)) + _OVERHEAD
         options["start_to_close_timeout"] = _at_least(options.get("start_to_close_timeout"), needed)
         options["schedule_to_close_timeout"] = _at_least(
             options.get("schedule_to_close_timeout"), needed
@@ -122,8 +124,8 @@ def _retry_policy(options: ActivityConfig, effect: Effect) -> RetryPolicy:
 def _check_size(name: str, request: Message, size: int) -> None:
     if size > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(
-            f"{name} {request.summary()}: {size:,} bytes are more than the {MAX_PAYLOAD_BYTES:,} "
-            f"that Temporal takes in one payload."
+            f"{name} {summarize(request.summary())}: {size:,} bytes are more than the "
+            f"{MAX_PAYLOAD_BYTES:,} that Temporal takes in one payload."
         )
 
 

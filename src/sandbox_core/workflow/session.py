@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from agents.editor import ApplyPatchOperation
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox import Manifest
-from agents.sandbox.apply_patch import PatchFormat
+from agents.sandbox.apply_patch import PatchFormat, _coerce_operations
 from agents.sandbox.entries import BaseEntry
 from agents.sandbox.files import FileEntry
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
@@ -396,12 +396,27 @@ class TemporalSandboxSession(BaseSandboxSession):
                 f"apply_patch: in a workflow the only patch_format is 'v4a', not {patch_format!r}: "
                 f"the patch is applied on the worker."
             )
-        listed = operations if isinstance(operations, list) else [operations]
+        await self.patch(_coerce_operations(operations))
+        return "Done!"
+
+    async def patch(
+        self,
+        operations: Sequence[ApplyPatchOperation],
+        *,
+        user: str | User | None = None,
+        cwd: str | None = None,
+    ) -> list[str]:
+        """Apply patch operations in one activity, and return what the SDK's editor says of each."""
         applied = await self._call(
             ops.APPLY_PATCH,
-            m.ApplyPatch(session=self._ref, operations=tuple(map(convert.patch_operation, listed))),
+            m.ApplyPatch(
+                session=self._ref,
+                operations=tuple(map(convert.patch_operation, operations)),
+                user=convert.user_name(user),
+                cwd=cwd,
+            ),
         )
-        return applied.output
+        return list(applied.outputs)
 
     # --- Paths ----------------------------------------------------------------------------------
 

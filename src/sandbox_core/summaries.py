@@ -1,0 +1,48 @@
+"""The line that the Temporal UI shows for an activity, without what looks like a secret."""
+
+from __future__ import annotations
+
+import re
+
+_SUMMARY_CHARS = 100
+_NAMED = (
+    r"(?<![\w.-])[\w.-]*(?:token(?![si])|secret|passw(?:or)?d|passphrase|credential|_pass|_pwd"
+    r"|(?:api|access|private|signing|encryption|auth)[_-]?key)[\w-]*"
+)
+_WORTH = r"(?:(?P<quote>\\?[\"'])(?:(?!(?P=quote)).)*(?:(?P=quote)|$)|[^\s\"'\\]+)"
+_SECRETS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # A header, whatever its scheme; a cookie may have several words.
+        r"(?P<kept>\bauthorization\\?[\"']?\s*[:=]\s*\\?[\"']?(?:[a-z]+\s+(?![\"'\\|;&]))?)[^\s\"'\\]+",
+        r"(?P<kept>\bcookie:\s*)[^\"'\\]+",
+        r"(?P<kept>\bbearer\s+)(?=[^\s\"']*\d)[^\s\"'\\]+",
+        # name=value, name: value, "name": "value"; but not test_token.py::test_x or secrets:/run.
+        rf"(?P<kept>{_NAMED}\\?[\"']?\s*(?:=+|:(?![:/]))\s*){_WORTH}",
+        # --name value; but not --password-stdin and --token-file, whose value is none.
+        rf"(?P<kept>(?:(?<![^\s\"'])(?=-)|\bset\s+)(?!\S*(?:stdin|file|path|dir|name)\b){_NAMED}\s+)"
+        rf"(?![-<>|&;]){_WORTH}",
+        # curl -u name:secret, and the user part of a URL.
+        r"(?P<kept>\bcurl\b.*?\s(?:-u|--user)[ =]?[\"']?(?!\d+:\d)[^\s:\"']+:)[^\s\"']+",
+        r"(?P<kept>://[^\s/:@\"']*:)[^\s/@\"']+(?=@)",
+        # What says itself what it is.
+        r"(?P<kept>)\b(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{16,}"
+        r"|xox[abprs]-[\w-]{10,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?)",
+    )
+)
+_QUOTE_IN_QUOTES = "'\"'\"'"  # How shlex.join writes one.
+_SCANNED_CHARS = 1000
+
+
+def summarize(text: str) -> str:
+    """Return `text` as one line of at most 100 characters with what looks like a secret removed."""
+    # The patterns are quadratic in the length of the text. Its last word may be cut in two.
+    words = text[:_SCANNED_CHARS].replace(_QUOTE_IN_QUOTES, "'").split()
+    line = " ".join(words[:-1] or words if len(text) > _SCANNED_CHARS else words)
+    for pattern in _SECRETS:
+        line = pattern.sub(r"\g<kept>***", line)
+    return (
+        line
+        if len(line) <= _SUMMARY_CHARS
+        else line[: _SUMMARY_CHARS - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
