@@ -132,9 +132,8 @@ class TestDemo:
         result = run_sandbox("demo", "--provider", "daytona")
 
         assert 1 == result.returncode
-        assert "The workflow failed: ProviderLoad: provider 'daytona' is installed" in result.stdout
-        assert "Set DAYTONA_API_KEY" in result.stdout
-        assert "Sandboxes: 0 created, 0 deleted, none left" in result.stdout
+        assert "error: provider 'daytona' is installed but cannot be used" in result.stderr
+        assert "Set DAYTONA_API_KEY" in result.stderr
 
 
 class TestDev:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from sandbox_core.providers.contract import CONTRACT_VERSION, SandboxClientProvi
 
 if TYPE_CHECKING:
     from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+
+logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "sandbox_core.providers"
 REQUIRED_VARIABLE = "SANDBOX_CORE_PROVIDERS"
@@ -105,19 +108,34 @@ def discover() -> tuple[Candidate, ...]:
             "providers are discovered when a worker starts, never in a workflow: a workflow names "
             "its provider, temporal_sandbox_client('daytona')."
         )
-    candidates = (
-        Candidate(
-            name=entry_point.name,
-            module=entry_point.value,
-            distribution=entry_point.dist.name,
-            version=entry_point.dist.version,
-            editable_path=_editable_path(entry_point.dist.read_text("direct_url.json")),
+    found: dict[tuple[str, str, str], Candidate] = {}
+    # `entry_points` takes each distribution once, the first on the path. It tells them apart by
+    # their folders, so what an interrupted pip has renamed would be a second one.
+    for entry_point in importlib_metadata.entry_points(group=ENTRY_POINT_GROUP):
+        candidate = _candidate(entry_point)
+        if candidate is not None:
+            found.setdefault((candidate.name, candidate.module, candidate.distribution), candidate)
+    return tuple(sorted(found.values(), key=lambda c: (c.name, c.distribution)))
+
+
+def _candidate(entry_point: importlib_metadata.EntryPoint) -> Candidate | None:
+    distribution = entry_point.dist
+    if distribution is None:
+        return None
+    try:
+        name, version = distribution.name, distribution.version
+    except (FileNotFoundError, KeyError):
+        logger.warning(
+            "%s has no readable metadata: it is not an installed distribution", entry_point
         )
-        # `entry_points` takes each distribution once, the first on the path.
-        for entry_point in importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
-        if entry_point.dist is not None
+        return None
+    return Candidate(
+        name=entry_point.name,
+        module=entry_point.value,
+        distribution=name,
+        version=version,
+        editable_path=_editable_path(distribution.read_text("direct_url.json")),
     )
-    return tuple(sorted(candidates, key=lambda c: (c.name, c.distribution)))
 
 
 def select(candidates: Sequence[Candidate], environ: Mapping[str, str] = os.environ) -> Selection:
@@ -130,7 +148,8 @@ def select(candidates: Sequence[Candidate], environ: Mapping[str, str] = os.envi
         UnknownProvider: A required provider is not installed.
     """
     disabled = _names(environ, DISABLED_VARIABLE)
-    required = _names(environ, REQUIRED_VARIABLE) - disabled
+    allow_list = _names(environ, REQUIRED_VARIABLE)
+    required = allow_list - disabled
     installed = {candidate.name for candidate in candidates}
     missing = sorted(required - installed)
     if missing:
@@ -139,7 +158,7 @@ def select(candidates: Sequence[Candidate], environ: Mapping[str, str] = os.envi
             f"Installed: {_quoted(sorted(installed)) or 'none'}. Install it (pip install "
             f"{' '.join(f'sandbox-{name}' for name in missing)}) or take it off the list."
         )
-    allowed = required if REQUIRED_VARIABLE in environ and required else installed - disabled
+    allowed = required if allow_list else installed - disabled
     return Selection(
         enabled=tuple(c for c in candidates if c.name in allowed),
         disabled=tuple(c for c in candidates if c.name not in allowed),
@@ -173,30 +192,45 @@ def load(candidates: Iterable[Candidate]) -> list[LoadedProvider | FailedProvide
 
 def _load(candidate: Candidate) -> Provider:
     provider = _provider_of(candidate, _import(candidate))
+    version = _get(candidate, provider, "api_version")
+    if version is not None and not isinstance(version, int):
+        raise ProviderLoad(
+            f"{_which(candidate)} sets api_version to {version!r}, which is not an integer."
+        )
+    if version is not None and version > CONTRACT_VERSION:
+        raise IncompatibleProvider(
+            f"{_which(candidate)} needs version {version} of the provider contract; "
+            f"this sandbox-core supports {CONTRACT_VERSION}. Upgrade it (pip install --upgrade "
+            f"sandbox-core) or install an older {candidate.distribution}."
+        )
     missing = [key for key in _REQUIRED_ATTRIBUTES if _get(candidate, provider, key) is None]
     if missing:
         raise ProviderLoad(
             f"{_which(candidate)} does not set {', '.join(missing)} on {_class_of(provider)}; see "
             f"sandbox_core.providers.SandboxClientProvider."
         )
+    if not isinstance(provider.options_type, type):
+        raise ProviderLoad(
+            f"{_which(candidate)} sets options_type to {provider.options_type!r}, which is not a "
+            f"class."
+        )
     if provider.name != candidate.name:
         raise ProviderLoad(
             f"{_which(candidate)} calls itself {provider.name!r}. The entry point and the "
             f"provider's name must be the same: it is recorded in workflow histories."
         )
-    if provider.api_version > CONTRACT_VERSION:
-        raise IncompatibleProvider(
-            f"{_which(candidate)} needs version {provider.api_version} of the provider contract; "
-            f"this sandbox-core supports {CONTRACT_VERSION}. Upgrade it (pip install --upgrade "
-            f"sandbox-core) or install an older {candidate.distribution}."
-        )
     return provider
 
 
 def _import(candidate: Candidate) -> ModuleType:
+    if ":" in candidate.module:
+        raise ProviderLoad(
+            f"{_which(candidate)} has an entry point with a ':'. It names the module in which the "
+            f"hook {_HOOK!r} is, and nothing in it."
+        )
     try:
         return importlib.import_module(candidate.module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         path = candidate.editable_path
         if path is not None and not path.exists():
             advice = (
@@ -232,7 +266,7 @@ def _provider_of(candidate: Candidate, module: ModuleType) -> Provider:
         )
     try:
         provided = manager.hook.sandbox_client_provider()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ProviderLoad(
             f"{_which(candidate)} failed in its hook {_HOOK!r}: {_cause(error)}."
         ) from error
@@ -284,5 +318,5 @@ def _class_of(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(".: ")

@@ -49,8 +49,9 @@ def _make_activity(
     async def run(request: JsonObject, body: bytes) -> Answer:
         try:
             async with _heartbeats():
+                call = replace(open_call(), body=body)
                 parsed = operation.request.model_validate(request)
-                answer = await handler(replace(open_call(), body=body), parsed)
+                answer = await handler(call, parsed)
                 return _encode(operation.name, parsed, answer)
         except ApplicationError:
             raise

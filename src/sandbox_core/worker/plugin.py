@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -24,7 +25,7 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from sandbox_core.errors import DuplicateProvider
+from sandbox_core.errors import DuplicateProvider, ProviderError
 from sandbox_core.naming import check_provider_name
 from sandbox_core.providers.registry import LoadedProvider, Provider, discover, load, select
 from sandbox_core.worker.execution import Activity
@@ -118,15 +119,26 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         worker: Worker,
         next: Callable[[Worker], Awaitable[None]],  # noqa: A002 - Temporal's name
     ) -> None:
-        """Create the providers' clients, run the worker, and close them."""
+        """Create the providers' clients, run the worker, and close them.
+
+        Raises:
+            ProviderLoad: The client of a required provider cannot be made.
+        """
         mine = dict.fromkeys(
             self._runtimes[fn]
             for fn in worker.config(active_config=True).get("activities", ())
             if fn in self._runtimes
         )
         async with contextlib.AsyncExitStack() as stack:
-            for runtime in mine:
-                await stack.enter_async_context(runtime.active())
+            try:
+                for runtime in mine:
+                    await stack.enter_async_context(runtime.active())
+            except ProviderError:
+                # `async with worker` waits for its shutdown, which only a worker that runs reaches.
+                stopping = asyncio.create_task(worker.shutdown())
+                await next(worker)
+                await stopping
+                raise
             await next(worker)
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
@@ -156,17 +168,21 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         for result in load(selection.enabled):
             if isinstance(result, LoadedProvider):
                 logger.info("sandbox provider %s: %s", result.provider.name, result.candidate)
-                runtimes[result.provider.name] = ProviderRuntime(result.provider)
+                runtimes[result.provider.name] = ProviderRuntime(
+                    result.provider, required=result.provider.name in selection.required
+                )
             elif result.name in selection.required:
                 raise result.error
             else:
                 logger.warning("sandbox provider %s cannot be used: %s", result.name, result.error)
                 runtimes[result.name] = ProviderRuntime(result.error, name=result.name)
+        installed = frozenset(runtimes)
         for provider in self._providers:
             if check_provider_name(provider.name) in runtimes:
+                also = "and is also installed" if provider.name in installed else "twice"
                 raise DuplicateProvider(
-                    f"provider {provider.name!r} was passed to SandboxPlugin and is also "
-                    f"installed; leave out one of them."
+                    f"provider {provider.name!r} was passed to SandboxPlugin {also}; leave out "
+                    f"one of them."
                 )
             runtimes[provider.name] = ProviderRuntime(provider)
         return list(runtimes.values())

@@ -24,8 +24,15 @@ class ProviderRuntime:
     error, so that a workflow learns why, and not merely that nobody offers the provider.
     """
 
-    def __init__(self, provider: Provider | ProviderError, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        provider: Provider | ProviderError,
+        *,
+        name: str | None = None,
+        required: bool = False,
+    ) -> None:
         self._provider = provider
+        self._required = required
         self.name = name or cast("Provider", provider).name
         self._pool = SessionPool()
         self._client: Client | None = None
@@ -43,18 +50,24 @@ class ProviderRuntime:
 
     @asynccontextmanager
     async def active(self) -> AsyncIterator[None]:
-        """Have a client for the duration; a client that cannot be made is kept as an error."""
+        """Have a client for the duration; a client that cannot be made is kept as an error.
+
+        Raises:
+            ProviderLoad: The client cannot be made, and the provider is required.
+        """
         provider = self._provider
         if isinstance(provider, ProviderError):
             yield
             return
         try:
             client = provider.create_client()
-        except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
+        except Exception as error:
             self._provider = ProviderLoad(
                 f"provider {self.name!r} is installed but cannot be used on this worker: "
                 f"{type(error).__name__}: {error}"
             )
+            if self._required:
+                raise self._provider from error
             logger.warning("sandbox %s", self._provider)
             yield
             return
@@ -70,6 +83,7 @@ class ProviderRuntime:
 
     def _call(self) -> Call:
         if isinstance(self._provider, ProviderError):
-            raise self._provider
+            # A new one each time: a traceback grows whenever its error is raised again.
+            raise type(self._provider)(self._provider.message)
         assert self._client is not None, "activities run only while the worker does"
         return Call(provider=self._provider, client=self._client, pool=self._pool)
