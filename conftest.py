@@ -9,6 +9,9 @@ from temporalio.client import Client
 
 from sandbox_core.testing import DevServer
 
+EXPECTED_SKIPS: tuple[str, ...] = ()
+"""Parts of the reasons of the skips that may happen in CI."""
+
 _ADDRESS = "SANDBOX_CORE_TEST_TEMPORAL_ADDRESS"
 _server: DevServer | None = None
 
@@ -20,6 +23,25 @@ def pytest_configure(config: pytest.Config) -> None:
         _server = DevServer()
         _server.start()
         os.environ[_ADDRESS] = _server.address
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # A skip that nobody expected would let CI pass without having tested anything.
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if "CI" not in os.environ or reporter is None:
+        return
+    unexpected = [
+        report for report in reporter.stats.get("skipped", ()) if not _is_expected(report)
+    ]
+    for report in unexpected:
+        reporter.write_line(f"skipped unexpectedly: {report.nodeid}: {report.longrepr}")
+    if unexpected:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_expected(report: pytest.TestReport) -> bool:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return any(expected in reason for expected in EXPECTED_SKIPS)
 
 
 def pytest_unconfigure() -> None:
