@@ -36,6 +36,7 @@ async def running_worker(
     plugins: Sequence[Plugin] | None = None,
     task_queue: str | None = None,
     max_cached_workflows: int = 1000,
+    eager: bool = True,
 ) -> AsyncIterator[str]:
     """Run a worker and yield its task queue."""
     queue = task_queue or unique("queue")
@@ -45,6 +46,7 @@ async def running_worker(
         workflows=workflows,
         plugins=[SandboxPlugin()] if plugins is None else plugins,
         max_cached_workflows=max_cached_workflows,
+        disable_eager_activity_execution=not eager,
     ):
         yield queue
 

@@ -148,6 +148,12 @@ class SessionOpened(Message):
     state_delta: JsonObject = Field(default_factory=dict)
     supports_pty: bool = False
     sandbox_id: str | None = None
+    worker_queue: str | None = None
+    """The own queue of the worker that now holds the session."""
+
+    host_bound: bool = False
+    """The sandbox lives on that worker's host."""
+
     restored: bool = False
     """The sandbox was replaced, and its workspace restored from the last snapshot."""
 
@@ -350,10 +356,9 @@ class PlacedEntry(Message):
 
 
 class ApplyEntries(SessionRequest):
-    """Materialize some entries; sources on disk are relative to the worker's `base_dir`."""
+    """Materialize some entries."""
 
     entries: tuple[PlacedEntry, ...]
-    base_dir: str
 
     def summary(self) -> str:
         return f"{len(self.entries)} entries"

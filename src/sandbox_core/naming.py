@@ -41,6 +41,11 @@ def split_activity_name(name: str) -> tuple[str, str] | None:
     return provider, operation
 
 
+def worker_queue(task_queue: str, host: str, slot: int) -> str:
+    """Return the name of one worker's own queue: ``agents@host-7#0``."""
+    return f"{task_queue}@{host}#{slot}"
+
+
 def offered_providers(activity_names: str) -> list[str]:
     """Return the provider names in a text that lists activity types, sorted."""
     found = (split_activity_name(word.strip(",.")) for word in activity_names.split())

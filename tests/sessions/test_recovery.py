@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -89,9 +90,9 @@ class TestAnotherWorker:
 
         assert isinstance(failed.value.cause, ApplicationError)
         assert (
-            f"sandbox {workspace} of provider 'local' does not exist any more, and its workspace "
-            f"was never saved to a snapshot. Create a new session, or save with session.stop() "
-            f"what must outlive a sandbox."
+            f"sandbox {workspace} of provider 'local' does not exist any more on host "
+            f"{socket.gethostname()}, and its workspace was never saved to a snapshot. Create a "
+            f"new session, or save with session.stop() what must outlive a sandbox."
         ) == failed.value.cause.message
 
 

@@ -318,7 +318,6 @@ class TestSummary:
                 m.ApplyEntries(
                     session=SESSION,
                     entries=(m.PlacedEntry(path="/w/a", entry={}),) * 2,
-                    base_dir=".",
                 ),
                 "2 entries",
             ),

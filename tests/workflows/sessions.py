@@ -219,3 +219,22 @@ class StepByStep:
     def finish(self) -> None:
         """End the session."""
         self._finished = True
+
+
+@workflow.defn
+class Terminal:
+    """Opens a terminal, runs a few commands beside it, and then speaks to it."""
+
+    @workflow.run
+    async def run(self, word: str) -> str:
+        async with new_session("local") as session:
+            started = await session.pty_exec_start(
+                "read word; echo heard $word", tty=True, yield_time_s=0.3
+            )
+            for _ in range(5):
+                await session.exec("true")
+            assert started.process_id is not None
+            update = await session.pty_write_stdin(
+                session_id=started.process_id, chars=f"{word}\n", yield_time_s=5
+            )
+            return update.output.decode().split("\r\n")[-2]

@@ -376,7 +376,10 @@ async def test_stopping_the_server_leaves_nothing(tmp_path: Path) -> None:
     with DaytonaLoopback(tmp_path) as server:
         async with DaytonaSandboxClient(api_key=server.api_key, api_url=server.api_url) as client:
             session = await started(client)
-            await session.exec("setsid sleep 300 >/dev/null 2>&1 &")
+            await session.exec(
+                "setsid sh -c 'echo > away; exec sleep 300' >/dev/null 2>&1 & "
+                "until test -e away; do sleep 0.05; done"
+            )
             sandbox = sandbox_of(server, session)
             assert sandbox.processes()
     assert sandbox.processes() == set()

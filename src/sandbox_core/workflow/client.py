@@ -38,8 +38,9 @@ from sandbox_core.codec import (
 )
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.naming import check_provider_name
+from sandbox_core.workflow.bound import next_epoch, resume_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT, dispatch
-from sandbox_core.workflow.session import TemporalSandboxSession, next_epoch, resume_session
+from sandbox_core.workflow.session import TemporalSandboxSession
 
 _T = TypeVar("_T")
 

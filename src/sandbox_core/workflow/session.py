@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from agents.editor import ApplyPatchOperation
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
@@ -15,32 +14,18 @@ from agents.sandbox.apply_patch import PatchFormat, _coerce_operations
 from agents.sandbox.entries import BaseEntry
 from agents.sandbox.files import FileEntry
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
-from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.pty_types import PtyExecUpdate
-from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
 from agents.sandbox.workspace_paths import WorkspacePathPolicy, posix_path_as_path, sandbox_path_str
 from temporalio import workflow
-from temporalio.workflow import ActivityConfig
 
 from sandbox_core import messages as m
 from sandbox_core import operations as ops
-from sandbox_core.codec import (
-    apply_delta,
-    dump_entry,
-    dump_state,
-    load_state,
-)
+from sandbox_core.codec import dump_entry, dump_state
 from sandbox_core.errors import InvalidRequest, SessionNotOpen
-from sandbox_core.operations import Operation, ResponseT
 from sandbox_core.workflow import convert
+from sandbox_core.workflow.bound import BoundSession
 from sandbox_core.workflow.dispatch import dispatch
-
-_SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
-
-# How often an operation may find that the worker it landed on does not hold the session. One is
-# the ordinary case; more happen when several workers share the queue and none is bound to it.
-_MAX_RESUMES = 5
 
 
 class _PurePathPolicy(WorkspacePathPolicy):
@@ -51,113 +36,8 @@ class _PurePathPolicy(WorkspacePathPolicy):
         return False
 
 
-class TemporalSandboxSession(BaseSandboxSession):
-    """The whole surface of the SDK's session, with every operation an activity.
-
-    The session knows what must survive any worker: the session state, whether the workspace has
-    been started, and the epoch. A worker that does not hold the session answers `SessionNotOpen`;
-    the session is then resumed there with its full state, and the operation repeated.
-    """
-
-    # A plain attribute: `agents.sandbox._mount_security` looks for it in the instance's dict.
-    state: SandboxSessionState
-
-    def __init__(
-        self,
-        provider: str,
-        config: ActivityConfig,
-        *,
-        opened: m.SessionOpened,
-        state: SandboxSessionState,
-    ) -> None:
-        self.state = state
-        self._provider = provider
-        self._config = config
-        self._ref = opened.session
-        self._supports_pty = opened.supports_pty
-        self._sandbox_id = opened.sandbox_id
-        self._started = False
-        self._settings = m.SessionSettings()
-        # What the worker was last told; a difference travels with the next request.
-        self._told_state = state
-        self._told_settings = m.SessionSettings()
-        self._resuming = asyncio.Lock()
-
-    # --- The wire -------------------------------------------------------------------------------
-
-    async def _call(
-        self,
-        operation: Operation[_SessionRequestT, ResponseT],
-        request: _SessionRequestT,
-        body: bytes | None = None,
-    ) -> ResponseT:
-        """Run `operation`, resuming the session on a worker that does not hold it."""
-        for _ in range(_MAX_RESUMES):
-            current = self._current(request)
-            try:
-                response = await dispatch(self._provider, self._config, operation, current, body)
-            except SessionNotOpen:
-                await self._resume(stale=current.session)
-            else:
-                self._mark_told(current)
-                return response
-        return await dispatch(self._provider, self._config, operation, self._current(request), body)
-
-    def _current(self, request: _SessionRequestT) -> _SessionRequestT:
-        state, settings = self.state, self._settings
-        return request.model_copy(
-            update={
-                "session": self._ref,
-                "state": None if state is self._told_state else dump_state(state),
-                "settings": None if settings == self._told_settings else settings,
-            }
-        )
-
-    def _mark_told(self, request: m.SessionRequest) -> None:
-        if request.session != self._ref:
-            return
-        if request.settings is not None:
-            self._told_settings = request.settings
-        if request.state is not None:
-            self._told_state = self.state
-
-    async def _resume(self, *, stale: m.SessionRef) -> None:
-        async with self._resuming:
-            if self._ref != stale:
-                return  # Another operation has resumed the session while this one waited.
-            opened, state = await resume_session(
-                self._provider,
-                self._config,
-                m.ResumeSession(
-                    state=dump_state(self.state),
-                    epoch=next_epoch(stale.epoch),
-                    started=self._started,
-                    sandbox_id=self._sandbox_id,
-                    settings=self._settings,
-                ),
-            )
-            if opened.restored:
-                workflow.logger.warning(
-                    "sandbox %s of provider %s was lost; its workspace was restored from its last "
-                    "snapshot in sandbox %s",
-                    self._sandbox_id,
-                    self._provider,
-                    opened.sandbox_id,
-                )
-            self._ref = opened.session
-            self._sandbox_id = opened.sandbox_id
-            self._told_settings = self._settings
-            self.state = self._told_state = state
-
-    async def _change_state(
-        self, operation: Operation[_SessionRequestT, m.StateChanged], request: _SessionRequestT
-    ) -> None:
-        changed = await self._call(operation, request)
-        if changed.sandbox_id is not None:
-            self._sandbox_id = changed.sandbox_id
-        if changed.state_delta:
-            self.state = load_state(apply_delta(dump_state(self.state), changed.state_delta))
-            self._told_state = self.state
+class TemporalSandboxSession(BoundSession):
+    """The whole surface of the SDK's session, with every operation an activity."""
 
     # --- Lifecycle ------------------------------------------------------------------------------
 
@@ -178,11 +58,14 @@ class TemporalSandboxSession(BaseSandboxSession):
     async def delete(self) -> None:
         """Delete the sandbox, without resuming it first when no worker holds it."""
         request = self._current(m.DeleteSession(session=self._ref))
+        config = self._activity_config()
         try:
-            await dispatch(self._provider, self._config, ops.DELETE_SESSION, request)
+            await dispatch(self._provider, config, ops.DELETE_SESSION, request)
         except SessionNotOpen:
+            # The worker that may delete it without holding it is one of the sandbox's host.
+            self._bound = self._host_bound and self._worker_queue is not None
             request = request.model_copy(update={"state": dump_state(self.state)})
-            await dispatch(self._provider, self._config, ops.DELETE_SESSION, request)
+            await dispatch(self._provider, self._activity_config(), ops.DELETE_SESSION, request)
         self._started = False
 
     async def running(self) -> bool:
@@ -466,7 +349,6 @@ class TemporalSandboxSession(BaseSandboxSession):
                     m.PlacedEntry(path=sandbox_path_str(path), entry=dump_entry(entry))
                     for path, entry in entries
                 ),
-                base_dir=str(base_dir),
             ),
         )
         return convert.materialized_files(done)
@@ -506,16 +388,3 @@ class TemporalSandboxSession(BaseSandboxSession):
         return ExposedPortEndpoint(
             host=endpoint.host, port=endpoint.port, tls=endpoint.tls, query=endpoint.query
         )
-
-
-def next_epoch(previous: int = 0) -> int:
-    """Return an epoch later than `previous` and than those of other workflows with the session."""
-    return max(previous + 1, int(workflow.now().timestamp() * 1000))
-
-
-async def resume_session(
-    provider: str, config: ActivityConfig, request: m.ResumeSession
-) -> tuple[m.SessionOpened, SandboxSessionState]:
-    """Open the session of ``request.state`` on a worker and return it with its new state."""
-    opened = await dispatch(provider, config, ops.RESUME_SESSION, request)
-    return opened, load_state(apply_delta(request.state, opened.state_delta))

@@ -1,0 +1,47 @@
+"""A worker's own task queue: where a session is found again that lives on its host.
+
+The queue is named by the shared queue, the host, and a slot. A slot is a locked file: the worker
+that starts where another has died takes over the dead one's slot, and with it its queue.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from sandbox_core.naming import worker_queue
+
+
+@contextmanager
+def own_queue(namespace: str, task_queue: str) -> Iterator[str]:
+    """Yield the name of the calling worker's own queue, and hold it for the duration.
+
+    Raises:
+        OSError: The folder of the lock files cannot be written.
+    """
+    folder = _folder(namespace, task_queue)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for slot in count():
+        lock = os.open(folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        try:
+            yield worker_queue(task_queue, socket.gethostname(), slot)
+        finally:
+            os.close(lock)  # The file stays: to delete it would let two hold the same slot.
+        return
+
+
+def _folder(namespace: str, task_queue: str) -> Path:
+    name = hashlib.sha256(f"{namespace}\0{task_queue}".encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"sandbox-core-{os.getuid()}" / "slots" / name

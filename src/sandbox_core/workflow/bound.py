@@ -1,0 +1,196 @@
+"""Where a session is: which worker holds it, at which epoch, and how it is opened again."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TypeVar
+
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from temporalio import exceptions, workflow
+from temporalio.exceptions import ActivityError, TimeoutType
+from temporalio.workflow import ActivityConfig
+
+from sandbox_core import messages as m
+from sandbox_core import operations as ops
+from sandbox_core.codec import apply_delta, dump_state, load_state
+from sandbox_core.errors import SessionNotOpen
+from sandbox_core.operations import Operation, ResponseT
+from sandbox_core.workflow.dispatch import dispatch
+
+_SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
+
+DEFAULT_SCHEDULE_TO_START_TIMEOUT = timedelta(seconds=60)
+"""How long an operation waits at a worker's own queue for that worker, or one in its place."""
+
+# How often an operation may find that the worker it landed on does not hold the session. One is
+# the ordinary case; more happen when several workers share the queue and none is bound to it.
+_MAX_RESUMES = 5
+
+
+class BoundSession(BaseSandboxSession):
+    """The part of a workflow's session that knows where the real one is.
+
+    It keeps what must survive any worker: the session state, whether the workspace has been
+    started, and the epoch. A worker that does not hold the session answers `SessionNotOpen`. Then
+
+    - a session whose sandbox lives on a worker's host is bound: from then on it asks at that
+      worker's own queue, where a worker that was restarted on the host resumes it;
+    - any other session is resumed where the operation has landed.
+
+    If nobody polls the worker's own queue, the session is resumed through the shared one.
+    """
+
+    # A plain attribute: `agents.sandbox._mount_security` looks for it in the instance's dict.
+    state: SandboxSessionState
+
+    def __init__(
+        self,
+        provider: str,
+        config: ActivityConfig,
+        *,
+        opened: m.SessionOpened,
+        state: SandboxSessionState,
+    ) -> None:
+        self.state = state
+        self._provider = provider
+        self._config = config
+        self._ref = opened.session
+        self._supports_pty = opened.supports_pty
+        self._sandbox_id = opened.sandbox_id
+        self._host_bound = opened.host_bound
+        # The own queue of the worker that holds the session, and whether to ask there and not
+        # at the shared queue, where Temporal hands a task to this worker while nothing is amiss.
+        self._worker_queue = opened.worker_queue
+        self._bound = False
+        self._started = False
+        self._settings = m.SessionSettings()
+        # What the worker was last told; a difference travels with the next request.
+        self._told_state = state
+        self._told_settings = m.SessionSettings()
+        self._resuming = asyncio.Lock()
+
+    # --- The wire -------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        operation: Operation[_SessionRequestT, ResponseT],
+        request: _SessionRequestT,
+        body: bytes | None = None,
+    ) -> ResponseT:
+        """Run `operation`, resuming the session on a worker that does not hold it."""
+        for _ in range(_MAX_RESUMES):
+            current = self._current(request)
+            try:
+                response = await dispatch(
+                    self._provider, self._activity_config(), operation, current, body
+                )
+            except SessionNotOpen:
+                if self._host_bound and not self._bound and self._worker_queue is not None:
+                    self._bound = True  # Another worker took it; the session's own is asked next.
+                else:
+                    await self._resume(stale=current.session)
+            except ActivityError as error:
+                if not (self._bound and _nobody_polls(error)):
+                    raise
+                await self._resume(stale=current.session, anywhere=True)
+            else:
+                self._mark_told(current)
+                if isinstance(request, m.PtyExecStart) and request.tty:
+                    self._bound = self._worker_queue is not None  # Its terminal is of that worker.
+                return response
+        return await dispatch(
+            self._provider, self._activity_config(), operation, self._current(request), body
+        )
+
+    def _activity_config(self) -> ActivityConfig:
+        if not self._bound or self._worker_queue is None:
+            return self._config
+        bound = self._config.copy()
+        bound["task_queue"] = self._worker_queue
+        bound.setdefault("schedule_to_start_timeout", DEFAULT_SCHEDULE_TO_START_TIMEOUT)
+        return bound
+
+    def _current(self, request: _SessionRequestT) -> _SessionRequestT:
+        state, settings = self.state, self._settings
+        return request.model_copy(
+            update={
+                "session": self._ref,
+                "state": None if state is self._told_state else dump_state(state),
+                "settings": None if settings == self._told_settings else settings,
+            }
+        )
+
+    def _mark_told(self, request: m.SessionRequest) -> None:
+        if request.session != self._ref:
+            return
+        if request.settings is not None:
+            self._told_settings = request.settings
+        if request.state is not None:
+            self._told_state = self.state
+
+    async def _resume(self, *, stale: m.SessionRef, anywhere: bool = False) -> None:
+        """Open the session again: at its own worker's queue if it is bound, else at any worker."""
+        async with self._resuming:
+            if self._ref != stale:
+                return  # Another operation has resumed the session while this one waited.
+            request = m.ResumeSession(
+                state=dump_state(self.state),
+                epoch=next_epoch(stale.epoch),
+                started=self._started,
+                sandbox_id=self._sandbox_id,
+                settings=self._settings,
+            )
+            config = self._config if anywhere else self._activity_config()
+            try:
+                opened, state = await resume_session(self._provider, config, request)
+            except ActivityError as error:
+                if anywhere or not _nobody_polls(error):
+                    raise
+                opened, state = await resume_session(self._provider, self._config, request)
+            if opened.restored:
+                workflow.logger.warning(
+                    "sandbox %s of provider %s was lost; its workspace was restored from its last "
+                    "snapshot in sandbox %s",
+                    self._sandbox_id,
+                    self._provider,
+                    opened.sandbox_id,
+                )
+            self._ref = opened.session
+            self._sandbox_id = opened.sandbox_id
+            self._worker_queue = opened.worker_queue
+            self._bound = self._bound and self._host_bound
+            self._told_settings = self._settings
+            self.state = self._told_state = state
+
+    async def _change_state(
+        self, operation: Operation[_SessionRequestT, m.StateChanged], request: _SessionRequestT
+    ) -> None:
+        changed = await self._call(operation, request)
+        if changed.sandbox_id is not None:
+            self._sandbox_id = changed.sandbox_id
+        if changed.state_delta:
+            self.state = load_state(apply_delta(dump_state(self.state), changed.state_delta))
+            self._told_state = self.state
+
+
+def _nobody_polls(error: ActivityError) -> bool:
+    """Tell whether the activity never started because its queue has no worker."""
+    cause = error.cause
+    return (
+        isinstance(cause, exceptions.TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START
+    )
+
+
+def next_epoch(previous: int = 0) -> int:
+    """Return an epoch later than `previous` and than those of other workflows with the session."""
+    return max(previous + 1, int(workflow.now().timestamp() * 1000))
+
+
+async def resume_session(
+    provider: str, config: ActivityConfig, request: m.ResumeSession
+) -> tuple[m.SessionOpened, SandboxSessionState]:
+    """Open the session of ``request.state`` on a worker and return it with its new state."""
+    opened = await dispatch(provider, config, ops.RESUME_SESSION, request)
+    return opened, load_state(apply_delta(request.state, opened.state_delta))

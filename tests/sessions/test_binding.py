@@ -1,0 +1,104 @@
+"""A session stays with its worker where several share a task queue."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from support import running_worker, unique
+from temporalio.client import Client, WorkflowHistory
+from workflows.sessions import StepByStep, Terminal
+
+from sandbox_core.worker.slots import own_queue
+
+
+def _queues(history: WorkflowHistory, operation: str) -> Counter[str]:
+    """Return how often an operation was scheduled at each task queue."""
+    return Counter(
+        event.activity_task_scheduled_event_attributes.task_queue.name
+        for event in history.events
+        if event.activity_task_scheduled_event_attributes.activity_type.name
+        == f"local-sandbox_{operation}"
+    )
+
+
+@asynccontextmanager
+async def _two_workers(address: str, queue: str, workflow: type) -> AsyncIterator[Client]:
+    """Run two workers, each with a client of its own, as two processes would."""
+    one, two = await Client.connect(address), await Client.connect(address)
+    async with (
+        running_worker(one, workflow, task_queue=queue, eager=False),
+        running_worker(two, workflow, task_queue=queue, eager=False),
+    ):
+        yield one
+
+
+class TestTwoWorkers:
+    """Two workers of one task queue, and no eager dispatch to keep operations at one of them."""
+
+    async def test_a_session_on_a_host_is_never_opened_twice(self, temporal_address: str) -> None:
+        """From the first operation that the other worker takes, it asks at its own worker's."""
+        queue = unique("queue")
+        async with _two_workers(temporal_address, queue, StepByStep) as client:
+            handle = await client.start_workflow(
+                StepByStep.run, "local", id=unique("steps"), task_queue=queue
+            )
+            for number in range(20):
+                await handle.execute_update(StepByStep.do, f"echo {number} >> lines.txt")
+            lines = await handle.execute_update(StepByStep.do, "cat lines.txt")
+            await handle.signal(StepByStep.finish)
+            await handle.result()
+            history = await handle.fetch_history()
+
+        assert [str(number) for number in range(20)] == lines.split()
+        assert Counter() == _queues(history, "resume_session")
+        asked = _queues(history, "exec")
+        assert {queue, *asked} <= {queue, *(f"{queue}@{socket.gethostname()}#{s}" for s in (0, 1))}
+        assert 23 >= asked.total()  # One of them was refused at most once, and each ran once.
+
+    async def test_terminals_of_many_sessions_stay_reachable(self, temporal_address: str) -> None:
+        """A terminal lives in the process of the worker that has opened it."""
+        queue = unique("queue")
+        async with _two_workers(temporal_address, queue, Terminal) as client:
+            spoken = await asyncio.gather(
+                *(
+                    client.execute_workflow(
+                        Terminal.run, str(number), id=unique("terminal"), task_queue=queue
+                    )
+                    for number in range(10)
+                )
+            )
+
+        assert [f"heard {number}" for number in range(10)] == spoken
+
+
+class TestOwnQueue:
+    """The queue of one worker of a host."""
+
+    def test_each_worker_of_a_host_has_its_own(self) -> None:
+        """The first that is free, so that a restarted worker has that of its predecessor."""
+        namespace, host = unique("namespace"), socket.gethostname()
+        with own_queue(namespace, "agents") as first:
+            with own_queue(namespace, "agents") as second:
+                seen = [first, second]
+            with own_queue(namespace, "agents") as third:
+                seen.append(third)
+        with own_queue(namespace, "agents") as fourth:
+            seen.append(fourth)
+
+        assert [f"agents@{host}#{slot}" for slot in (0, 1, 1, 0)] == seen
+
+    def test_other_task_queues_and_namespaces_do_not_matter(self) -> None:
+        """Slots are counted for each."""
+        namespace, host = unique("namespace"), socket.gethostname()
+        with (
+            own_queue(namespace, "agents") as one,
+            own_queue(namespace, "others") as two,
+            own_queue(unique("namespace"), "agents") as three,
+        ):
+            seen = [one, two, three]
+
+        assert [f"agents@{host}#0", f"others@{host}#0", f"agents@{host}#0"] == seen
