@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 
 import pytest
 from temporalio.client import Client
@@ -22,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if _ADDRESS not in os.environ and not config.option.collectonly:
         _server = DevServer()
         _server.start()
+        # Where workers keep large payloads and snapshots when no storage is configured.
+        os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="sandbox-core-tests-")
         os.environ[_ADDRESS] = _server.address
 
 
@@ -46,6 +50,7 @@ def _is_expected(report: pytest.TestReport) -> bool:
 
 def pytest_unconfigure() -> None:
     if _server is not None:
+        shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
         _server.stop()
 
 

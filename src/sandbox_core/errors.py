@@ -14,6 +14,7 @@
     +-- PayloadTooLarge            more bytes than Temporal takes
     +-- SandboxLost                the sandbox is gone and there is no snapshot of it
     +-- SessionNotOpen             this worker does not hold the session; resolved by resuming
+    +-- StorageError               the object store does not answer, or lacks what was stored
 
 A `SandboxError` of the Agents SDK keeps its class, code, context and attributes on the way from the
 activity into the workflow, because the SDK's tools tell the model what happened by that class.
@@ -45,6 +46,7 @@ __all__ = [
     "SandboxCoreError",
     "SandboxLost",
     "SessionNotOpen",
+    "StorageError",
     "UnknownProvider",
     "decode_error",
     "encode_error",
@@ -132,6 +134,18 @@ class SessionNotOpen(SandboxCoreError):
     """The worker does not hold the session; the workflow answers by resuming it."""
 
     benign = True
+
+
+class StorageError(SandboxCoreError):
+    """The object store does not answer or refuses, or does not have what was stored.
+
+    With `retryable` it may be otherwise in a moment: an activity or a workflow task is tried again.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        ApplicationError.__init__(
+            self, message, type=type(self).__name__, non_retryable=not retryable
+        )
 
 
 # The SDK's tools and its callers catch these by class, so they stay catchable by it after the wire.

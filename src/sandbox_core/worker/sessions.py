@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import TypeAlias
 
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox.entries import Mount
+from agents.sandbox.session.dependencies import Dependencies
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
@@ -131,14 +133,14 @@ async def resume(
     present = None
     if started and known is not None and isinstance(provider, SupportsExists):
         present = await provider.exists(client, known)
-        if not present and not await _restorable(state):
+        if not present and not await _restorable(state, client._resolve_dependencies()):
             raise _lost(provider, known)
     session = await client.resume(state)
     if not started:
         return Resumed(session=session)
     actual = sandbox_identity(provider, session.state)
     if present is False or actual != known:
-        if not await _restorable(session.state):
+        if not await _restorable(session.state, session.dependencies):
             await client.delete(session)
             raise _lost(provider, known)
         await session.start()
@@ -189,13 +191,14 @@ def sandbox_identity(provider: Provider, state: SandboxSessionState) -> str | No
     return provider.identity(state) if isinstance(provider, SupportsIdentity) else None
 
 
-async def _restorable(state: SandboxSessionState) -> bool:
-    return await state.snapshot.restorable()
+async def _restorable(state: SandboxSessionState, dependencies: Dependencies | None) -> bool:
+    return await state.snapshot.restorable(dependencies=dependencies)
 
 
 def _lost(provider: Provider, sandbox_id: str | None) -> SandboxLost:
+    where = f" on host {socket.gethostname()}" if provider.host_bound else ""
     return SandboxLost(
-        f"sandbox {sandbox_id} of provider {provider.name!r} does not exist any more, and its "
-        f"workspace was never saved to a snapshot. Create a new session, or save with "
+        f"sandbox {sandbox_id} of provider {provider.name!r} does not exist any more{where}, and "
+        f"its workspace was never saved to a snapshot. Create a new session, or save with "
         f"session.stop() what must outlive a sandbox."
     )

@@ -16,10 +16,12 @@ from sandbox_core.errors import (
     OutcomeUnknown,
     PayloadTooLarge,
     SandboxCoreError,
+    StorageError,
     UnknownProvider,
     decode_error,
 )
-from sandbox_core.messages import MAX_PAYLOAD_BYTES, Message
+from sandbox_core.limits import current_limits
+from sandbox_core.messages import Message
 from sandbox_core.naming import activity_name, offered_providers
 from sandbox_core.operations import Effect, Operation, RequestT, ResponseT
 from sandbox_core.summaries import summarize
@@ -122,11 +124,30 @@ def _retry_policy(options: ActivityConfig, effect: Effect) -> RetryPolicy:
 
 
 def _check_size(name: str, request: Message, size: int) -> None:
-    if size > MAX_PAYLOAD_BYTES:
+    limits = current_limits()
+    number = None if limits.requests is None else next(limits.requests)
+    about = f"{name} {summarize(request.summary())}"
+    if _decided("too-large", number, now=size > limits.payload):
         raise PayloadTooLarge(
-            f"{name} {summarize(request.summary())}: {size:,} bytes are more than the "
-            f"{MAX_PAYLOAD_BYTES:,} that Temporal takes in one payload."
+            f"{about}: {size:,} bytes are more than the {limits.payload:,} {limits.reason}."
         )
+    needs_store = limits.stored is not None and size >= limits.stored
+    problem = limits.outage() if needs_store else None
+    if _decided("no-storage", number, now=problem is not None):
+        raise StorageError(f"{about}: {problem or 'the storage could not be used'}")
+
+
+def _decided(what: str, number: int | None, *, now: bool) -> bool:
+    """Return whether a request is refused: as it was when the workflow first came here.
+
+    Neither the limits of a worker nor whether its store answers is known to the history, so a
+    refusal is recorded there, as a patch of this one request.
+    """
+    if number is None or not workflow.in_workflow():
+        return now
+    if now or workflow.unsafe.is_replaying():
+        return workflow.patched(f"sandbox-core-{what}-{number}")
+    return False
 
 
 def _error_from(
@@ -139,6 +160,10 @@ def _error_from(
     if isinstance(cause, ApplicationError):
         if cause.type == _NOT_REGISTERED:
             return _unknown_provider(provider, cause)
+        # An activity whose input cannot be loaded fails with "Failed decoding arguments".
+        inner = cause.cause
+        if isinstance(inner, ApplicationError) and inner.type == StorageError.__name__:
+            return decode_error(inner)
         return decode_error(cause)
     if (
         operation.effect is Effect.ONCE

@@ -2,8 +2,9 @@
 
 Some of the SDK's sandbox code runs in the workflow and steps out of it: the shell tool takes a
 random id and the time from the process, so that a replayed conversation differs from what was sent
-to the model; the patch tool reads and writes file by file. The SDK offers no place to say
-otherwise, so the names that it looks up are replaced. Outside of workflows they do what they did.
+to the model; the patch tool reads and writes file by file; the snapshots of a run that names no
+other place for them are on the workflow worker's disk. The SDK offers no place to say otherwise, so
+the names that it looks up are replaced. Outside of workflows they do what they did.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import uuid
 from typing import Literal
 
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
+from agents.sandbox import runtime_session_manager
 from agents.sandbox.apply_patch import PatchFormat, WorkspaceEditor
 from agents.sandbox.capabilities.tools import apply_patch_tool, shell_tool
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.snapshot import RemoteSnapshotSpec, SnapshotSpec
+from agents.sandbox.snapshot_defaults import resolve_default_local_snapshot_spec
 from temporalio import workflow
 
+from sandbox_core.storage import SNAPSHOT_DEPENDENCY
 from sandbox_core.workflow.session import TemporalSandboxSession
 
 
@@ -28,8 +33,16 @@ def keep_inside_workflows() -> None:
         (shell_tool, "time", _Time),
         (shell_tool, "uuid", _Uuid),
         (apply_patch_tool, "WorkspaceEditor", _Editor),
+        (runtime_session_manager, "resolve_default_local_snapshot_spec", _default_snapshot),
     ):
         setattr(module, name, replacement)
+
+
+def _default_snapshot() -> SnapshotSpec:
+    # The SDK's own default is a directory of the host that asks, which it makes at once.
+    if workflow.in_workflow():
+        return RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY)
+    return resolve_default_local_snapshot_spec()
 
 
 class _Time:

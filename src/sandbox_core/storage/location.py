@@ -1,0 +1,81 @@
+"""Where the store is: the URL that is configured, or the default directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from sandbox_core.errors import StorageError
+
+STORAGE_VARIABLE = "SANDBOX_CORE_STORAGE"
+"""The environment variable with the URL or directory of the store."""
+
+_CLOUD_SCHEMES = ("s3", "gs", "az")
+_FORMS = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """A place for objects; `url` holds no credentials and may be shown."""
+
+    url: str
+    kind: Literal["cloud", "directory", "memory"]
+    path: str
+    """Of a directory: its absolute path. Of memory: ``name/prefix``."""
+    is_default: bool = False
+    """Nobody chose it, so other hosts do not share it."""
+
+
+def choose_location(configured: str | None, environ: Mapping[str, str] = os.environ) -> Location:
+    """Return the location of `configured`, else of the environment, else the default directory.
+
+    Raises:
+        StorageError: What is configured is not the URL of a store, or has credentials in it.
+    """
+    chosen = configured or environ.get(STORAGE_VARIABLE)
+    if chosen:
+        return parse_location(chosen)
+    state = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return _directory(Path(state) / "sandbox-core" / "storage", is_default=True)
+
+
+def parse_location(text: str) -> Location:
+    """Return the location that a URL or the path of a directory names.
+
+    Raises:
+        StorageError: It is neither, or has credentials in it.
+    """
+    if "://" not in text:
+        return _directory(Path(text).expanduser())
+    parts = urlsplit(text)
+    shown = redact(text)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise StorageError(
+            f"storage {shown}: a storage URL has no user, password or query. Give credentials and "
+            f"endpoints in the environment of the worker, for example AWS_ACCESS_KEY_ID, "
+            f"AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL."
+        )
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
+        return _directory(Path(unquote(parts.path)))
+    if parts.scheme == "memory":
+        return Location(url=shown, kind="memory", path=f"{parts.netloc}{parts.path}".rstrip("/"))
+    if parts.scheme in _CLOUD_SCHEMES and parts.netloc:
+        return Location(url=shown, kind="cloud", path="")
+    raise StorageError(f"storage {shown}: not the URL of a store. Use {_FORMS}.")
+
+
+def redact(text: str) -> str:
+    """Return `text` with the credentials and queries of the URLs in it removed."""
+    return re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1", re.sub(r"://[^/\s]*@", "://", text))
+
+
+def _directory(path: Path, *, is_default: bool = False) -> Location:
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - a link keeps the name it was given
+    return Location(
+        url=absolute.as_uri(), kind="directory", path=str(absolute), is_default=is_default
+    )

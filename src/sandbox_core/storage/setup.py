@@ -1,0 +1,91 @@
+"""Puts the storage into Temporal's clients, workers and replayers."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.converter import DataConverter
+from temporalio.worker import Interceptor, Worker
+
+from sandbox_core.limits import limits_with
+from sandbox_core.storage.interceptor import LimitsInterceptor
+from sandbox_core.storage.location import STORAGE_VARIABLE, Location
+from sandbox_core.storage.outage import Outage
+from sandbox_core.storage.payloads import (
+    DEFAULT_STORE_THRESHOLD_BYTES,
+    THRESHOLD_BYTES,
+    PayloadDriver,
+    with_storage,
+)
+from sandbox_core.storage.snapshots import SnapshotStore
+from sandbox_core.storage.store import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PATIENCE = timedelta(minutes=5)
+"""How long a store that does not answer is waited for, unless the plugin says otherwise."""
+
+
+class Storage:
+    """Both halves of one storage, and the limits that follow from it; sizes are in bytes."""
+
+    def __init__(
+        self, location: Location, *, patience: timedelta, max_file_bytes: int, max_output_bytes: int
+    ) -> None:
+        self._location = location
+        self._store = ObjectStore(location)
+        self._outage = Outage(patience)
+        self._driver = PayloadDriver(self._store, self._outage)
+        self._threshold = DEFAULT_STORE_THRESHOLD_BYTES if location.is_default else THRESHOLD_BYTES
+        self._max_file_bytes = max_file_bytes
+        self._max_output_bytes = max_output_bytes
+        # Those of the workers that have this storage, and not another plugin's.
+        self._interceptors: weakref.WeakSet[Interceptor] = weakref.WeakSet()
+        self.snapshots = SnapshotStore(self._store)
+
+    def add_to(self, converter: DataConverter) -> DataConverter:
+        """Return `converter` with this storage, unless it has one."""
+        return with_storage(converter, self._driver, self._threshold)
+
+    def client_with(self, client: Client) -> Client:
+        """Return `client`, or if it has no storage, its like with this one, for a worker.
+
+        A worker takes its data converter from the client in its configuration, so that a plugin
+        which only the worker has can give it one. The user's own client stays as it is.
+        """
+        config = client.config(active_config=True)
+        if config["data_converter"].external_storage is not None:
+            return client
+        config["data_converter"] = self.add_to(config["data_converter"])
+        # The plugins have configured it already.
+        config["plugins"] = []
+        return Client(**config)
+
+    def interceptor(self, converter: DataConverter) -> LimitsInterceptor:
+        """Return what tells workflows and activities the limits that hold with `converter`."""
+        external = converter.external_storage
+        interceptor = LimitsInterceptor(
+            limits_with(
+                max_file_bytes=self._max_file_bytes,
+                max_output_bytes=self._max_output_bytes,
+                stored=None if external is None else external.payload_size_threshold,
+                outage=self._outage.problem,
+            )
+        )
+        self._interceptors.add(interceptor)
+        return interceptor
+
+    def warn_if_default(self, worker: Worker) -> None:
+        """Log where the storage of a worker that is about to run is, if nobody has chosen it."""
+        interceptors = worker.config(active_config=True).get("interceptors", ())
+        if self._location.is_default and not self._interceptors.isdisjoint(interceptors):
+            logger.warning(
+                "no storage is configured: large payloads and workspace snapshots go to %s, which "
+                "works only while all workers run on this host. Set SandboxPlugin(storage=...) or "
+                "%s for every client and worker, for example to s3://bucket/prefix.",
+                self._location.url,
+                STORAGE_VARIABLE,
+            )

@@ -1,0 +1,61 @@
+"""Workspace snapshots: from an activity straight to the object store, and back."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import cast
+
+from agents.sandbox.session.dependencies import Dependencies
+from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
+
+from sandbox_core.errors import StorageError
+from sandbox_core.storage import SNAPSHOT_DEPENDENCY
+from sandbox_core.storage.store import ObjectStore
+
+SNAPSHOT_PREFIX = "snapshots"
+"""The folder of the store that holds snapshots, each under its id."""
+
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
+
+
+class SnapshotStore:
+    """What the SDK's `RemoteSnapshot` calls; every method raises `StorageError`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def upload(self, snapshot_id: str, stream: io.IOBase) -> None:
+        """Write a snapshot, in the place of an earlier one with this id."""
+        await self._store.upload(self._key(snapshot_id), stream)
+
+    async def download(self, snapshot_id: str) -> io.IOBase:
+        """Return a snapshot as a temporary file."""
+        return cast("io.IOBase", await self._store.download(self._key(snapshot_id)))
+
+    async def exists(self, snapshot_id: str) -> bool:
+        """Return whether there is a snapshot with this id."""
+        return await self._store.head(self._key(snapshot_id)) is not None
+
+    def _key(self, snapshot_id: str) -> str:
+        if not _ID.fullmatch(snapshot_id):
+            raise StorageError(
+                f"storage {self._store.url}: {snapshot_id!r} is not a snapshot id. Use letters, "
+                f"digits, '.', '_' and '-', and no '.' or '-' at the start."
+            )
+        return f"{SNAPSHOT_PREFIX}/{snapshot_id}"
+
+
+def offer_snapshots(
+    client: BaseSandboxClient[BaseSandboxClientOptions | None], snapshots: SnapshotStore
+) -> None:
+    """Let the sessions of `client` find `snapshots`, beside all that they find already.
+
+    A client that has a snapshot store of its own under the same key keeps that.
+    """
+    # A copy: the provider may share its dependencies among clients.
+    known = client._dependencies
+    dependencies = Dependencies() if known is None else known.clone()
+    if SNAPSHOT_DEPENDENCY not in dependencies._bindings:
+        dependencies.bind_value(SNAPSHOT_DEPENDENCY, snapshots)
+    client._dependencies = dependencies

@@ -1,0 +1,220 @@
+"""An object store by URL: the few operations that payloads and snapshots need."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, MemoryStore, from_url
+
+from sandbox_core.errors import StorageError
+from sandbox_core.storage.location import Location, parse_location, redact
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import BackoffConfig, ClientConfig, RetryConfig
+    from obstore.store import ObjectStore as Backend
+
+CHUNK_BYTES = 8 * 1024 * 1024
+"""Size of the parts in which a stream is transferred; at most four of them are in memory."""
+
+_CONCURRENT_PARTS = 4
+# The request timeout covers the whole body of a download, which may be large; a connection on
+# which nothing moves is noticed by the read timeout.
+_CLIENT: ClientConfig = {"connect_timeout": "3s", "read_timeout": "30s", "timeout": "1h"}
+_CLIENT_OPTIONS = (
+    "allow_http",
+    "allow_invalid_certificates",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "proxy_url",
+)
+_BACKOFF: BackoffConfig = {
+    "init_backoff": timedelta(milliseconds=100),
+    "max_backoff": timedelta(seconds=2),
+    "base": 2,
+}
+_RETRY: RetryConfig = {
+    "max_retries": 4,
+    "retry_timeout": timedelta(seconds=15),
+    "backoff": _BACKOFF,
+}
+
+_memory: dict[str, MemoryStore] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """What the store says of an object: its key, its size in bytes, when it was written."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+class ObjectStore:
+    """Objects by key in one place: S3, GCS, Azure, a directory, or this process's memory.
+
+    Credentials and endpoints are those of the environment, as obstore reads them. Nothing is
+    opened, and no directory made, before the first operation.
+
+    Every method raises `StorageError`: retryable when the store did not answer or refused, final
+    when an object is not there.
+    """
+
+    def __init__(self, location: Location | str) -> None:
+        """Name the store.
+
+        Raises:
+            StorageError: `location` is not the URL of a store.
+        """
+        self._location = parse_location(location) if isinstance(location, str) else location
+        self._prefix = ""
+        self._backend: Backend | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL, without credentials."""
+        return self._location.url
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Write an object, all of it or nothing."""
+        with self._naming("write", key):
+            await obstore.put_async(self._open(), self._path(key), content)
+
+    async def get(self, key: str) -> bytes:
+        """Return an object's bytes."""
+        with self._naming("read", key):
+            found = await obstore.get_async(self._open(), self._path(key))
+            return bytes(await found.bytes_async())
+
+    async def head(self, key: str) -> StoredObject | None:
+        """Return what is known of an object, or None if there is none."""
+        with self._naming("look up", key):
+            try:
+                meta = await obstore.head_async(self._open(), self._path(key))
+            except FileNotFoundError:
+                return None
+            return self._stored(meta, key=key)
+
+    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """Yield the objects whose keys are below the folder `prefix`."""
+        with self._naming("list", prefix):
+            async for batch in obstore.list(self._open(), self._path(prefix)):
+                for meta in batch:
+                    yield self._stored(meta)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; one that is not there is no error."""
+        for key in keys:
+            with self._naming("delete", key):
+                try:
+                    await obstore.delete_async(self._open(), self._path(key))
+                except FileNotFoundError:
+                    continue
+
+    async def upload(self, key: str, stream: io.IOBase | IO[bytes]) -> None:
+        """Write an object from a binary stream in parts, all of it or nothing.
+
+        What the stream itself raises is raised unchanged, and nothing is written.
+        """
+        source = cast("IO[bytes]", stream)
+
+        async def parts() -> AsyncIterator[bytes]:
+            while part := await asyncio.to_thread(source.read, CHUNK_BYTES):
+                yield part
+
+        with self._naming("write", key):
+            await obstore.put_async(
+                self._open(),
+                self._path(key),
+                parts(),
+                chunk_size=CHUNK_BYTES,
+                max_concurrency=_CONCURRENT_PARTS,
+            )
+
+    async def download(self, key: str) -> IO[bytes]:
+        """Return an object as an unnamed temporary file, which is gone when it is closed."""
+        file = await asyncio.to_thread(tempfile.TemporaryFile)
+        try:
+            with self._naming("read", key):
+                found = await obstore.get_async(self._open(), self._path(key))
+                async for part in found.stream(min_chunk_size=CHUNK_BYTES):
+                    await asyncio.to_thread(file.write, part)
+            await asyncio.to_thread(file.seek, 0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _open(self) -> Backend:
+        if self._backend is None:
+            self._backend = self._new_backend()
+        return self._backend
+
+    def _new_backend(self) -> Backend:
+        location = self._location
+        if location.kind == "directory":
+            directory = Path(location.path)
+            # Payloads and workspaces are the business of nobody else on the host.
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return LocalStore(directory)
+        if location.kind == "memory":
+            name, _, self._prefix = location.path.partition("/")
+            return _memory.setdefault(name, MemoryStore())
+        return from_url(location.url, client_options=_client_options(), retry_config=_RETRY)
+
+    def _path(self, key: str) -> str:
+        return f"{self._prefix}/{key}" if self._prefix else key
+
+    def _stored(self, meta: ObjectMeta, *, key: str | None = None) -> StoredObject:
+        # A cloud store lists keys without its prefix, but looks them up with it.
+        listed = meta["path"]
+        if self._prefix:
+            listed = listed.removeprefix(f"{self._prefix}/")
+        return StoredObject(key=key or listed, size=meta["size"], modified=meta["last_modified"])
+
+    @contextmanager
+    def _naming(self, action: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"storage {self.url}: cannot {action} {key}: it is not there, or the bucket is "
+                f"not. Check that every client and worker names the same storage, and that the "
+                f"object was not deleted."
+            ) from error
+        except (BaseError, OSError, ValueError) as error:
+            raise StorageError(
+                f"storage {self.url}: cannot {action} {key}: {_reason(error)}. Check that the "
+                f"store can be reached from this host and that the credentials in the environment "
+                f"are valid.",
+                retryable=True,
+            ) from error
+
+
+def _client_options(environ: Mapping[str, str] = os.environ) -> ClientConfig:
+    # obstore reads these from the environment too, but not beside options that are passed.
+    options = dict(_CLIENT)
+    for option in _CLIENT_OPTIONS:
+        for vendor in ("AWS", "GOOGLE", "AZURE"):
+            value = environ.get(f"{vendor}_{option.upper()}")
+            if value:
+                options[option] = value
+    return cast("ClientConfig", options)
+
+
+def _reason(error: Exception) -> str:
+    # obstore adds a debugging dump of many lines, and servers a document with request ids.
+    line = (str(error).splitlines() or [""])[0].partition("<")[0]
+    return f"{type(error).__name__}: {redact(line)}".rstrip(" .:-")

@@ -1,0 +1,65 @@
+"""Where the store is, and what is shown of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox_core.errors import StorageError
+from sandbox_core.storage.location import choose_location, parse_location, redact
+
+
+class TestChoice:
+    def test_the_plugin_wins_over_the_environment(self) -> None:
+        chosen = choose_location("s3://one/a", {"SANDBOX_CORE_STORAGE": "s3://two/b"})
+
+        assert "s3://one/a" == chosen.url
+        assert not chosen.is_default
+
+    def test_the_environment_wins_over_the_default(self) -> None:
+        assert "s3://two/b" == choose_location(None, {"SANDBOX_CORE_STORAGE": "s3://two/b"}).url
+
+    def test_the_default_is_a_directory_of_the_users_state(self, tmp_path: Path) -> None:
+        chosen = choose_location(None, {"XDG_STATE_HOME": str(tmp_path)})
+
+        assert str(tmp_path / "sandbox-core" / "storage") == chosen.path
+        assert chosen.is_default
+
+    def test_without_a_state_home_it_is_below_the_home_directory(self) -> None:
+        expected = Path.home() / ".local" / "state" / "sandbox-core" / "storage"
+
+        assert str(expected) == choose_location(None, {}).path
+
+
+class TestLocation:
+    @pytest.mark.parametrize("url", ["s3://b/p", "gs://b", "az://container/p"])
+    def test_of_a_cloud_is_its_url(self, url: str) -> None:
+        assert (url, "cloud") == (parse_location(url).url, parse_location(url).kind)
+
+    @pytest.mark.parametrize("text", ["/var/lib/a b", "file:///var/lib/a%20b"])
+    def test_of_a_directory_is_its_path(self, text: str) -> None:
+        assert ("/var/lib/a b", "directory") == (
+            parse_location(text).path,
+            parse_location(text).kind,
+        )
+
+    @pytest.mark.parametrize(
+        "text", ["ftp://host/x", "s3://", "file://host/x", "https://bucket.example"]
+    )
+    def test_of_anything_else_is_an_error_that_names_what_there_is(self, text: str) -> None:
+        with pytest.raises(StorageError, match="s3://bucket/prefix"):
+            parse_location(text)
+
+    @pytest.mark.parametrize("text", ["s3://me:hunter2@bucket/p", "az://c/p?sig=hunter2"])
+    def test_with_credentials_is_an_error_that_does_not_show_them(self, text: str) -> None:
+        with pytest.raises(StorageError, match="AWS_SECRET_ACCESS_KEY") as caught:
+            parse_location(text)
+
+        assert "hunter2" not in str(caught.value)
+
+
+def test_urls_in_a_text_are_shown_without_credentials_and_queries() -> None:
+    text = "PUT https://me:pw@a.example/c/k?sig=abc&x=y in 3 s, see http://b.example/#x"
+
+    assert "PUT https://a.example/c/k in 3 s, see http://b.example/" == redact(text)

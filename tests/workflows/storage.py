@@ -1,0 +1,120 @@
+"""Workflows that move more through a session than Temporal takes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+from agents.sandbox.snapshot import RemoteSnapshotSpec
+from temporalio import workflow
+from workflows.sessions import new_session
+
+from sandbox_core.errors import SandboxCoreError
+from sandbox_core.storage import SNAPSHOT_DEPENDENCY
+from sandbox_core.workflow import temporal_sandbox_client
+
+
+def content(size: int) -> bytes:
+    """Return `size` bytes that do not compress and are the same whenever the workflow replays."""
+    return hashlib.shake_128(str(size).encode()).digest(size)
+
+
+def fingerprint(data: bytes) -> str:
+    """Return what stands for `data` where it is itself too large."""
+    return f"{len(data)} {hashlib.sha256(data).hexdigest()}"
+
+
+@workflow.defn
+class RoundTrip:
+    """Writes a file of each size, reads it again and returns what was read."""
+
+    @workflow.run
+    async def run(self, provider: str, sizes: list[int]) -> list[str]:
+        seen = []
+        async with new_session(provider) as session:
+            for size in sizes:
+                await session.write(Path("large.bin"), io.BytesIO(content(size)))
+                read = (await session.read(Path("large.bin"))).read()
+                seen.append(fingerprint(read))
+        return seen
+
+
+@workflow.defn
+class Refused:
+    """Writes and reads a file that is too large or cannot be stored, and goes on."""
+
+    @workflow.run
+    async def run(self, provider: str, size: int) -> dict[str, str]:
+        seen: dict[str, str] = {}
+        async with new_session(provider) as session:
+            try:
+                await session.write(Path("large.bin"), io.BytesIO(content(size)))
+            except SandboxCoreError as error:
+                seen["write"] = f"{type(error).__name__} {error}"
+            await session.exec(f"head -c {size} /dev/urandom > made.bin")
+            try:
+                await session.read(Path("made.bin"))
+            except SandboxCoreError as error:
+                seen["read"] = f"{type(error).__name__} {error}"
+        return seen
+
+
+@workflow.defn
+class Output:
+    """Runs a command and returns its output."""
+
+    @workflow.run
+    async def run(self, provider: str, command: str) -> list[str]:
+        async with new_session(provider) as session:
+            ran = await session.exec(command)
+        return [ran.stdout.decode(), ran.stderr.decode()]
+
+
+@workflow.defn
+class Snapshotted:
+    """Runs the commands it is sent in a workspace that "stop" saves to the store."""
+
+    def __init__(self) -> None:
+        self._commands: list[str] = []
+        self._outputs: list[str] = []
+        self._finished = False
+        self._workspace = ""
+
+    @workflow.run
+    async def run(self, provider: str) -> None:
+        client = temporal_sandbox_client(provider)
+        session = await client.create(
+            snapshot=RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY)
+        )
+        await session.start()
+        self._workspace = session.state.manifest.root
+        while not self._finished:
+            await workflow.wait_condition(lambda: bool(self._commands) or self._finished)
+            while self._commands:
+                if self._commands[0] == "stop":
+                    await session.stop()
+                    output = str(session.state.snapshot.id)
+                else:
+                    output = (await session.exec(self._commands[0])).stdout.decode()
+                self._commands.pop(0)
+                self._outputs.append(output)
+        await client.delete(session)
+
+    @workflow.update
+    async def do(self, command: str) -> str:
+        """Run one command and return its output."""
+        position = len(self._outputs) + len(self._commands)
+        self._commands.append(command)
+        await workflow.wait_condition(lambda: len(self._outputs) > position)
+        return self._outputs[position]
+
+    @workflow.query
+    def workspace(self) -> str:
+        """Return the root of the session's workspace."""
+        return self._workspace
+
+    @workflow.signal
+    def finish(self) -> None:
+        """End the session."""
+        self._finished = True
