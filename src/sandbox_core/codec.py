@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from agents.sandbox import Manifest
+from agents.sandbox._mount_security import _manifest_has_configured_mount_authority
 from agents.sandbox.entries import BaseEntry, Dir, File
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
@@ -34,8 +35,15 @@ def dump_manifest(manifest: Manifest) -> JsonObject:
 
     Raises:
         InvalidRequest: A path grant has a ``host_path``, which would be written in plain text into
-            the workflow's history and would name a path of another machine.
+            the workflow's history and would name a path of another machine; or a mount has
+            credentials, which would be there for everyone to read.
     """
+    if _manifest_has_configured_mount_authority(manifest):
+        raise InvalidRequest(
+            "the manifest has a cloud mount with credentials: a workflow's history is no place for "
+            "them. Mount in the sandbox, with a credential from the worker's environment "
+            "(sandbox_core.workflow.WorkerEnv), or give the sandbox an identity of its own."
+        )
     bound = [grant.path for grant in manifest.extra_path_grants if grant.host_path is not None]
     if bound:
         raise InvalidRequest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -16,12 +16,14 @@ from temporalio.exceptions import ApplicationError
 
 from sandbox_core import operations as ops
 from sandbox_core.codec import JsonObject
-from sandbox_core.errors import PayloadTooLarge, encode_error
-from sandbox_core.messages import MAX_PAYLOAD_BYTES, Message
+from sandbox_core.errors import PayloadTooLarge, StorageError, encode_error
+from sandbox_core.limits import current_limits
+from sandbox_core.messages import Message
 from sandbox_core.naming import activity_name
 from sandbox_core.operations import Operation
 from sandbox_core.summaries import summarize
 from sandbox_core.worker.activities import HANDLERS, Call
+from sandbox_core.worker_env import Resolver, resolving
 
 logger = logging.getLogger(__name__)
 
@@ -29,35 +31,47 @@ Answer: TypeAlias = "JsonObject | bytes | None"
 Activity: TypeAlias = Callable[..., Awaitable[Answer]]
 
 
-def make_activities(provider_name: str, open_call: Callable[[], Call]) -> list[Activity]:
+def make_activities(
+    provider_name: str, open_call: Callable[[], Call], worker_env: Collection[str] = ()
+) -> list[Activity]:
     """Return the activities of one provider, one per row of the table.
 
     Args:
         provider_name: The first part of every activity type.
         open_call: Returns what the handlers work with, or raises why the provider is unusable.
+        worker_env: The variables of this worker's environment that `WorkerEnv` may read.
     """
-    return [_make_activity(provider_name, row, open_call) for row in ops.operations()]
+    return [_make_activity(provider_name, row, open_call, worker_env) for row in ops.operations()]
 
 
 def _make_activity(
     provider_name: str,
     operation: Operation[Message, Message | bytes | None],
     open_call: Callable[[], Call],
+    worker_env: Collection[str],
 ) -> Activity:
     handler = HANDLERS[operation.name]
 
     async def run(request: JsonObject, body: bytes) -> Answer:
+        with resolving(worker_env) as resolver:
+            try:
+                return await attempt(request, body, resolver)
+            except ApplicationError as error:
+                raise _redacted(error, resolver) from None
+
+    async def attempt(request: JsonObject, body: bytes, resolver: Resolver) -> Answer:
         try:
             async with _heartbeats():
                 call = replace(open_call(), body=body)
                 parsed = operation.request.model_validate(request)
-                answer = await handler(call, parsed)
+                _check_size(operation.name, parsed, len(body), "it was given")
+                answer = resolver.redact(await handler(call, parsed))
                 return _encode(operation.name, parsed, answer)
         except ApplicationError:
             raise
         except SandboxError as error:
             logger.debug("%s failed", operation.name, exc_info=error)
-            raise encode_error(error) from None
+            raise encode_error(_with_storage_cause(error)) from None
         except Exception as error:
             # The boundary to a provider, whose client may raise anything. The cause stays in this
             # worker's log: it can hold what must not get into a history.
@@ -81,12 +95,41 @@ def _make_activity(
 def _encode(name: str, request: Message, answer: Message | bytes | None) -> Answer:
     encoded = answer.dump() if isinstance(answer, Message) else answer
     size = len(encoded) if isinstance(encoded, bytes) else len(json.dumps(encoded))
-    if size > MAX_PAYLOAD_BYTES:
-        raise PayloadTooLarge(
-            f"{name} {summarize(request.summary())}: the answer has {size:,} bytes, more than the "
-            f"{MAX_PAYLOAD_BYTES:,} that Temporal takes in one payload."
-        )
+    _check_size(name, request, size, "the answer has")
     return encoded
+
+
+def _check_size(name: str, request: Message, size: int, what: str) -> None:
+    limits = current_limits()
+    if size > limits.payload:
+        raise PayloadTooLarge(
+            f"{name} {summarize(request.summary())}: {what} {size:,} bytes, more than the "
+            f"{limits.payload:,} {limits.reason}."
+        )
+
+
+def _redacted(error: ApplicationError, resolver: Resolver) -> ApplicationError:
+    if not resolver.resolved:
+        return error
+    return ApplicationError(
+        resolver.redact(error.message),
+        *resolver.redact(list(error.details)),
+        type=error.type,
+        non_retryable=error.non_retryable,
+        category=error.category,
+    )
+
+
+def _with_storage_cause(error: SandboxError) -> SandboxError:
+    # The SDK says only "failed to stop session". Unlike a vendor's error, this cause is a message
+    # of ours, which holds no credentials and says what to do.
+    cause: BaseException | None = error
+    while isinstance(cause, SandboxError):
+        cause = cause.cause
+    if isinstance(cause, StorageError):
+        error.message = f"{error.message}: {cause.message}"
+        error.retryable = not cause.non_retryable
+    return error
 
 
 @asynccontextmanager

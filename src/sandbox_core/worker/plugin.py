@@ -9,11 +9,14 @@ import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from pathlib import Path
 
 import temporalio.client
 import temporalio.worker
 from agents.sandbox.errors import SandboxError
 from temporalio.client import ClientConfig, WorkflowHistory
+from temporalio.converter import DataConverter
 from temporalio.service import ConnectConfig, ServiceClient
 from temporalio.worker import (
     Replayer,
@@ -26,10 +29,14 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from sandbox_core.errors import DuplicateProvider, ProviderError
+from sandbox_core.limits import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_OUTPUT_BYTES
 from sandbox_core.naming import check_provider_name
 from sandbox_core.providers.registry import LoadedProvider, Provider, discover, load, select
+from sandbox_core.storage.location import choose_location
+from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
 from sandbox_core.worker.execution import Activity
 from sandbox_core.worker.runtime import ProviderRuntime
+from sandbox_core.worker.slots import own_queue
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +56,9 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         client = await Client.connect(address, plugins=[OpenAIAgentsPlugin(), SandboxPlugin()])
         worker = Worker(client, task_queue="agents", workflows=[RepairWorkflow])
 
-    The order among plugins does not matter, and no data converter is needed or changed. Workers
-    that only run workflows need it too, with ``register_activities=False``.
+    The order among plugins does not matter, and no data converter is needed. The client's is given
+    a storage for large payloads, unless it has one. Workers that only run workflows need the plugin
+    too, with ``register_activities=False``.
 
     Which providers are used is decided when a worker is made: those that are installed, limited by
     ``SANDBOX_CORE_PROVIDERS`` (allow only these, and require them) and
@@ -59,12 +67,42 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     Args:
         providers: Providers of this application itself, in addition to the installed ones.
         register_activities: Whether the workers run the sandboxes, or only workflows.
+        storage: Where large payloads and workspace snapshots are: ``s3://bucket/prefix``, ``gs://``,
+            ``az://``, or a directory; the same for every client and worker. The default is
+            ``SANDBOX_CORE_STORAGE``, and without it a directory of this host.
+        storage_patience: For how long a storage that cannot be reached is waited for, before the
+            workflows that need it fail.
+        max_file_bytes: The most in one file, archive, workspace, request or answer.
+        max_output_bytes: The most of a command's stdout, and of its stderr; what is more keeps its
+            head and tail, and says how much was cut.
+        local_sources: Folders of this host from which manifests may take files and directories.
+        worker_env: The variables of this worker's environment that `WorkerEnv` may read.
+
+    Raises:
+        StorageError: `storage` is not the URL of a storage, or has credentials in it.
     """
 
     def __init__(
-        self, *, providers: Iterable[Provider] = (), register_activities: bool = True
+        self,
+        *,
+        providers: Iterable[Provider] = (),
+        register_activities: bool = True,
+        storage: str | None = None,
+        storage_patience: timedelta = DEFAULT_PATIENCE,
+        max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
+        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
+        local_sources: Iterable[str | Path] = (),
+        worker_env: Iterable[str] = (),
     ) -> None:
         self._providers = tuple(providers)
+        self._local_sources = tuple(Path(folder).absolute() for folder in local_sources)
+        self._worker_env = frozenset(worker_env)
+        self._storage = Storage(
+            choose_location(storage),
+            patience=storage_patience,
+            max_file_bytes=max_file_bytes,
+            max_output_bytes=max_output_bytes,
+        )
         self._register_activities = register_activities
         # Worker.__init__ asks for the configuration, Worker.run for the context; the activities
         # are what both have in common.
@@ -80,7 +118,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         return "sandbox-core"
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
-        """Leave the client as it is; its workers are what this plugin configures."""
+        """Let the client load and store large payloads, unless it has a storage of its own."""
+        config["data_converter"] = self._storage.add_to(config["data_converter"])
         return config
 
     async def connect_service_client(
@@ -108,6 +147,11 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     _REGISTERED.add(fn)
                     activities.append(fn)
         config["activities"] = activities
+        config["client"] = self._storage.client_with(config["client"])
+        config["interceptors"] = [
+            *config.get("interceptors", ()),
+            self._storage.interceptor(config["client"].data_converter),
+        ]
         config["workflow_runner"] = _passing_through(config["workflow_runner"], runtimes)
         config["workflow_failure_exception_types"] = _with_failure_types(
             config.get("workflow_failure_exception_types")
@@ -124,26 +168,37 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         Raises:
             ProviderLoad: The client of a required provider cannot be made.
         """
-        mine = dict.fromkeys(
-            self._runtimes[fn]
-            for fn in worker.config(active_config=True).get("activities", ())
-            if fn in self._runtimes
-        )
+        self._storage.warn_if_default(worker)
+        configured = worker.config(active_config=True).get("activities", ())
+        activities = [fn for fn in configured if fn in self._runtimes]
+        mine = dict.fromkeys(self._runtimes[fn] for fn in activities)
+        if not mine:
+            await next(worker)
+            return
         async with contextlib.AsyncExitStack() as stack:
+            queue = stack.enter_context(own_queue(worker.client.namespace, worker.task_queue))
             try:
                 for runtime in mine:
-                    await stack.enter_async_context(runtime.active())
+                    await stack.enter_async_context(runtime.active(queue))
             except ProviderError:
                 # `async with worker` waits for its shutdown, which only a worker that runs reaches.
                 stopping = asyncio.create_task(worker.shutdown())
                 await next(worker)
                 await stopping
                 raise
+            await stack.enter_async_context(_sibling(worker, queue, activities))
             await next(worker)
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
-        """Load the providers' models, which a replayed workflow needs as a running one does."""
+        """Load the providers' models and large payloads, as for a running workflow."""
         runtimes = self._load()
+        config["data_converter"] = self._storage.add_to(
+            config.get("data_converter") or DataConverter.default
+        )
+        config["interceptors"] = [
+            *config.get("interceptors", ()),
+            self._storage.interceptor(config["data_converter"]),
+        ]
         config["workflow_runner"] = _passing_through(config["workflow_runner"], runtimes)
         config["workflow_failure_exception_types"] = _with_failure_types(
             config.get("workflow_failure_exception_types")
@@ -168,9 +223,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         for result in load(selection.enabled):
             if isinstance(result, LoadedProvider):
                 logger.info("sandbox provider %s: %s", result.provider.name, result.candidate)
-                runtimes[result.provider.name] = ProviderRuntime(
-                    result.provider, required=result.provider.name in selection.required
-                )
+                required = result.provider.name in selection.required
+                runtimes[result.provider.name] = self._runtime(result.provider, required=required)
             elif result.name in selection.required:
                 raise result.error
             else:
@@ -184,8 +238,33 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     f"provider {provider.name!r} was passed to SandboxPlugin {also}; leave out "
                     f"one of them."
                 )
-            runtimes[provider.name] = ProviderRuntime(provider)
+            runtimes[provider.name] = self._runtime(provider, required=False)
         return list(runtimes.values())
+
+    def _runtime(self, provider: Provider, *, required: bool) -> ProviderRuntime:
+        return ProviderRuntime(
+            provider,
+            required=required,
+            snapshots=self._storage.snapshots,
+            local_sources=self._local_sources,
+            worker_env=self._worker_env,
+        )
+
+
+def _sibling(worker: Worker, queue: str, activities: Sequence[Activity]) -> Worker:
+    """Return a worker for the same activities at the worker's own queue."""
+    config = worker.client.config(active_config=True)
+    config["plugins"] = []  # A worker has its client's plugins: this one would make a sibling too.
+    own = worker.config(active_config=True)
+    return Worker(
+        temporalio.client.Client(**config),
+        task_queue=queue,
+        activities=activities,
+        interceptors=own.get("interceptors", ()),
+        identity=own.get("identity"),
+        max_concurrent_activities=own.get("max_concurrent_activities"),
+        graceful_shutdown_timeout=own.get("graceful_shutdown_timeout", timedelta()),
+    )
 
 
 def _passing_through(runner: WorkflowRunner, runtimes: Iterable[ProviderRuntime]) -> WorkflowRunner:

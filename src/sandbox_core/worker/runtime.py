@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import cast
 
 from sandbox_core.errors import ProviderError, ProviderLoad
 from sandbox_core.providers.registry import Provider
+from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
 from sandbox_core.worker.activities import Call
 from sandbox_core.worker.execution import Activity, make_activities
 from sandbox_core.worker.sessions import Client, SessionPool
@@ -30,16 +32,23 @@ class ProviderRuntime:
         *,
         name: str | None = None,
         required: bool = False,
+        snapshots: SnapshotStore | None = None,
+        local_sources: tuple[Path, ...] = (),
+        worker_env: Collection[str] = (),
     ) -> None:
         self._provider = provider
         self._required = required
+        self._snapshots = snapshots
+        self._local_sources = local_sources
+        self._worker_env = worker_env
         self.name = name or cast("Provider", provider).name
         self._pool = SessionPool()
         self._client: Client | None = None
+        self._worker_queue: str | None = None
 
     def activities(self) -> list[Activity]:
         """Return the activities, one for each operation."""
-        return make_activities(self.name, self._call)
+        return make_activities(self.name, self._call, self._worker_env)
 
     def model_modules(self) -> frozenset[str]:
         """Return the packages of the provider and of its models."""
@@ -49,8 +58,11 @@ class ProviderRuntime:
         return frozenset(module.partition(".")[0] for module in modules) - {"__main__"}
 
     @asynccontextmanager
-    async def active(self) -> AsyncIterator[None]:
+    async def active(self, worker_queue: str | None = None) -> AsyncIterator[None]:
         """Have a client for the duration; a client that cannot be made is kept as an error.
+
+        Args:
+            worker_queue: The worker's own queue, which is told to those whose session it holds.
 
         Raises:
             ProviderLoad: The client cannot be made, and the provider is required.
@@ -72,6 +84,9 @@ class ProviderRuntime:
             yield
             return
         self._client = cast("Client", client)
+        if self._snapshots is not None:
+            offer_snapshots(self._client, self._snapshots)
+        self._worker_queue = worker_queue
         try:
             yield
         finally:
@@ -86,4 +101,10 @@ class ProviderRuntime:
             # A new one each time: a traceback grows whenever its error is raised again.
             raise type(self._provider)(self._provider.message)
         assert self._client is not None, "activities run only while the worker does"
-        return Call(provider=self._provider, client=self._client, pool=self._pool)
+        return Call(
+            provider=self._provider,
+            client=self._client,
+            pool=self._pool,
+            worker_queue=self._worker_queue,
+            local_sources=self._local_sources,
+        )

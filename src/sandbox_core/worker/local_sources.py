@@ -1,0 +1,48 @@
+"""Manifest entries that are copied from the worker's disk, and where they may come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from agents.sandbox.entries import BaseEntry, Dir, LocalDir, LocalFile
+from agents.sandbox.session.sandbox_session import SandboxSession
+
+from sandbox_core.errors import InvalidRequest
+
+
+def check_local_sources(entries: Mapping[str | Path, BaseEntry], allowed: Sequence[Path]) -> None:
+    """Return if every file that `entries` take from this host lies in an allowed folder.
+
+    Raises:
+        InvalidRequest: One does not, or is named by a relative path, which would depend on where
+            the worker was started.
+    """
+    roots = [os.path.realpath(root) for root in allowed]
+    for path, source in _sources(entries):
+        real = os.path.realpath(source)
+        inside = any(real == root or real.startswith(root.rstrip("/") + "/") for root in roots)
+        if not source.is_absolute() or not inside:
+            raise InvalidRequest(
+                f"manifest entry {str(path)!r} takes {str(source)!r} from the worker's disk. This "
+                f"worker allows {', '.join(map(str, allowed)) or 'no folder'}: name an absolute "
+                f"path in a folder of SandboxPlugin(local_sources=[...])."
+            )
+
+
+def read_from_any_folder(session: SandboxSession) -> None:
+    """Let the SDK take sources from wherever `check_local_sources` has allowed them.
+
+    It takes them only from below a base directory, by default the worker's current one.
+    """
+    for part in (session, session._inner):
+        part._manifest_base_dir = lambda: Path("/")  # type: ignore[method-assign]
+
+
+def _sources(entries: Mapping[str | Path, BaseEntry]) -> Iterator[tuple[str | Path, Path]]:
+    for path, entry in entries.items():
+        if isinstance(entry, LocalFile | LocalDir) and entry.src is not None:
+            yield path, entry.src
+        elif isinstance(entry, Dir):
+            yield from _sources(entry.children)

@@ -1,0 +1,145 @@
+"""What stays on the worker: secrets, and the files that it does not allow."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+import pytest
+from support import attempts, running_worker, unique
+from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
+from temporalio.exceptions import ApplicationError
+from workflows.worker_side import CopiesFromWorker, MountsBucket, UsesSecret
+
+from sandbox_core.worker import SandboxPlugin
+
+SECRET = "s3cr3t-0f-th3-w0rk3r"
+
+
+def _bytes_of(history: WorkflowHistory) -> bytes:
+    """Return a history with the payloads, which are base64 in its JSON, decoded."""
+    text = history.to_json()
+    payloads = re.findall(r'"data": "([A-Za-z0-9+/=]+)"', text)
+    return text.encode() + b"".join(base64.b64decode(payload) for payload in payloads)
+
+
+async def _failure(client: Client, plugin: SandboxPlugin, workflow: str, *args: str) -> str:
+    """Return what a workflow fails with at once, in one attempt of its last activity."""
+    plugins = [plugin]
+    workflows = (CopiesFromWorker, MountsBucket, UsesSecret)
+    async with running_worker(client, *workflows, plugins=plugins) as queue:
+        handle = await client.start_workflow(
+            workflow, args=args, id=unique("worker-side"), task_queue=queue
+        )
+        with pytest.raises(WorkflowFailureError) as failed:
+            await handle.result()
+        assert {1} >= set(attempts(await handle.fetch_history()))
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert SECRET.encode() not in _bytes_of(await handle.fetch_history())
+    return failed.value.cause.message
+
+
+class TestWorkerEnv:
+    """A variable of the manifest's environment whose value is the worker's."""
+
+    async def test_is_there_for_commands_and_nowhere_else(
+        self, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not in what they write, and not in the history."""
+        monkeypatch.setenv("ACME_TOKEN", SECRET)
+        plugins = [SandboxPlugin(worker_env=["ACME_TOKEN"])]
+        async with running_worker(temporal_client, UsesSecret, plugins=plugins) as queue:
+            handle = await temporal_client.start_workflow(
+                UsesSecret.run, "ACME_TOKEN", id=unique("secret"), task_queue=queue
+            )
+            seen = await handle.result()
+
+        assert [str(len(SECRET)), "out ***\n", "err ***\n", "pty ***\n"] == seen
+        written = _bytes_of(await handle.fetch_history())
+        assert b"ACME_TOKEN" in written
+        assert SECRET.encode() not in written
+
+    async def test_has_to_be_allowed(
+        self, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The worker's environment also holds what no workflow should see."""
+        monkeypatch.setenv("ACME_TOKEN", SECRET)
+        plugin = SandboxPlugin(worker_env=["PATH"])
+        message = await _failure(temporal_client, plugin, "UsesSecret", "ACME_TOKEN")
+
+        assert (
+            "WorkerEnv('ACME_TOKEN') is not allowed on this worker: name it in "
+            "SandboxPlugin(worker_env=['ACME_TOKEN'])."
+        ) == message
+
+    async def test_has_to_be_set(self, temporal_client: Client) -> None:
+        """An empty variable is no secret."""
+        plugin = SandboxPlugin(worker_env=["ACME_UNSET"])
+        message = await _failure(temporal_client, plugin, "UsesSecret", "ACME_UNSET")
+
+        assert "WorkerEnv('ACME_UNSET') is not set in this worker's environment." == message
+
+
+class TestLocalSources:
+    """Manifest entries that are copied from the worker's disk."""
+
+    async def test_come_from_the_folders_that_the_worker_allows(
+        self, temporal_client: Client, tmp_path: Path
+    ) -> None:
+        """Wherever the worker was started."""
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "a.txt").write_text("from the folder\n")
+        (tmp_path / "b.txt").write_text("from the file\n")
+        plugins = [SandboxPlugin(local_sources=[tmp_path])]
+        async with running_worker(temporal_client, CopiesFromWorker, plugins=plugins) as queue:
+            seen = await temporal_client.execute_workflow(
+                CopiesFromWorker.run,
+                args=[str(tmp_path / "folder"), str(tmp_path / "b.txt")],
+                id=unique("copies"),
+                task_queue=queue,
+            )
+
+        assert "from the folder\nfrom the file\n" == seen
+
+    @pytest.mark.parametrize("source", ["/etc", "{allowed}/../outside", "{allowed}/link", "folder"])
+    async def test_come_from_nowhere_else(
+        self, temporal_client: Client, tmp_path: Path, source: str
+    ) -> None:
+        """Not from beside such a folder, not through a link out of it, not from a relative path."""
+        allowed, outside = tmp_path / "allowed", tmp_path / "outside"
+        for folder in (allowed, outside):
+            folder.mkdir()
+            (folder / "a.txt").write_text("text")
+        (allowed / "link").symlink_to(outside)
+        named = source.format(allowed=allowed)
+        plugin = SandboxPlugin(local_sources=[allowed])
+        message = await _failure(
+            temporal_client, plugin, "CopiesFromWorker", named, str(allowed / "a.txt")
+        )
+
+        assert (
+            f"manifest entry 'folder' takes {named!r} from the worker's disk. This worker allows "
+            f"{allowed}: name an absolute path in a folder of SandboxPlugin(local_sources=[...])."
+        ) == message
+
+
+class TestMounts:
+    """Cloud storage in the manifest."""
+
+    async def test_with_credentials_are_refused_before_anything_is_written(
+        self, temporal_client: Client
+    ) -> None:
+        """A history keeps what it was given."""
+        async with running_worker(temporal_client, MountsBucket) as queue:
+            handle = await temporal_client.start_workflow(
+                MountsBucket.run, id=unique("mount"), task_queue=queue
+            )
+            with pytest.raises(WorkflowFailureError) as failed:
+                await handle.result()
+
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert failed.value.cause.message.startswith(
+            "the manifest has a cloud mount with credentials: a workflow's history is no place for"
+        )
+        assert b"secret-of-the-test" not in _bytes_of(await handle.fetch_history())
