@@ -41,8 +41,9 @@ def _documented(effect: Effect) -> str:
     return {
         Effect.READ: "changes nothing; up to 5 attempts.",
         Effect.IDEMPOTENT: "repeating it ends in the same state; up to 5 attempts.",
-        Effect.KEYED: "the worker recognises a repetition by the key in the request; up to 5 "
-        "attempts.",
+        Effect.KEYED: "the worker, or for a command the sandbox, recognises a repetition by the "
+        "key in the request and answers with what the first attempt did; up to 5 attempts. Where "
+        "that cannot be told, the answer to a repetition is `OutcomeUnknown`.",
         Effect.ONCE: "never attempted again once it may have begun; if its worker dies, the answer "
         "is `OutcomeUnknown`.",
     }[effect]

@@ -92,19 +92,19 @@ SHUTDOWN = _row("shutdown", m.Shutdown, m.StateChanged, _IDEMPOTENT)
 RUNNING = _row("running", m.Running, m.RunningAnswer, _READ)
 
 # Commands.
-EXEC = _row("exec", m.Exec, m.ExecResult, _ONCE, duration=lambda request: request.timeout)
+EXEC = _row("exec", m.Exec, m.ExecResult, _KEYED, duration=lambda request: request.timeout)
 PTY_EXEC_START = _row(
     "pty_exec_start",
     m.PtyExecStart,
     m.PtyUpdate,
-    _ONCE,
+    _KEYED,
     duration=lambda request: request.yield_time_s,
 )
 PTY_WRITE_STDIN = _row(
     "pty_write_stdin",
     m.PtyWriteStdin,
     m.PtyUpdate,
-    _ONCE,
+    _KEYED,
     duration=lambda request: request.yield_time_s,
 )
 PTY_TERMINATE_ALL = _row("pty_terminate_all", m.PtyTerminateAll, _NONE, _IDEMPOTENT)

@@ -166,11 +166,11 @@ class TestRetries:
 
     @named(REPEATABLE)
     def test_what_may_be_repeated_has_a_bounded_number_of_attempts(self, row: AnyOperation) -> None:
-        assert 5 == retry_policy(activity_options({}, row, BARE)).maximum_attempts
+        assert 5 == retry_policy(activity_options({}, without_duration(row), BARE)).maximum_attempts
 
     @named(REPEATABLE)
     def test_a_policy_without_a_bound_gets_one(self, row: AnyOperation) -> None:
-        options = activity_options({"retry_policy": RetryPolicy()}, row, BARE)
+        options = activity_options({"retry_policy": RetryPolicy()}, without_duration(row), BARE)
 
         assert 5 == retry_policy(options).maximum_attempts
 

@@ -69,6 +69,15 @@ class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
     host_bound: bool = False
     """Whether the sandbox lives on the worker's host: a local directory, a local container."""
 
+    durable_processes: bool = True
+    """Whether a command may run detached under a POSIX sh shim, with its records in ``/tmp``.
+
+    A command then runs exactly once whatever becomes of its worker, and `pty_exec_start` without a
+    tty starts a process that any worker can poll. Set it to False where a process does not outlive
+    the call that started it, or where calls do not share one ``/tmp``: commands are then run by the
+    backend's own call, at most once. A sandbox without ``sh`` is noticed, and treated so, anyway.
+    """
+
     @abc.abstractmethod
     def create_client(
         self,

@@ -35,10 +35,14 @@ from sandbox_core.errors import (
     InvalidOptions,
     SessionNotOpen,
 )
+from sandbox_core.limits import current_limits
 from sandbox_core.messages import Message
 from sandbox_core.operations import Operation, RequestT, ResponseT
 from sandbox_core.providers import SupportsDestroy
 from sandbox_core.providers.registry import Provider
+from sandbox_core.worker import processes
+from sandbox_core.worker.local_sources import check_local_sources, read_from_any_folder
+from sandbox_core.worker.output import cut_output
 from sandbox_core.worker.sessions import (
     Client,
     OpenSession,
@@ -62,6 +66,8 @@ class Call:
     provider: Provider
     client: Client
     pool: SessionPool
+    worker_queue: str | None = None
+    local_sources: tuple[Path, ...] = ()
     body: bytes = b""
 
 
@@ -91,12 +97,15 @@ def _handles(
 async def _create_session(call: Call, request: m.CreateSession) -> m.SessionOpened:
     held = call.pool.created(request.create_key)
     if held is None:
-        options = request.options
+        manifest = None if request.manifest is None else load_manifest(request.manifest)
+        if manifest is not None:
+            check_local_sources(manifest.entries, call.local_sources)
         session = await call.client.create(
-            manifest=None if request.manifest is None else load_manifest(request.manifest),
+            manifest=manifest,
             snapshot=None if request.snapshot is None else load_snapshot(request.snapshot),
-            options=_options(call.provider, options),
+            options=_options(call.provider, request.options),
         )
+        read_from_any_folder(session)
         held = OpenSession(
             session=session,
             ref=m.SessionRef(session_id=str(session.state.session_id), epoch=request.epoch),
@@ -131,6 +140,7 @@ async def _resume_session(call: Call, request: m.ResumeSession) -> m.SessionOpen
     async with call.pool.opening(session_id):
         held = call.pool.find(session_id)
         if held is None or held.ref.epoch != request.epoch:
+            check_local_sources(state.manifest.entries, call.local_sources)
             resumed = await resume(
                 call.provider,
                 call.client,
@@ -139,6 +149,7 @@ async def _resume_session(call: Call, request: m.ResumeSession) -> m.SessionOpen
                 sandbox_id=request.sandbox_id,
             )
             restored = resumed.restored
+            read_from_any_folder(resumed.session)
             held = OpenSession(
                 session=resumed.session,
                 ref=m.SessionRef(session_id=session_id, epoch=request.epoch),
@@ -157,6 +168,8 @@ def _opened(
         state_delta=state_delta(known, dump_state(held.session.state)),
         supports_pty=held.session.supports_pty(),
         sandbox_id=sandbox_identity(call.provider, held.session.state),
+        worker_queue=call.worker_queue,
+        host_bound=call.provider.host_bound,
         restored=restored,
     )
 
@@ -165,7 +178,7 @@ def _opened(
 async def _delete_session(call: Call, request: m.DeleteSession) -> m.StateChanged:
     held = call.pool.find(request.session.session_id)
     if held is not None:
-        await call.client.delete(held.session)
+        await _delete_held(call, held.session)
         call.pool.remove(request.session.session_id)
         return m.StateChanged()
     if request.state is None:
@@ -179,9 +192,21 @@ async def _delete_session(call: Call, request: m.DeleteSession) -> m.StateChange
     return m.StateChanged()
 
 
+async def _delete_held(call: Call, session: SandboxSession) -> None:
+    provider = call.provider
+    # Elsewhere than on this host, everything that runs in a sandbox ends with it.
+    forgotten = not provider.host_bound or await processes.forget(session, durable=_durable(call))
+    await call.client.delete(session)
+    if not forgotten and isinstance(provider, SupportsDestroy):
+        sandbox_id = sandbox_identity(provider, session.state)
+        if sandbox_id is not None:
+            await provider.destroy(call.client, sandbox_id)
+
+
 @_handles(ops.START)
 async def _start(call: Call, request: m.Start) -> m.StateChanged:
     async def start(session: SandboxSession) -> None:
+        check_local_sources(session.state.manifest.entries, call.local_sources)
         await (restart(session) if request.started else session.start())
 
     return await _changing(call, request, start)
@@ -189,7 +214,12 @@ async def _start(call: Call, request: m.Start) -> m.StateChanged:
 
 @_handles(ops.STOP)
 async def _stop(call: Call, request: m.Stop) -> m.StateChanged:
-    return await _changing(call, request, SandboxSession.stop)
+    async def stop(session: SandboxSession) -> None:
+        # The SDK's sessions end theirs before they save the workspace.
+        await processes.terminate_all(session, durable=_durable(call))
+        await session.stop()
+
+    return await _changing(call, request, stop)
 
 
 @_handles(ops.SHUTDOWN)
@@ -220,43 +250,36 @@ async def _running(call: Call, request: m.Running) -> m.RunningAnswer:
 # --- Commands -----------------------------------------------------------------------------------
 
 
-def _shell(request: m.CommandRequest) -> bool | list[str]:
-    return request.shell if isinstance(request.shell, bool) else list(request.shell)
+def _durable(call: Call) -> bool:
+    return call.provider.durable_processes
 
 
 @_handles(ops.EXEC)
 async def _exec(call: Call, request: m.Exec) -> m.ExecResult:
+    processes.announce(request, durable=_durable(call))
     async with call.pool.use(request) as session:
-        result = await session.exec(
-            *request.command, timeout=request.timeout, shell=_shell(request), user=request.user
-        )
-    return m.ExecResult(stdout=result.stdout, stderr=result.stderr, exit_code=result.exit_code)
+        result = await processes.run(session, request, durable=_durable(call))
+    limit = current_limits().output
+    return m.ExecResult(
+        stdout=cut_output(result.stdout, limit),
+        stderr=cut_output(result.stderr, limit),
+        exit_code=result.exit_code,
+    )
 
 
 @_handles(ops.PTY_EXEC_START)
 async def _pty_exec_start(call: Call, request: m.PtyExecStart) -> m.PtyUpdate:
+    processes.announce(request, durable=_durable(call))
     async with call.pool.use(request) as session:
-        update = await session.pty_exec_start(
-            *request.command,
-            timeout=request.timeout,
-            shell=_shell(request),
-            user=request.user,
-            tty=request.tty,
-            yield_time_s=request.yield_time_s,
-            max_output_tokens=request.max_output_tokens,
-        )
+        update = await processes.start(session, request, durable=_durable(call))
     return _pty_update(update)
 
 
 @_handles(ops.PTY_WRITE_STDIN)
 async def _pty_write_stdin(call: Call, request: m.PtyWriteStdin) -> m.PtyUpdate:
+    processes.announce(request, durable=_durable(call))
     async with call.pool.use(request) as session:
-        update = await session.pty_write_stdin(
-            session_id=request.process_id,
-            chars=request.chars,
-            yield_time_s=request.yield_time_s,
-            max_output_tokens=request.max_output_tokens,
-        )
+        update = await processes.write(session, request, durable=_durable(call))
     return _pty_update(update)
 
 
@@ -272,6 +295,7 @@ def _pty_update(update: PtyExecUpdate) -> m.PtyUpdate:
 @_handles(ops.PTY_TERMINATE_ALL)
 async def _pty_terminate_all(call: Call, request: m.PtyTerminateAll) -> None:
     async with call.pool.use(request) as session:
+        await processes.terminate_all(session, durable=_durable(call))
         await session.pty_terminate_all()
 
 
@@ -379,6 +403,7 @@ async def _apply_patch(call: Call, request: m.ApplyPatch) -> m.PatchApplied:
 @_handles(ops.APPLY_MANIFEST)
 async def _apply_manifest(call: Call, request: m.ApplyManifest) -> m.Materialized:
     async with call.pool.use(request) as session:
+        check_local_sources(session.state.manifest.entries, call.local_sources)
         done = await session.apply_manifest(only_ephemeral=request.only_ephemeral)
     return m.Materialized(
         files=tuple(m.WrittenFile(path=str(f.path), sha256=f.sha256) for f in done.files)
@@ -388,8 +413,9 @@ async def _apply_manifest(call: Call, request: m.ApplyManifest) -> m.Materialize
 @_handles(ops.APPLY_ENTRIES)
 async def _apply_entries(call: Call, request: m.ApplyEntries) -> m.Materialized:
     entries = [(Path(placed.path), load_entry(placed.entry)) for placed in request.entries]
+    check_local_sources(dict(entries), call.local_sources)
     async with call.pool.use(request) as session:
-        files = await session._apply_entry_batch(entries, base_dir=Path.cwd() / request.base_dir)
+        files = await session._apply_entry_batch(entries, base_dir=session._manifest_base_dir())
     return m.Materialized(
         files=tuple(m.WrittenFile(path=str(f.path), sha256=f.sha256) for f in files)
     )

@@ -52,9 +52,12 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
         Raises:
             InvalidRequest: The path is not absolute.
         """
+        from sandbox_core.worker.processes import forget_on_host  # Only where activities run.
+
         path = Path(sandbox_id)
         if not path.is_absolute():
             raise InvalidRequest(f"{sandbox_id!r} is not the directory of a local sandbox")
+        await forget_on_host(sandbox_id)
         if path.name.startswith(_OWNED_PREFIX) and path.parent == Path(tempfile.gettempdir()):
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 

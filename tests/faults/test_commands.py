@@ -1,0 +1,161 @@
+"""A command runs exactly once, and none outlives what asked for it, whatever becomes of workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from faults.harness import Workers, ended, line_of, running, workers
+from support import unique
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import CancelledError
+from workflows.processes import Job, RunAndKeep, RunJob
+
+from sandbox_core.worker.processes import forget_on_host
+
+
+@pytest.fixture
+async def fleet(temporal_address: str, tmp_path: Path) -> AsyncIterator[Workers]:
+    with workers(temporal_address, unique("faults"), RunJob, RunAndKeep) as started:
+        yield started
+    await forget_on_host(str(tmp_path))  # Not every workflow here deletes its session.
+
+
+async def start(client: Client, fleet: Workers, job: Job) -> WorkflowHandle[RunJob, list[object]]:
+    return await client.start_workflow(RunJob.run, job, id=unique("job"), task_queue=fleet.queue)
+
+
+COUNTED = "echo run >> counter; echo $$ > pid; seq 1 50000; sleep 3; echo done; exit 7"
+WHOLE = "".join(f"{n}\n" for n in range(1, 50001)) + "done\n"
+
+
+class TestKilledWorker:
+    @pytest.mark.parametrize("process", [False, True], ids=["exec", "process"])
+    async def test_the_command_runs_once_and_comes_back_whole(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path, process: bool
+    ) -> None:
+        """kill -9 in mid-command; the next worker attaches to the command that is running."""
+        first = await fleet.start()
+        job = Job(command=COUNTED, root=str(tmp_path), process=process)
+        handle = await start(temporal_client, fleet, job)
+        pid = int(await line_of(tmp_path / "pid"))
+
+        first.kill()
+        assert running(pid)
+        await fleet.start()
+        result = await handle.result()
+
+        assert [WHOLE, "", 7] == result
+        assert "run\n" == (tmp_path / "counter").read_text()
+
+    async def test_a_command_that_ended_meanwhile_is_answered_from_its_record(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        first = await fleet.start()
+        job = Job(command=f"{COUNTED.replace('sleep 3', 'sleep 0.5')}", root=str(tmp_path))
+        handle = await start(temporal_client, fleet, job)
+        pid = int(await line_of(tmp_path / "pid"))
+
+        first.kill()
+        await ended(pid)
+        await fleet.start()
+        result = await handle.result()
+
+        assert [WHOLE, "", 7] == result
+        assert "run\n" == (tmp_path / "counter").read_text()
+
+    async def test_a_timeout_counts_from_the_start_of_the_command(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        first = await fleet.start()
+        job = Job(command="echo run >> counter; echo $$ > pid; sleep 60", root=str(tmp_path))
+        job.timeout = 4
+        handle = await start(temporal_client, fleet, job)
+        pid = int(await line_of(tmp_path / "pid"))
+
+        first.kill()
+        await fleet.start()
+        result = await handle.result()
+
+        assert ["timed out", 4] == result
+        assert not running(pid)
+        assert "run\n" == (tmp_path / "counter").read_text()
+
+
+class TestStoppedWorker:
+    async def test_the_next_one_attaches_to_its_command(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        """A rolling restart ends no command."""
+        first = await fleet.start()
+        job = Job(command=COUNTED, root=str(tmp_path))
+        handle = await start(temporal_client, fleet, job)
+        pid = int(await line_of(tmp_path / "pid"))
+
+        await asyncio.to_thread(first.stop)
+        assert running(pid)
+        await fleet.start()
+        result = await handle.result()
+
+        assert [WHOLE, "", 7] == result
+        assert "run\n" == (tmp_path / "counter").read_text()
+
+
+class TestEnd:
+    """Whatever ends the wait for a command ends its processes."""
+
+    TREE = "(sleep 600 & echo $! > orphan); setsid sleep 600 & echo $! > daemon; sleep 600"
+
+    async def _pids(self, root: Path) -> list[int]:
+        return [int(await line_of(root / name)) for name in ("orphan", "daemon")]
+
+    @pytest.mark.parametrize("kind", [RunJob, RunAndKeep], ids=["deletes", "keeps"])
+    async def test_a_cancelled_workflow_leaves_no_process(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path, kind: type[RunJob]
+    ) -> None:
+        await fleet.start()
+        handle = await temporal_client.start_workflow(
+            kind.run,
+            Job(command=self.TREE, root=str(tmp_path)),
+            id=unique("job"),
+            task_queue=fleet.queue,
+        )
+        pids = await self._pids(tmp_path)
+
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError) as failed:
+            await handle.result()
+
+        assert isinstance(failed.value.cause, CancelledError)
+        for pid in pids:
+            await asyncio.wait_for(ended(pid), timeout=10)
+
+    async def test_a_terminated_workflow_leaves_no_process(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        """Its worker hears of it with a heartbeat."""
+        await fleet.start()
+        handle = await start(
+            temporal_client, fleet, Job(command=self.TREE, root=str(tmp_path), heartbeat_s=1)
+        )
+        pids = await self._pids(tmp_path)
+
+        await handle.terminate()
+
+        for pid in pids:
+            await asyncio.wait_for(ended(pid), timeout=15)
+
+    async def test_a_timeout_leaves_no_process(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        await fleet.start()
+        job = Job(command=self.TREE, root=str(tmp_path), timeout=1)
+        handle = await start(temporal_client, fleet, job)
+        pids = await self._pids(tmp_path)
+
+        result = await handle.result()
+
+        assert ["timed out", 1] == result
+        assert [] == [pid for pid in pids if running(pid)]

@@ -1,0 +1,263 @@
+"""A process that is polled: its output is delivered exactly once, to whoever polls from where."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+
+import pytest
+from agents.sandbox.errors import PtySessionNotFoundError
+from agents.sandbox.session.pty_types import (
+    PTY_PROCESS_ID_MAX_EXCLUSIVE,
+    PTY_PROCESS_ID_MIN,
+    PtyExecUpdate,
+)
+from agents.sandbox.session.sandbox_session import SandboxSession
+from processes.test_exec import folder, running, seen, text, wait_for_line
+from temporalio.exceptions import ApplicationError
+
+from sandbox_core import messages as m
+from sandbox_core.errors import OutcomeUnknown, decode_error
+from sandbox_core.worker import processes
+
+REF = m.SessionRef(session_id="unused", epoch=1)
+
+
+def starting(
+    *words: str,
+    wait: float = 0.25,
+    tokens: int | None = None,
+    operation_id: str | None = None,
+    tty: bool = False,
+) -> m.PtyExecStart:
+    return m.PtyExecStart(
+        session=REF,
+        operation_id=operation_id or uuid.uuid4().hex,
+        command=words,
+        yield_time_s=wait,
+        max_output_tokens=tokens,
+        tty=tty,
+    )
+
+
+def polling(process_id: int | None, chars: str = "") -> m.PtyWriteStdin:
+    return m.PtyWriteStdin(
+        session=REF, operation_id=uuid.uuid4().hex, process_id=process_id or 0, chars=chars
+    )
+
+
+async def lines_until_end(session: SandboxSession, update: PtyExecUpdate) -> list[str]:
+    """Each piece of output, as it is polled to the end."""
+    pieces = [update.output.decode()]
+    while update.process_id is not None:
+        update = await processes.write(session, polling(update.process_id))
+        pieces.append(update.output.decode())
+    return pieces
+
+
+class TestStart:
+    @pytest.mark.parametrize(
+        "words",
+        ["echo out; echo err >&2; exit 3", "kill -9 $$", "printf '\\377\\376x'", "true", "("],
+    )
+    async def test_what_ends_at_once_is_as_the_backend_has_it(
+        self, session: SandboxSession, words: str
+    ) -> None:
+        plain = await session.pty_exec_start(words, yield_time_s=5)
+
+        durable = await processes.start(session, starting(words, wait=5))
+
+        assert plain == durable
+
+    async def test_output_is_cut_as_the_sdk_cuts_it(self, local: SandboxSession) -> None:
+        words = "seq 1 3000"
+        plain = await local.pty_exec_start(words, yield_time_s=5, max_output_tokens=50)
+
+        durable = await processes.start(local, starting(words, wait=5, tokens=50))
+
+        assert plain == durable
+        assert durable.original_token_count is not None
+
+    async def test_asked_again_it_is_the_same_process(self, session: SandboxSession) -> None:
+        """The response was lost on the way: same process, same output, one run."""
+        start = starting("echo run >> runs; echo started; sleep 60")
+
+        first = await processes.start(session, start)
+        again = await processes.start(session, start)
+
+        assert first == again
+        assert b"started\n" == first.output
+        assert first.process_id in range(PTY_PROCESS_ID_MIN, PTY_PROCESS_ID_MAX_EXCLUSIVE)
+        assert "run\n" == await text(session, "cat runs")
+
+    async def test_asked_again_after_the_end_the_first_output_comes_first(
+        self, local: SandboxSession
+    ) -> None:
+        start = starting("echo one; until [ -e go ]; do sleep 0.02; done; echo two")
+        first = await processes.start(local, start)
+        await local.exec("touch go; sleep 0.3")
+
+        again = await processes.start(local, start)
+
+        assert first == again
+        assert ["one\n", "two\n"] == await lines_until_end(local, again)
+
+    async def test_eight_at_once_start_one_process(self, local: SandboxSession) -> None:
+        start = starting("echo run >> runs; echo out; sleep 60")
+
+        updates = await asyncio.gather(*(processes.start(local, start) for _ in range(8)))
+
+        assert "run\n" == await text(local, "cat runs")
+        assert 1 == len({update.process_id for update in updates})
+        assert {b"out\n"} == {update.output for update in updates}
+
+    async def test_two_with_one_number_get_two(
+        self, local: SandboxSession, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("zlib.crc32", lambda data: 98_999)
+
+        first = await processes.start(local, starting("echo a; sleep 60"))
+        second = await processes.start(local, starting("echo b; sleep 60"))
+
+        assert (99_999, 1000) == (first.process_id, second.process_id)
+
+    async def test_cancelled_it_is_ended(self, local: SandboxSession) -> None:
+        asked = asyncio.create_task(
+            processes.start(local, starting("echo $$ > pid; sleep 60", wait=30))
+        )
+        pid = int(await wait_for_line(local, "pid"))
+
+        asked.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert not running(pid)
+
+
+class TestPoll:
+    async def test_output_is_delivered_once(self, session: SandboxSession) -> None:
+        words = "for n in 1 2 3; do echo $n; until [ -e go$n ]; do sleep 0.02; done; done; exit 5"
+        update = await processes.start(session, starting(words))
+        pieces = [update.output.decode()]
+        for n in (1, 2, 3):
+            await session.exec(f"touch go{n}; sleep 0.1")
+            poll = polling(update.process_id)
+            if n < 3:
+                poll = poll.model_copy(update={"chars": ""})
+            update = await processes.write(session, poll)
+            again = await processes.write(session, poll)
+            assert update == again
+            pieces.append(update.output.decode())
+
+        assert ["1\n", "2\n", "3\n", ""] == pieces
+        assert (None, 5) == (update.process_id, update.exit_code)
+
+    async def test_eight_polls_at_once_share_the_output(self, local: SandboxSession) -> None:
+        update = await processes.start(local, starting("sleep 0.5; seq 1 20000; sleep 2"))
+
+        polled = await asyncio.gather(
+            *(processes.write(local, polling(update.process_id)) for _ in range(8)),
+            return_exceptions=True,
+        )
+
+        outputs = [piece.output for piece in polled if isinstance(piece, PtyExecUpdate)]
+        assert "".join(f"{n}\n" for n in range(1, 20001)).encode() == b"".join(outputs)
+        assert 1 == len([output for output in outputs if output])
+        for piece in polled:
+            if not isinstance(piece, PtyExecUpdate):
+                assert isinstance(piece, ApplicationError)
+                assert isinstance(decode_error(piece), PtySessionNotFoundError)
+
+    async def test_a_character_is_never_cut(self, local: SandboxSession) -> None:
+        """As with the SDK, its first bytes wait for the rest."""
+        words = "printf 'a\\342'; until [ -e go ]; do sleep 0.02; done; printf '\\202\\254b'"
+        update = await processes.start(local, starting(words))
+        await local.exec("touch go")
+
+        assert ["a", "\u20acb"] == await lines_until_end(local, update)
+
+    async def test_after_the_end_there_is_no_such_process(self, session: SandboxSession) -> None:
+        update = await processes.start(session, starting("sleep 0.5"))
+        await processes.write(session, polling(update.process_id))
+
+        with pytest.raises(ApplicationError) as failed:
+            await processes.write(session, polling(update.process_id))
+
+        assert failed.value.non_retryable
+        assert isinstance(decode_error(failed.value), PtySessionNotFoundError)
+
+    async def test_it_has_no_stdin(self, session: SandboxSession) -> None:
+        update = await processes.start(session, starting("sleep 60"))
+
+        with pytest.raises(ApplicationError) as failed:
+            await processes.write(session, polling(update.process_id, "x"))
+
+        assert failed.value.non_retryable
+        decoded = decode_error(failed.value)
+        assert isinstance(decoded, RuntimeError)
+        assert "stdin is not available for this process" == str(decoded)
+
+    async def test_a_process_that_vanished_is_not_found(self, local: SandboxSession) -> None:
+        start = starting("echo $PPID > runner; echo out; sleep 60")
+        update = await processes.start(local, start)
+        os.killpg(os.getpgid(int(await text(local, "cat runner"))), signal.SIGKILL)
+
+        with pytest.raises(PtySessionNotFoundError):
+            await processes.write(local, polling(update.process_id))
+
+    async def test_a_start_that_vanished_is_not_repeated(self, local: SandboxSession) -> None:
+        start = starting("echo run >> runs; echo $PPID > runner; sleep 60", wait=30)
+        asked = asyncio.create_task(processes.start(local, start))
+        os.killpg(os.getpgid(int(await wait_for_line(local, "runner"))), signal.SIGKILL)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+        with pytest.raises(OutcomeUnknown):
+            await processes.start(local, start)
+
+        assert "run\n" == await text(local, "cat runs")
+
+
+class TestTerminals:
+    """A process with a terminal stays the backend's own."""
+
+    async def test_it_is_written_to(self, local: SandboxSession) -> None:
+        update = await processes.start(local, starting("read line; echo got $line", tty=True))
+
+        written = await processes.write(local, polling(update.process_id, "it\n"))
+
+        assert b"got it" in written.output
+
+    async def test_a_second_attempt_is_refused(
+        self, local: SandboxSession, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        update = await processes.start(local, starting("cat", tty=True))
+        monkeypatch.setattr(processes, "attempt", lambda: 2)
+
+        with pytest.raises(OutcomeUnknown):
+            await processes.start(local, starting("cat", tty=True))
+        with pytest.raises(OutcomeUnknown):
+            await processes.write(local, polling(update.process_id, "it\n"))
+        await local.pty_terminate_all()
+
+
+class TestTerminateAll:
+    async def test_processes_end_and_commands_do_not(self, local: SandboxSession) -> None:
+        command = m.Exec(
+            session=REF, operation_id=uuid.uuid4().hex, command=("echo $$ > c; sleep 1; echo out",)
+        )
+        ran = asyncio.create_task(processes.run(local, command))
+        await wait_for_line(local, "c")
+        update = await processes.start(local, starting("echo $$ > pid; sleep 60"))
+        pid = int(await text(local, "cat pid"))
+
+        await processes.terminate_all(local)
+
+        assert not running(pid)
+        with pytest.raises(ApplicationError) as failed:
+            await processes.write(local, polling(update.process_id))
+        assert isinstance(decode_error(failed.value), PtySessionNotFoundError)
+        assert (b"out\n", b"", 0) == seen(await ran)
+        assert folder(local).exists()
