@@ -1,0 +1,107 @@
+"""An agent says and does in a workflow what it says and does without Temporal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
+from parity.cases import CASES, write_skills
+from parity.worker import agent_worker
+from support import attempts
+from temporalio.client import Client
+from workflows.parity import Converse, Request, Transcript, converse, normalised
+
+_FAILING = {
+    "memory that is made": (
+        "the plugin's runner refuses the live session that the SDK makes memories with"
+    )
+}
+
+
+_TRANSCRIPTS = [
+    pytest.param(
+        name,
+        marks=pytest.mark.xfail(strict=True, reason=_FAILING[name]) if name in _FAILING else (),
+    )
+    for name in CASES
+    if name not in {"memory, phase one", "memory, phase two", "binary file"}
+]
+
+
+async def _without_temporal(request: Request) -> Transcript:
+    return await converse(request, UnixLocalSandboxClient(inherit_host_environment=False))
+
+
+class TestTranscript:
+    """Whatever the model and the application are told, wall times and random ids aside."""
+
+    @pytest.mark.parametrize("name", _TRANSCRIPTS)
+    async def test_is_the_same_in_a_workflow(
+        self, temporal_client: Client, tmp_path: Path, name: str
+    ) -> None:
+        """The SDK's own runner is the reference; and the workflow's history replays."""
+        write_skills(tmp_path)
+        request = Request(case=name, directory=str(tmp_path))
+
+        expected = await _without_temporal(request)
+        async with agent_worker(temporal_client, local_sources=[tmp_path]) as worker:
+            handle = await worker.start(Converse.run, request)
+            actual = await handle.result()
+            failure = await worker.replay(await handle.fetch_history())
+
+        del expected["raised"], actual["raised"]
+        assert normalised(expected) == normalised(actual)
+        assert failure is None
+
+
+class TestError:
+    """An error that ends the run, as the application catches it."""
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "cwd that is missing",
+            "run as",
+            *(
+                pytest.param(
+                    name,
+                    marks=pytest.mark.xfail(
+                        strict=True,
+                        reason="the plugin's runner wraps an error whose cause fails workflows",
+                    ),
+                )
+                for name in ("working directory outside", "image outside")
+            ),
+        ],
+    )
+    async def test_is_of_the_same_class_in_a_workflow(
+        self, temporal_client: Client, tmp_path: Path, name: str
+    ) -> None:
+        """An except clause that works without Temporal works in a workflow."""
+        request = Request(case=name, directory=str(tmp_path))
+
+        expected = await _without_temporal(request)
+        async with agent_worker(temporal_client) as worker:
+            actual = await worker.run(Converse.run, request)
+
+        assert expected["raised"] is not None
+        assert expected["raised"] == actual["raised"]
+
+
+class TestAnswer:
+    """What the backend answers, if only that it cannot."""
+
+    @pytest.mark.xfail(
+        strict=True, reason="an error that does not say whether to try again is tried again"
+    )
+    async def test_comes_at_once(self, temporal_client: Client, tmp_path: Path) -> None:
+        """The model is told of a directory that is no image without waiting for four retries."""
+        async with agent_worker(temporal_client) as worker:
+            handle = await worker.start(
+                Converse.run, Request(case="image that is a directory", directory=str(tmp_path))
+            )
+            await handle.result()
+            history = await handle.fetch_history()
+
+        assert {1} == set(attempts(history))
