@@ -70,10 +70,13 @@ def load_entry(data: JsonObject) -> BaseEntry:
 
 def dump_state(state: SandboxSessionState) -> JsonObject:
     """Return a session state as JSON, discriminators included."""
+    return _dump(with_encoded_contents(state))
+
+
+def with_encoded_contents(state: SandboxSessionState) -> SandboxSessionState:
+    """Return `state` with binary file contents of its manifest as data URLs, which are text."""
     encoded = _with_contents(state.manifest, _encode_content)
-    if encoded is not state.manifest:
-        state = state.model_copy(update={"manifest": encoded})
-    return _dump(state)
+    return state if encoded is state.manifest else state.model_copy(update={"manifest": encoded})
 
 
 def load_state(data: JsonObject) -> SandboxSessionState:

@@ -173,16 +173,22 @@ _SANDBOX_ERROR_FIELDS = frozenset(
 )
 
 
-def encode_error(error: Exception) -> ApplicationError:
+def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
     """Return what an activity raises for `error`, so that `decode_error` can restore it.
 
     Only what is known to be terminal is non-retryable: a `SandboxError` with ``retryable=False``,
     our own errors, and built-in errors that mean a wrong request. A terminal `SandboxError` is an
     answer to whoever asked, such as "file not found", and no reason to alarm the worker's operator.
+    One that does not say (``retryable=None``) is most often an answer too: it is tried once more.
+
+    Args:
+        error: What a handler raised.
+        attempt: The attempt in which it did, from 1.
     """
     if isinstance(error, ApplicationError):
         return error
     if isinstance(error, SandboxError):
+        terminal = error.retryable is False or (error.retryable is None and attempt > 1)
         return ApplicationError(
             _text(error.message),
             {
@@ -197,8 +203,8 @@ def encode_error(error: Exception) -> ApplicationError:
                 },
             },
             type=str(error.error_code),
-            non_retryable=error.retryable is False,
-            category=_category(benign=error.retryable is False),
+            non_retryable=terminal,
+            category=_category(benign=terminal),
         )
     return ApplicationError(
         _text(str(error)) or type(error).__name__,

@@ -100,9 +100,8 @@ class TestHostOfTheWorkflow:
 class TestMemory:
     """The SDK names a run by itself where the application does not."""
 
-    @pytest.mark.xfail(
-        strict=True, reason="the SDK takes the name from the process's own randomness"
-    )
+    # A workflow that is dropped in the middle of the SDK's `gather` leaves its coroutines behind.
+    @pytest.mark.filterwarnings("ignore:coroutine 'SandboxSession.mkdir' was never awaited")
     async def test_keeps_the_name_of_a_run(self, temporal_client: Client, tmp_path: Path) -> None:
         """What is written before a replay is looked for under the same name after it."""
         async with agent_worker(temporal_client, max_cached_workflows=0) as worker:

@@ -62,10 +62,6 @@ class TestSavedSandbox:
         assert "local" == state["snapshot"]["type"]
         assert (tmp_path / "snapshots" / f"{state['snapshot']['id']}.tar").is_file()
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="TemporalSandboxClient serializes states as the SDK does, which knows only UTF-8",
-    )
     async def test_holds_files_that_are_not_text(
         self, temporal_client: Client, tmp_path: Path
     ) -> None:

@@ -71,7 +71,8 @@ def _make_activity(
             raise
         except SandboxError as error:
             logger.debug("%s failed", operation.name, exc_info=error)
-            raise encode_error(_with_storage_cause(error)) from None
+            tried = activity.info().attempt
+            raise encode_error(_with_storage_cause(error), attempt=tried) from None
         except Exception as error:
             # The boundary to a provider, whose client may raise anything. The cause stays in this
             # worker's log: it can hold what must not get into a history.

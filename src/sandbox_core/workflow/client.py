@@ -35,6 +35,7 @@ from sandbox_core.codec import (
     dump_snapshot,
     dump_state,
     load_state,
+    with_encoded_contents,
 )
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.naming import check_provider_name
@@ -120,6 +121,10 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             )
         await inner.delete()
         return session
+
+    def _serialize_session_state(self, state: SandboxSessionState) -> dict[str, object]:
+        # The SDK's serializer stops at file contents that are not UTF-8.
+        return super()._serialize_session_state(with_encoded_contents(state))
 
     def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:
         """Return the session state of the class that the provider has registered."""

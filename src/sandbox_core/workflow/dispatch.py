@@ -21,7 +21,7 @@ from sandbox_core.errors import (
     decode_error,
 )
 from sandbox_core.limits import current_limits
-from sandbox_core.messages import Message
+from sandbox_core.messages import CommandRequest, Message, PtyWriteStdin
 from sandbox_core.naming import activity_name, offered_providers
 from sandbox_core.operations import Effect, Operation, RequestT, ResponseT
 from sandbox_core.summaries import summarize
@@ -166,7 +166,7 @@ def _error_from(
             return decode_error(inner)
         return decode_error(cause)
     if (
-        operation.effect is Effect.ONCE
+        (operation.effect is Effect.ONCE or isinstance(request, CommandRequest | PtyWriteStdin))
         and isinstance(cause, exceptions.TimeoutError)
         and cause.type in (TimeoutType.HEARTBEAT, TimeoutType.START_TO_CLOSE)
     ):

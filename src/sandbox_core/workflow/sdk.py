@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import time
 import uuid
+from datetime import datetime, tzinfo
 from typing import Literal
 
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
+from agents.run_internal import run_grouping
 from agents.sandbox import runtime_session_manager
 from agents.sandbox.apply_patch import PatchFormat, WorkspaceEditor
 from agents.sandbox.capabilities.tools import apply_patch_tool, shell_tool
+from agents.sandbox.memory import rollouts, storage
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import RemoteSnapshotSpec, SnapshotSpec
@@ -33,6 +36,9 @@ def keep_inside_workflows() -> None:
         (shell_tool, "time", _Time),
         (shell_tool, "uuid", _Uuid),
         (apply_patch_tool, "WorkspaceEditor", _Editor),
+        (run_grouping, "uuid4", _uuid4),
+        (rollouts, "datetime", _DateTime),
+        (storage, "datetime", _DateTime),
         (runtime_session_manager, "resolve_default_local_snapshot_spec", _default_snapshot),
     ):
         setattr(module, name, replacement)
@@ -53,12 +59,24 @@ class _Time:
         return workflow.time() if workflow.in_workflow() else time.perf_counter()
 
 
+def _uuid4() -> uuid.UUID:
+    return workflow.uuid4() if workflow.in_workflow() else uuid.uuid4()
+
+
+class _DateTime:
+    """What the files of a run's memory take of `datetime`."""
+
+    @staticmethod
+    def now(tz: tzinfo | None = None) -> datetime:
+        return workflow.now().astimezone(tz) if workflow.in_workflow() else datetime.now(tz)
+
+
 class _Uuid:
     """What the shell tool uses of `uuid`."""
 
     @staticmethod
     def uuid4() -> uuid.UUID:
-        return workflow.uuid4() if workflow.in_workflow() else uuid.uuid4()
+        return _uuid4()
 
 
 class _Editor(WorkspaceEditor):
