@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox_core.providers import discover
+
 SANDBOX = Path(sys.executable).parent / "sandbox"
 
 
@@ -87,10 +89,11 @@ class TestProviders:
         result = run_sandbox("providers", SANDBOX_CORE_PROVIDERS="local,modal")
 
         assert 1 == result.returncode
+        installed = ", ".join(repr(candidate.name) for candidate in discover())
         assert (
-            "error: SANDBOX_CORE_PROVIDERS requires 'modal', which is not installed here. "
-            "Installed: 'daytona', 'local'. Install it (pip install sandbox-modal) or take it off "
-            "the list."
+            f"error: SANDBOX_CORE_PROVIDERS requires 'modal', which is not installed here. "
+            f"Installed: {installed}. Install it (pip install sandbox-modal) or take it off the "
+            f"list."
         ) == " ".join(result.stderr.split())
 
 
@@ -122,9 +125,10 @@ class TestDemo:
 
         assert 1 == result.returncode
         assert "" == result.stdout
+        installed = ", ".join(candidate.name for candidate in discover())
         assert (
-            "error: provider 'moon' is not installed here. Installed: daytona, local. Install it: "
-            "pip install sandbox-moon"
+            f"error: provider 'moon' is not installed here. Installed: {installed}. Install it: "
+            f"pip install sandbox-moon"
         ) == " ".join(result.stderr.split())
 
     def test_a_backend_without_credentials_fails_at_once(self) -> None:
@@ -153,4 +157,4 @@ class TestDev:
 
         assert re.search(r"^Temporal   127\.0\.0\.1:\d+$", shown, re.MULTILINE)
         assert "Task queue sandbox" in shown
-        assert "Providers  daytona, local" in shown
+        assert f"Providers  {', '.join(candidate.name for candidate in discover())}" in shown

@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from workflows.sessions import CaughtErrors, Create, UncaughtError
 
-from sandbox_core.providers import SandboxClientProvider
+from sandbox_core.providers import SandboxClientProvider, discover
 from sandbox_core.worker import SandboxPlugin
 
 
@@ -91,8 +91,9 @@ class TestBadInput:
         async with running_worker(temporal_client, Create) as queue:
             error, tried = await _failure(temporal_client, queue, "dayton")
 
+        installed = ", ".join(candidate.name for candidate in discover())
         assert (
-            f"no provider 'dayton' on task queue {queue!r}: it offers daytona, local. Check the "
+            f"no provider 'dayton' on task queue {queue!r}: it offers {installed}. Check the "
             f"name, or install the provider where the worker runs (pip install sandbox-dayton), "
             f"make sure that the worker has SandboxPlugin() among its plugins, and restart it."
         ) == error.message

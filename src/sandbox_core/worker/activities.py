@@ -123,7 +123,9 @@ def _options(provider: Provider, data: JsonObject | None) -> BaseSandboxClientOp
         try:
             return provider.default_options()
         except ValueError as error:
-            raise InvalidOptions(f"{takes}, and has no default: pass options=...") from error
+            raise InvalidOptions(
+                f"{takes}, and has no default: pass options=... ({error})"
+            ) from error
     expected_type = expected.model_fields["type"].default
     if data.get("type") != expected_type:
         raise InvalidOptions(

@@ -1,0 +1,92 @@
+"""Provider `docker`: containers of a Docker engine.
+
+The engine is the one that ``DOCKER_HOST`` names on the worker, by default the local one, with
+``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH``. ``SANDBOX_DOCKER_IMAGE`` names the image for
+sessions whose options do not.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+# The SDK defines the options beside its client, so that this imports `docker`, also on a worker
+# that only runs workflows. Nothing of it connects to an engine before `create_client`.
+from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions, DockerSandboxSessionState
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.providers import SandboxClientProvider, hookimpl
+
+if TYPE_CHECKING:
+    from sandbox_docker.client import ThreadedDockerSandboxClient
+
+__version__ = "0.1.0"
+
+IMAGE_VARIABLE = "SANDBOX_DOCKER_IMAGE"
+
+_LOCAL_ENGINE = "unix:///var/run/docker.sock"
+_LOCAL_SCHEMES = ("unix://", "http+unix://", "npipe://")
+
+
+class DockerProvider(SandboxClientProvider[DockerSandboxClientOptions]):
+    """Sandboxes are containers, through the SDK's `DockerSandboxClient`."""
+
+    name = "docker"
+    summary = "Containers of a Docker engine"
+    api_version = 1
+    options_type = DockerSandboxClientOptions
+
+    def __init__(self) -> None:
+        self._engine = os.environ.get("DOCKER_HOST") or _LOCAL_ENGINE
+        # Workers on several hosts can share an engine that they reach over the network.
+        self.host_bound = self._engine.startswith(_LOCAL_SCHEMES)
+
+    def create_client(self) -> ThreadedDockerSandboxClient:
+        """Return a client of the engine that the worker's environment names.
+
+        Raises:
+            EngineUnreachable: The engine does not answer, or refuses.
+        """
+        from sandbox_docker.client import ThreadedDockerSandboxClient, connect
+
+        return ThreadedDockerSandboxClient(connect(self._engine))
+
+    def default_options(self) -> DockerSandboxClientOptions:
+        """Return the options with the image that ``SANDBOX_DOCKER_IMAGE`` names.
+
+        Raises:
+            ValueError: It names none.
+        """
+        image = os.environ.get(IMAGE_VARIABLE)
+        if not image:
+            raise ValueError(f"no image is named, and {IMAGE_VARIABLE} is not set on the worker")
+        return DockerSandboxClientOptions(image=image)
+
+    def identity(self, state: SandboxSessionState) -> str:
+        """Return the container's id.
+
+        Raises:
+            InvalidRequest: `state` is another backend's.
+        """
+        if not isinstance(state, DockerSandboxSessionState):
+            raise InvalidRequest(f"a session state of type {state.type!r} is not Docker's")
+        return state.container_id
+
+    async def exists(self, client: ThreadedDockerSandboxClient, sandbox_id: str) -> bool:
+        """Return whether the engine has the container, running or not."""
+        return await client.has_container(sandbox_id)
+
+    async def destroy(self, client: ThreadedDockerSandboxClient, sandbox_id: str) -> None:
+        """Remove the container and the volumes that were made for its session."""
+        await client.remove_container(sandbox_id)
+
+    async def check(self, client: ThreadedDockerSandboxClient) -> None:
+        """Return if the engine answers."""
+        await client.check_engine()
+
+
+@hookimpl
+def sandbox_client_provider() -> DockerProvider:
+    """Return the provider."""
+    return DockerProvider()
