@@ -12,20 +12,8 @@ from support import attempts
 from temporalio.client import Client
 from workflows.parity import Converse, Request, Transcript, converse, normalised
 
-_FAILING = {
-    "memory that is made": (
-        "the plugin's runner refuses the live session that the SDK makes memories with"
-    )
-}
-
-
 _TRANSCRIPTS = [
-    pytest.param(
-        name,
-        marks=pytest.mark.xfail(strict=True, reason=_FAILING[name]) if name in _FAILING else (),
-    )
-    for name in CASES
-    if name not in {"memory, phase one", "memory, phase two", "binary file"}
+    name for name in CASES if name not in {"memory, phase one", "memory, phase two", "binary file"}
 ]
 
 

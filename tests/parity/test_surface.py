@@ -26,7 +26,7 @@ from parity.surface import CLIENT, SESSION, Kind
 
 from sandbox_core.messages import SessionOpened, SessionRef
 from sandbox_core.workflow import TemporalSandboxClient
-from sandbox_core.workflow.client import _WorkflowSandboxSession
+from sandbox_core.workflow.client import WorkflowSandboxSession
 from sandbox_core.workflow.session import TemporalSandboxSession
 
 _SDK = Path(agents.sandbox.__file__).parent
@@ -139,8 +139,8 @@ class TestActivity:
     @pytest.mark.parametrize("name", sorted({*_named(SESSION, Kind.ACTIVITY)} - _OF_THE_INNER))
     def test_reaches_the_session_through_the_wrapper(self, name: str) -> None:
         """The SDK's wrapper composes some operations itself; ours hands each of them on."""
-        methods = [getattr(_WorkflowSandboxSession, name)]
-        methods += [getattr(_WorkflowSandboxSession, f"_{name}")] if name == "read" else []
+        methods = [getattr(WorkflowSandboxSession, name)]
+        methods += [getattr(WorkflowSandboxSession, f"_{name}")] if name == "read" else []
         calls = {
             _last_name(node.func)
             for method in methods
@@ -177,8 +177,8 @@ class TestReach:
         worker_only = set(_named(SESSION, Kind.WORKER_ONLY))
         reached: dict[str, set[str]] = {}
         for name in set(SESSION) - worker_only:
-            for cls in (TemporalSandboxSession, _WorkflowSandboxSession):
-                if cls is _WorkflowSandboxSession and name in _OF_THE_INNER:
+            for cls in (TemporalSandboxSession, WorkflowSandboxSession):
+                if cls is WorkflowSandboxSession and name in _OF_THE_INNER:
                     continue
                 function = inspect.getattr_static(cls, name, None)
                 if isinstance(function, property):

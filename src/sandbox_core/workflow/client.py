@@ -138,7 +138,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
     def _wrap_session(
         self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
     ) -> SandboxSession:
-        return _WorkflowSandboxSession(
+        return WorkflowSandboxSession(
             inner, instrumentation=instrumentation, dependencies=self._resolve_dependencies()
         )
 
@@ -158,7 +158,7 @@ def _register_with_openai_runner() -> None:
         module.TemporalSandboxClient.register(TemporalSandboxClient)
 
 
-class _WorkflowSandboxSession(SandboxSession):
+class WorkflowSandboxSession(SandboxSession):
     """The SDK's instrumented wrapper, with those methods delegated that it composes itself.
 
     `SandboxSession` runs them in the caller's process out of exec, read and write; here each is one

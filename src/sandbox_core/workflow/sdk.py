@@ -20,28 +20,29 @@ from agents.sandbox import runtime_session_manager
 from agents.sandbox.apply_patch import PatchFormat, WorkspaceEditor
 from agents.sandbox.capabilities.tools import apply_patch_tool, shell_tool
 from agents.sandbox.memory import rollouts, storage
-from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
-from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.memory.manager import SandboxMemoryGenerationManager
 from agents.sandbox.snapshot import RemoteSnapshotSpec, SnapshotSpec
 from agents.sandbox.snapshot_defaults import resolve_default_local_snapshot_spec
 from temporalio import workflow
 
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
-from sandbox_core.workflow.session import TemporalSandboxSession
+from sandbox_core.workflow.memory import memory_run_config, workflow_session
 
 
 def keep_inside_workflows() -> None:
     """Replace what the SDK's tools would take from outside of a workflow; repeating it is safe."""
-    for module, name, replacement in (
+    for owner, name, replacement in (
         (shell_tool, "time", _Time),
         (shell_tool, "uuid", _Uuid),
         (apply_patch_tool, "WorkspaceEditor", _Editor),
         (run_grouping, "uuid4", _uuid4),
+        (SandboxMemoryGenerationManager, "_memory_run_config", memory_run_config),
         (rollouts, "datetime", _DateTime),
         (storage, "datetime", _DateTime),
         (runtime_session_manager, "resolve_default_local_snapshot_spec", _default_snapshot),
     ):
-        setattr(module, name, replacement)
+        getattr(owner, name)  # An SDK that has no such name must not get past this unnoticed.
+        setattr(owner, name, replacement)
 
 
 def _default_snapshot() -> SnapshotSpec:
@@ -88,7 +89,7 @@ class _Editor(WorkspaceEditor):
         *,
         patch_format: PatchFormat | Literal["v4a"] = "v4a",
     ) -> ApplyPatchResult:
-        session = _workflow_session(self._session)
+        session = workflow_session(self._session)
         if session is None or patch_format != "v4a":
             return await super().apply_operation(operation, patch_format=patch_format)
         cwd = self._workspace_scope.cwd
@@ -96,8 +97,3 @@ class _Editor(WorkspaceEditor):
             [operation], user=self._user, cwd=None if cwd is None else cwd.as_posix()
         )
         return ApplyPatchResult(output=output)
-
-
-def _workflow_session(session: BaseSandboxSession) -> TemporalSandboxSession | None:
-    inner = session._inner if isinstance(session, SandboxSession) else session
-    return inner if isinstance(inner, TemporalSandboxSession) else None
