@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,31 @@ class TestDemo:
         workspaces = set(re.findall(r"/\S+/sandbox-local-\w+", shown))
         assert workspaces
         assert [] == [path for path in workspaces if Path(path).exists()]
+
+    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+    def test_takes_its_server_with_it_when_it_is_stopped(
+        self, signum: signal.Signals, tmp_path: Path
+    ) -> None:
+        """Nothing of it goes on in the background, and no sandbox stays."""
+        with subprocess.Popen(
+            [str(SANDBOX), "demo"],
+            env=_environment(PYTHONUNBUFFERED="1", TMPDIR=str(tmp_path)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            shown = ""
+            while "local-sandbox_start" not in shown:
+                shown += process.stdout.readline()
+            process.send_signal(signum)
+            assert 128 + signum == process.wait(30)
+
+        ui_port = re.search(r"http://127\.0\.0\.1:(\d+)/", shown)
+        assert ui_port is not None
+        with socket.socket() as client:
+            assert 0 != client.connect_ex(("127.0.0.1", int(ui_port[1])))
+        assert [] == list(tmp_path.glob("sandbox-local-*"))
 
     def test_an_unknown_provider_is_one_clear_error(self) -> None:
         """Nothing is started."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated
@@ -92,9 +93,24 @@ def demo(
 
 def _run(command: Coroutine[object, object, int]) -> int:
     try:
-        return asyncio.run(command)
-    except KeyboardInterrupt:
-        return 130
+        return asyncio.run(_interruptible(command))
     except (SandboxCoreError, FileNotFoundError, RuntimeError) as error:
         _errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
         return 1
+
+
+async def _interruptible(command: Coroutine[object, object, int]) -> int:
+    """Run a command, which takes its server and sandboxes with it when it is told to end."""
+    running = asyncio.ensure_future(command)
+    told: list[int] = []
+
+    def end(signum: int) -> None:
+        told.append(signum)
+        running.cancel()
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, end, signum)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        return 128 + told[0]  # As the shell reports it.

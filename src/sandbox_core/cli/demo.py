@@ -8,6 +8,7 @@ import os
 import signal
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from sandbox_core.testing import DevServer
 from sandbox_core.worker import SandboxPlugin
 
 _TASK_QUEUE = "sandbox-demo"
+_GIVEN_UP_WITHIN_S = 10.0
 
 
 async def run_demo(*, provider: str, keep: bool) -> int:
@@ -109,7 +111,11 @@ async def _repair(console: Console, server: DevServer, provider: Provider) -> bo
         )
         url = server.workflow_url(handle.id, handle.first_execution_run_id or "")
         console.print(f"Workflow {handle.id}: {url}\n", highlight=False)
-        activities = await _follow(console, handle)
+        try:
+            activities = await _follow(console, handle)
+        except asyncio.CancelledError:
+            await _give_up(handle)
+            raise
         result = None
         try:
             result = await handle.result()
@@ -158,6 +164,13 @@ async def _follow(
                 f"{mark} {name:<34} {took:>7.0f} ms  {detail}", highlight=False, markup=False
             )
     return completed
+
+
+async def _give_up(handle: WorkflowHandle[RepairWorkflow, RepairResult]) -> None:
+    """Cancel the workflow, and let it delete its sandbox before the server is gone."""
+    await handle.cancel()
+    with suppress(WorkflowFailureError, asyncio.TimeoutError):
+        await asyncio.wait_for(handle.result(), _GIVEN_UP_WITHIN_S)
 
 
 def _activity_end(event: HistoryEvent) -> tuple[str, int] | None:

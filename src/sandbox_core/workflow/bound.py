@@ -81,7 +81,7 @@ class BoundSession(BaseSandboxSession):
     ) -> ResponseT:
         """Run `operation`, resuming the session on a worker that does not hold it."""
         for _ in range(_MAX_RESUMES):
-            current = self._current(request)
+            current, state = self._current(request), self.state
             try:
                 response = await dispatch(
                     self._provider, self._activity_config(), operation, current, body
@@ -96,7 +96,7 @@ class BoundSession(BaseSandboxSession):
                     raise
                 await self._resume(stale=current.session, anywhere=True)
             else:
-                self._mark_told(current)
+                self._mark_told(current, state)
                 if isinstance(request, m.PtyExecStart) and request.tty:
                     self._bound = self._worker_queue is not None  # Its terminal is of that worker.
                 return response
@@ -122,13 +122,13 @@ class BoundSession(BaseSandboxSession):
             }
         )
 
-    def _mark_told(self, request: m.SessionRequest) -> None:
+    def _mark_told(self, request: m.SessionRequest, state: SandboxSessionState) -> None:
         if request.session != self._ref:
-            return
+            return  # The session was resumed meanwhile, with all that there is to tell.
         if request.settings is not None:
             self._told_settings = request.settings
         if request.state is not None:
-            self._told_state = self.state
+            self._told_state = state
 
     async def _resume(self, *, stale: m.SessionRef, anywhere: bool = False) -> None:
         """Open the session again: at its own worker's queue if it is bound, else at any worker."""
