@@ -112,7 +112,6 @@ async def collect(session: SandboxSession, update: PtyExecUpdate, until: bytes) 
     return output
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("root", ROOTS)
 async def test_manifest_files_land_inside_the_sandbox_directory(
     server: DaytonaLoopback, client: DaytonaSandboxClient, root: str
@@ -126,7 +125,6 @@ async def test_manifest_files_land_inside_the_sandbox_directory(
     assert (await session.read(Path(root, "src/b.txt"))).read() == b"two\n"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("root", ROOTS)
 async def test_commands_see_the_paths_of_the_sandbox(
     server: DaytonaLoopback, client: DaytonaSandboxClient, root: str
@@ -144,7 +142,6 @@ async def test_commands_see_the_paths_of_the_sandbox(
     assert str(server.root) not in result.stderr.decode()
 
 
-@pytest.mark.asyncio
 async def test_exec_returns_output_and_exit_code(session: SandboxSession) -> None:
     """Both streams arrive apart and byte for byte, and a failure is a result."""
     result = await session.exec("printf out; printf 'érr' >&2; exit 3")
@@ -155,7 +152,6 @@ async def test_exec_returns_output_and_exit_code(session: SandboxSession) -> Non
     assert (result.stdout, result.exit_code) == (b"hello\n", 137)
 
 
-@pytest.mark.asyncio
 async def test_commands_inherit_no_secrets_of_this_process(
     session: SandboxSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +160,6 @@ async def test_commands_inherit_no_secrets_of_this_process(
     assert b"secret" not in (await session.exec("env")).stdout
 
 
-@pytest.mark.asyncio
 async def test_exec_timeout_kills_the_process_tree(
     server: DaytonaLoopback, session: SandboxSession
 ) -> None:
@@ -174,7 +169,6 @@ async def test_exec_timeout_kills_the_process_tree(
     assert sandbox_of(server, session).processes() == set()
 
 
-@pytest.mark.asyncio
 async def test_concurrent_commands_do_not_wait_for_each_other(session: SandboxSession) -> None:
     """A command can wait for something that another one does."""
     waiting = session.exec("mkfifo pipe; cat pipe", timeout=20)
@@ -183,14 +177,12 @@ async def test_concurrent_commands_do_not_wait_for_each_other(session: SandboxSe
     assert result.stdout == b"met\n"
 
 
-@pytest.mark.asyncio
 async def test_reading_a_missing_file_is_not_found(session: SandboxSession) -> None:
     """A missing file is the SDK's not-found error."""
     with pytest.raises(WorkspaceReadNotFoundError):
         await session.read(Path("nope.txt"))
 
 
-@pytest.mark.asyncio
 async def test_a_path_out_of_the_workspace_is_refused(session: SandboxSession) -> None:
     """The SDK's own check of resolved paths works on the mapped ones."""
     await session.exec("ln -s /tmp escape; ln -s /workspace/src inside")
@@ -199,7 +191,6 @@ async def test_a_path_out_of_the_workspace_is_refused(session: SandboxSession) -
     assert (await session.read(Path("inside/b.txt"))).read() == b"two\n"
 
 
-@pytest.mark.asyncio
 async def test_files_can_be_written_listed_and_removed(session: SandboxSession) -> None:
     """Files written by the SDK, whatever their bytes and name, are there for commands."""
     data = bytes(range(256)) * 20_000 + b"\r\n--"
@@ -214,7 +205,6 @@ async def test_files_can_be_written_listed_and_removed(session: SandboxSession) 
     assert (await session.exec("test -e deep")).exit_code == 1
 
 
-@pytest.mark.asyncio
 async def test_background_process_streams_its_output(session: SandboxSession) -> None:
     """A process without a terminal is followed while it runs, with its exit code at the end."""
     update = await session.pty_exec_start(
@@ -231,7 +221,6 @@ async def test_background_process_streams_its_output(session: SandboxSession) ->
     assert (output, update.exit_code) == (b"/workspace\n", 4)
 
 
-@pytest.mark.asyncio
 async def test_terminal_takes_input(server: DaytonaLoopback, session: SandboxSession) -> None:
     """A terminal is one, is typed into and ends with the exit code of its shell."""
     update = await session.pty_exec_start(
@@ -254,7 +243,6 @@ async def test_terminal_takes_input(server: DaytonaLoopback, session: SandboxSes
     assert (update.process_id, update.exit_code) == (None, 5)
 
 
-@pytest.mark.asyncio
 async def test_terminating_terminals_kills_their_processes(
     server: DaytonaLoopback, session: SandboxSession
 ) -> None:
@@ -268,7 +256,6 @@ async def test_terminating_terminals_kills_their_processes(
     assert sandbox_of(server, session).processes() == set()
 
 
-@pytest.mark.asyncio
 async def test_workspace_moves_to_a_second_sandbox(
     server: DaytonaLoopback, client: DaytonaSandboxClient, session: SandboxSession
 ) -> None:
@@ -287,7 +274,6 @@ async def test_workspace_moves_to_a_second_sandbox(
     assert list(server.root.glob("*/tmp/*.tar")) == []
 
 
-@pytest.mark.asyncio
 async def test_resuming_a_live_sandbox_keeps_edits(
     server: DaytonaLoopback, client: DaytonaSandboxClient, session: SandboxSession
 ) -> None:
@@ -301,7 +287,6 @@ async def test_resuming_a_live_sandbox_keeps_edits(
     assert server.created == 1
 
 
-@pytest.mark.asyncio
 async def test_a_paused_sandbox_keeps_its_files_and_resumes(
     server: DaytonaLoopback, client: DaytonaSandboxClient
 ) -> None:
@@ -321,7 +306,6 @@ async def test_a_paused_sandbox_keeps_its_files_and_resumes(
     assert await resumed.running()
 
 
-@pytest.mark.asyncio
 async def test_delete_leaves_nothing(
     server: DaytonaLoopback, client: DaytonaSandboxClient, session: SandboxSession
 ) -> None:
@@ -339,7 +323,6 @@ async def test_delete_leaves_nothing(
     assert not await session.running()
 
 
-@pytest.mark.asyncio
 async def test_a_deleted_sandbox_is_recreated_on_resume(
     server: DaytonaLoopback, client: DaytonaSandboxClient, session: SandboxSession
 ) -> None:
@@ -351,7 +334,6 @@ async def test_a_deleted_sandbox_is_recreated_on_resume(
     assert (server.created, len(server.sandboxes)) == (2, 1)
 
 
-@pytest.mark.asyncio
 async def test_a_snapshot_restores_a_deleted_sandbox(
     client: DaytonaSandboxClient, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -370,7 +352,6 @@ async def test_a_snapshot_restores_a_deleted_sandbox(
     assert (await resumed.read(Path("a.txt"))).read() == b"edited\n"
 
 
-@pytest.mark.asyncio
 async def test_stopping_the_server_leaves_nothing(tmp_path: Path) -> None:
     """Sandboxes that were not deleted go with the server."""
     with DaytonaLoopback(tmp_path) as server:
@@ -386,14 +367,12 @@ async def test_stopping_the_server_leaves_nothing(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-@pytest.mark.asyncio
 async def test_exposed_port_is_on_this_machine(session: SandboxSession) -> None:
     """A signed preview URL is the port itself."""
     endpoint = await session.resolve_exposed_port(8080)
     assert (endpoint.host, endpoint.port, endpoint.tls) == ("127.0.0.1", 8080, False)
 
 
-@pytest.mark.asyncio
 async def test_wrong_api_key_is_refused(server: DaytonaLoopback) -> None:
     """A wrong key is Daytona's authentication error and creates nothing."""
     async with DaytonaSandboxClient(api_key="wrong", api_url=server.api_url) as client:
@@ -402,7 +381,6 @@ async def test_wrong_api_key_is_refused(server: DaytonaLoopback) -> None:
     assert server.created == 0
 
 
-@pytest.mark.asyncio
 async def test_sandboxes_are_listed_by_label(
     server: DaytonaLoopback, daytona: AsyncDaytona
 ) -> None:
@@ -421,7 +399,6 @@ async def test_sandboxes_are_listed_by_label(
         await daytona.get(str(uuid.uuid4()))
 
 
-@pytest.mark.asyncio
 async def test_execute_honours_its_options(server: DaytonaLoopback, daytona: AsyncDaytona) -> None:
     """A command without a session gets a directory, an environment and a time limit."""
     sandbox = await daytona.create()
@@ -434,7 +411,6 @@ async def test_execute_honours_its_options(server: DaytonaLoopback, daytona: Asy
         await sandbox.process.get_session_command("none", "none")
 
 
-@pytest.mark.asyncio
 async def test_a_terminal_is_resized_and_connected_to_again(daytona: AsyncDaytona) -> None:
     """A terminal outlives the connection that created it."""
     sandbox = await daytona.create()
