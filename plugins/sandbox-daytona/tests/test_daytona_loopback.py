@@ -46,6 +46,11 @@ from daytona_loopback_sandbox import PathMap, Sandbox
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the loopback needs /proc")
 
+# The command must not end before the daemon has left the session that is killed with it.
+LEAVE_A_DAEMON = (
+    "setsid sh -c 'echo > away; exec sleep 300' >/dev/null 2>&1 & "
+    "until test -e away; do sleep 0.05; done"
+)
 ROOTS = ("/workspace", "/home/daytona/workspace")
 
 
@@ -294,7 +299,7 @@ async def test_a_paused_sandbox_keeps_its_files_and_resumes(
     options = DaytonaSandboxClientOptions(pause_on_exit=True)
     session = await client.create(manifest=Manifest(), options=options)
     await session.start()
-    await session.exec("echo kept > a.txt; setsid sleep 300 >/dev/null 2>&1 &")
+    await session.exec(f"echo kept > a.txt; {LEAVE_A_DAEMON}")
     sandbox = sandbox_of(server, session)
     assert sandbox.processes()
     await client.delete(session)
@@ -311,7 +316,7 @@ async def test_delete_leaves_nothing(
 ) -> None:
     """Deleting removes the sandbox, its directory and even a process that left its session."""
     await session.exec("mkdir locked; touch locked/x; chmod 500 locked")
-    await session.exec("setsid sleep 300 >/dev/null 2>&1 &")
+    await session.exec(LEAVE_A_DAEMON)
     await session.pty_exec_start("sleep 300", tty=True, yield_time_s=0.5)
     sandbox = sandbox_of(server, session)
     assert len(sandbox.processes()) >= 3
@@ -357,10 +362,7 @@ async def test_stopping_the_server_leaves_nothing(tmp_path: Path) -> None:
     with DaytonaLoopback(tmp_path) as server:
         async with DaytonaSandboxClient(api_key=server.api_key, api_url=server.api_url) as client:
             session = await started(client)
-            await session.exec(
-                "setsid sh -c 'echo > away; exec sleep 300' >/dev/null 2>&1 & "
-                "until test -e away; do sleep 0.05; done"
-            )
+            await session.exec(LEAVE_A_DAEMON)
             sandbox = sandbox_of(server, session)
             assert sandbox.processes()
     assert sandbox.processes() == set()
