@@ -168,6 +168,9 @@ _BUILTIN_ERRORS: dict[str, type[OperationFailed]] = {
     )
 }
 _NEVER_RETRIED = (TypeError, ValueError, KeyError, NotImplementedError, FileNotFoundError)
+_STATUS_ATTRIBUTES = ("status_code", "status")
+# Timeout, conflict, too early, too many requests.
+_TRANSIENT_STATUSES = (408, 409, 425, 429)
 _SANDBOX_ERROR_FIELDS = frozenset(
     {"message", "error_code", "op", "context", "cause", "retryable"},
 )
@@ -177,7 +180,8 @@ def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
     """Return what an activity raises for `error`, so that `decode_error` can restore it.
 
     Only what is known to be terminal is non-retryable: a `SandboxError` with ``retryable=False``,
-    our own errors, and built-in errors that mean a wrong request. A terminal `SandboxError` is an
+    our own errors, built-in errors that mean a wrong request, and a vendor's errors that carry the
+    HTTP status of one. A terminal `SandboxError` is an
     answer to whoever asked, such as "file not found", and no reason to alarm the worker's operator.
     One that does not say (``retryable=None``) is most often an answer too: it is tried once more.
 
@@ -210,8 +214,18 @@ def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
         _text(str(error)) or type(error).__name__,
         {"classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object]},
         type=type(error).__name__,
-        non_retryable=isinstance(error, _NEVER_RETRIED),
+        non_retryable=isinstance(error, _NEVER_RETRIED) or _is_refusal(error),
     )
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Tell whether a vendor's error is of an HTTP answer that will be the same next time."""
+    response = getattr(error, "response", None)
+    statuses = (getattr(o, name, None) for o in (error, response) for name in _STATUS_ATTRIBUTES)
+    status = next((status for status in statuses if isinstance(status, int)), None)
+    if status is not None:
+        return 400 <= status < 500 and status not in _TRANSIENT_STATUSES
+    return error.__cause__ is not None and _is_refusal(error.__cause__)
 
 
 def _category(*, benign: bool) -> ApplicationErrorCategory:

@@ -13,9 +13,10 @@ from agents.extensions.sandbox.daytona import DaytonaSandboxClientOptions
 from agents.sandbox import Manifest
 from daytona import DaytonaAuthenticationError
 from daytona_loopback import DaytonaLoopback
-from support import running_worker, scheduled_activities, unique
-from temporalio.client import Client
-from workflows.sessions import DeleteLater, StepByStep
+from support import attempts, running_worker, scheduled_activities, unique
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+from workflows.sessions import Create, DeleteLater, StepByStep
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import CAPABILITIES
@@ -96,6 +97,27 @@ class TestLookups:
 
         with pytest.raises(InvalidRequest, match="a session state of type 'unix_local' is not"):
             provider.identity(state)
+
+
+class TestCreate:
+    """A create that cannot succeed."""
+
+    async def test_with_a_wrong_key_fails_the_workflow_in_one_attempt(
+        self, server: DaytonaLoopback, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The vendor's message says what is wrong, and nothing is made."""
+        monkeypatch.setenv("DAYTONA_API_KEY", "wrong")
+        async with running_worker(temporal_client, Create) as queue:
+            handle = await temporal_client.start_workflow(
+                Create.run, args=["daytona"], id=unique("create"), task_queue=queue
+            )
+            with pytest.raises(WorkflowFailureError) as failed:
+                await handle.result()
+
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert failed.value.cause.message.startswith("DaytonaAuthenticationError: ")
+        assert [1] == attempts(await handle.fetch_history())
+        assert 0 == server.created
 
 
 class TestSession:
