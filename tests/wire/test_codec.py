@@ -127,7 +127,7 @@ class AcmeVaultValue(EnvValue):
 
 def full_manifest() -> Manifest:
     return Manifest(
-        root="/work/space",
+        root="/srv/space",
         entries={
             "README.md": File(content=b"hello", description="read me", ephemeral=True),
             "logo.png": File(content=b"\x89PNG\xff", permissions=Permissions(owner=6, other=4)),

@@ -230,7 +230,7 @@ def _import(candidate: Candidate) -> ModuleType:
         )
     try:
         return importlib.import_module(candidate.module)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # A plugin boundary: its module may raise anything.
         path = candidate.editable_path
         if path is not None and not path.exists():
             advice = (
@@ -266,7 +266,7 @@ def _provider_of(candidate: Candidate, module: ModuleType) -> Provider:
         )
     try:
         provided = manager.hook.sandbox_client_provider()
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # A plugin boundary: its hook may raise anything.
         raise ProviderLoad(
             f"{_which(candidate)} failed in its hook {_HOOK!r}: {_cause(error)}."
         ) from error
@@ -287,7 +287,7 @@ def _provider_of(candidate: Candidate, module: ModuleType) -> Provider:
 def _get(candidate: Candidate, provider: Provider, attribute: str) -> object:
     try:
         return getattr(provider, attribute, None)
-    except Exception as error:
+    except Exception as error:  # A plugin boundary: the attribute may be a property.
         raise ProviderLoad(
             f"{_which(candidate)} failed when asked for {attribute}: {_cause(error)}."
         ) from error

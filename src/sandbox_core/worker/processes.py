@@ -431,7 +431,7 @@ async def _at_most_once(
         return await call()
     except ApplicationError:
         raise
-    except Exception as error:
+    except Exception as error:  # Whatever a backend's call raises, it must not be made again.
         raise _final(error) from error
 
 

@@ -73,7 +73,7 @@ class ProviderRuntime:
             return
         try:
             client = provider.create_client()
-        except Exception as error:
+        except Exception as error:  # A plugin boundary: any error of the vendor's.
             self._provider = ProviderLoad(
                 f"provider {self.name!r} is installed but cannot be used on this worker: "
                 f"{type(error).__name__}: {error}"
