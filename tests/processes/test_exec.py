@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shlex
 import signal
@@ -14,6 +15,7 @@ from agents.sandbox.errors import ExecTimeoutError, ExecTransportError, SandboxE
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import ExecResult
 from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
 from sandbox_core import messages as m
 from sandbox_core.errors import OutcomeUnknown, decode_error
@@ -37,6 +39,13 @@ def command(
 
 def seen(result: ExecResult) -> tuple[bytes, bytes, int]:
     return result.stdout, result.stderr, result.exit_code
+
+
+def second_attempt() -> ActivityEnvironment:
+    """Where an activity runs that was attempted before."""
+    environment = ActivityEnvironment()
+    environment.info = dataclasses.replace(environment.info, attempt=2)
+    return environment
 
 
 async def text(session: SandboxSession, shell_command: str) -> str:
@@ -382,24 +391,21 @@ class TestWithoutTheShim:
         assert (b"out\n", b"", 3) == seen(result)
         assert not folder(local).exists()
 
-    async def test_the_second_is_refused(
-        self, local: SandboxSession, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(processes, "attempt", lambda: 2)
+    async def test_the_second_is_refused(self, local: SandboxSession) -> None:
+        async def run() -> None:
+            await processes.run(local, command("echo run >> runs"), durable=False)
 
         with pytest.raises(OutcomeUnknown, match="was not repeated"):
-            await processes.run(local, command("echo run >> runs"), durable=False)
+            await second_attempt().run(run)
 
         assert "" == await text(local, "cat runs 2>/dev/null; true")
 
     async def test_the_second_is_known_by_its_key_when_the_session_was_resumed_in_between(
-        self, local: SandboxSession, monkeypatch: pytest.MonkeyPatch
+        self, local: SandboxSession
     ) -> None:
         """The workflow then asks for the same as a first attempt."""
         run = command("echo run >> runs")
-        with monkeypatch.context() as second:
-            second.setattr(processes, "attempt", lambda: 2)
-            processes.announce(run)
+        second_attempt().run(processes.announce, run)
         folder(local).symlink_to("/nowhere")
 
         try:

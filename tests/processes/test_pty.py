@@ -15,7 +15,7 @@ from agents.sandbox.session.pty_types import (
     PtyExecUpdate,
 )
 from agents.sandbox.session.sandbox_session import SandboxSession
-from processes.test_exec import folder, running, seen, text, wait_for_line
+from processes.test_exec import folder, running, second_attempt, seen, text, wait_for_line
 from temporalio.exceptions import ApplicationError
 
 from sandbox_core import messages as m
@@ -230,16 +230,13 @@ class TestTerminals:
 
         assert b"got it" in written.output
 
-    async def test_a_second_attempt_is_refused(
-        self, local: SandboxSession, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_a_second_attempt_is_refused(self, local: SandboxSession) -> None:
         update = await processes.start(local, starting("cat", tty=True))
-        monkeypatch.setattr(processes, "attempt", lambda: 2)
 
         with pytest.raises(OutcomeUnknown):
-            await processes.start(local, starting("cat", tty=True))
+            await second_attempt().run(processes.start, local, starting("cat", tty=True))
         with pytest.raises(OutcomeUnknown):
-            await processes.write(local, polling(update.process_id, "it\n"))
+            await second_attempt().run(processes.write, local, polling(update.process_id, "it\n"))
         await local.pty_terminate_all()
 
 
