@@ -13,6 +13,7 @@ from agents.extensions.sandbox.daytona import DaytonaSandboxClientOptions
 from agents.sandbox import Manifest
 from daytona import DaytonaAuthenticationError
 from daytona_loopback import DaytonaLoopback
+from daytona_workflows import CreateFromImage
 from support import attempts, running_worker, scheduled_activities, unique
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
@@ -21,6 +22,8 @@ from workflows.sessions import Create, DeleteLater, StepByStep
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import CAPABILITIES
 from sandbox_daytona import DaytonaProvider, sandbox_client_provider
+
+README = Path(__file__).parents[3] / "README.md"
 
 
 @pytest.fixture
@@ -100,7 +103,19 @@ class TestLookups:
 
 
 class TestCreate:
-    """A create that cannot succeed."""
+    """A create, and one that cannot succeed."""
+
+    async def test_takes_the_options_of_the_vendor(
+        self, server: DaytonaLoopback, temporal_client: Client
+    ) -> None:
+        """As the README shows them."""
+        async with running_worker(temporal_client, CreateFromImage) as queue:
+            image = await temporal_client.execute_workflow(
+                CreateFromImage.run, id=unique("image"), task_queue=queue
+            )
+
+        assert f'DaytonaSandboxClientOptions(image="{image}")' in README.read_text()
+        assert (1, {}) == (server.created, dict(server.sandboxes))
 
     async def test_with_a_wrong_key_fails_the_workflow_in_one_attempt(
         self, server: DaytonaLoopback, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
