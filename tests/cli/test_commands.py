@@ -49,10 +49,10 @@ class TestProviders:
 
         assert 0 == result.returncode
         lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-        header = "NAME STATUS DISTRIBUTION CONTRACT HOST-BOUND IDENTITY EXISTS DESTROY CHECK"
+        header = "NAME STATUS DISTRIBUTION CONTRACT HOST-BOUND IDENTITY EXISTS DESTROY LABELS CHECK"
         assert header == lines[0]
-        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes" in lines
-        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes" in lines
+        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes yes" in lines
+        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes yes" in lines
 
     def test_prints_json_for_programs(self) -> None:
         """Every field is there, whatever the status."""
@@ -72,6 +72,7 @@ class TestProviders:
                 "identity": True,
                 "exists": True,
                 "destroy": True,
+                "labels": True,
                 "check": True,
             },
             "error": None,

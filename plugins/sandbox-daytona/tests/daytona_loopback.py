@@ -22,6 +22,8 @@ What it does not do:
   volumes, git, file search, code interpreter, the event gateway) answer 501, and the SDK polls.
 * Keep a shell between the commands of a session: each starts afresh in the home directory.
 * Stop, archive or delete idle sandboxes; intervals are stored and returned, and never elapse.
+* Lag: lists are true, and a sandbox is there or gone at once. A test that wants it otherwise
+  clears ``starts_at_once``, or sets a sandbox's ``listed_labels``, ``state``, ``desired_state``.
 * Honour the image, snapshot or resources, or sign a preview URL: it is the port on 127.0.0.1.
 * Give processes time to stop: they get SIGKILL at once where Daytona begins with SIGTERM.
 * Take terminal input lines of more than 4095 bytes; the terminal's shell has no line editing.
@@ -49,7 +51,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from aiohttp import BodyPartReader, WSMsgType, web
-from daytona_loopback_sandbox import HOME, Job, Sandbox, SandboxNotStarted, Terminal, now
+from daytona_loopback_errors import ApiError, file_error
+from daytona_loopback_sandbox import HOME, Job, Sandbox, SandboxNotStarted, Terminal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ToolboxHandler = Callable[[Sandbox, web.Request], Awaitable[web.StreamResponse]]
@@ -59,36 +62,6 @@ _DEFAULT_EXECUTE_TIMEOUT_S = 360
 _KEPT_SETTINGS = ("snapshot", "user", "target", "cpu", "memory", "disk", "autoStopInterval")
 _PTY_EXIT_CONTROL = "X-Daytona-Pty-Exit-Control"
 _PTY_ENVS = "X-Daytona-Pty-Envs~"
-
-
-class ApiError(Exception):
-    """An answer other than success, in Daytona's JSON error envelope."""
-
-    def __init__(self, status: HTTPStatus, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code or status.name
-
-    def envelope(self, request: web.Request) -> dict[str, object]:
-        """Return the body of the answer."""
-        return {
-            "statusCode": int(self.status),
-            "message": self.message,
-            "code": self.code,
-            "source": "DAYTONA_API" if request.path.startswith("/api/") else "DAYTONA_DAEMON",
-            "path": request.path,
-            "timestamp": now(),
-        }
-
-
-def _file_error(sandbox: Sandbox, error: OSError) -> ApiError:
-    message = sandbox.paths.to_virtual(str(error).encode()).decode()
-    if isinstance(error, FileNotFoundError):
-        return ApiError(HTTPStatus.NOT_FOUND, message, "FILE_NOT_FOUND")
-    if isinstance(error, PermissionError):
-        return ApiError(HTTPStatus.FORBIDDEN, message, "FILE_ACCESS_DENIED")
-    return ApiError(HTTPStatus.BAD_REQUEST, message)
 
 
 def _find(known: Mapping[str, Found], request: web.Request, kind: str) -> Found:
@@ -109,9 +82,12 @@ class DaytonaLoopback:
         self.root = root.resolve()
         if not re.fullmatch(r"[\w./@%+=:,-]+", str(self.root)):
             raise ValueError(f"a path that a shell would have to quote cannot be a root: {root}")
-        self.api_key = api_key or secrets.token_hex(16)
+        self.api_key = api_key or f"s3cr3t-{secrets.token_hex(16)}"
         self.created = 0
         self.deleted = 0
+        self.page_size = 100
+        self.starts_at_once = True
+        self.creating = threading.Event()
         self._base_url = ""
         self._sandboxes: dict[str, Sandbox] = {}
         self._thread: threading.Thread | None = None
@@ -230,7 +206,7 @@ class DaytonaLoopback:
             except SandboxNotStarted:
                 raise ApiError(HTTPStatus.BAD_REQUEST, "Is the Sandbox started?") from None
             except OSError as error:
-                raise _file_error(sandbox, error) from error
+                raise file_error(sandbox, error) from error
 
         return handle
 
@@ -258,22 +234,28 @@ class DaytonaLoopback:
             env=body.get("env") or {},
             settings={key: body[key] for key in _KEPT_SETTINGS if body.get(key) is not None},
         )
+        if not self.starts_at_once:
+            sandbox.state = "creating"
         self._sandboxes[sandbox_id] = sandbox
         self.created += 1
+        self.creating.set()
         return web.json_response(self._describe(sandbox))
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         labels = json.loads(request.query.get("labels") or "{}")
         states = request.query.getall("states", [])
         found = [
-            self._describe(sandbox)
+            {**self._describe(sandbox), "labels": listed}
             for sandbox in self._sandboxes.values()
-            if labels.items() <= sandbox.labels.items()
+            if labels.items() <= (listed := sandbox.listed_labels or sandbox.labels).items()
             and request.query.get("id", sandbox.id) == sandbox.id
             and sandbox.name.startswith(request.query.get("name", ""))
             and (not states or sandbox.state in states)
         ]
-        return web.json_response({"items": found, "nextCursor": None})
+        start = int(request.query.get("cursor") or 0)
+        end = start + int(request.query.get("limit") or self.page_size)
+        cursor = str(end) if end < len(found) else None
+        return web.json_response({"items": found[start:end], "nextCursor": cursor})
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self._describe(self._sandbox(request)))
@@ -443,7 +425,7 @@ class DaytonaLoopback:
                 content = await asyncio.to_thread(sandbox.paths.locate(name).read_bytes)
             except OSError as error:
                 kind, media_type = "error", "application/json"
-                content = json.dumps(_file_error(sandbox, error).envelope(request)).encode()
+                content = json.dumps(file_error(sandbox, error).envelope(request)).encode()
             body += (
                 f"--{boundary}\r\nContent-Type: {media_type}\r\nContent-Disposition: form-data; "
                 f"name=\"{kind}\"; filename*=UTF-8''{quote(name, safe='')}\r\n\r\n"

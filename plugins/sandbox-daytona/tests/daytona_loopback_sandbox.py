@@ -374,6 +374,8 @@ class Sandbox:
     env: dict[str, str] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
     state: str = "started"
+    desired_state: str | None = None
+    listed_labels: dict[str, str] | None = None
     sessions: dict[str, dict[str, Job]] = field(default_factory=dict)
     terminals: dict[str, Terminal] = field(default_factory=dict)
     jobs: set[Job] = field(default_factory=set)
@@ -404,7 +406,7 @@ class Sandbox:
             "env": self.env,
             "labels": self.labels,
             "state": self.state,
-            "desiredState": self.state,
+            "desiredState": self.desired_state or self.state,
             "createdAt": self.created_at,
         }
 

@@ -161,8 +161,8 @@ async def test_commands_inherit_no_secrets_of_this_process(
     session: SandboxSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command's environment is the sandbox's."""
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    assert b"secret" not in (await session.exec("env")).stdout
+    monkeypatch.setenv("OPENAI_API_KEY", "s3cr3t")
+    assert b"s3cr3t" not in (await session.exec("env")).stdout
 
 
 async def test_exec_timeout_kills_the_process_tree(

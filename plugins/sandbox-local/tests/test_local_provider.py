@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,13 @@ class TestCommands:
         self, client: UnixLocalSandboxClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The worker's environment holds the keys of models and of other backends."""
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-worker")
+        monkeypatch.setenv("OPENAI_API_KEY", "s3cr3t-of-the-worker")
         session = await client.create()
         async with session:
             shown = (await session.exec("env")).stdout.decode()
         await client.delete(session)
 
-        assert "sk-of-the-worker" not in shown
+        assert "s3cr3t" not in shown
         assert f"PATH={os.environ['PATH']}" in shown.splitlines()
 
 
@@ -98,6 +99,16 @@ class TestDestroy:
         await provider.destroy(client, sandbox_id)
 
         assert not await provider.exists(client, sandbox_id)
+
+    async def test_that_does_not_succeed_is_an_error(
+        self, provider: LocalProvider, client: UnixLocalSandboxClient
+    ) -> None:
+        """What is left must not be taken for deleted."""
+        with (
+            tempfile.NamedTemporaryFile(prefix="sandbox-local-") as no_directory,
+            pytest.raises(OSError, match="Not a directory"),
+        ):
+            await provider.destroy(client, no_directory.name)
 
     async def test_refuses_what_is_no_directory_of_a_sandbox(
         self, provider: LocalProvider, client: UnixLocalSandboxClient

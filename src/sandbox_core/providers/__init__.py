@@ -3,11 +3,13 @@
 from sandbox_core.providers.contract import (
     CAPABILITIES,
     CONTRACT_VERSION,
+    LabelledSandbox,
     SandboxClientProvider,
     SupportsCheck,
     SupportsDestroy,
     SupportsExists,
     SupportsIdentity,
+    SupportsLabels,
 )
 from sandbox_core.providers.hooks import hookimpl
 from sandbox_core.providers.registry import (
@@ -25,12 +27,14 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "Candidate",
     "FailedProvider",
+    "LabelledSandbox",
     "LoadedProvider",
     "SandboxClientProvider",
     "SupportsCheck",
     "SupportsDestroy",
     "SupportsExists",
     "SupportsIdentity",
+    "SupportsLabels",
     "discover",
     "hookimpl",
     "load",

@@ -7,7 +7,9 @@ without any of them, and `sandbox providers` shows which are there.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ CONTRACT_VERSION = 1
 
 OptionsT_co = TypeVar("OptionsT_co", bound="BaseSandboxClientOptions", covariant=True)
 _ClientT = TypeVar("_ClientT", contravariant=True)
+_SameClientT = TypeVar("_SameClientT")
 
 
 class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
@@ -133,6 +136,59 @@ class SupportsDestroy(Protocol[_ClientT]):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelledSandbox:
+    """A sandbox that the backend has, as `SupportsLabels.find` reports it."""
+
+    sandbox_id: str
+    """Its `identity`."""
+
+    labels: Mapping[str, str]
+    """Its labels; the backend may add others."""
+
+    created: datetime | None = None
+    """When it was made, with a time zone, if the backend says."""
+
+
+@runtime_checkable
+class SupportsLabels(Protocol[_SameClientT]):
+    """Sandboxes carry labels that the backend keeps and can be searched for.
+
+    sandbox-core labels a sandbox with the workflow that owns it and with the request that it was
+    made for. A create whose answer was lost is then found by the next attempt, whichever worker
+    makes it, and `sandbox reap` finds the sandboxes whose workflows are closed. Needs
+    `SupportsDestroy`.
+
+    Names and values of labels are text: names of lower-case letters, digits, ``.`` and ``-``;
+    values of up to a thousand characters, as long as a workflow id may be.
+    """
+
+    def labelled(self, client: _SameClientT, labels: Mapping[str, str]) -> _SameClientT:
+        """Return a client like `client` that puts `labels` on every sandbox it makes.
+
+        That is what `create` makes, and the replacements that `resume` and a session's `start`
+        make. A sandbox has its labels from the moment it exists. The result shares the connections
+        of `client`, is used for one session, and is not closed.
+        """
+        ...
+
+    async def find(
+        self, client: _SameClientT, labels: Mapping[str, str]
+    ) -> Sequence[LabelledSandbox]:
+        """Return the sandboxes that have all of these labels, also those that do not run.
+
+        Raises:
+            Exception: The backend did not answer. That is not the same as "none".
+        """
+        ...
+
+    async def relabel(
+        self, client: _SameClientT, sandbox_id: str, labels: Mapping[str, str]
+    ) -> None:
+        """Set labels of a sandbox that exists, beside those that it has: its owner has changed."""
+        ...
+
+
 @runtime_checkable
 class SupportsCheck(Protocol[_ClientT]):
     """The backend can be checked before anything is created."""
@@ -150,6 +206,7 @@ CAPABILITIES: Mapping[str, type] = {
     "identity": SupportsIdentity,
     "exists": SupportsExists,
     "destroy": SupportsDestroy,
+    "labels": SupportsLabels,
     "check": SupportsCheck,
 }
 """The optional abilities by the name under which `sandbox providers` shows them."""

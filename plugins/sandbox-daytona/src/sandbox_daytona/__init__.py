@@ -6,17 +6,20 @@ deployment than the public one, ``DAYTONA_API_URL`` and ``DAYTONA_TARGET``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agents.extensions.sandbox.daytona import DaytonaSandboxClientOptions
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.providers import SandboxClientProvider, hookimpl
+from sandbox_core.providers import LabelledSandbox, SandboxClientProvider, hookimpl
 
 if TYPE_CHECKING:
     from agents.extensions.sandbox.daytona import DaytonaSandboxClient
-    from daytona import AsyncSandbox
+
+    from sandbox_daytona.client import LabellingDaytonaSandboxClient
 
 __version__ = "0.1.0"
 
@@ -29,15 +32,15 @@ class DaytonaProvider(SandboxClientProvider[DaytonaSandboxClientOptions]):
     api_version = 1
     options_type = DaytonaSandboxClientOptions
 
-    def create_client(self) -> DaytonaSandboxClient:
+    def create_client(self) -> LabellingDaytonaSandboxClient:
         """Return the SDK's client with the credentials of the worker's environment.
 
         Raises:
             DaytonaError: There are none.
         """
-        from agents.extensions.sandbox.daytona import DaytonaSandboxClient
+        from sandbox_daytona.client import LabellingDaytonaSandboxClient
 
-        return DaytonaSandboxClient()
+        return LabellingDaytonaSandboxClient()
 
     def identity(self, state: SandboxSessionState) -> str:
         """Return Daytona's id of the sandbox.
@@ -53,28 +56,67 @@ class DaytonaProvider(SandboxClientProvider[DaytonaSandboxClientOptions]):
 
     async def exists(self, client: DaytonaSandboxClient, sandbox_id: str) -> bool:
         """Return whether Daytona knows the sandbox, and is not about to delete it."""
-        return await self._find(client, sandbox_id) is not None
+        from sandbox_daytona.client import find_sandbox
+
+        return await find_sandbox(client, sandbox_id) is not None
 
     async def destroy(self, client: DaytonaSandboxClient, sandbox_id: str) -> None:
         """Delete the sandbox."""
-        sandbox = await self._find(client, sandbox_id)
-        if sandbox is not None:
-            await sandbox.delete()
+        from sandbox_daytona.client import delete_sandbox
+
+        await delete_sandbox(client, sandbox_id)
+
+    def labelled(
+        self, client: LabellingDaytonaSandboxClient, labels: Mapping[str, str]
+    ) -> LabellingDaytonaSandboxClient:
+        """Return a client whose sandboxes have these labels."""
+        return client.labelled(labels)
+
+    async def find(
+        self, client: DaytonaSandboxClient, labels: Mapping[str, str]
+    ) -> Sequence[LabelledSandbox]:
+        """Return Daytona's sandboxes with all of these labels, in whatever state.
+
+        Daytona's list is eventually consistent. Each sandbox on it is looked at, which costs a
+        request, so that what is returned is true; one whose labels are new may still be missing.
+        """
+        from daytona import ListSandboxesQuery
+
+        from sandbox_daytona.client import find_sandbox
+
+        found = []
+        async for listed in client._daytona.list(ListSandboxesQuery(labels=dict(labels))):
+            sandbox = await find_sandbox(client, listed.id)
+            if sandbox is not None and labels.items() <= sandbox.labels.items():
+                found.append(
+                    LabelledSandbox(
+                        sandbox_id=sandbox.id,
+                        labels=sandbox.labels,
+                        created=_time(sandbox.created_at),
+                    )
+                )
+        return found
+
+    async def relabel(
+        self, client: DaytonaSandboxClient, sandbox_id: str, labels: Mapping[str, str]
+    ) -> None:
+        """Set labels of a sandbox; Daytona replaces them all, so this reads the others first.
+
+        Raises:
+            DaytonaNotFoundError: Daytona does not know the sandbox.
+        """
+        sandbox = await client._daytona.get(sandbox_id)
+        await sandbox.set_labels({**sandbox.labels, **labels})
 
     async def check(self, client: DaytonaSandboxClient) -> None:
         """Return if Daytona answers and accepts the key."""
         async for _ in client._daytona.list():
             break
 
-    async def _find(self, client: DaytonaSandboxClient, sandbox_id: str) -> AsyncSandbox | None:
-        from daytona import DaytonaNotFoundError, SandboxState
 
-        try:
-            sandbox = await client._daytona.get(sandbox_id)
-        except DaytonaNotFoundError:
-            return None
-        gone = (SandboxState.DESTROYED, SandboxState.DESTROYING)
-        return None if sandbox.state in gone else sandbox
+def _time(written: str | None) -> datetime | None:
+    # Before Python 3.11 there is no "Z".
+    return datetime.fromisoformat(written.replace("Z", "+00:00")) if written else None
 
 
 @hookimpl

@@ -8,6 +8,7 @@ sessions whose options do not.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 # The SDK defines the options beside its client, so that this imports `docker`, also on a worker
@@ -16,7 +17,7 @@ from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions, DockerSa
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.providers import SandboxClientProvider, hookimpl
+from sandbox_core.providers import LabelledSandbox, SandboxClientProvider, hookimpl
 
 if TYPE_CHECKING:
     from sandbox_docker.client import ThreadedDockerSandboxClient
@@ -80,6 +81,28 @@ class DockerProvider(SandboxClientProvider[DockerSandboxClientOptions]):
     async def destroy(self, client: ThreadedDockerSandboxClient, sandbox_id: str) -> None:
         """Remove the container and the volumes that were made for its session."""
         await client.remove_container(sandbox_id)
+
+    def labelled(
+        self, client: ThreadedDockerSandboxClient, labels: Mapping[str, str]
+    ) -> ThreadedDockerSandboxClient:
+        """Return a client whose containers have these labels, beside those of the options."""
+        return client.labelled(labels)
+
+    async def find(
+        self, client: ThreadedDockerSandboxClient, labels: Mapping[str, str]
+    ) -> Sequence[LabelledSandbox]:
+        """Return the engine's containers with all of these labels, running or not."""
+        return await client.find_containers(labels)
+
+    async def relabel(
+        self, client: ThreadedDockerSandboxClient, sandbox_id: str, labels: Mapping[str, str]
+    ) -> None:
+        """Set labels of a container; those that it was made with stay at the engine.
+
+        Raises:
+            NotFound: The engine does not have it.
+        """
+        await client.relabel_container(sandbox_id, labels)
 
     async def check(self, client: ThreadedDockerSandboxClient) -> None:
         """Return if the engine answers."""

@@ -8,18 +8,20 @@ SDK's classes says what it cures.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import os
 import re
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeVar
 
 from agents.sandbox import Manifest
 from agents.sandbox._mount_security import redact_mount_error_data
@@ -52,6 +54,9 @@ from docker.utils.socket import (  # type: ignore[import-untyped]
     demux_adaptor,
     frames_iter,
 )
+
+from sandbox_core.providers import LabelledSandbox
+from sandbox_docker import labels as container_labels
 
 logger = logging.getLogger(__name__)
 
@@ -277,6 +282,17 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
 class ThreadedDockerSandboxClient(DockerSandboxClient):
     """The SDK's client, with calls to the engine in threads."""
 
+    _labels: Mapping[str, str] = MappingProxyType({})
+
+    def labelled(self, labels: Mapping[str, str]) -> ThreadedDockerSandboxClient:
+        """Return a client of the same connections whose containers have labels.
+
+        They are beside those of the user's options, and a session's state does not hold them.
+        """
+        made = copy.copy(self)
+        made._labels = {**self._labels, **labels}
+        return made
+
     def close(self) -> None:
         """Close the connections to the engine."""
         self.docker_client.close()
@@ -320,6 +336,25 @@ class ThreadedDockerSandboxClient(DockerSandboxClient):
             inner = ThreadedDockerSandboxSession.taking_over(inner)
         return super()._wrap_session(inner, instrumentation=instrumentation)
 
+    async def _create_container(
+        self,
+        image: str,
+        *,
+        manifest: Manifest | None = None,
+        exposed_ports: tuple[int, ...] = (),
+        network_mode: Literal["none"] | None = None,
+        session_id: uuid.UUID | None = None,
+        labels: dict[str, str] | None = None,
+    ) -> Container:
+        return await super()._create_container(
+            image,
+            manifest=manifest,
+            exposed_ports=exposed_ports,
+            network_mode=network_mode,
+            session_id=session_id,
+            labels={**(labels or {}), **self._labels},
+        )
+
     @redact_mount_error_data
     async def delete(self, session: SandboxSession) -> SandboxSession:
         """Remove the session's container and volumes."""
@@ -344,6 +379,18 @@ class ThreadedDockerSandboxClient(DockerSandboxClient):
         """Remove a container, anonymous volumes, and those of its session; none need exist."""
         await _in_thread(self._remove, container_id, volumes)
 
+    async def find_containers(self, labels: Mapping[str, str]) -> list[LabelledSandbox]:
+        """Return the containers with all of these labels, whether they run or not."""
+        return await _in_thread(container_labels.find, self.docker_client, labels)
+
+    async def relabel_container(self, container_id: str, labels: Mapping[str, str]) -> None:
+        """Set labels of a container that exists, beside those that it has.
+
+        Raises:
+            NotFound: It does not exist.
+        """
+        await _in_thread(container_labels.relabel, self.docker_client, container_id, labels)
+
     async def check_engine(self) -> None:
         """Return if the engine answers.
 
@@ -359,16 +406,14 @@ class ThreadedDockerSandboxClient(DockerSandboxClient):
         return self.get_container(container_id) if container_id else None
 
     def _remove(self, container_id: str, volumes: Iterable[str]) -> None:
-        names = set(volumes)
+        names = {*volumes, *container_labels.volumes_of(self.docker_client, container_id)}
         container = self._find(container_id)
         if container is not None:
             mounted = (mount.get("Name") or "" for mount in container.attrs["Mounts"])
             names.update(name for name in mounted if _SESSION_VOLUME.match(name))
             with suppress(NotFound):
                 container.remove(force=True, v=True)
-        for name in sorted(names):
-            with suppress(NotFound):
-                self.docker_client.volumes.get(name).remove()
+        container_labels.remove_volumes(self.docker_client, names)
 
 
 def _container_id(session: SandboxSession) -> str | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agents.sandbox.sandboxes.unix_local import (
@@ -17,12 +19,11 @@ from agents.sandbox.sandboxes.unix_local import (
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.providers import SandboxClientProvider, hookimpl
+from sandbox_core.providers import LabelledSandbox, SandboxClientProvider, hookimpl
+from sandbox_local import records
+from sandbox_local.client import LabellingLocalSandboxClient
 
 __version__ = "0.1.0"
-
-# Where the SDK's client makes the directories that it owns, and may therefore delete.
-_OWNED_PREFIX = "sandbox-local-"
 
 
 class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
@@ -34,9 +35,9 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
     options_type = UnixLocalSandboxClientOptions
     host_bound = True
 
-    def create_client(self) -> UnixLocalSandboxClient:
+    def create_client(self) -> LabellingLocalSandboxClient:
         """Return the SDK's client; commands get none of the worker's own environment's secrets."""
-        return UnixLocalSandboxClient(inherit_host_environment=False)
+        return LabellingLocalSandboxClient(inherit_host_environment=False)
 
     def identity(self, state: SandboxSessionState) -> str:
         """Return the workspace's directory."""
@@ -51,6 +52,7 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
 
         Raises:
             InvalidRequest: The path is not absolute.
+            OSError: Something in it cannot be deleted.
         """
         from sandbox_core.worker.processes import forget_on_host  # Only where activities run.
 
@@ -58,13 +60,40 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
         if not path.is_absolute():
             raise InvalidRequest(f"{sandbox_id!r} is not the directory of a local sandbox")
         await forget_on_host(sandbox_id)
-        if path.name.startswith(_OWNED_PREFIX) and path.parent == Path(tempfile.gettempdir()):
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        if records.is_made_for_sandbox(path):
+            await asyncio.to_thread(_remove, path)
+            await asyncio.to_thread(records.forget, path)
+
+    def labelled(
+        self, client: LabellingLocalSandboxClient, labels: Mapping[str, str]
+    ) -> LabellingLocalSandboxClient:
+        """Return a client whose directories have these labels; one of the user's own gets none."""
+        return client.labelled(labels)
+
+    async def find(
+        self, client: UnixLocalSandboxClient, labels: Mapping[str, str]
+    ) -> Sequence[LabelledSandbox]:
+        """Return the directories of this host and user that have all of these labels."""
+        return await asyncio.to_thread(records.find, labels)
+
+    async def relabel(
+        self, client: UnixLocalSandboxClient, sandbox_id: str, labels: Mapping[str, str]
+    ) -> None:
+        """Set labels of a directory that was made for a sandbox; another one has none."""
+        await asyncio.to_thread(records.change, Path(sandbox_id), labels)
 
     async def check(self, client: UnixLocalSandboxClient) -> None:
         """Return if a workspace can be made in the temporary directory."""
-        with tempfile.TemporaryDirectory(prefix=_OWNED_PREFIX):
+        with tempfile.TemporaryDirectory(prefix=records.PREFIX):
             return
+
+
+def _remove(path: Path) -> None:
+    # Somebody else may be at it too: what is gone already is no error, unless something is left.
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)
+    if path.exists():
+        shutil.rmtree(path)
 
 
 @hookimpl

@@ -1,0 +1,93 @@
+"""The SDK's Daytona client, with labels on what it makes, and deletes that can fail."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from agents.extensions.sandbox.daytona import (
+    DaytonaSandboxClient,
+    DaytonaSandboxResources,
+    DaytonaSandboxSessionState,
+)
+from agents.sandbox import Manifest
+from agents.sandbox.session.sandbox_session import SandboxSession
+
+if TYPE_CHECKING:
+    from daytona import (
+        AsyncSandbox,
+        CreateSandboxFromImageParams,
+        CreateSandboxFromSnapshotParams,
+    )
+
+
+async def find_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> AsyncSandbox | None:
+    """Return the sandbox, if Daytona knows it and is not about to delete it."""
+    from daytona import DaytonaNotFoundError, SandboxState
+
+    try:
+        sandbox = await client._daytona.get(sandbox_id)
+    except DaytonaNotFoundError:
+        return None
+    gone = sandbox.state in (SandboxState.DESTROYED, SandboxState.DESTROYING)
+    # Daytona accepts a delete before it begins with it.
+    return None if gone or sandbox.desired_state == "destroyed" else sandbox
+
+
+async def delete_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> None:
+    """Delete the sandbox; one that does not exist is no error."""
+    sandbox = await find_sandbox(client, sandbox_id)
+    if sandbox is not None:
+        await sandbox.delete()
+
+
+class LabellingDaytonaSandboxClient(DaytonaSandboxClient):
+    """The SDK's client, which can be had with labels."""
+
+    _labels: Mapping[str, str] = MappingProxyType({})
+
+    def labelled(self, labels: Mapping[str, str]) -> LabellingDaytonaSandboxClient:
+        """Return a client of the same connection whose sandboxes have labels."""
+        made = copy.copy(self)
+        made._labels = {**self._labels, **labels}
+        return made
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        """Delete the session's sandbox, or pause it if its options say so.
+
+        Raises:
+            DaytonaError: Daytona has not deleted it.
+        """
+        deleted = await super().delete(session)
+        # The SDK's client says nothing of errors: the sandbox may be there, and nobody would know.
+        state = session.state
+        if isinstance(state, DaytonaSandboxSessionState) and not state.pause_on_exit:
+            await delete_sandbox(self, state.sandbox_id)
+        return deleted
+
+    async def _build_create_params(
+        self,
+        *,
+        sandbox_snapshot_name: str | None,
+        image: str | None,
+        env_vars: dict[str, str] | None,
+        manifest: Manifest,
+        name: str | None = None,
+        resources: DaytonaSandboxResources | None = None,
+        auto_stop_interval: int | None = None,
+    ) -> CreateSandboxFromSnapshotParams | CreateSandboxFromImageParams:
+        # Whatever makes a sandbox makes it of these: `create`, and `resume` if there is none.
+        params: CreateSandboxFromSnapshotParams | CreateSandboxFromImageParams
+        params = await super()._build_create_params(
+            sandbox_snapshot_name=sandbox_snapshot_name,
+            image=image,
+            env_vars=env_vars,
+            manifest=manifest,
+            name=name,
+            resources=resources,
+            auto_stop_interval=auto_stop_interval,
+        )
+        params.labels = {**(params.labels or {}), **self._labels}
+        return params

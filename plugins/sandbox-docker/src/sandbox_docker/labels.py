@@ -1,0 +1,102 @@
+"""Labels of containers, also such as have changed.
+
+An engine lets nobody change the labels of a container. New ones are the labels of an empty volume,
+and the container gets its name: the engine keeps both. If the volume is pruned, the name still says
+that what the container was made with does not hold any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from docker import DockerClient  # type: ignore[import-untyped]
+from docker.errors import APIError, NotFound  # type: ignore[import-untyped]
+
+from sandbox_core.providers import LabelledSandbox
+
+logger = logging.getLogger(__name__)
+
+# Like the labels themselves, these are a published contract.
+_PREFIX: Final = "sandbox-labels_"
+_CONTAINER: Final = "sandbox-docker.labels-of"
+
+
+def find(engine: DockerClient, labels: Mapping[str, str]) -> list[LabelledSandbox]:
+    """Return the containers with all of these labels, whether they run or not."""
+    listed = {
+        container["Id"]: container
+        for filters in (
+            {"label": [f"{name}={value}" for name, value in labels.items()]},
+            {"name": [f"^{_PREFIX}"]},
+        )
+        for container in engine.api.containers(all=True, filters=filters)
+    }
+    changed = _volumes(engine, _CONTAINER)
+    found = [
+        LabelledSandbox(
+            sandbox_id=container["Id"],
+            labels=_current(container["Names"][0], container["Labels"], changed),
+            created=datetime.fromtimestamp(container["Created"], tz=timezone.utc),
+        )
+        for container in listed.values()
+        if container["State"] not in ("removing", "dead")
+    ]
+    return [sandbox for sandbox in found if labels.items() <= sandbox.labels.items()]
+
+
+def relabel(engine: DockerClient, container_id: str, labels: Mapping[str, str]) -> None:
+    """Set labels of a container that exists, beside those that it has.
+
+    Raises:
+        NotFound: It does not exist.
+    """
+    container = engine.containers.get(container_id)
+    earlier = _volumes(engine, f"{_CONTAINER}={container.id}")
+    current = _current(container.name, container.labels, earlier) or container.labels
+    merged = {**current, **labels, _CONTAINER: container.id}
+    # The same for the same labels: two attempts at once do not disturb each other.
+    digest = hashlib.sha256(json.dumps(merged, sort_keys=True).encode()).hexdigest()
+    name = f"{_PREFIX}{digest}"
+    engine.volumes.create(name=name, labels=merged)
+    try:
+        container.rename(name)
+    except APIError:  # Also if it has that name.
+        container.reload()
+        if container.name != name:
+            raise
+    remove_volumes(engine, set(earlier) - {name})
+
+
+def volumes_of(engine: DockerClient, container_id: str) -> set[str]:
+    """Return the names of the volumes with labels of a container."""
+    return set(_volumes(engine, f"{_CONTAINER}={container_id}"))
+
+
+def remove_volumes(engine: DockerClient, names: Iterable[str]) -> None:
+    """Remove volumes; none need exist."""
+    for name in sorted(names):
+        with suppress(NotFound):
+            engine.volumes.get(name).remove()
+
+
+def _volumes(engine: DockerClient, label: str) -> dict[str, Mapping[str, str]]:
+    listed: list[dict[str, Any]] = engine.api.volumes(filters={"label": [label]})["Volumes"] or []
+    return {volume["Name"]: volume["Labels"] for volume in listed}
+
+
+def _current(
+    name: str, made_with: Mapping[str, str], volumes: Mapping[str, Mapping[str, str]]
+) -> Mapping[str, str]:
+    """Return the labels of the container with a name; none if those it was given are gone."""
+    name = name.removeprefix("/")
+    if not name.startswith(_PREFIX):
+        return made_with
+    if name not in volumes:
+        logger.warning("the labels of container %s are lost: its volume was removed", name)
+    return volumes.get(name, {})

@@ -1,0 +1,98 @@
+"""The SDK's client of local directories, with labels on those that it makes."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from agents.sandbox import Manifest
+from agents.sandbox.sandboxes.unix_local import (
+    UnixLocalSandboxClient,
+    UnixLocalSandboxClientOptions,
+    UnixLocalSandboxSession,
+)
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+from agents.sandbox.session.manager import Instrumentation
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
+
+from sandbox_local import records
+
+_DEFAULT_ROOT: Final = Manifest().root
+"""Stands for a directory that the client makes."""
+
+
+class LabellingLocalSandboxSession(UnixLocalSandboxSession):
+    """The SDK's session, which labels the directory if its start makes it again."""
+
+    _labels: Mapping[str, str]
+
+    @classmethod
+    def taking_over(
+        cls, session: UnixLocalSandboxSession, labels: Mapping[str, str]
+    ) -> LabellingLocalSandboxSession:
+        """Return a session in the place of `session`, which was just opened."""
+        taken = cls(state=session.state)
+        vars(taken).update(vars(session))
+        taken._labels = labels
+        return taken
+
+    async def _prepare_backend_workspace(self) -> None:
+        root = Path(self.state.manifest.root)
+        await asyncio.to_thread(records.prepare, root, self._labels)
+        await super()._prepare_backend_workspace()
+
+
+class LabellingLocalSandboxClient(UnixLocalSandboxClient):
+    """The SDK's client, which can be had with labels."""
+
+    _labels: Mapping[str, str] = MappingProxyType({})
+
+    def labelled(self, labels: Mapping[str, str]) -> LabellingLocalSandboxClient:
+        """Return a client like this one whose directories have labels."""
+        made = copy.copy(self)
+        made._labels = {**self._labels, **labels}
+        return made
+
+    async def create(
+        self,
+        *,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        manifest: Manifest | None = None,
+        options: UnixLocalSandboxClientOptions | None = None,
+    ) -> SandboxSession:
+        """Make a directory, unless the manifest names one of the user's own."""
+        manifest = manifest if manifest is not None else Manifest()
+        if not self._labels or manifest.root != _DEFAULT_ROOT:
+            return await super().create(snapshot=snapshot, manifest=manifest, options=options)
+        # The SDK's would be there before its labels are.
+        root = await asyncio.to_thread(records.make, self._labels)
+        try:
+            manifest = manifest.model_copy(update={"root": str(root)}, deep=True)
+            session = await super().create(snapshot=snapshot, manifest=manifest, options=options)
+        except BaseException:
+            shutil.rmtree(root)
+            records.forget(root)
+            raise
+        assert isinstance(session._inner, UnixLocalSandboxSession)
+        session._inner.state.workspace_root_owned = True
+        return session
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        """Delete the directory, unless it is the user's own."""
+        deleted = await super().delete(session)
+        await asyncio.to_thread(records.forget, Path(session.state.manifest.root))
+        return deleted
+
+    def _wrap_session(
+        self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
+    ) -> SandboxSession:
+        # The SDK's `create` and `resume` make a session of their own class.
+        if self._labels and isinstance(inner, UnixLocalSandboxSession):
+            inner = LabellingLocalSandboxSession.taking_over(inner, self._labels)
+        return super()._wrap_session(inner, instrumentation=instrumentation)
