@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -39,6 +40,20 @@ async def daytona(tmp_path: Path) -> AsyncIterator[SandboxSession]:
             yield session
             await processes.forget(session)
             await client.delete(session)
+
+
+@pytest.fixture(params=["bash", "busybox"])
+def other_shell(request: pytest.FixtureRequest, local: SandboxSession, tmp_path: Path) -> None:
+    """Let another shell than the machine's be called sh in the local backend's session."""
+    found = Path(f"/usr/bin/{request.param}")
+    if not found.exists():
+        pytest.skip(f"no {request.param} here")
+    (tmp_path / "sh").symlink_to(found)
+    if request.param == "busybox":
+        for applet in ("cat", "head", "ls", "mkdir", "rm", "setsid", "sleep", "tail", "wc"):
+            (tmp_path / applet).symlink_to(found)
+    values = local.state.manifest.environment.value
+    values["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
 
 
 @pytest.fixture(params=["local", "daytona"])

@@ -9,6 +9,8 @@ import uuid
 
 import pytest
 from agents.sandbox.errors import PtySessionNotFoundError
+from agents.sandbox.sandboxes import unix_local
+from agents.sandbox.session import pty_types
 from agents.sandbox.session.pty_types import (
     PTY_PROCESS_ID_MAX_EXCLUSIVE,
     PTY_PROCESS_ID_MIN,
@@ -258,3 +260,103 @@ class TestTerminateAll:
         assert isinstance(decode_error(failed.value), PtySessionNotFoundError)
         assert (b"out\n", b"", 0) == seen(await ran)
         assert folder(local).exists()
+
+
+class TestRoom:
+    """A session has so many open processes; one more ends the one that the SDK would have ended."""
+
+    @pytest.fixture
+    def three(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(processes, "PTY_PROCESSES_MAX", 3)
+        monkeypatch.setattr(processes, "PTY_PROCESSES_PROTECTED_RECENT", 1)
+        monkeypatch.setattr(unix_local, "PTY_PROCESSES_MAX", 3)
+        monkeypatch.setattr(pty_types, "PTY_PROCESSES_PROTECTED_RECENT", 1)
+        monkeypatch.setattr(pty_types, "PTY_EMPTY_YIELD_TIME_MS_MIN", 250)
+
+    @pytest.mark.usefixtures("three")
+    @pytest.mark.parametrize("first", [0, 1, 2])
+    @pytest.mark.parametrize("ends", [False, True], ids=["running", "ended"])
+    async def test_the_victim_is_the_sdks(
+        self, local: SandboxSession, first: int, ends: bool
+    ) -> None:
+        """The one used longest ago, but rather one that has ended, which nobody was told."""
+        words = "until [ -e go ]; do sleep 0.02; done", "sleep 60", "sleep 60", "sleep 60"
+
+        async def plain(number: int) -> PtyExecUpdate:
+            return await local.pty_exec_start(words[number], yield_time_s=0.25)
+
+        async def durable(number: int) -> PtyExecUpdate:
+            return await processes.start(local, starting(words[number]))
+
+        async def poll_plain(process_id: int | None) -> PtyExecUpdate:
+            return await local.pty_write_stdin(session_id=process_id or 0, chars="")
+
+        async def poll_durable(process_id: int | None) -> PtyExecUpdate:
+            return await processes.write(local, polling(process_id))
+
+        found = []
+        for begin, poll in ((plain, poll_plain), (durable, poll_durable)):
+            started = [(await begin(number)).process_id for number in range(3)]
+            assert (await poll(started[first])).process_id == started[first]
+            if ends:
+                await local.exec("touch go; sleep 0.2")
+            started.append((await begin(3)).process_id)
+            answers = await asyncio.gather(*map(poll, started), return_exceptions=True)
+            found.append([_shown(answer) for answer in answers])
+            await local.exec("rm -f go")
+            await local.pty_terminate_all()
+            await processes.terminate_all(local)
+
+        assert found[0] == found[1]
+        assert 1 == found[1].count("not found")
+
+    @pytest.mark.usefixtures("three")
+    async def test_the_victims_whole_tree_ends(self, local: SandboxSession) -> None:
+        await processes.start(local, starting("setsid sleep 60 & echo $! $$ > pids; sleep 60"))
+        pids = [int(pid) for pid in (await wait_for_line(local, "pids")).split()]
+
+        for _ in range(3):
+            await processes.start(local, starting("sleep 60"))
+
+        assert [] == [pid for pid in pids if running(pid)]
+
+    @pytest.mark.usefixtures("three")
+    async def test_a_process_whose_end_was_told_takes_no_room(self, local: SandboxSession) -> None:
+        first = await processes.start(local, starting("sleep 60"))
+        for _ in range(3):
+            await processes.start(local, starting("true", wait=5))
+        await processes.start(local, starting("sleep 60"))
+        await processes.start(local, starting("sleep 60"))
+
+        assert "running" == _shown(await processes.write(local, polling(first.process_id)))
+
+    @pytest.mark.usefixtures("three")
+    async def test_asked_again_nothing_is_ended(self, local: SandboxSession) -> None:
+        starts = [starting("sleep 60") for _ in range(3)]
+        started = [await processes.start(local, start) for start in starts]
+
+        again = [await processes.start(local, start) for start in starts]
+
+        assert started == again
+        for update in started:
+            assert "running" == _shown(await processes.write(local, polling(update.process_id)))
+
+    @pytest.mark.usefixtures("three", "other_shell")
+    async def test_in_other_shells(self, local: SandboxSession) -> None:
+        first = await processes.start(local, starting("sleep 60"))
+        await text(local, "sleep 1.1")  # busybox tells ages by the second.
+
+        for _ in range(3):
+            await processes.start(local, starting("sleep 60"))
+
+        with pytest.raises(ApplicationError) as failed:
+            await processes.write(local, polling(first.process_id))
+        assert isinstance(decode_error(failed.value), PtySessionNotFoundError)
+
+
+def _shown(answer: PtyExecUpdate | BaseException) -> str:
+    if isinstance(answer, PtyExecUpdate):
+        return "running" if answer.process_id is not None else f"exit {answer.exit_code}"
+    error = decode_error(answer) if isinstance(answer, ApplicationError) else answer
+    assert isinstance(error, PtySessionNotFoundError)
+    return "not found"

@@ -12,6 +12,11 @@ backend's killing of the call that started it. A command that a signal killed is
 backend reports one, except after SIGINT and SIGPIPE and under bash as ``sh``: then as 128 plus the
 signal's number. Descriptor 9 is open in a command, and ``PWD`` is in its environment.
 
+Of commands that have ended, the newest 64 keep their records, and those of the last hour; of more
+than 256 MiB of output the newest that fit, and the newest 8 in any case (`records` says why). Asked
+for later, a command is not repeated: `OutcomeUnknown`. A session has at most the SDK's 64 open
+processes a user; one more ends the one that was used longest ago, as the SDK's backends do.
+
 A session without ``sh`` or a writable ``/tmp``, and a provider with ``durable_processes = False``,
 get the plain call, at most once: a second attempt raises `OutcomeUnknown`.
 """
@@ -33,6 +38,8 @@ from agents.sandbox.session.pty_output import _incomplete_utf8_suffix_length
 from agents.sandbox.session.pty_types import (
     PTY_PROCESS_ID_MAX_EXCLUSIVE,
     PTY_PROCESS_ID_MIN,
+    PTY_PROCESSES_MAX,
+    PTY_PROCESSES_PROTECTED_RECENT,
     PtyExecUpdate,
     clamp_pty_yield_time_ms,
     resolve_pty_write_yield_time_ms,
@@ -45,6 +52,8 @@ from temporalio.exceptions import ApplicationError
 from sandbox_core import messages as m
 from sandbox_core.errors import OutcomeUnknown, encode_error
 from sandbox_core.summaries import summarize
+from sandbox_core.worker.attempts import attempt
+from sandbox_core.worker.records import add_output, to_prune
 from sandbox_core.worker.shim import (
     FOLDER,
     KILL_S,
@@ -53,7 +62,6 @@ from sandbox_core.worker.shim import (
     Answer,
     Overdue,
     Shim,
-    attempt,
     end_command,
     until,
 )
@@ -145,6 +153,7 @@ async def _run(session: SandboxSession, request: m.Exec) -> ExecResult | None:
     timeout = "-" if request.timeout is None else _hundredths(request.timeout)
     loop = asyncio.get_running_loop()
     deadline = None if request.timeout is None else loop.time() + request.timeout
+    prune = to_prune(session, shim.own_folder)
     silent = 0
     while True:
         try:
@@ -158,6 +167,7 @@ async def _run(session: SandboxSession, request: m.Exec) -> ExecResult | None:
                     shim.root,
                     _hundredths(_ATTACHED_S),
                     timeout,
+                    prune,
                     RUNNER,
                     f"={argv[0]}",
                     *argv[1:],
@@ -174,7 +184,7 @@ async def _run(session: SandboxSession, request: m.Exec) -> ExecResult | None:
             raise
         silent = 0 if answer.words else silent + 1
         if answer.word == "exit":
-            return _exited(answer)
+            return _exited(shim, answer)
         if answer.word == "missing":
             # Let the backend say in its own way that there is no such program.
             return await _at_most_once(request.summary(), lambda: _plain(session, request))
@@ -187,6 +197,8 @@ async def _run(session: SandboxSession, request: m.Exec) -> ExecResult | None:
             if answer.words[1] == "timeout":
                 raise ExecTimeoutError(command=argv, timeout_s=request.timeout)
             raise _unknown(session, request, f"it was ended ({answer.words[1]})")
+        elif answer.word == "pruned":
+            raise _unknown(session, request, "its record was pruned")
         elif answer.word == "lost":
             raise _unknown(session, request, "its processes are gone and left no exit code")
         elif silent == 1 and not await shim.works():
@@ -196,7 +208,8 @@ async def _run(session: SandboxSession, request: m.Exec) -> ExecResult | None:
             raise _unknown(session, request, "its sandbox does not return its result")
 
 
-def _exited(answer: Answer) -> ExecResult:
+def _exited(shim: Shim, answer: Answer) -> ExecResult:
+    add_output(shim.session, shim.own_folder, answer.result)
     # The shim exits as the command did, and the backend reports that in its own way.
     reported = answer.result.exit_code
     return ExecResult(
@@ -246,6 +259,7 @@ async def _start(session: SandboxSession, request: m.PtyExecStart) -> PtyExecUpd
     wait_ms = clamp_pty_yield_time_ms(_milliseconds(request.yield_time_s, default=10_000))
     span = PTY_PROCESS_ID_MAX_EXCLUSIVE - PTY_PROCESS_ID_MIN
     number = PTY_PROCESS_ID_MIN + zlib.crc32(request.operation_id.encode()) % span
+    prune = to_prune(session, shim.own_folder)
     silent = 0
     while True:
         answer = await until(
@@ -259,6 +273,8 @@ async def _start(session: SandboxSession, request: m.PtyExecStart) -> PtyExecUpd
                 str(wait_ms // 10),
                 str(number),
                 " ".join(map(str, sorted(_terminals.get(session, ())))),
+                prune,
+                f"{PTY_PROCESSES_MAX} {PTY_PROCESSES_PROTECTED_RECENT}",
                 RUNNER,
                 f"={argv[0]}",
                 *argv[1:],
@@ -267,7 +283,9 @@ async def _start(session: SandboxSession, request: m.PtyExecStart) -> PtyExecUpd
         )
         silent = 0 if answer.words else silent + 1
         if answer.word == "chunk":
-            return _update(answer, request.max_output_tokens)
+            return _update(shim, answer, request.max_output_tokens)
+        if answer.word == "pruned":
+            raise _unknown(session, request, "its record was pruned")
         if answer.word == "missing":
             return await _at_most_once(
                 request.summary(),
@@ -333,7 +351,7 @@ async def _write(session: SandboxSession, request: m.PtyWriteStdin) -> PtyExecUp
         else:
             answer = await shim.ask("poll", shim.folder, poll, number, poll, str(wait_ms // 10))
         if answer.word == "chunk":
-            return _update(answer, request.max_output_tokens)
+            return _update(shim, answer, request.max_output_tokens)
         if answer.word == "found":
             raise _final(RuntimeError("stdin is not available for this process"))
         if answer.word == "lost":
@@ -344,8 +362,9 @@ async def _write(session: SandboxSession, request: m.PtyWriteStdin) -> PtyExecUp
     return None
 
 
-def _update(answer: Answer, max_output_tokens: int | None) -> PtyExecUpdate:
+def _update(shim: Shim, answer: Answer, max_output_tokens: int | None) -> PtyExecUpdate:
     """Make the SDK's update of a chunk: whole characters only while the process runs."""
+    add_output(shim.session, shim.own_folder, answer.result)
     _, number, back, status = answer.words
     before, new = answer.result.stdout[: int(back)], answer.result.stdout[int(back) :]
     output = before[len(before) - _incomplete_utf8_suffix_length(before) :] + new

@@ -4,9 +4,10 @@
 #
 # RECORD.run is the lock and the log of the command. Whoever creates it runs the command. Its first
 # line is "PID BORN UPTIME MODE" of this process; the first line after it that begins with "exit" or
-# "ended" is how it ended: "exit CODE - OUT ERR", with the bytes it wrote if that is known, and with
-# "signal" for the dash if a signal killed it; or "ended REASON". Lines are appended with one write
-# each, so the first one wins.
+# "ended" is how it ended: "exit CODE - OUT ERR AT", with the bytes it wrote if that is known and
+# the uptime, and with "signal" for the first dash if a signal killed it; or "ended REASON - - - AT".
+# Lines are appended with one write each, so the first one wins. FOLDER/pruned/ID says that there was
+# such a record, and that the command must not be run again.
 record=$1 mode=$2 program=${3#=}
 shift 3
 
@@ -19,6 +20,10 @@ fi
 set -C
 { echo "$$ ${born:-0} ${up:-0} $mode" >"$record.run"; } 2>/dev/null || exit 0
 set +C
+if [ -e "${record%/*}/pruned/${record##*/}" ]; then
+  echo "ended pruned - - - ${up:--}" >>"$record.run"
+  exit 0
+fi
 # The shell notes here that a signal killed the command, which the exit status alone does not tell.
 exec 2>>"$record.run"
 
@@ -34,13 +39,31 @@ if [ "$mode" = merged ]; then
     echo "code $?" >>"$record.run"
   } | cat >&7
 else
-  exec 8>"$record.err"
-  {
+  exec 8>"$record.err" 3<<LINE 4<<LINE
+pipe
+LINE
+pipe
+LINE
+  # A here-document is a pipe to most shells, and Linux opens it for writing too. That saves the two
+  # processes that would otherwise run the left sides of two pipelines.
+  if [ -p /proc/self/fd/3 ] && [ -p /proc/self/fd/4 ] && [ -w /proc/self/fd/4 ]; then
+    read -r _ <&3
+    read -r _ <&4
+    exec 5>/proc/self/fd/3 6>/proc/self/fd/4
+    ( cat <&3 >&7 & cat <&4 >&8; wait ) 5>&- 6>&- &
+    exec 3<&- 4<&-
+    ( exec "$program" "$@" 5>&- 6>&- 7>&- 8>&- ) >&5 2>&6 9<"$record.run"
+    echo "code $?" >>"$record.run"
+    exec 5>&- 6>&-
+    wait
+  else
     {
-      ( exec "$program" "$@" 3>&- 4>&- 7>&- 8>&- ) 2>&3 9<"$record.run"
-      echo "code $?" >>"$record.run"
-    } 3>&1 >&4 | cat >&8
-  } 4>&1 | cat >&7
+      {
+        ( exec "$program" "$@" 3>&- 4>&- 7>&- 8>&- ) 2>&3 9<"$record.run"
+        echo "code $?" >>"$record.run"
+      } 3>&1 >&4 | cat >&8
+    } 4>&1 | cat >&7
+  fi
 fi
 
 # Between the first line and that with the code there is the note about a signal, if there was one.
@@ -56,9 +79,11 @@ code= signal=- out=- err=-
   done
 } <"$record.run"
 [ "${code:-0}" -gt 128 ] || signal=-
-if [ "$mode" = split ]; then
-  { read -r _ out </proc/$$/fdinfo/7; read -r _ err </proc/$$/fdinfo/8; } 2>/dev/null
-fi
+{
+  read -r _ out </proc/$$/fdinfo/7
+  read -r up _ </proc/uptime
+  [ "$mode" = merged ] || read -r _ err </proc/$$/fdinfo/8
+} 2>/dev/null
 [ -n "$code" ] || exit 0
-echo "exit $code $signal ${out:--} ${err:--}" >>"$record.run"
+echo "exit $code $signal ${out:--} ${err:--} ${up:--}" >>"$record.run"
 echo done 2>/dev/null

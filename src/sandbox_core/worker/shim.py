@@ -11,9 +11,7 @@ import logging
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from importlib.resources import files
 from typing import TypeVar
 from urllib.parse import quote
@@ -24,6 +22,8 @@ from agents.sandbox.types import ExecResult
 from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
+
+from sandbox_core.worker.attempts import overdue, uncancellable
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,10 @@ RUNNER = _script("runner.sh")
 SHIM = _script("shim.sh")
 # Most calls run a command to its end, and parsing the rest would take a quarter of a millisecond.
 _SHIM_RUN = re.sub(r"(?ms)^## processes$.*?^##$\n", "", SHIM)
+
+
+_PRUNE = 4
+"""Which argument of ``run`` says whether it is to prune records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,7 @@ class Shim:
         shell = "sh" if self.argv[:1] == ["sh"] else "/bin/sh"
         mark = f"[sandbox-core {verb} {mark}]"
         inner = self.session._inner
-        script = _SHIM_RUN if verb == "run" else SHIM
+        script = _SHIM_RUN if verb == "run" and arguments[_PRUNE] == "-" else SHIM
         words = (shell, "-c", script, "sh", verb, mark, folder, *arguments)
         try:
             result = await inner.exec(*words, shell=False, user=self.user)
@@ -173,21 +177,13 @@ async def until(
         raise Overdue(ended=ended)
     except asyncio.CancelledError:
         if not await to_be_left_running():
-            await _uncancellable(end("cancelled"))
-            await _uncancellable(asyncio.wait({task}, timeout=_GRACE_S))
+            await uncancellable(end("cancelled"))
+            await uncancellable(asyncio.wait({task}, timeout=_GRACE_S))
         raise
     finally:
         if not task.done():
             task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def _uncancellable(work: Awaitable[object]) -> None:
-    """Await `work` to its end, through further cancellations; it is bounded by itself."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
 
 
 async def end_command(shim: Shim, operation_id: str, reason: str) -> bool:
@@ -201,11 +197,6 @@ async def end_command(shim: Shim, operation_id: str, reason: str) -> bool:
         logger.warning("a command (%s) could not be ended in its sandbox: %s", reason, error)
         return True
     return answer.word != "finished"
-
-
-def attempt() -> int:
-    """Return which attempt of its activity the caller is, from 1 on."""
-    return activity.info().attempt if activity.in_activity() else 1
 
 
 async def to_be_left_running() -> bool:
@@ -225,21 +216,12 @@ async def to_be_left_running() -> bool:
         why is not None and (why.worker_shutdown or why.paused or why.reset)
     ):
         return True
-    if why is None or _overdue():
+    if why is None or overdue():
         return False
     try:
         return await asyncio.wait_for(_pending(), timeout=_ANSWER_S)
     except (RPCError, asyncio.TimeoutError):
         return True  # Nobody knows: another attempt would miss it, an orphan is only found later.
-
-
-def _overdue() -> bool:
-    info = activity.info()
-    allowed = info.start_to_close_timeout
-    # Temporal tells a little late, and never early.
-    return allowed is not None and (
-        datetime.now(timezone.utc) - info.started_time >= allowed - timedelta(seconds=0.5)
-    )
 
 
 async def _pending() -> bool:

@@ -11,12 +11,13 @@ shift 3
 say() { printf '%s %s\n' "$mark" "$*"; }
 answer() { say "$@"; exit 0; }
 
-# Sets pid, born, up, mode, and once the command has ended: end (exit, ended), code, how.
+# Sets pid, born, up, mode, and once the command has ended: end (exit, ended), code, how, out, err,
+# at.
 state() {
-  pid= born= up= mode= end= code= how= out= err=
+  pid= born= up= mode= end= code= how= out= err= at=
   {
     read -r pid born up mode
-    while read -r word code how out err; do
+    while read -r word code how out err at; do
       case $word in exit | ended) end=$word; break ;; esac
     done
   } <"$record.run"
@@ -100,6 +101,13 @@ runnable() {
 }
 
 ## processes
+# Records that the command was ended, for the reason $1; it had not ended if this line is the first.
+ended() {
+  up=
+  { read -r up _ </proc/uptime; } 2>/dev/null
+  echo "ended $1 - - - ${up:--}" >>"$record.run"
+  state
+}
 # Marks every process of the commands given by their records, and kills them until none is left:
 # their sessions, their descendants, and whoever has inherited descriptor 9 from them.
 slay() {
@@ -148,20 +156,25 @@ slay() {
   done
 }
 
+# Reads the acknowledgements, one append-only log of "POLL FROM TO STATUS"; a line counts only if it
+# goes on where the last one that counts ended. Sets from, to and last of the last one that counts,
+# or of that of poll $1; then mine is set. An empty line keeps the time of an empty poll.
+acknowledged() {
+  from=0 to=0 last=- mine=
+  if [ -e "$record.acks" ]; then
+    while read -r who begin finish status; do
+      [ "$begin" = "$to" ] && [ "$last" = - ] || continue
+      from=$begin to=$finish last=$status
+      [ "$who" != "$1" ] || { mine=1; break; }
+    done <"$record.acks"
+  fi
+}
 # Answers with the bytes that poll $1 is given: those that no poll was given before, or if it has
-# been here before, the same ones. The acknowledgements are one append-only log of "POLL FROM TO
-# STATUS"; a line counts only if it goes on where the last one that counts ended.
+# been here before, the same ones.
 deliver() {
   poll=$1
   while :; do
-    from=0 to=0 last=- mine=
-    if [ -e "$record.acks" ]; then
-      while read -r who begin finish status; do
-        [ "$begin" = "$to" ] && [ "$last" = - ] || continue
-        from=$begin to=$finish last=$status
-        [ "$who" != "$poll" ] || { mine=1; break; }
-      done <"$record.acks"
-    fi
+    acknowledged "$poll"
     [ -z "$mine" ] || break
     [ "$last" = - ] || answer unknown
     await 0
@@ -170,7 +183,11 @@ deliver() {
     size=0
     [ ! -s "$record.out" ] || size=$(wc -c <"$record.out")
     size=$((size))
-    if [ "$size" = "$to" ] && [ "$last" = - ]; then from=$to; break; fi
+    if [ "$size" = "$to" ] && [ "$last" = - ]; then
+      from=$to
+      echo >>"$record.acks"
+      break
+    fi
     echo "$poll $to $size $last" >>"$record.acks"
   done
   # Up to three bytes that were given before come first: a character may have been cut there.
@@ -207,22 +224,100 @@ find_process() {
   answer unknown $elsewhere
 }
 
+# Whether nobody can ask for a process any more: its end was told, or it was ended.
+over() {
+  [ "$end" != ended ] || return 0
+  [ "$end" = exit ] && acknowledged - && [ "$last" != - ]
+}
+# Removes the records of commands that have ended, but for an empty mark each: it must not be run
+# again. The mark comes first, and RECORD.run goes first, so that whoever still finds that one after
+# having copied the output has copied the whole.
+drop() {
+  [ -d "$dir/pruned" ] || mkdir "$dir/pruned" || return
+  for record; do
+    true >"$dir/pruned/${record##*/}" || return
+    shift
+    set -- "$@" "$record.run" "$record.out" "$record.err" "$record.acks"
+  done
+  for p in "$dir"/p[0-9]*; do
+    [ -e "$p" ] && read -r id <"$p" && [ -e "$dir/pruned/$id" ] && set -- "$@" "$p"
+  done
+  rm -f "$@"
+}
+# Removes the records of the oldest commands that have ended: those beyond the newest $1 that ended
+# more than $2 seconds ago, and those beyond $3 bytes of output; never the newest $4.
+prune() {
+  keep=$1 age=$2 bytes=$3 always=$4 count=0 total=0
+  clock
+  set --
+  for name in $(ls -t "$dir"); do
+    record=$dir/${name%.run}
+    [ "$record" != "$dir/$name" ] || continue
+    state
+    [ -n "$end" ] || continue
+    [ "$mode" != merged ] || over || continue
+    for file in out err; do
+      case $file in out) size=$out ;; *) size=$err ;; esac
+      case $size in
+        "" | -) if [ -s "$record.$file" ]; then size=$(wc -c <"$record.$file"); else size=0; fi ;;
+      esac
+      total=$((total + size))
+    done
+    count=$((count + 1))
+    [ "$count" -gt "$always" ] || continue
+    if [ "$total" -le "$bytes" ]; then
+      [ "$count" -gt "$keep" ] || continue
+      hundredths "${at:--}"
+      [ "$t" -gt 0 ] && [ "$((now - t))" -gt "$((age * 100))" ] || continue
+    fi
+    set -- "$@" "$record"
+    if [ "$#" -ge 100 ]; then drop "$@"; set --; fi
+  done
+  [ "$#" = 0 ] || drop "$@"
+}
+# Makes room for one more process if $1 are open, as the SDK's backends do: never one of the $2 that
+# were used last, rather one that has ended than one that runs, and the one used longest ago.
+make_room() {
+  most=$1 recent=$2
+  set -- "$dir"/p[0-9]*
+  [ "$#" -ge "$most" ] || return 0
+  for p; do
+    shift
+    { read -r id <"$p"; } 2>/dev/null || continue
+    record=$dir/$id
+    [ -s "$record.run" ] || continue
+    state
+    over || set -- "$@" "$record.acks"
+  done
+  [ "$#" -ge "$most" ] || return 0
+  victim= finished= count=0
+  for record in $(ls -t "$@"); do
+    count=$((count + 1))
+    [ "$count" -gt "$recent" ] || continue
+    record=${record%.acks}
+    state
+    victim=$record
+    [ -z "$end" ] || finished=$record
+  done
+  record=${finished:-$victim}
+  [ -n "$record" ] || return 0
+  ended evicted
+  if [ "$end" = ended ]; then slay "$record"; else drop "$record"; fi
+}
+
 ##
 
 case $verb in
-run)  # ID ROOT WAIT TIMEOUT =PROGRAM [ARGUMENT...]
-  record=$dir/$1 root=$2 wait=$3 timeout=$4 runner=$5
-  shift 5
+run)  # ID ROOT WAIT TIMEOUT PRUNE RUNNER =PROGRAM [ARGUMENT...]
+  record=$dir/$1 root=$2 wait=$3 timeout=$4 prune=$5 runner=$6
+  shift 6
   if [ ! -e "$record.run" ]; then
     prepare "$root"
     runnable "${1#=}"
-    # The pipe of the substitution is closed when the runner ends, whoever its parent is by then.
-    # Twice, because a leader of a process group is forked by setsid, and thus has no parent that
-    # waits. One that knows -f forks by itself.
+    # The pipe of the substitution is closed when the runner ends. Its process leads no group, so
+    # setsid needs not fork.
     if command -v setsid >/dev/null; then
-      x=$(setsid -f sh -c "$runner" sh "$record" split "$@" </dev/null 2>/dev/null)
-      [ -e "$record.run" ] ||
-        x=$(setsid setsid sh -c "$runner" sh "$record" split "$@" </dev/null 2>/dev/null)
+      x=$(setsid sh -c "$runner" sh "$record" split "$@" </dev/null 2>/dev/null)
     else
       x=$(sh -c "$runner" sh "$record" split "$@" </dev/null 2>/dev/null)
     fi
@@ -238,31 +333,37 @@ run)  # ID ROOT WAIT TIMEOUT =PROGRAM [ARGUMENT...]
     await "$wait"
     case $? in 1) answer lost ;; 2) answer running ;; esac
   fi
+  [ "$end:$code" != ended:pruned ] || answer pruned
   [ "$end" = exit ] || answer ended "$code"
   LC_ALL=C  # The range in a pattern is of bytes.
   copy "$record.err" "$err" >&2
   say exit "$code"
   copy "$record.out" "$out"
+  [ -e "$record.run" ] || exit 0  # It was pruned, perhaps before all of it was copied.
   say end
+  # Whoever removes the folder ends this by its descriptor 9.
+  if [ "$prune" != - ]; then prune $prune 9<"$record.run" </dev/null >/dev/null 2>&1 & fi
   leave "$code" "$how"
   ;;
 ## processes
-start)  # ID ROOT WAIT NUMBER TAKEN RUNNER =PROGRAM [ARGUMENT...]
-  id=$1 record=$dir/$1 root=$2 wait=$3 number=$4 taken=" $5 " runner=$6
-  shift 6
-  if [ ! -e "$record.run" ]; then
+start)  # ID ROOT WAIT NUMBER TAKEN PRUNE ROOM RUNNER =PROGRAM [ARGUMENT...]
+  operation=$1 root=$2 wait=$3 number=$4 taken=" $5 " prune=$6 room=$7 runner=$8
+  shift 8
+  if [ ! -e "$dir/$operation.run" ]; then
     prepare "$root"
     runnable "${1#=}"
+    make_room $room
   fi
+  record=$dir/$operation
   set -C
   while :; do
     case $taken in
       *" $number "*) ;;
       *)
-        { echo "$id" >"$dir/p$number"; } 2>/dev/null && break
+        { echo "$operation" >"$dir/p$number"; } 2>/dev/null && break
         owner=
         { read -r owner <"$dir/p$number"; } 2>/dev/null
-        [ "$owner" != "$id" ] || break
+        [ "$owner" != "$operation" ] || break
         ;;
     esac
     number=$((number == 99999 ? 1000 : number + 1))
@@ -297,7 +398,9 @@ start)  # ID ROOT WAIT NUMBER TAKEN RUNNER =PROGRAM [ARGUMENT...]
   fi
   clock
   await "$((begun + wait - now))"
-  deliver "$id"
+  if [ "$prune" != - ]; then prune $prune 9<"$record.run" </dev/null >/dev/null 2>&1 & fi
+  [ "$end:$code" != ended:pruned ] || answer pruned
+  deliver "$operation"
   ;;
 poll)  # NUMBER POLL WAIT
   number=$1
@@ -320,8 +423,7 @@ kill)  # ID ROOT REASON
   set -C
   { echo "0 0 0 none" >"$record.run"; } 2>/dev/null
   set +C
-  echo "ended $3" >>"$record.run"
-  state
+  ended "$3"
   [ "$end" = ended ] || answer finished
   slay "$record"
   answer ended "$code"
@@ -339,7 +441,7 @@ end)  # WHICH: the processes that still run, or all that there ever was, with th
       state
       if [ "$which" = processes ]; then
         [ "$mode" = merged ] && [ -z "$end" ] || continue
-        echo "ended terminated" >>"$record.run"
+        ended terminated
       fi
       set -- "$@" "$record"
     done
