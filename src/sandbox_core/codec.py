@@ -2,32 +2,33 @@
 
 Manifests, session states, client options and snapshots are made and registered by the Agents SDK
 and by providers. They cross the wire as the JSON objects that their own serializers produce, so
-that no discriminator depends on the data converter. Two things pydantic's JSON cannot carry are
-added here: file contents that are not UTF-8, and the difference between two states.
+that no discriminator depends on the data converter. What that JSON does not carry is added here:
+file contents that are not UTF-8, which mounts' credentials the application lets into the sandbox,
+and the difference between two states.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 from agents.sandbox import Manifest
-from agents.sandbox._mount_security import _manifest_has_configured_mount_authority
-from agents.sandbox.entries import BaseEntry, Dir, File
+from agents.sandbox.entries import BaseEntry, File, Mount
+from agents.sandbox.manifest import _MountCredentialExposurePolicy
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
-from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec, SnapshotSpecUnion
-from pydantic import BaseModel, JsonValue, TypeAdapter
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
+from pydantic import BaseModel, JsonValue
 
+from sandbox_core.entries import change_entries, change_entry
 from sandbox_core.errors import InvalidRequest, UnknownProvider
+from sandbox_core.mounts import with_references
 
 JsonObject = dict[str, JsonValue]
-_PathT = TypeVar("_PathT", bound=str | Path)
 
 _BINARY = b"data:application/octet-stream;base64,"
-_SNAPSHOT_SPEC: TypeAdapter[SnapshotSpec] = TypeAdapter(SnapshotSpecUnion)
+_ACKNOWLEDGED = "sandbox_core_acknowledged"
 
 
 def dump_manifest(manifest: Manifest) -> JsonObject:
@@ -36,46 +37,73 @@ def dump_manifest(manifest: Manifest) -> JsonObject:
     Raises:
         InvalidRequest: A path grant has a ``host_path``, which would be written in plain text into
             the workflow's history and would name a path of another machine; or a mount has
-            credentials, which would be there for everyone to read.
+            credentials that are no references to the worker's environment.
     """
-    if _manifest_has_configured_mount_authority(manifest):
-        raise InvalidRequest(
-            "the manifest has a cloud mount with credentials: a workflow's history is no place for "
-            "them. Mount in the sandbox, with a credential from the worker's environment "
-            "(sandbox_core.workflow.WorkerEnv), or give the sandbox an identity of its own."
-        )
     bound = [grant.path for grant in manifest.extra_path_grants if grant.host_path is not None]
     if bound:
         raise InvalidRequest(
             f"the manifest grants {', '.join(bound)} with a host_path: a workflow cannot name "
             f"paths of a worker's host. Remove host_path from these grants."
         )
-    return _dump(_with_contents(manifest, _encode_content))
+    return _dump_manifest(manifest)
+
+
+def _dump_manifest(manifest: Manifest) -> JsonObject:
+    data = _dump(change_entries(manifest, _writable))
+    # The SDK keeps in private attributes of the manifest what it will not take from any input.
+    policy = manifest._mount_credential_exposure_policy
+    if policy.mount_scoped or policy.broad:
+        data[_ACKNOWLEDGED] = {
+            "mount_scoped": list[JsonValue](sorted(policy.mount_scoped)),
+            "broad": list[JsonValue](sorted(policy.broad)),
+        }
+    return data
 
 
 def load_manifest(data: JsonObject) -> Manifest:
     """Return the manifest that `dump_manifest` made `data` from."""
-    return _with_contents(Manifest.model_validate(data), _decode_content)
+    rest = {key: value for key, value in data.items() if key != _ACKNOWLEDGED}
+    manifest = change_entries(Manifest.model_validate(rest), _decoded)
+    acknowledged = cast("dict[str, list[str]] | None", data.get(_ACKNOWLEDGED))
+    if acknowledged is not None:
+        manifest._mount_credential_exposure_policy = _MountCredentialExposurePolicy(
+            mount_scoped=frozenset(acknowledged["mount_scoped"]),
+            broad=frozenset(acknowledged["broad"]),
+        )
+    return manifest
 
 
 def dump_entry(entry: BaseEntry) -> JsonObject:
-    """Return one manifest entry as JSON."""
-    return _dump(_entry_with_contents(entry, _encode_content))
+    """Return one manifest entry as JSON.
+
+    Raises:
+        InvalidRequest: It has a mount with credentials that are no references.
+    """
+    return _dump(change_entry(entry, _writable))
 
 
 def load_entry(data: JsonObject) -> BaseEntry:
     """Return the entry that `dump_entry` made `data` from."""
-    return _entry_with_contents(BaseEntry.parse(data), _decode_content)
+    return change_entry(BaseEntry.parse(data), _decoded)
 
 
 def dump_state(state: SandboxSessionState) -> JsonObject:
-    """Return a session state as JSON, discriminators included."""
-    return _dump(with_encoded_contents(state))
+    """Return a session state as JSON, discriminators included.
+
+    Raises:
+        InvalidRequest: Its manifest has a mount with credentials that are no references.
+    """
+    # The SDK's own serializer takes a mount's credentials out of a state, references too, and then
+    # the sandbox's id, so that nobody finds the sandbox again.
+    bare = state.manifest.model_copy(update={"entries": {}})
+    data = _dump(state.model_copy(update={"manifest": bare}))
+    data["manifest"] = _dump_manifest(state.manifest)
+    return data
 
 
 def with_encoded_contents(state: SandboxSessionState) -> SandboxSessionState:
     """Return `state` with binary file contents of its manifest as data URLs, which are text."""
-    encoded = _with_contents(state.manifest, _encode_content)
+    encoded = change_entries(state.manifest, _encoded)
     return state if encoded is state.manifest else state.model_copy(update={"manifest": encoded})
 
 
@@ -93,9 +121,15 @@ def load_state(data: JsonObject) -> SandboxSessionState:
             f"it only runs workflows."
         )
     # The SDK empties a payload that does not validate, hence the copy.
-    state = SandboxSessionState.parse(dict(data))
-    decoded = _with_contents(state.manifest, _decode_content)
-    return state if decoded is state.manifest else state.model_copy(update={"manifest": decoded})
+    payload = dict(data)
+    manifest = payload.get("manifest")
+    if isinstance(manifest, dict):
+        payload["manifest"] = {**manifest, "entries": {}}
+    state = SandboxSessionState.parse(payload)
+    loaded = load_manifest(cast("JsonObject", manifest))
+    # Paths of another host were taken out of them.
+    loaded.extra_path_grants = state.manifest.extra_path_grants
+    return state.model_copy(update={"manifest": loaded})
 
 
 def dump_options(options: BaseSandboxClientOptions) -> JsonObject:
@@ -114,8 +148,29 @@ def dump_snapshot(snapshot: SnapshotSpec | SnapshotBase) -> JsonObject:
 
 
 def load_snapshot(data: JsonObject) -> SnapshotSpec | SnapshotBase:
-    """Return the snapshot or the snapshot spec that `data` was made from."""
-    return SnapshotBase.parse(data) if "id" in data else _SNAPSHOT_SPEC.validate_python(data)
+    """Return the snapshot or the snapshot spec that `data` was made from.
+
+    Raises:
+        InvalidRequest: It is of a class that is not imported here.
+    """
+    if "id" in data:
+        return SnapshotBase.parse(data)
+    # The SDK registers snapshots by their type, but not the specs that they are built from.
+    classes = _with_subclasses(SnapshotSpec.__subclasses__())
+    known = {cls.model_fields["type"].default: cls for cls in classes}
+    spec = known.get(data.get("type"))
+    if spec is None:
+        raise InvalidRequest(
+            f"a snapshot spec of type {data.get('type')!r} is not known here. Import its class in "
+            f"the provider's module, which every worker imports."
+        )
+    return spec.model_validate(data)
+
+
+def _with_subclasses(classes: Iterable[type[SnapshotSpec]]) -> Iterator[type[SnapshotSpec]]:
+    for cls in classes:
+        yield cls
+        yield from _with_subclasses(cls.__subclasses__())
 
 
 def state_delta(before: JsonObject, after: JsonObject) -> JsonObject:
@@ -162,24 +217,20 @@ def _decode_content(content: bytes) -> bytes:
     )
 
 
-def _with_contents(manifest: Manifest, convert: Callable[[bytes], bytes]) -> Manifest:
-    entries = _entries_with_contents(manifest.entries, convert)
-    return manifest if entries is None else manifest.model_copy(update={"entries": entries})
+def _encoded(entry: BaseEntry) -> BaseEntry:
+    return _with_content(entry, _encode_content)
 
 
-def _entries_with_contents(
-    entries: Mapping[_PathT, BaseEntry], convert: Callable[[bytes], bytes]
-) -> dict[_PathT, BaseEntry] | None:
-    converted = {path: _entry_with_contents(entry, convert) for path, entry in entries.items()}
-    changed = any(converted[path] is not entry for path, entry in entries.items())
-    return converted if changed else None
+def _decoded(entry: BaseEntry) -> BaseEntry:
+    return _with_content(entry, _decode_content)
 
 
-def _entry_with_contents(entry: BaseEntry, convert: Callable[[bytes], bytes]) -> BaseEntry:
-    if isinstance(entry, File):
-        content = convert(entry.content)
-        return entry if content is entry.content else entry.model_copy(update={"content": content})
-    if isinstance(entry, Dir):
-        children = _entries_with_contents(entry.children, convert)
-        return entry if children is None else entry.model_copy(update={"children": children})
-    return entry
+def _writable(entry: BaseEntry) -> BaseEntry:
+    return with_references(entry) if isinstance(entry, Mount) else _encoded(entry)
+
+
+def _with_content(entry: BaseEntry, convert: Callable[[bytes], bytes]) -> BaseEntry:
+    if not isinstance(entry, File):
+        return entry
+    content = convert(entry.content)
+    return entry if content is entry.content else entry.model_copy(update={"content": content})

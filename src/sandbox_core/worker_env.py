@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar, cast
 
 from agents.sandbox.manifest import EnvValue
+from pydantic import BaseModel
 from temporalio import workflow
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.messages import Message
 
 _REDACTED = b"***"
 _AnswerT = TypeVar("_AnswerT")
@@ -58,7 +58,7 @@ class Resolver:
             # Bytes that are no text stay what they are on the way through bytes and back.
             redacted = cast("bytes", self._redacted(value.encode("utf-8", "surrogatepass")))
             return redacted.decode("utf-8", "surrogatepass")
-        if isinstance(value, Message):
+        if isinstance(value, BaseModel):
             fields = {
                 name: self._redacted(getattr(value, name)) for name in type(value).model_fields
             }
@@ -84,6 +84,18 @@ def resolving(allowed: Collection[str]) -> Iterator[Resolver]:
         _resolver.reset(token)
 
 
+def current_resolver(what: str) -> Resolver:
+    """Return the resolver of the current activity, to read `what`.
+
+    Raises:
+        InvalidRequest: This is no activity of a worker.
+    """
+    resolver = _resolver.get()
+    if resolver is None or workflow.in_workflow():
+        raise InvalidRequest(f"{what} can be read only by a sandbox operation on a worker.")
+    return resolver
+
+
 class WorkerEnv(EnvValue):
     """An environment variable of the sandbox with the value that the worker's own has.
 
@@ -105,9 +117,4 @@ class WorkerEnv(EnvValue):
         Raises:
             InvalidRequest: It is not allowed, is not set, or is asked for anywhere else.
         """
-        resolver = _resolver.get()
-        if resolver is None or workflow.in_workflow():
-            raise InvalidRequest(
-                f"WorkerEnv({self.name!r}) can be read only by a sandbox operation on a worker."
-            )
-        return resolver.resolve(self.name)
+        return current_resolver(f"WorkerEnv({self.name!r})").resolve(self.name)

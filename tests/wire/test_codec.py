@@ -97,6 +97,14 @@ class AcmeSnapshot(SnapshotBase):
         raise NotImplementedError
 
 
+class AcmeSnapshotSpec(SnapshotSpec):
+    type: Literal["acme-wire"] = "acme-wire"
+    bucket: str
+
+    def build(self, snapshot_id: str) -> SnapshotBase:
+        return AcmeSnapshot(id=snapshot_id, bucket=self.bucket)
+
+
 class AcmeState(SandboxSessionState):
     type: Literal["acme-wire"] = "acme-wire"
     machine: str
@@ -326,11 +334,16 @@ class TestSnapshot:
             NoopSnapshotSpec(),
             LocalSnapshotSpec(base_path=Path("/snapshots")),
             RemoteSnapshotSpec(client_dependency_key="store"),
+            AcmeSnapshotSpec(bucket="b"),
         ],
         ids=lambda snapshot: type(snapshot).__name__,
     )
     def test_it_arrives_as_the_same_class(self, snapshot: SnapshotBase | SnapshotSpec) -> None:
         assert same(snapshot, load_snapshot(through_json(dump_snapshot(snapshot))))
+
+    def test_a_spec_of_an_unknown_class_is_refused(self) -> None:
+        with pytest.raises(InvalidRequest, match="of type 'other' is not known here"):
+            load_snapshot({"type": "other"})
 
 
 # --- Differences between states -------------------------------------------------------------------
