@@ -36,8 +36,10 @@ DEFAULT_STORE_THRESHOLD_BYTES = MAX_PAYLOAD_BYTES // 2
 """Payloads of at least this size go to the default directory: those that Temporal may refuse, as a
 request has two. Others stay where every host can read them."""
 
-# Far less than any age at which unneeded objects are collected.
-_REWRITE_AFTER = timedelta(hours=12)
+REWRITE_AFTER = timedelta(hours=12)
+"""An object of this age is written again when its content is stored again, so that it is young.
+What collects unneeded objects relies on it: whatever is much older was not stored lately."""
+
 _CLAIM_KEY = "sha256"
 
 
@@ -82,7 +84,7 @@ class PayloadDriver(StorageDriver):
         key = f"{PAYLOAD_PREFIX}/{digest}"
         known = await self._store.head(key)
         # An old object may be about to be collected; written again, it is young.
-        if known is None or known.modified < datetime.now(timezone.utc) - _REWRITE_AFTER:
+        if known is None or known.modified < datetime.now(timezone.utc) - REWRITE_AFTER:
             await self._store.put(key, content)
         return StorageDriverClaim(claim_data={_CLAIM_KEY: digest})
 

@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -115,13 +115,21 @@ class ObjectStore:
                     yield self._stored(meta)
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; one that is not there is no error."""
-        for key in keys:
-            with self._naming("delete", key):
-                try:
-                    await obstore.delete_async(self._open(), self._path(key))
-                except FileNotFoundError:
-                    continue
+        """Delete objects, many in one request; one that is not there is no error.
+
+        If it fails, some of them may be deleted.
+        """
+        if not keys:
+            return
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        with self._naming("delete", f"{keys[0]}{more}"):
+            try:
+                await obstore.delete_async(self._open(), [self._path(key) for key in keys])
+            except FileNotFoundError:
+                # Some stores stop at the first that is missing.
+                for key in keys:
+                    with suppress(FileNotFoundError):
+                        await obstore.delete_async(self._open(), self._path(key))
 
     async def upload(self, key: str, stream: io.IOBase | IO[bytes]) -> None:
         """Write an object from a binary stream in parts, all of it or nothing.

@@ -1,0 +1,38 @@
+"""How durations are written on the command line, and shown."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import typer
+
+_DURATION = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+
+
+def parse_duration(text: str, option: str) -> timedelta:
+    """Return the time that ``30s``, ``10m``, ``2h``, ``7d`` or ``1w`` names.
+
+    Raises:
+        typer.BadParameter: It names none; the message says so of `option`.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(
+            f"{text!r} is not a duration: write a whole number and s, m, h, d or w, such as 10m.",
+            param_hint=option,
+        )
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def format_duration(duration: timedelta) -> str:
+    """Return a duration in whole numbers of the largest unit that fits: ``90s`` is ``1m``."""
+    unit = next((u for u in reversed(_UNITS) if duration >= _UNITS[u]), "s")
+    return f"{duration // _UNITS[unit]}{unit}"

@@ -1,0 +1,221 @@
+"""Which stored objects nothing needs any more, and their deletion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Literal
+
+from google.protobuf.message import DecodeError
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+
+from sandbox_core.errors import StorageError
+from sandbox_core.storage.payloads import PAYLOAD_PREFIX, REWRITE_AFTER
+from sandbox_core.storage.references import References, each, find_references
+from sandbox_core.storage.snapshots import SNAPSHOT_PREFIX
+from sandbox_core.storage.store import ObjectStore, StoredObject
+
+MIN_AGE = 2 * REWRITE_AFTER
+"""Younger objects always stay.
+
+Whoever stores the content of an object older than `REWRITE_AFTER` writes it again. So nobody has
+stored the content of an object of this age for at least half of it, and what refers to the object
+has been on the server for that long. This also is how far clocks may be apart, how late the server
+may be with its lists, and how long a collection may take.
+"""
+
+_PAYLOAD_KEY = re.compile(rf"{PAYLOAD_PREFIX}/([0-9a-f]{{64}})")
+# The SDK gives a snapshot the id of its session. Any other id is a name that somebody chose, and
+# that workflow code may have in it, where no history shows it.
+_SNAPSHOT_KEY = re.compile(
+    rf"{SNAPSHOT_PREFIX}/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})"
+)
+
+_AT_ONCE = 16
+# Few, so that an object is deleted soon after the last look at it.
+_DELETED_AT_ONCE = 100
+_LARGE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """The objects of one kind: which can be deleted, and why the others stay."""
+
+    unneeded: Sequence[StoredObject]
+    needed: Sequence[StoredObject]
+    young: Sequence[StoredObject]
+    """Nothing that was found needs them, but they were not written before `before`."""
+    foreign: Sequence[StoredObject]
+    """Their names are not of the form that the SDK or the payload driver gives."""
+    before: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of an unneeded object; of one that could not be deleted `detail` says why."""
+
+    stored: StoredObject
+    result: Literal["deleted", "rewritten", "failed"]
+    detail: str = ""
+
+
+async def find_unneeded(
+    store: ObjectStore,
+    clients: Iterable[Client],
+    *,
+    now: datetime,
+    older_than: timedelta,
+    snapshots_older_than: timedelta | None,
+) -> tuple[Folder, Folder]:
+    """Return the payloads and the snapshots by whether the server refers to them.
+
+    A snapshot can also be needed by a state that somebody keeps outside of Temporal. So there are
+    unneeded ones only if the age is given at which such a state is not used any more.
+
+    Raises:
+        StorageError: It cannot be known what is needed.
+        RPCError: The server does not answer, or refuses.
+    """
+    for age in (older_than, snapshots_older_than):
+        if age is not None and age < MIN_AGE:
+            raise StorageError(
+                f"objects that are younger than {MIN_AGE // timedelta(hours=1)} hours always stay, "
+                f"as something may just begin to need them: give a longer time."
+            )
+    # Before the server is asked: whatever begins after this makes young what it needs.
+    all_payloads = [found async for found in store.list(PAYLOAD_PREFIX)]
+    all_snapshots = [found async for found in store.list(SNAPSHOT_PREFIX)]
+    references = await find_references(clients)
+
+    def payloads() -> Folder:
+        return _sort(all_payloads, _PAYLOAD_KEY, references.digests, now - older_than)
+
+    def snapshots() -> Folder:
+        before = datetime.min.replace(tzinfo=timezone.utc)
+        if snapshots_older_than is not None:
+            before = now - snapshots_older_than
+        return _sort(all_snapshots, _SNAPSHOT_KEY, references.session_ids, before)
+
+    _check_place(store, payloads(), snapshots())
+    if snapshots().unneeded:
+        await _read_payloads(store, payloads().needed, references)
+        _check_readable(references)
+    return payloads(), snapshots()
+
+
+async def delete_unneeded(store: ObjectStore, folder: Folder) -> AsyncIterator[Outcome]:
+    """Delete what is unneeded, unless it has been written again, and yield what became of it.
+
+    Raises:
+        StorageError: The store does not answer. What was yielded before is done.
+    """
+    for start in range(0, len(folder.unneeded), _DELETED_AT_ONCE):
+        batch = folder.unneeded[start : start + _DELETED_AT_ONCE]
+        rewritten, doomed = await _look_again(store, batch, folder.before)
+        for stored in rewritten:
+            yield Outcome(stored=stored, result="rewritten")
+        for outcome in await _delete(store, doomed):
+            yield outcome
+
+
+async def _look_again(
+    store: ObjectStore, batch: Sequence[StoredObject], before: datetime
+) -> tuple[list[StoredObject], list[StoredObject]]:
+    """Return which objects have been written again since they were listed, and which have not."""
+    rewritten: list[StoredObject] = []
+    doomed: list[StoredObject] = []
+
+    async def look(stored: StoredObject) -> None:
+        now = await store.head(stored.key)
+        if now is not None:
+            (doomed if now.modified < before else rewritten).append(stored)
+
+    await each(batch, look, at_once=_AT_ONCE)
+    return rewritten, doomed
+
+
+async def _delete(store: ObjectStore, doomed: Sequence[StoredObject]) -> list[Outcome]:
+    try:
+        await store.delete([stored.key for stored in doomed])
+    except StorageError:
+        outcomes: list[Outcome] = []
+
+        async def delete_one(stored: StoredObject) -> None:
+            try:
+                await store.delete([stored.key])
+            except StorageError as error:
+                outcomes.append(Outcome(stored=stored, result="failed", detail=error.message))
+            else:
+                outcomes.append(Outcome(stored=stored, result="deleted"))
+
+        await each(doomed, delete_one, at_once=_AT_ONCE)
+        return outcomes
+    return [Outcome(stored=stored, result="deleted") for stored in doomed]
+
+
+def _sort(
+    objects: Sequence[StoredObject],
+    key: re.Pattern[str],
+    referenced: AbstractSet[str],
+    before: datetime,
+) -> Folder:
+    unneeded: list[StoredObject] = []
+    needed: list[StoredObject] = []
+    young: list[StoredObject] = []
+    foreign: list[StoredObject] = []
+    for stored in objects:
+        name = key.fullmatch(stored.key)
+        if name is None:
+            foreign.append(stored)
+        elif name[1] in referenced:
+            needed.append(stored)
+        elif stored.modified < before:
+            unneeded.append(stored)
+        else:
+            young.append(stored)
+    return Folder(unneeded=unneeded, needed=needed, young=young, foreign=foreign, before=before)
+
+
+def _check_place(store: ObjectStore, *folders: Folder) -> None:
+    """Refuse if another server or namespace may have been asked than the one that needs them."""
+    if any(folder.unneeded for folder in folders) and not any(folder.needed for folder in folders):
+        raise StorageError(
+            f"storage {store.url}: nothing in these namespaces refers to any object there, so they "
+            f"may not be those that use it. Check the address, the namespaces, and, if a proxy "
+            f"encrypts payloads, that it is the address. If really nothing needs the objects any "
+            f"more, delete the whole storage."
+        )
+
+
+async def _read_payloads(
+    store: ObjectStore, payloads: Sequence[StoredObject], references: References
+) -> None:
+    """Add what stored payloads refer to: the states in them name snapshots."""
+
+    async def read(stored: StoredObject) -> None:
+        try:
+            payload = Payload.FromString(await store.get(stored.key))
+        except DecodeError as error:
+            raise StorageError(
+                f"storage {store.url}: {stored.key} is not a payload, so it cannot be known which "
+                f"snapshots it needs. Nothing was deleted."
+            ) from error
+        references.add(payload, f"storage {store.url}: {stored.key}")
+
+    small = [stored for stored in payloads if stored.size < _LARGE_BYTES]
+    large = [stored for stored in payloads if stored.size >= _LARGE_BYTES]
+    await each(small, read, at_once=_AT_ONCE)
+    await each(large, read, at_once=1)
+
+
+def _check_readable(references: References) -> None:
+    if references.unreadable:
+        raise StorageError(
+            f"there are payloads whose encoding ({', '.join(sorted(references.unreadable))}) only "
+            f"a codec of your own can read, so it cannot be known which snapshots they need. "
+            f"Nothing was deleted. Payloads can be collected without --snapshots-older-than."
+        )
