@@ -1,6 +1,8 @@
 """The errors of sandbox-core, and how errors cross the wire.
 
     SandboxCoreError (an ApplicationError: it always ends the workflow, never its task)
+    +-- AtCapacity                 every worker has as many sandboxes as it may; waited for
+    +-- CreateConflict             one create key, two different creates
     +-- ProviderError
     |   +-- DuplicateProvider      two distributions claim one name
     |   +-- IncompatibleProvider   written against another version of the contract
@@ -10,6 +12,7 @@
     +-- InvalidOptions             options that the provider does not take
     +-- InvalidRequest             a request that no retry can make valid
     +-- OperationFailed            the provider raised something that is not a SandboxError
+    +-- OrphansLeft                a scheduled `sandbox reap` did not do all that it should
     +-- OutcomeUnknown             a command may have run; it is not repeated
     +-- PayloadTooLarge            more bytes than Temporal takes
     +-- SandboxLost                the sandbox is gone and there is no snapshot of it
@@ -33,12 +36,15 @@ from pydantic_core import to_jsonable_python
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 __all__ = [
+    "AtCapacity",
+    "CreateConflict",
     "DuplicateProvider",
     "IncompatibleProvider",
     "InvalidOptions",
     "InvalidProviderName",
     "InvalidRequest",
     "OperationFailed",
+    "OrphansLeft",
     "OutcomeUnknown",
     "PayloadTooLarge",
     "ProviderError",
@@ -82,6 +88,24 @@ class SandboxCoreError(ApplicationError):
         return self.message
 
 
+class AtCapacity(SandboxCoreError):
+    """The worker has as many sandboxes as it may; the workflow waits and asks again."""
+
+    benign = True
+
+
+class CreateConflict(SandboxCoreError):
+    """A create key was used before, for another manifest, snapshot or options."""
+
+    @classmethod
+    def of_key(cls, create_key: str) -> CreateConflict:
+        """Return the error for a key."""
+        return cls(
+            f"create key {create_key} was used before, with another manifest, snapshot or options: "
+            f"a key names one create. Make a new one for each."
+        )
+
+
 class ProviderError(SandboxCoreError):
     """A provider cannot be used on this worker."""
 
@@ -116,6 +140,10 @@ class InvalidRequest(SandboxCoreError):
 
 class OperationFailed(SandboxCoreError):
     """The provider raised an error that is not a `SandboxError`."""
+
+
+class OrphansLeft(SandboxCoreError):
+    """A scheduled `sandbox reap` could not ask a provider, or could not delete what it found."""
 
 
 class OutcomeUnknown(SandboxCoreError):

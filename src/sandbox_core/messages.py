@@ -159,7 +159,13 @@ class SessionOpened(Message):
 
 
 class DeleteSession(SessionRequest):
-    """Delete the sandbox; `state` is sent along when the worker does not hold the session."""
+    """Delete the sandbox; `state` is sent along when the worker does not hold the session.
+
+    With `create_key` the workflow was never told of a session: whatever the create with this key
+    has made is deleted.
+    """
+
+    create_key: str | None = None
 
 
 class Start(SessionRequest):
@@ -342,6 +348,55 @@ class PatchApplied(Message):
     outputs: tuple[str, ...] = ()
 
 
+class SkillsRequest(SessionRequest):
+    """Base of the requests about skills in a folder of the worker's disk.
+
+    `source` is the SDK's `LocalDir` entry; `skills_path` is where in the workspace they go.
+    """
+
+    source: JsonObject
+    skills_path: str
+
+
+class ListSkills(SkillsRequest):
+    """List the skills of a folder of the worker's disk, which are loaded when they are needed."""
+
+    def summary(self) -> str:
+        return str(self.source.get("src", ""))
+
+
+class ListedSkill(Message):
+    """The SDK's `SkillMetadata`."""
+
+    name: str
+    description: str
+    path: str
+
+
+class SkillList(Message):
+    """What the SDK tells the model of each skill, in its order."""
+
+    skills: tuple[ListedSkill, ...] = ()
+
+
+class LoadSkill(SkillsRequest):
+    """Copy one skill from the worker's disk into the workspace, unless it is there already."""
+
+    skill_name: str
+    user: str | None = None
+
+    def summary(self) -> str:
+        return self.skill_name
+
+
+class SkillLoaded(Message):
+    """What the SDK tells the model of the skill: "loaded" or "already_loaded", and where it is."""
+
+    status: str
+    skill_name: str
+    path: str
+
+
 class ApplyManifest(SessionRequest):
     """Materialize the manifest of the session, or only its ephemeral entries."""
 
@@ -401,3 +456,42 @@ class ExposedPort(Message):
     port: int
     tls: bool = False
     query: str = ""
+
+
+class Reap(Message):
+    """Find the sandboxes whose workflows are closed, and with `delete` delete them.
+
+    Those whose workflow has been closed for less than `older_than_s` seconds are left alone.
+    """
+
+    older_than_s: float
+    delete: bool = False
+
+    def summary(self) -> str:
+        return "delete" if self.delete else "dry run"
+
+
+class Reaped(Message):
+    """A sandbox whose workflow is closed, or cannot be told.
+
+    `owner` says how it was closed; `closed_s` and `age_s` how long ago that was, and the sandbox
+    was made. The outcome is ``orphan`` (a dry run), ``deleted``, or for a `reason` ``kept`` or
+    ``failed``.
+    """
+
+    sandbox_id: str
+    workflow_id: str
+    run_id: str
+    owner: str = ""
+    closed_s: float | None = None
+    age_s: float | None = None
+    outcome: str
+    reason: str = ""
+
+
+class ReapAnswer(Message):
+    """What there is, and how many are of open workflows, and of some that were closed lately."""
+
+    sandboxes: tuple[Reaped, ...] = ()
+    living: int = 0
+    recent: int = 0

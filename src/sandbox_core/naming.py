@@ -9,6 +9,12 @@ import re
 
 from sandbox_core.errors import InvalidProviderName
 
+NOT_REGISTERED = "NotFoundError"
+"""The error type with which a worker answers for an activity type that it does not know.
+
+Temporal would ask it for ever.
+"""
+
 _PROVIDER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _INFIX = "-sandbox_"
 
@@ -44,6 +50,11 @@ def split_activity_name(name: str) -> tuple[str, str] | None:
 def worker_queue(task_queue: str, host: str, slot: int) -> str:
     """Return the name of one worker's own queue: ``agents@host-7#0``."""
     return f"{task_queue}@{host}#{slot}"
+
+
+def host_of(queue: str) -> str:
+    """Return the host of the worker whose own queue this is."""
+    return queue.rpartition("@")[2].rpartition("#")[0]
 
 
 def offered_providers(activity_names: str) -> list[str]:

@@ -118,6 +118,8 @@ RM = _row("rm", m.Rm, _NONE, _IDEMPOTENT)
 EXTRACT = _row("extract", m.Extract, _NONE, _IDEMPOTENT, takes_bytes=True)
 VALIDATE_PATH_ACCESS = _row("validate_path_access", m.ValidatePath, m.ValidPath, _READ)
 APPLY_PATCH = _row("apply_patch", m.ApplyPatch, m.PatchApplied, _ONCE)
+LIST_SKILLS = _row("list_skills", m.ListSkills, m.SkillList, _READ)
+LOAD_SKILL = _row("load_skill", m.LoadSkill, m.SkillLoaded, _IDEMPOTENT)
 
 # The workspace as a whole.
 APPLY_MANIFEST = _row("apply_manifest", m.ApplyManifest, m.Materialized, _IDEMPOTENT)
@@ -127,3 +129,6 @@ HYDRATE_WORKSPACE = _row(
     "hydrate_workspace", m.HydrateWorkspace, _NONE, _IDEMPOTENT, takes_bytes=True
 )
 RESOLVE_EXPOSED_PORT = _row("resolve_exposed_port", m.ResolveExposedPort, m.ExposedPort, _READ)
+
+# All sandboxes of a namespace, whosesoever they were.
+REAP = _row("reap", m.Reap, m.ReapAnswer, _IDEMPOTENT)

@@ -416,8 +416,8 @@ class TestOwnErrors:
     def test_it_is_never_retried(self, cls: type[SandboxCoreError]) -> None:
         assert encode_error(cls("no")).non_retryable
 
-    def test_only_a_session_that_is_not_open_is_an_ordinary_answer(self) -> None:
-        assert [ours.SessionNotOpen] == [
+    def test_only_what_the_workflow_has_an_answer_to_is_ordinary(self) -> None:
+        assert [ours.AtCapacity, ours.SessionNotOpen] == [
             cls
             for cls in classes(SandboxCoreError)
             if encode_error(cls("no")).category is ApplicationErrorCategory.BENIGN

@@ -321,6 +321,16 @@ class TestSummary:
                 ),
                 "2 entries",
             ),
+            (
+                m.ListSkills(session=SESSION, source={"src": "/srv/skills"}, skills_path="s"),
+                "/srv/skills",
+            ),
+            (
+                m.LoadSkill(
+                    session=SESSION, source={"src": "/srv"}, skills_path="s", skill_name="greeting"
+                ),
+                "greeting",
+            ),
             (m.ResolveExposedPort(session=SESSION, port=8080), "8080"),
             (m.Running(session=SESSION), ""),
         ],

@@ -7,12 +7,13 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import sandbox_core.maintenance
 import sandbox_core.worker
 import sandbox_core.workflow
 from sandbox_core import operations as ops
 from sandbox_core.messages import Message
 from sandbox_core.operations import Effect, Operation
-from sandbox_core.worker.activities import HANDLERS
+from sandbox_core.worker.handlers import HANDLERS
 
 # What recorded histories hold and what the peer of this package calls too.
 SETTLED = {
@@ -87,6 +88,7 @@ class TestTable:
             "read",
             "ls",
             "validate_path_access",
+            "list_skills",
             "persist_workspace",
             "resolve_exposed_port",
         } == {row.name for row in ops.operations() if row.effect is Effect.READ}
@@ -111,6 +113,7 @@ class TestHandlers:
 class TestWorkflowHalf:
     def test_every_row_is_dispatched_by_exactly_one_function(self) -> None:
         dispatched = _mentions(Path(sandbox_core.workflow.__file__).parent)
+        dispatched += _mentions(Path(sandbox_core.maintenance.__file__))
 
         assert Counter(ROWS.keys()) == Counter(row for row, _ in set(dispatched))
 
@@ -118,7 +121,7 @@ class TestWorkflowHalf:
 def _mentions(package: Path, *, in_decorators: bool = False) -> list[tuple[str, str]]:
     """Return each ``ops.ROW`` in a package with the function whose body, or decorator, has it."""
     found: list[tuple[str, str]] = []
-    for module in sorted(package.glob("*.py")):
+    for module in sorted(package.glob("*.py")) if package.is_dir() else [package]:
         for function in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 where = f"{module.name}:{function.name}"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.sandbox import Manifest
-from agents.sandbox.entries import File
+from agents.sandbox.capabilities import LocalDirLazySkillSource, Skills
+from agents.sandbox.entries import File, LocalDir
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
@@ -41,12 +42,22 @@ async def new_session(
         await client.delete(session)
 
 
+def lazy_skills(folder: str) -> Skills:
+    """Return the capability for a folder of skills that are loaded when they are needed."""
+    return Skills(lazy_from=LocalDirLazySkillSource(source=LocalDir(src=Path(folder))))
+
+
 @workflow.defn
 class EveryOperation:
-    """Performs every operation of the table once, and reports what came back."""
+    """Performs every operation of the table once, and reports what came back.
+
+    Those about skills only with a folder of them on the worker's disk.
+    """
 
     @workflow.run
-    async def run(self, provider: str, archive: bytes) -> dict[str, Any]:
+    async def run(
+        self, provider: str, archive: bytes, skills_folder: str | None = None
+    ) -> dict[str, Any]:
         client = temporal_sandbox_client(provider)
         seen: dict[str, Any] = {}
         created = await client.create(
@@ -90,6 +101,12 @@ class EveryOperation:
             seen["entry applied"] = (await session.read(Path("extra.txt"))).read().decode()
             endpoint = await session.resolve_exposed_port(8080)
             seen["port"] = endpoint.url_for("http")
+            if skills_folder is not None:
+                skills = lazy_skills(skills_folder)
+                skills.bind(session)
+                listed = await skills._skill_metadata(session.state.manifest)
+                seen["list_skills"] = [skill.name for skill in listed]
+                seen["load_skill"] = await skills.load_skill(listed[0].name)
         await client.delete(session)
         return seen
 
@@ -238,3 +255,15 @@ class Terminal:
                 session_id=started.process_id, chars=f"{word}\n", yield_time_s=5
             )
             return update.output.decode().split("\r\n")[-2]
+
+
+@workflow.defn
+class CreateMany:
+    """Creates some sessions, one after another, and then deletes them."""
+
+    @workflow.run
+    async def run(self, number: int) -> None:
+        client = temporal_sandbox_client("local")
+        sessions = [await client.create() for _ in range(number)]
+        for session in sessions:
+            await client.delete(session)

@@ -20,7 +20,7 @@ from agents.sandbox.snapshot import NoopSnapshotSpec, SnapshotBase, SnapshotSpec
 from temporalio import workflow
 
 from sandbox_core.codec import JsonObject, dump_state
-from sandbox_core.workflow import TemporalSandboxClient
+from sandbox_core.workflow import TemporalSandboxClient, WorkflowSandboxSession
 
 TEST_COMMAND = "python3 -m unittest -v"
 
@@ -107,7 +107,7 @@ class _InspectedClient(TemporalSandboxClient):
         snapshot: SnapshotSpec | SnapshotBase | None = None,
         manifest: Manifest | None = None,
         options: BaseSandboxClientOptions | None = None,
-    ) -> SandboxSession:
+    ) -> WorkflowSandboxSession:
         session = await super().create(snapshot=snapshot, manifest=manifest, options=options)
         session.register_pre_stop_hook(lambda: self._inspect(session))
         return session

@@ -12,6 +12,7 @@ that is required by name is an error at once. Nothing is cached: every worker lo
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -188,6 +189,14 @@ def load(candidates: Iterable[Candidate]) -> list[LoadedProvider | FailedProvide
         else:
             results.append(LoadedProvider(provider=provider, candidate=claims[0]))
     return results
+
+
+async def close_client(client: object) -> None:
+    """Close a provider's client, if it is one that can be closed."""
+    close = getattr(client, "close", None)
+    closing = close() if callable(close) else None
+    if inspect.isawaitable(closing):
+        await closing
 
 
 def _load(candidate: Candidate) -> Provider:

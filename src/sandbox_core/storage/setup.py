@@ -46,6 +46,11 @@ class Storage:
         self._interceptors: weakref.WeakSet[Interceptor] = weakref.WeakSet()
         self.snapshots = SnapshotStore(self._store)
 
+    @property
+    def is_configured(self) -> bool:
+        """Whether somebody has chosen it, so that workers on other hosts have the same."""
+        return not self._location.is_default
+
     def add_to(self, converter: DataConverter) -> DataConverter:
         """Return `converter` with this storage, unless it has one."""
         return with_storage(converter, self._driver, self._threshold)

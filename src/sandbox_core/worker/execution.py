@@ -22,7 +22,14 @@ from sandbox_core.messages import Message
 from sandbox_core.naming import activity_name
 from sandbox_core.operations import Operation
 from sandbox_core.summaries import summarize
-from sandbox_core.worker.activities import HANDLERS, Call
+from sandbox_core.worker import (  # noqa: F401 - they register handlers
+    activities,
+    lifecycle,
+    reaper,
+    skills,
+)
+from sandbox_core.worker.handlers import HANDLERS, Call
+from sandbox_core.worker.lost import reason_of
 from sandbox_core.worker_env import Resolver, resolving
 
 logger = logging.getLogger(__name__)
@@ -65,7 +72,7 @@ def _make_activity(
                 call = replace(open_call(), body=body)
                 parsed = operation.request.model_validate(request)
                 _check_size(operation.name, parsed, len(body), "it was given")
-                answer = resolver.redact(await handler(call, parsed))
+                answer = resolver.redact(await perform(call, parsed))
                 return _encode(operation.name, parsed, answer)
         except ApplicationError:
             raise
@@ -80,6 +87,15 @@ def _make_activity(
                 "%s of provider %s failed", operation.name, provider_name, exc_info=error
             )
             raise encode_error(error) from None
+
+    async def perform(call: Call, request: Message) -> Message | bytes | None:
+        try:
+            return await handler(call, request)
+        except Exception as error:
+            reason = await reason_of(call, operation, request, error)
+            if reason is error:
+                raise
+            raise reason from error
 
     # Temporal's converters decode by these hints, and `Any` is the only one that each takes for
     # "whatever JSON is there"; the request is validated by its own model.

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ import temporalio.worker
 from agents.sandbox.errors import SandboxError
 from temporalio.client import ClientConfig, WorkflowHistory
 from temporalio.converter import DataConverter
-from temporalio.service import ConnectConfig, ServiceClient
+from temporalio.service import ConnectConfig, RPCError, ServiceClient
 from temporalio.worker import (
     Replayer,
     ReplayerConfig,
@@ -28,13 +28,16 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from sandbox_core.errors import DuplicateProvider, ProviderError
+from sandbox_core.errors import DuplicateProvider, ProviderError, UnknownProvider
 from sandbox_core.limits import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_OUTPUT_BYTES
+from sandbox_core.maintenance import ReapWorkflow, VersionedReapWorkflow
 from sandbox_core.naming import check_provider_name
 from sandbox_core.providers.registry import LoadedProvider, Provider, discover, load, select
 from sandbox_core.storage.location import choose_location
 from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
 from sandbox_core.worker.execution import Activity
+from sandbox_core.worker.labels import Namespace
+from sandbox_core.worker.metrics import PoolMetrics
 from sandbox_core.worker.runtime import ProviderRuntime
 from sandbox_core.worker.slots import own_queue
 
@@ -77,9 +80,12 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             head and tail, and says how much was cut.
         local_sources: Folders of this host from which manifests may take files and directories.
         worker_env: The variables of this worker's environment that `WorkerEnv` may read.
+        max_sandboxes: By the name of a provider, how many of its sandboxes a worker has at a time.
+            A create beyond that waits until another is deleted.
 
     Raises:
         StorageError: `storage` is not the URL of a storage, or has credentials in it.
+        ValueError: A limit in `max_sandboxes` is less than 1.
     """
 
     def __init__(
@@ -93,10 +99,15 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
         local_sources: Iterable[str | Path] = (),
         worker_env: Iterable[str] = (),
+        max_sandboxes: Mapping[str, int] | None = None,
     ) -> None:
         self._providers = tuple(providers)
         self._local_sources = tuple(Path(folder).absolute() for folder in local_sources)
         self._worker_env = frozenset(worker_env)
+        self._max_sandboxes = dict(max_sandboxes or {})
+        for name, limit in self._max_sandboxes.items():
+            if limit < 1:
+                raise ValueError(f"max_sandboxes[{name!r}] is {limit}; it has to be 1 or more")
         self._storage = Storage(
             choose_location(storage),
             patience=storage_patience,
@@ -134,7 +145,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         """Discover and load the providers, and add their activities.
 
         Raises:
-            ProviderError: A provider that ``SANDBOX_CORE_PROVIDERS`` requires cannot be used.
+            ProviderError: A provider that ``SANDBOX_CORE_PROVIDERS`` requires cannot be used, or
+            `max_sandboxes` names one that is not there.
         """
         activities = list(config.get("activities") or ())
         if any(fn in _REGISTERED for fn in activities):
@@ -147,6 +159,11 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     _REGISTERED.add(fn)
                     activities.append(fn)
         config["activities"] = activities
+        deployment = config.get("deployment_config")
+        config["workflows"] = _with_maintenance(
+            config.get("workflows") or (),
+            versioned=deployment is not None and deployment.use_worker_versioning,
+        )
         config["client"] = self._storage.client_with(config["client"])
         config["interceptors"] = [
             *config.get("interceptors", ()),
@@ -177,9 +194,11 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             return
         async with contextlib.AsyncExitStack() as stack:
             queue = stack.enter_context(own_queue(worker.client.namespace, worker.task_queue))
+            namespace = await _namespace(worker)
             try:
                 for runtime in mine:
-                    await stack.enter_async_context(runtime.active(queue))
+                    metrics = PoolMetrics.of_worker(worker, runtime.name)
+                    await stack.enter_async_context(runtime.active(queue, namespace, metrics))
             except ProviderError:
                 # `async with worker` waits for its shutdown, which only a worker that runs reaches.
                 stopping = asyncio.create_task(worker.shutdown())
@@ -192,6 +211,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """Load the providers' models and large payloads, as for a running workflow."""
         runtimes = self._load()
+        config["workflows"] = _with_maintenance(config.get("workflows") or ())
         config["data_converter"] = self._storage.add_to(
             config.get("data_converter") or DataConverter.default
         )
@@ -239,6 +259,12 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     f"one of them."
                 )
             runtimes[provider.name] = self._runtime(provider, required=False)
+        unknown = sorted(self._max_sandboxes.keys() - runtimes.keys())
+        if unknown:
+            raise UnknownProvider(
+                f"max_sandboxes names {', '.join(map(repr, unknown))}, which this worker does not "
+                f"offer. It offers {', '.join(map(repr, sorted(runtimes))) or 'none'}."
+            )
         return list(runtimes.values())
 
     def _runtime(self, provider: Provider, *, required: bool) -> ProviderRuntime:
@@ -248,7 +274,22 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             snapshots=self._storage.snapshots,
             local_sources=self._local_sources,
             worker_env=self._worker_env,
+            max_sandboxes=self._max_sandboxes.get(provider.name),
+            fleet=self._storage.is_configured,
         )
+
+
+async def _namespace(worker: Worker) -> Namespace | None:
+    try:
+        return await Namespace.of(worker.client)
+    except RPCError as error:
+        logger.warning(
+            "the Temporal server does not describe namespace %s (%s): sandboxes of this worker get "
+            "no labels, so what a killed create leaves is not found again",
+            worker.client.namespace,
+            error,
+        )
+        return None
 
 
 def _sibling(worker: Worker, queue: str, activities: Sequence[Activity]) -> Worker:
@@ -275,6 +316,13 @@ def _passing_through(runner: WorkflowRunner, runtimes: Iterable[ProviderRuntime]
         runner,
         restrictions=runner.restrictions.with_passthrough_modules(*_PASSTHROUGH_MODULES, *modules),
     )
+
+
+def _with_maintenance(workflows: Sequence[type], *, versioned: bool = False) -> Sequence[type]:
+    # A worker without workflows must not begin to poll for them: it would get those of the queue.
+    if not workflows or any(issubclass(each, ReapWorkflow) for each in workflows):
+        return workflows
+    return [*workflows, VersionedReapWorkflow if versioned else ReapWorkflow]
 
 
 def _with_failure_types(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -10,10 +9,13 @@ from pathlib import Path
 from typing import cast
 
 from sandbox_core.errors import ProviderError, ProviderLoad
-from sandbox_core.providers.registry import Provider
+from sandbox_core.providers.registry import Provider, close_client
 from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
-from sandbox_core.worker.activities import Call
+from sandbox_core.worker.capacity import Capacity
 from sandbox_core.worker.execution import Activity, make_activities
+from sandbox_core.worker.handlers import Call
+from sandbox_core.worker.labels import Namespace
+from sandbox_core.worker.metrics import PoolMetrics
 from sandbox_core.worker.sessions import Client, SessionPool
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ class ProviderRuntime:
         snapshots: SnapshotStore | None = None,
         local_sources: tuple[Path, ...] = (),
         worker_env: Collection[str] = (),
+        max_sandboxes: int | None = None,
+        fleet: bool = False,
     ) -> None:
         self._provider = provider
         self._required = required
@@ -43,6 +47,9 @@ class ProviderRuntime:
         self._worker_env = worker_env
         self.name = name or cast("Provider", provider).name
         self._pool = SessionPool()
+        self._fleet = fleet
+        self._capacity = Capacity(limit=max_sandboxes)
+        self._namespace: Namespace | None = None
         self._client: Client | None = None
         self._worker_queue: str | None = None
 
@@ -58,11 +65,18 @@ class ProviderRuntime:
         return frozenset(module.partition(".")[0] for module in modules) - {"__main__"}
 
     @asynccontextmanager
-    async def active(self, worker_queue: str | None = None) -> AsyncIterator[None]:
+    async def active(
+        self,
+        worker_queue: str | None = None,
+        namespace: Namespace | None = None,
+        metrics: PoolMetrics | None = None,
+    ) -> AsyncIterator[None]:
         """Have a client for the duration; a client that cannot be made is kept as an error.
 
         Args:
             worker_queue: The worker's own queue, which is told to those whose session it holds.
+            namespace: Where the owners of the sandboxes are; None leaves them without labels.
+            metrics: Where the number of sessions is recorded.
 
         Raises:
             ProviderLoad: The client cannot be made, and the provider is required.
@@ -86,15 +100,14 @@ class ProviderRuntime:
         self._client = cast("Client", client)
         if self._snapshots is not None:
             offer_snapshots(self._client, self._snapshots)
-        self._worker_queue = worker_queue
+        self._worker_queue, self._namespace = worker_queue, namespace
+        if metrics is not None:
+            self._pool.metrics = metrics
         try:
             yield
         finally:
             self._client = None
-            close = getattr(client, "close", None)
-            closing = close() if callable(close) else None
-            if inspect.isawaitable(closing):
-                await closing
+            await close_client(client)
 
     def _call(self) -> Call:
         if isinstance(self._provider, ProviderError):
@@ -105,6 +118,9 @@ class ProviderRuntime:
             provider=self._provider,
             client=self._client,
             pool=self._pool,
+            namespace=self._namespace,
             worker_queue=self._worker_queue,
+            fleet=self._fleet,
+            capacity=self._capacity,
             local_sources=self._local_sources,
         )

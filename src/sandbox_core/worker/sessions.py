@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox.entries import Mount
+from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.dependencies import Dependencies
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
@@ -21,13 +23,21 @@ from agents.sandbox.snapshot import NoopSnapshot
 from sandbox_core.codec import load_state
 from sandbox_core.errors import SandboxLost, SessionNotOpen
 from sandbox_core.messages import SessionRef, SessionRequest, SessionSettings
+from sandbox_core.mounts import redact_credentials, with_credentials
 from sandbox_core.providers import SupportsExists, SupportsIdentity
 from sandbox_core.providers.registry import Provider
+from sandbox_core.worker.metrics import PoolMetrics
 
 Client: TypeAlias = "BaseSandboxClient[BaseSandboxClientOptions | None]"
 
 MAX_SESSIONS = 1000
 """How many sessions a worker holds for a provider before it lets go of the longest unused one."""
+
+MAX_IDLE_S = 3600.0
+"""How long a worker holds a session that is not used."""
+
+_INTERRUPT_S = 10.0
+"""How long operations may take to end before the sandbox is deleted under them."""
 
 
 @dataclass(kw_only=True)
@@ -37,7 +47,13 @@ class OpenSession:
     session: SandboxSession
     ref: SessionRef
     create_key: str | None = None
-    in_use: int = 0
+    created_by: str | None = None
+    """What tells the create from another with the same key."""
+
+    in_use: set[asyncio.Task[object]] = field(default_factory=set)
+    """The operations that are going on."""
+
+    used_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(kw_only=True)
@@ -48,6 +64,9 @@ class SessionPool:
     """
 
     max_sessions: int = MAX_SESSIONS
+    max_idle_s: float = MAX_IDLE_S
+    metrics: PoolMetrics = field(default_factory=PoolMetrics)
+    # The longest unused one comes first.
     _open: OrderedDict[str, OpenSession] = field(default_factory=OrderedDict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
@@ -55,12 +74,22 @@ class SessionPool:
         return len(self._open)
 
     def add(self, opened: OpenSession) -> None:
-        """Hold a session that was just created or resumed."""
+        """Hold a session that was just created or resumed, and let go of those not needed."""
         self._open[opened.ref.session_id] = opened
         self._open.move_to_end(opened.ref.session_id)
-        idle = [key for key, held in self._open.items() if not held.in_use]
-        for key in idle[: max(0, len(self._open) - self.max_sessions)]:
-            del self._open[key]
+        forgotten = time.monotonic() - self.max_idle_s
+        for session_id, held in list(self._open.items()):
+            full = len(self._open) > self.max_sessions
+            if not full and held.used_at > forgotten:
+                break
+            if not held.in_use and held is not opened:
+                del self._open[session_id]
+                self.metrics.released("limit" if full else "idle")
+        self.metrics.open(len(self._open))
+
+    def keys(self) -> set[str]:
+        """Return what names the sandboxes of the open sessions: create keys, or session ids."""
+        return {held.create_key or session_id for session_id, held in self._open.items()}
 
     def find(self, session_id: str) -> OpenSession | None:
         """Return the session with this id, of whatever epoch."""
@@ -71,8 +100,17 @@ class SessionPool:
         return next((held for held in self._open.values() if held.create_key == create_key), None)
 
     def remove(self, session_id: str) -> None:
-        """Let go of a session whose sandbox was deleted."""
+        """Let go of a session whose sandbox was deleted, or is gone."""
         self._open.pop(session_id, None)
+        self.metrics.open(len(self._open))
+
+    async def interrupt(self, held: OpenSession) -> None:
+        """End what is going on in a session: its sandbox is about to be deleted."""
+        busy = held.in_use - {asyncio.current_task()}
+        for task in busy:
+            task.cancel()
+        if busy:
+            await asyncio.wait(busy, timeout=_INTERRUPT_S)
 
     @asynccontextmanager
     async def use(self, request: SessionRequest) -> AsyncIterator[SandboxSession]:
@@ -86,14 +124,20 @@ class SessionPool:
             raise SessionNotOpen(f"session {request.session.session_id} is not open here")
         self._open.move_to_end(request.session.session_id)
         if request.state is not None:
-            held.session.state = load_state(request.state)
+            state = load_state(request.state)
+            state.manifest = with_credentials(state.manifest)
+            held.session.state = state
+        redact_credentials(held.session.state.manifest)
         if request.settings is not None:
             configure(held.session, request.settings)
-        held.in_use += 1
+        task = asyncio.current_task()
+        assert task is not None, "activities are tasks"
+        held.in_use.add(task)
         try:
             yield held.session
         finally:
-            held.in_use -= 1
+            held.in_use.discard(task)
+            held.used_at = time.monotonic()
 
     @asynccontextmanager
     async def opening(self, session_id: str) -> AsyncIterator[None]:
@@ -154,21 +198,30 @@ async def restart(session: SandboxSession) -> None:
 
     The SDK's `start` would restore the last snapshot or write the manifest's files again, over
     whatever has happened in the workspace since. So for its duration the session has no snapshot,
-    and no manifest entries but mounts, which a restarted sandbox needs again.
+    and no manifest entries but mounts, which a restarted sandbox needs again. One that was not
+    restarted still has them; they are mounted anew, for only then does the SDK know which files
+    with their credentials to keep out of snapshots.
     """
+    await _unmount(session)
     inner = session._inner
     inner._set_start_state_preserved(True)
     state = session.state
     snapshot, manifest = state.snapshot, state.manifest
     state.workspace_root_ready = True
     state.snapshot = NoopSnapshot(id=snapshot.id)
-    state.manifest = manifest.model_copy(
-        update={"entries": {k: v for k, v in manifest.entries.items() if isinstance(v, Mount)}}
-    )
+    mounts = {path: entry for path, entry in manifest.iter_entries() if isinstance(entry, Mount)}
+    state.manifest = manifest.model_copy(update={"entries": mounts})
     try:
         await session.start()
     finally:
         session.state.snapshot, session.state.manifest = snapshot, manifest
+
+
+async def _unmount(session: SandboxSession) -> None:
+    for mount, path in session.state.manifest.mount_targets():
+        # Nothing is mounted in a sandbox that does not run yet.
+        with suppress(SandboxError):
+            await mount.unmount(session, path, session._manifest_base_dir())
 
 
 def configure(session: SandboxSession, settings: SessionSettings) -> None:
@@ -195,10 +248,14 @@ async def _restorable(state: SandboxSessionState, dependencies: Dependencies | N
     return await state.snapshot.restorable(dependencies=dependencies)
 
 
+def on_host(provider: Provider) -> str:
+    """Return " on host ..." if the provider's sandboxes live on this one."""
+    return f" on host {socket.gethostname()}" if provider.host_bound else ""
+
+
 def _lost(provider: Provider, sandbox_id: str | None) -> SandboxLost:
-    where = f" on host {socket.gethostname()}" if provider.host_bound else ""
     return SandboxLost(
-        f"sandbox {sandbox_id} of provider {provider.name!r} does not exist any more{where}, and "
-        f"its workspace was never saved to a snapshot. Create a new session, or save with "
-        f"session.stop() what must outlive a sandbox."
+        f"sandbox {sandbox_id} of provider {provider.name!r} does not exist any more"
+        f"{on_host(provider)}, and its workspace was never saved to a snapshot. Create a new "
+        f"session, or save with session.stop() what must outlive a sandbox."
     )

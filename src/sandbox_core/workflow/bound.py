@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -15,7 +16,8 @@ from temporalio.workflow import ActivityConfig
 from sandbox_core import messages as m
 from sandbox_core import operations as ops
 from sandbox_core.codec import apply_delta, dump_state, load_state
-from sandbox_core.errors import SessionNotOpen
+from sandbox_core.errors import SandboxLost, SessionNotOpen
+from sandbox_core.naming import host_of
 from sandbox_core.operations import Operation, ResponseT
 from sandbox_core.workflow.dispatch import dispatch
 
@@ -27,6 +29,18 @@ DEFAULT_SCHEDULE_TO_START_TIMEOUT = timedelta(seconds=60)
 # How often an operation may find that the worker it landed on does not hold the session. One is
 # the ordinary case; more happen when several workers share the queue and none is bound to it.
 _MAX_RESUMES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoration:
+    """A sandbox was lost, and its workspace restored from its last snapshot in another one.
+
+    What has happened in the workspace since that snapshot is gone. The ids are the backend's, if
+    the provider can tell.
+    """
+
+    lost_sandbox_id: str | None
+    sandbox_id: str | None
 
 
 class BoundSession(BaseSandboxSession):
@@ -42,6 +56,9 @@ class BoundSession(BaseSandboxSession):
     If nobody polls the worker's own queue, the session is resumed through the shared one.
     """
 
+    restorations: tuple[Restoration, ...]
+    """What was lost since the session was opened, and replaced from a snapshot."""
+
     # A plain attribute: `agents.sandbox._mount_security` looks for it in the instance's dict.
     state: SandboxSessionState
 
@@ -52,8 +69,10 @@ class BoundSession(BaseSandboxSession):
         *,
         opened: m.SessionOpened,
         state: SandboxSessionState,
+        created: bool = False,
     ) -> None:
         self.state = state
+        self.restorations: tuple[Restoration, ...] = ()
         self._provider = provider
         self._config = config
         self._ref = opened.session
@@ -65,11 +84,14 @@ class BoundSession(BaseSandboxSession):
         self._worker_queue = opened.worker_queue
         self._bound = False
         self._started = False
+        # It was made for this session and nothing has happened in it: nobody misses it.
+        self._unused = created
+        self._discarded = False
         self._settings = m.SessionSettings()
         # What the worker was last told; a difference travels with the next request.
         self._told_state = state
         self._told_settings = m.SessionSettings()
-        self._resuming = asyncio.Lock()
+        self._resuming: asyncio.Task[None] | None = None
 
     # --- The wire -------------------------------------------------------------------------------
 
@@ -104,10 +126,11 @@ class BoundSession(BaseSandboxSession):
             self._provider, self._activity_config(), operation, self._current(request), body
         )
 
-    def _activity_config(self) -> ActivityConfig:
+    def _activity_config(self, config: ActivityConfig | None = None) -> ActivityConfig:
+        config = config or self._config
         if not self._bound or self._worker_queue is None:
-            return self._config
-        bound = self._config.copy()
+            return config
+        bound = config.copy()
         bound["task_queue"] = self._worker_queue
         bound.setdefault("schedule_to_start_timeout", DEFAULT_SCHEDULE_TO_START_TIMEOUT)
         return bound
@@ -131,38 +154,76 @@ class BoundSession(BaseSandboxSession):
             self._told_state = state
 
     async def _resume(self, *, stale: m.SessionRef, anywhere: bool = False) -> None:
-        """Open the session again: at its own worker's queue if it is bound, else at any worker."""
-        async with self._resuming:
-            if self._ref != stale:
-                return  # Another operation has resumed the session while this one waited.
-            request = m.ResumeSession(
-                state=dump_state(self.state),
-                epoch=next_epoch(stale.epoch),
-                started=self._started,
-                sandbox_id=self._sandbox_id,
-                settings=self._settings,
-            )
-            config = self._config if anywhere else self._activity_config()
+        """Open the session again, once for all the operations that find it stale.
+
+        An operation that is cancelled only stops waiting. The others need the session still, and
+        what is opened for it must be known, or nobody would delete it.
+        """
+        if self._ref != stale:
+            return  # Another operation has had it resumed meanwhile.
+        if self._resuming is None or self._resuming.done():
+            self._resuming = asyncio.create_task(self._open_again(anywhere=anywhere))
+        await asyncio.shield(self._resuming)
+
+    async def _resumed(self) -> None:
+        """Return when no resume is under way."""
+        await workflow.wait_condition(lambda: self._resuming is None or self._resuming.done())
+
+    async def _open_again(self, *, anywhere: bool) -> None:
+        """Resume at the session's own worker's queue if it is bound, else at any worker."""
+        settings = self._settings
+        request = m.ResumeSession(
+            state=dump_state(self.state),
+            epoch=next_epoch(self._ref.epoch),
+            started=self._started,
+            sandbox_id=self._sandbox_id,
+            settings=settings,
+        )
+        if anywhere:
+            opened, state = await self._resume_elsewhere(request)
+        else:
             try:
-                opened, state = await resume_session(self._provider, config, request)
-            except ActivityError as error:
-                if anywhere or not _nobody_polls(error):
-                    raise
-                opened, state = await resume_session(self._provider, self._config, request)
-            if opened.restored:
-                workflow.logger.warning(
-                    "sandbox %s of provider %s was lost; its workspace was restored from its last "
-                    "snapshot in sandbox %s",
-                    self._sandbox_id,
-                    self._provider,
-                    opened.sandbox_id,
+                opened, state = await resume_session(
+                    self._provider, self._activity_config(), request
                 )
-            self._ref = opened.session
-            self._sandbox_id = opened.sandbox_id
-            self._worker_queue = opened.worker_queue
-            self._bound = self._bound and self._host_bound
-            self._told_settings = self._settings
-            self.state = self._told_state = state
+            except ActivityError as error:
+                if not _nobody_polls(error):
+                    raise
+                opened, state = await self._resume_elsewhere(request)
+        if opened.restored:
+            self.restorations += (
+                Restoration(lost_sandbox_id=self._sandbox_id, sandbox_id=opened.sandbox_id),
+            )
+            workflow.logger.warning(
+                "sandbox %s of provider %s was lost; its workspace was restored from its last "
+                "snapshot in sandbox %s",
+                self._sandbox_id,
+                self._provider,
+                opened.sandbox_id,
+            )
+        self._ref = opened.session
+        self._sandbox_id = opened.sandbox_id
+        self._worker_queue = opened.worker_queue
+        self._bound = self._bound and self._host_bound
+        self._told_settings = settings
+        self.state = self._told_state = state
+
+    async def _resume_elsewhere(
+        self, request: m.ResumeSession
+    ) -> tuple[m.SessionOpened, SandboxSessionState]:
+        """Open the session at any worker, because nobody polls the queue of its own."""
+        try:
+            return await resume_session(self._provider, self._config, request)
+        except SandboxLost as lost:
+            if not self._host_bound or self._worker_queue is None:
+                raise
+            # The worker that was asked names its own host, where the sandbox has never been.
+            raise SandboxLost(
+                f"sandbox {self._sandbox_id} of provider {self._provider!r} is on host "
+                f"{host_of(self._worker_queue)}, where no worker has answered, and its workspace "
+                f"was never saved to a snapshot. Restart a worker there in time, or save with "
+                f"session.stop() what must outlive a host."
+            ) from lost
 
     async def _change_state(
         self, operation: Operation[_SessionRequestT, m.StateChanged], request: _SessionRequestT

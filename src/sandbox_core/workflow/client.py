@@ -26,7 +26,6 @@ from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
 from sandbox_core import messages as m
-from sandbox_core import operations as ops
 from sandbox_core.codec import (
     JsonObject,
     apply_delta,
@@ -39,8 +38,14 @@ from sandbox_core.codec import (
 )
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.naming import check_provider_name
-from sandbox_core.workflow.bound import next_epoch, resume_session
-from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT, dispatch
+from sandbox_core.workflow.bound import (
+    BoundSession,
+    Restoration,
+    next_epoch,
+    resume_session,
+)
+from sandbox_core.workflow.creating import create_session
+from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
 from sandbox_core.workflow.session import TemporalSandboxSession
 
 _T = TypeVar("_T")
@@ -86,12 +91,14 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         snapshot: SnapshotSpec | SnapshotBase | None = None,
         manifest: Manifest | None = None,
         options: BaseSandboxClientOptions | None = None,
-    ) -> SandboxSession:
+    ) -> WorkflowSandboxSession:
         """Create a sandbox and return a session for it, not started yet.
 
         Raises:
             InvalidOptions: `options` are another backend's.
             UnknownProvider: No worker of the task queue offers the provider.
+            AtCapacity: For an hour, or the config's schedule-to-close timeout, every worker had as
+                many sandboxes as it may.
         """
         request = m.CreateSession(
             create_key=workflow.uuid4().hex,
@@ -100,11 +107,13 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             snapshot=None if snapshot is None else dump_snapshot(snapshot),
             options=None if options is None else dump_options(options),
         )
-        opened = await dispatch(self._name, self._config, ops.CREATE_SESSION, request)
+        opened = await create_session(self._name, self._config, request)
         base: JsonObject = {} if request.manifest is None else {"manifest": request.manifest}
-        return self._session(opened, load_state(apply_delta(base, opened.state_delta)))
+        return self._session(
+            opened, load_state(apply_delta(base, opened.state_delta)), created=True
+        )
 
-    async def resume(self, state: SandboxSessionState) -> SandboxSession:
+    async def resume(self, state: SandboxSessionState) -> WorkflowSandboxSession:
         """Return a session for the sandbox of `state`, or for its replacement."""
         opened, resumed = await resume_session(
             self._name, self._config, m.ResumeSession(state=dump_state(state), epoch=next_epoch())
@@ -130,14 +139,18 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         """Return the session state of the class that the provider has registered."""
         return load_state(cast("JsonObject", payload))
 
-    def _session(self, opened: m.SessionOpened, state: SandboxSessionState) -> SandboxSession:
+    def _session(
+        self, opened: m.SessionOpened, state: SandboxSessionState, *, created: bool = False
+    ) -> WorkflowSandboxSession:
         return self._wrap_session(
-            TemporalSandboxSession(self._name, self._config, opened=opened, state=state)
+            TemporalSandboxSession(
+                self._name, self._config, opened=opened, state=state, created=created
+            )
         )
 
     def _wrap_session(
         self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
-    ) -> SandboxSession:
+    ) -> WorkflowSandboxSession:
         return WorkflowSandboxSession(
             inner, instrumentation=instrumentation, dependencies=self._resolve_dependencies()
         )
@@ -164,6 +177,12 @@ class WorkflowSandboxSession(SandboxSession):
     `SandboxSession` runs them in the caller's process out of exec, read and write; here each is one
     operation of the inner session.
     """
+
+    @property
+    def restorations(self) -> tuple[Restoration, ...]:
+        """What was lost since the session was opened, and replaced from a snapshot."""
+        inner = self._inner
+        return inner.restorations if isinstance(inner, BoundSession) else ()
 
     async def _annotate(
         self, *, run: Callable[[], Coroutine[object, object, _T]], **rest: object

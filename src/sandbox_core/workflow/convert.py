@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agents.editor import ApplyPatchOperation
 from agents.run_config import SandboxArchiveLimits
+from agents.sandbox.capabilities import SkillMetadata
 from agents.sandbox.files import EntryKind, FileEntry
 from agents.sandbox.materialization import MaterializedFile
 from agents.sandbox.session.pty_types import PtyExecUpdate
@@ -69,3 +70,8 @@ def file_entry(entry: m.DirectoryEntry) -> FileEntry:
         size=entry.size,
         kind=EntryKind(entry.kind),
     )
+
+
+def skill_metadata(skill: m.ListedSkill) -> SkillMetadata:
+    """Return what the SDK tells of a skill."""
+    return SkillMetadata(name=skill.name, description=skill.description, path=Path(skill.path))

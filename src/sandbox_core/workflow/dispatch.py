@@ -22,7 +22,7 @@ from sandbox_core.errors import (
 )
 from sandbox_core.limits import current_limits
 from sandbox_core.messages import CommandRequest, Message, PtyWriteStdin
-from sandbox_core.naming import activity_name, offered_providers
+from sandbox_core.naming import NOT_REGISTERED, activity_name, offered_providers
 from sandbox_core.operations import Effect, Operation, RequestT, ResponseT
 from sandbox_core.summaries import summarize
 
@@ -35,8 +35,6 @@ _RETRY_POLICY = RetryPolicy(
     maximum_interval=timedelta(seconds=10),
     maximum_attempts=_MAX_ATTEMPTS,
 )
-# A worker answers so for an activity type that it does not know; Temporal would ask it for ever.
-_NOT_REGISTERED = "NotFoundError"
 # What starting, transferring and reporting may take beyond the seconds that a request asks for.
 _OVERHEAD = timedelta(seconds=60)
 _LONGEST_S = timedelta(days=3650).total_seconds()
@@ -119,7 +117,7 @@ def _retry_policy(options: ActivityConfig, effect: Effect) -> RetryPolicy:
         attempts = _MAX_ATTEMPTS
     never = policy.non_retryable_error_types or ()
     return replace(
-        policy, maximum_attempts=attempts, non_retryable_error_types=[*never, _NOT_REGISTERED]
+        policy, maximum_attempts=attempts, non_retryable_error_types=[*never, NOT_REGISTERED]
     )
 
 
@@ -158,7 +156,7 @@ def _error_from(
 ) -> Exception | None:
     cause = error.cause
     if isinstance(cause, ApplicationError):
-        if cause.type == _NOT_REGISTERED:
+        if cause.type == NOT_REGISTERED:
             return _unknown_provider(provider, cause)
         # An activity whose input cannot be loaded fails with "Failed decoding arguments".
         inner = cause.cause

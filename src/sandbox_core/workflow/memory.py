@@ -67,7 +67,7 @@ class _LendingClient(TemporalSandboxClient):
         snapshot: SnapshotSpec | SnapshotBase | None = None,
         manifest: Manifest | None = None,
         options: BaseSandboxClientOptions | None = None,
-    ) -> SandboxSession:
+    ) -> WorkflowSandboxSession:
         return _LentSession(self._lent)
 
     async def delete(self, session: SandboxSession) -> SandboxSession:

@@ -3,8 +3,9 @@
 Some of the SDK's sandbox code runs in the workflow and steps out of it: the shell tool takes a
 random id and the time from the process, so that a replayed conversation differs from what was sent
 to the model; the patch tool reads and writes file by file; the snapshots of a run that names no
-other place for them are on the workflow worker's disk. The SDK offers no place to say otherwise, so
-the names that it looks up are replaced. Outside of workflows they do what they did.
+other place for them are on the workflow worker's disk; skills that are loaded when they are needed
+are read from it. The SDK offers no place to say otherwise, so the names that it looks up are
+replaced. Outside of workflows they do what they did.
 """
 
 from __future__ import annotations
@@ -18,15 +19,22 @@ from agents.editor import ApplyPatchOperation, ApplyPatchResult
 from agents.run_internal import run_grouping
 from agents.sandbox import runtime_session_manager
 from agents.sandbox.apply_patch import PatchFormat, WorkspaceEditor
+from agents.sandbox.capabilities import LocalDirLazySkillSource, SkillMetadata, Skills
 from agents.sandbox.capabilities.tools import apply_patch_tool, shell_tool
+from agents.sandbox.manifest import Manifest
 from agents.sandbox.memory import rollouts, storage
 from agents.sandbox.memory.manager import SandboxMemoryGenerationManager
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.snapshot import RemoteSnapshotSpec, SnapshotSpec
 from agents.sandbox.snapshot_defaults import resolve_default_local_snapshot_spec
+from agents.sandbox.types import User
 from temporalio import workflow
 
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
 from sandbox_core.workflow.memory import memory_run_config, workflow_session
+
+_sdk_skill_metadata = Skills._skill_metadata
+_sdk_load_skill = LocalDirLazySkillSource.load_skill
 
 
 def keep_inside_workflows() -> None:
@@ -39,6 +47,8 @@ def keep_inside_workflows() -> None:
         (SandboxMemoryGenerationManager, "_memory_run_config", memory_run_config),
         (rollouts, "datetime", _DateTime),
         (storage, "datetime", _DateTime),
+        (Skills, "_skill_metadata", _skill_metadata),
+        (LocalDirLazySkillSource, "load_skill", _load_skill),
         (runtime_session_manager, "resolve_default_local_snapshot_spec", _default_snapshot),
     ):
         getattr(owner, name)  # An SDK that has no such name must not get past this unnoticed.
@@ -97,3 +107,37 @@ class _Editor(WorkspaceEditor):
             [operation], user=self._user, cwd=None if cwd is None else cwd.as_posix()
         )
         return ApplyPatchResult(output=output)
+
+
+async def _skill_metadata(skills: Skills, manifest: Manifest) -> list[SkillMetadata]:
+    """Let the worker list a folder, and put the answer where the SDK keeps its own."""
+    session = None if skills.session is None else workflow_session(skills.session)
+    source = skills.lazy_from
+    if (
+        session is not None
+        and isinstance(source, LocalDirLazySkillSource)
+        # A class of the application's own may list something else.
+        and type(source).list_skill_metadata is LocalDirLazySkillSource.list_skill_metadata
+    ):
+        key = skills._metadata_cache_key(manifest)
+        if skills._skills_metadata is None or skills._skills_metadata_cache_key != key:
+            skills._skills_metadata = await session.list_skills(source.source, skills.skills_path)
+            skills._skills_metadata_cache_key = key
+    return await _sdk_skill_metadata(skills, manifest)
+
+
+async def _load_skill(
+    source: LocalDirLazySkillSource,
+    *,
+    skill_name: str,
+    session: BaseSandboxSession,
+    skills_path: str,
+    user: str | User | None = None,
+) -> dict[str, str]:
+    """Let the worker load a skill of a workflow's session."""
+    inner = workflow_session(session)
+    if inner is None:
+        return await _sdk_load_skill(
+            source, skill_name=skill_name, session=session, skills_path=skills_path, user=user
+        )
+    return await inner.load_skill(source.source, skill_name, skills_path, user=user)

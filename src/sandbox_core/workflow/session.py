@@ -11,13 +11,15 @@ from agents.editor import ApplyPatchOperation
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox import Manifest
 from agents.sandbox.apply_patch import PatchFormat, _coerce_operations
-from agents.sandbox.entries import BaseEntry
+from agents.sandbox.capabilities import SkillMetadata
+from agents.sandbox.entries import BaseEntry, LocalDir
 from agents.sandbox.files import FileEntry
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
 from agents.sandbox.workspace_paths import WorkspacePathPolicy, posix_path_as_path, sandbox_path_str
 from temporalio import workflow
+from temporalio.workflow import ActivityConfig
 
 from sandbox_core import messages as m
 from sandbox_core import operations as ops
@@ -25,7 +27,7 @@ from sandbox_core.codec import dump_entry, dump_state
 from sandbox_core.errors import InvalidRequest, SessionNotOpen
 from sandbox_core.workflow import convert
 from sandbox_core.workflow.bound import BoundSession
-from sandbox_core.workflow.dispatch import dispatch
+from sandbox_core.workflow.creating import clean_up, cleaning_up, delete_session
 
 
 class _PurePathPolicy(WorkspacePathPolicy):
@@ -42,34 +44,52 @@ class TemporalSandboxSession(BoundSession):
     # --- Lifecycle ------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the session; a workspace that was started before is kept as it is."""
-        await self._change_state(ops.START, m.Start(session=self._ref, started=self._started))
-        self._started = True
+        """Start the session; a workspace that was started before is kept as it is.
+
+        A sandbox that was created for this session is deleted if its first start fails or is
+        cancelled; the error is that of the start.
+        """
+        try:
+            await self._change_state(ops.START, m.Start(session=self._ref, started=self._started))
+        except BaseException:
+            if self._unused:
+                await clean_up(self._delete(cleaning_up(self._config)))
+                self._discarded = True
+            raise
+        self._started, self._unused, self._discarded = True, False, False
 
     async def stop(self) -> None:
         """Write the workspace to its snapshot."""
-        await self._change_state(ops.STOP, m.Stop(session=self._ref))
+        if not self._discarded:
+            await self._change_state(ops.STOP, m.Stop(session=self._ref))
 
     async def shutdown(self) -> None:
         """Release the sandbox's resources."""
-        await self._change_state(ops.SHUTDOWN, m.Shutdown(session=self._ref))
+        if not self._discarded:
+            await self._change_state(ops.SHUTDOWN, m.Shutdown(session=self._ref))
         self._started = False
 
     async def delete(self) -> None:
         """Delete the sandbox, without resuming it first when no worker holds it."""
+        if not self._discarded:
+            await self._delete(self._config)
+        self._started = False
+
+    async def _delete(self, config: ActivityConfig) -> None:
+        await self._resumed()  # What a resume is about to make would be left.
         request = self._current(m.DeleteSession(session=self._ref))
-        config = self._activity_config()
         try:
-            await dispatch(self._provider, config, ops.DELETE_SESSION, request)
+            await delete_session(self._provider, self._activity_config(config), request)
         except SessionNotOpen:
             # The worker that may delete it without holding it is one of the sandbox's host.
             self._bound = self._host_bound and self._worker_queue is not None
             request = request.model_copy(update={"state": dump_state(self.state)})
-            await dispatch(self._provider, self._activity_config(), ops.DELETE_SESSION, request)
-        self._started = False
+            await delete_session(self._provider, self._activity_config(config), request)
 
     async def running(self) -> bool:
         """Return whether the sandbox is running."""
+        if self._discarded:
+            return False
         return (await self._call(ops.RUNNING, m.Running(session=self._ref))).running
 
     # --- Settings: told to the worker with the next request ---------------------------------------
@@ -300,6 +320,35 @@ class TemporalSandboxSession(BoundSession):
             ),
         )
         return list(applied.outputs)
+
+    async def list_skills(self, source: LocalDir, skills_path: str) -> list[SkillMetadata]:
+        """Return what the SDK tells of the skills in a folder of the worker's disk."""
+        listed = await self._call(
+            ops.LIST_SKILLS,
+            m.ListSkills(session=self._ref, source=dump_entry(source), skills_path=skills_path),
+        )
+        return [convert.skill_metadata(skill) for skill in listed.skills]
+
+    async def load_skill(
+        self,
+        source: LocalDir,
+        skill_name: str,
+        skills_path: str,
+        *,
+        user: str | User | None = None,
+    ) -> dict[str, str]:
+        """Copy one skill from the worker's disk, and return what the SDK tells the model of it."""
+        loaded = await self._call(
+            ops.LOAD_SKILL,
+            m.LoadSkill(
+                session=self._ref,
+                source=dump_entry(source),
+                skills_path=skills_path,
+                skill_name=skill_name,
+                user=convert.user_name(user),
+            ),
+        )
+        return {"status": loaded.status, "skill_name": loaded.skill_name, "path": loaded.path}
 
     # --- Paths ----------------------------------------------------------------------------------
 

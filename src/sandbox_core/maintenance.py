@@ -1,0 +1,115 @@
+"""The workflow that a Temporal Schedule starts to reap sandboxes: `sandbox reap --every`.
+
+It is of neither half: the plugin of the workers registers it, and it is started by the command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, VersioningBehavior
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from sandbox_core import messages as m
+from sandbox_core import operations as ops
+from sandbox_core.codec import JsonObject
+from sandbox_core.errors import OrphansLeft
+from sandbox_core.naming import NOT_REGISTERED, activity_name
+from sandbox_core.summaries import summarize
+
+REAP_WORKFLOW = "sandbox-core_reap"
+
+_PASS_TIMEOUT = timedelta(hours=1)
+_HEARTBEAT_TIMEOUT = timedelta(seconds=30)
+_RETRY_POLICY = RetryPolicy(maximum_attempts=5, non_retryable_error_types=[NOT_REGISTERED])
+_NAMED = 20
+
+
+class ReapProviders(m.Message):
+    """The input of the workflow: what to do, and at which providers."""
+
+    providers: tuple[str, ...]
+    reap: m.Reap
+
+
+class ReapedProviders(m.Message):
+    """Its result: the answer of each provider, by its name."""
+
+    answers: Mapping[str, m.ReapAnswer]
+
+
+@workflow.defn(name=REAP_WORKFLOW)
+class ReapWorkflow:
+    """Reaps the sandboxes of some providers, all at once; none stops the others."""
+
+    # Plain JSON in and out, as everywhere: whichever data converter the worker has, and although
+    # the command that starts it has Temporal's default one.
+    @workflow.run
+    async def run(self, request: dict[str, Any]) -> JsonObject:
+        """Ask each provider once.
+
+        Raises:
+            OrphansLeft: A provider could not be asked, or something could not be deleted.
+        """
+        asked = ReapProviders.model_validate(request)
+        results = await asyncio.gather(*(self._ask(name, asked.reap) for name in asked.providers))
+        answers: dict[str, m.ReapAnswer] = {}
+        problems: list[str] = []
+        for name, result in zip(asked.providers, results, strict=True):
+            if isinstance(result, str):
+                problems.append(f"{name} could not be asked: {result}")
+            else:
+                answers[name] = result
+                problems += problems_of(name, result)
+        if problems:
+            raise OrphansLeft(". ".join(problems))
+        return ReapedProviders(answers=answers).dump()
+
+    async def _ask(self, provider: str, request: m.Reap) -> m.ReapAnswer | str:
+        try:
+            answer = await workflow.execute_activity(
+                activity_name(provider, ops.REAP.name),
+                request.dump(),
+                result_type=dict,
+                schedule_to_close_timeout=_PASS_TIMEOUT,
+                heartbeat_timeout=_HEARTBEAT_TIMEOUT,
+                retry_policy=_RETRY_POLICY,
+                summary=summarize(f"{ops.REAP.name}: {request.summary()}"),
+            )
+        except ActivityError as error:
+            return _reason(error)
+        return m.ReapAnswer.model_validate(answer)
+
+
+@workflow.defn(name=REAP_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)
+class VersionedReapWorkflow(ReapWorkflow):
+    """The same for a worker with versions: there, and only there, it must say how it behaves."""
+
+    @workflow.run
+    async def run(self, request: dict[str, Any]) -> JsonObject:
+        """Do the same."""
+        return await super().run(request)
+
+
+def problems_of(provider: str, answer: m.ReapAnswer) -> list[str]:
+    """Return one sentence that names what could not be dealt with, or none."""
+    failed = [found for found in answer.sandboxes if found.outcome == "failed"]
+    if not failed:
+        return []
+    named = [f"{found.sandbox_id} ({found.reason})" for found in failed[:_NAMED]]
+    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    return [f"{provider} sandboxes that could not be deleted: {', '.join(named)}{more}"]
+
+
+def _reason(error: ActivityError) -> str:
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type == NOT_REGISTERED:
+        return (
+            f"the worker of task queue {workflow.info().task_queue!r} that was asked does not "
+            f"have it"
+        )
+    return str(cause or error)

@@ -1,0 +1,234 @@
+"""One sandbox for one request, however often it is attempted.
+
+A create can be repeated although it has succeeded: its worker was killed, its answer was lost, it
+took longer than its timeout. So every sandbox is labelled with the request and the attempt that it
+is made for. An attempt that is not the first destroys what those before it made, and looks once
+more when it is done. One that fails, is cancelled or is given up destroys what it has made itself,
+and nothing of a later one. Nothing has been done yet in a sandbox whose create never answered, so
+nothing is lost with it.
+
+A provider without labels gets less: what an attempt has made is lost with its worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from agents.sandbox.session.sandbox_session import SandboxSession
+from temporalio import activity
+
+from sandbox_core.errors import CreateConflict
+from sandbox_core.messages import CreateSession, ResumeSession
+from sandbox_core.providers import SupportsDestroy, SupportsIdentity, SupportsLabels
+from sandbox_core.worker import labels as names
+from sandbox_core.worker.attempts import attempt, overdue, uncancellable
+from sandbox_core.worker.handlers import Call
+from sandbox_core.worker.labels import owner_labels, request_labels
+from sandbox_core.worker.sessions import Client, sandbox_identity
+
+logger = logging.getLogger(__name__)
+
+_ABANDONED_S = 600.0
+"""How long a create that nobody waits for any more may take until it is left to `sandbox reap`."""
+
+_SOON_S = 5.0
+"""How long a create may still take before what it has made so far is destroyed under it."""
+
+_DESTROY_S = 30.0
+"""How long a backend may take to destroy what a failed attempt has made."""
+
+_DESTROY_ATTEMPTS = 10
+_AGAIN_S = 1.0
+"""How long to wait before the backend is asked again."""
+
+
+class _Labelling(SupportsLabels[Client], SupportsDestroy[Client], SupportsIdentity, Protocol):
+    """A provider whose sandboxes can be found again, and destroyed."""
+
+
+async def make(
+    call: Call,
+    request: CreateSession | ResumeSession,
+    opening: Callable[[Client], Awaitable[SandboxSession]],
+    *,
+    known: str | None = None,
+) -> SandboxSession:
+    """Open a session so that at most one sandbox is left of all attempts at `request`.
+
+    Args:
+        call: The provider and its client.
+        request: What the sandbox is made for.
+        opening: Opens the session with the client that it is given.
+        known: The sandbox that there was before; it is not destroyed if the attempt fails.
+
+    Raises:
+        CreateConflict: The key was used for another create before.
+        Exception: What `opening` raises.
+    """
+    made = _made_for(call, request)
+    if made is None:
+
+        async def discard(session: SandboxSession) -> None:
+            sandbox_id = sandbox_identity(call.provider, session.state)
+            if isinstance(request, CreateSession) or sandbox_id not in (None, known):
+                await call.client.delete(session)
+
+        return await _to_its_end(opening(call.client), discard=discard)
+    again = made.attempt > 1
+    if again:
+        await made.destroy()
+    try:
+        session = await _to_its_end(opening(made.labelled_client), made=made)
+        if again:
+            await made.destroy(keep=made.provider.identity(session.state))
+    except BaseException:
+        await uncancellable(made.destroy_quietly())
+        raise
+    return session
+
+
+async def claim(call: Call, sandbox_id: str | None) -> None:
+    """Make the workflow of the current activity the owner of a sandbox that it did not make."""
+    if call.namespace is None or sandbox_id is None:
+        return
+    if isinstance(call.provider, SupportsLabels):
+        await call.provider.relabel(call.client, sandbox_id, owner_labels(call.namespace))
+
+
+async def destroy_created(call: Call, create_key: str) -> None:
+    """Destroy what the creates with a key have made, whichever worker has made it."""
+    provider = _labelling(call)
+    if provider is None or call.namespace is None:
+        return
+    created = {names.NAMESPACE_ID: call.namespace.id, names.KEY: create_key}
+    for found in await provider.find(call.client, created):
+        await provider.destroy(call.client, found.sandbox_id)
+
+
+async def keys_made(call: Call) -> set[str]:
+    """Return the keys of the sandboxes that this worker, or one in its place, has made."""
+    if (
+        call.namespace is None
+        or call.worker_queue is None
+        or not isinstance(call.provider, SupportsLabels)
+    ):
+        return call.pool.keys()
+    of_worker = {names.NAMESPACE_ID: call.namespace.id, names.WORKER: call.worker_queue}
+    return {found.labels[names.KEY] for found in await call.provider.find(call.client, of_worker)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """The sandboxes that the attempts at one request have made, up to the current one."""
+
+    provider: _Labelling
+    client: Client
+    labels: Mapping[str, str]
+    attempt: int
+
+    @property
+    def labelled_client(self) -> Client:
+        return self.provider.labelled(
+            self.client, {**self.labels, names.ATTEMPT: str(self.attempt)}
+        )
+
+    async def destroy(self, *, keep: str | None = None) -> None:
+        """Destroy them, except one.
+
+        Raises:
+            CreateConflict: One was made for another request with the same key.
+        """
+        key = {name: self.labels[name] for name in (names.NAMESPACE_ID, names.RUN_ID, names.KEY)}
+        for found in await self.provider.find(self.client, key):
+            if found.labels.get(names.REQUEST) != self.labels[names.REQUEST]:
+                raise CreateConflict.of_key(self.labels[names.KEY])
+            if found.sandbox_id != keep and int(found.labels[names.ATTEMPT]) <= self.attempt:
+                logger.info("destroying sandbox %s of an earlier attempt", found.sandbox_id)
+                await self.provider.destroy(self.client, found.sandbox_id)
+
+    async def destroy_quietly(self) -> None:
+        """Destroy them; what cannot be is found by `sandbox reap` when the workflow is closed."""
+        for _ in range(_DESTROY_ATTEMPTS):
+            if await self._destroyed():
+                return
+            await asyncio.sleep(_AGAIN_S)  # Some backends delete nothing that is still being made.
+        key = self.labels[names.KEY]
+        logger.warning("what was made for request %s could not be destroyed", key)
+
+    async def _destroyed(self) -> bool:
+        try:
+            await asyncio.wait_for(self.destroy(), _DESTROY_S)
+        except CreateConflict:
+            return True  # It is the error that is being reported, and the sandbox is another's.
+        except Exception as error:  # noqa: BLE001 - a provider's; the first error counts
+            logger.info("a sandbox could not be destroyed yet: %s", error)
+            return False
+        return True
+
+
+def _made_for(call: Call, request: CreateSession | ResumeSession) -> _Made | None:
+    provider = _labelling(call)
+    if provider is None or call.namespace is None:
+        return None
+    labels = {**owner_labels(call.namespace), **request_labels(request)}
+    if call.worker_queue is not None:
+        labels[names.WORKER] = call.worker_queue
+    return _Made(provider=provider, client=call.client, labels=labels, attempt=attempt())
+
+
+def _labelling(call: Call) -> _Labelling | None:
+    able = (SupportsLabels, SupportsDestroy, SupportsIdentity)
+    found = all(isinstance(call.provider, ability) for ability in able)
+    return cast("_Labelling", call.provider) if found else None
+
+
+async def _to_its_end(
+    opening: Awaitable[SandboxSession],
+    *,
+    made: _Made | None = None,
+    discard: Callable[[SandboxSession], Awaitable[None]] | None = None,
+) -> SandboxSession:
+    """Await `opening`, also if nobody waits for it any more: a backend does not take back a create.
+
+    Args:
+        opening: Makes the sandbox.
+        made: Finds what it has made so far.
+        discard: Deletes what it has made at last, if there is nothing to find it by.
+
+    Raises:
+        asyncio.CancelledError: The activity was cancelled.
+        asyncio.TimeoutError: It took longer than Temporal waits.
+    """
+    task = asyncio.ensure_future(opening)
+    try:
+        await asyncio.wait({task})
+        if overdue() and task.exception() is None:
+            raise asyncio.TimeoutError("it took longer than its start-to-close timeout")
+        return task.result()
+    except (asyncio.CancelledError, asyncio.TimeoutError):
+        await uncancellable(_abandon(task, made, discard))
+        raise
+
+
+async def _abandon(
+    task: asyncio.Task[SandboxSession],
+    made: _Made | None,
+    discard: Callable[[SandboxSession], Awaitable[None]] | None,
+) -> None:
+    await asyncio.wait({task}, timeout=_SOON_S)
+    if not task.done() and made is not None:
+        await made.destroy_quietly()
+    # A worker that shuts down leaves the rest to the next attempt.
+    await asyncio.wait({task}, timeout=_SOON_S if _shutting_down() else _ABANDONED_S)
+    if not task.done():
+        task.cancel()
+    elif discard is not None and not task.cancelled() and task.exception() is None:
+        await discard(task.result())
+
+
+def _shutting_down() -> bool:
+    return activity.in_activity() and activity.is_worker_shutdown()

@@ -1,0 +1,89 @@
+"""The labels that sandboxes carry: who owns one, and which request it was made for.
+
+Their names are a published contract: the sandboxes of earlier versions are found by them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+
+from sandbox_core.messages import CreateSession, ResumeSession
+
+NAMESPACE_ID = "sandbox-core.namespace-id"
+"""The id that the Temporal server gave the namespace: names are the same on many servers."""
+
+NAMESPACE = "sandbox-core.namespace"
+WORKFLOW_ID = "sandbox-core.workflow-id"
+RUN_ID = "sandbox-core.run-id"
+
+KEY = "sandbox-core.key"
+"""Names the one request that the sandbox was made for, whichever attempt has made it."""
+
+REQUEST = "sandbox-core.request"
+"""The SHA-256 of that request, in hexadecimal."""
+
+ATTEMPT = "sandbox-core.attempt"
+"""Which attempt at that request has made it, from 1 on."""
+
+WORKER = "sandbox-core.worker"
+"""The own queue of the worker that made it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Namespace:
+    """The Temporal namespace of a worker, as labels name it."""
+
+    name: str
+    id: str
+
+    @classmethod
+    async def of(cls, client: Client) -> Namespace:
+        """Ask the server for the id of the client's namespace.
+
+        Raises:
+            RPCError: It did not answer, or does not allow the question.
+        """
+        described = await client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace=client.namespace),
+            retry=True,
+            timeout=timedelta(seconds=10),
+        )
+        return cls(name=client.namespace, id=described.namespace_info.id)
+
+
+def owner_labels(namespace: Namespace) -> dict[str, str]:
+    """Return the labels that name the workflow of the current activity as the owner."""
+    info = activity.info()
+    return {
+        NAMESPACE_ID: namespace.id,
+        NAMESPACE: namespace.name,
+        WORKFLOW_ID: info.workflow_id or "",
+        RUN_ID: info.workflow_run_id or "",
+    }
+
+
+def request_labels(request: CreateSession | ResumeSession) -> dict[str, str]:
+    """Return the labels that name what a sandbox is made for."""
+    if isinstance(request, CreateSession):
+        return {KEY: request.create_key, REQUEST: digest(request)}
+    # The epochs of a session are all different, and are the same in every attempt.
+    return {KEY: f"{request.state.get('session_id', '')}.{request.epoch}", REQUEST: digest(request)}
+
+
+def digest(request: CreateSession | ResumeSession) -> str:
+    """Return what tells requests with the same key apart."""
+    content = json.dumps(request.dump(), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def has_all(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Return whether all of the `wanted` labels are among `labels`."""
+    return wanted.items() <= labels.items()

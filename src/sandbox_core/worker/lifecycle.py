@@ -1,0 +1,254 @@
+"""The handlers of the operations that open, change and close sessions."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.snapshot import LocalSnapshot
+
+from sandbox_core import messages as m
+from sandbox_core import operations as ops
+from sandbox_core.codec import (
+    JsonObject,
+    dump_state,
+    load_manifest,
+    load_options,
+    load_snapshot,
+    load_state,
+    state_delta,
+)
+from sandbox_core.errors import CreateConflict, InvalidOptions, SessionNotOpen
+from sandbox_core.mounts import with_credentials
+from sandbox_core.providers import SupportsDestroy
+from sandbox_core.providers.registry import Provider
+from sandbox_core.worker import processes
+from sandbox_core.worker.creation import claim, destroy_created, keys_made, make
+from sandbox_core.worker.handlers import Call, handles
+from sandbox_core.worker.labels import digest
+from sandbox_core.worker.local_sources import check_local_sources, read_from_any_folder
+from sandbox_core.worker.sessions import (
+    Client,
+    OpenSession,
+    Resumed,
+    configure,
+    restart,
+    resume,
+    sandbox_identity,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@handles(ops.CREATE_SESSION)
+async def _create_session(call: Call, request: m.CreateSession) -> m.SessionOpened:
+    async with call.pool.opening(request.create_key):
+        held = call.pool.created(request.create_key)
+        if held is None:
+            held = await _create(call, request)
+            call.pool.add(held)
+        elif held.created_by != digest(request):
+            raise CreateConflict.of_key(request.create_key)
+    known: JsonObject = {} if request.manifest is None else {"manifest": request.manifest}
+    return _opened(call, held, known)
+
+
+async def _create(call: Call, request: m.CreateSession) -> OpenSession:
+    manifest = None if request.manifest is None else load_manifest(request.manifest)
+    if manifest is not None:
+        check_local_sources(manifest.entries, call.local_sources)
+        manifest = with_credentials(manifest)
+    snapshot = None if request.snapshot is None else load_snapshot(request.snapshot)
+    options = _options(call.provider, request.options)
+
+    async def create(client: Client) -> SandboxSession:
+        return await client.create(manifest=manifest, snapshot=snapshot, options=options)
+
+    async with call.capacity.reserved(
+        call.provider.name, request.create_key, partial(keys_made, call)
+    ):
+        session = await make(call, request, create)
+    read_from_any_folder(session)
+    if call.fleet and isinstance(session.state.snapshot, LocalSnapshot):
+        logger.warning(
+            "session %s saves its workspace to %s of host %s, where workers on other hosts do not "
+            "find it. Name no snapshot in the workflow: the workspace then goes to the storage",
+            session.state.session_id,
+            session.state.snapshot.base_path,
+            socket.gethostname(),
+        )
+    return OpenSession(
+        session=session,
+        ref=m.SessionRef(session_id=str(session.state.session_id), epoch=request.epoch),
+        create_key=request.create_key,
+        created_by=digest(request),
+    )
+
+
+def _options(provider: Provider, data: JsonObject | None) -> BaseSandboxClientOptions:
+    expected = provider.options_type
+    takes = f"provider {provider.name!r} takes {expected.__module__}.{expected.__qualname__}"
+    if data is None:
+        try:
+            return provider.default_options()
+        except ValueError as error:
+            raise InvalidOptions(
+                f"{takes}, and has no default: pass options=... ({error})"
+            ) from error
+    expected_type = expected.model_fields["type"].default
+    if data.get("type") != expected_type:
+        raise InvalidOptions(
+            f"{takes} (type {expected_type!r}); it was given options of type {data.get('type')!r}."
+        )
+    return load_options(data)
+
+
+@handles(ops.RESUME_SESSION)
+async def _resume_session(call: Call, request: m.ResumeSession) -> m.SessionOpened:
+    session_id = str(load_state(request.state).session_id)
+    restored = False
+    async with call.pool.opening(session_id):
+        held = call.pool.find(session_id)
+        if held is not None and held.ref.epoch > request.epoch:
+            raise SessionNotOpen(f"session {session_id} has been resumed again since")
+        if held is None or held.ref.epoch != request.epoch:
+            resumed = await _resume(call, request)
+            restored = resumed.restored
+            held = OpenSession(
+                session=resumed.session,
+                ref=m.SessionRef(session_id=session_id, epoch=request.epoch),
+            )
+            call.pool.add(held)
+        if request.settings is not None:
+            configure(held.session, request.settings)
+    return _opened(call, held, request.state, restored=restored)
+
+
+async def _resume(call: Call, request: m.ResumeSession) -> Resumed:
+    state = load_state(request.state)
+    check_local_sources(state.manifest.entries, call.local_sources)
+    state.manifest = with_credentials(state.manifest)
+    known = request.sandbox_id or sandbox_identity(call.provider, state)
+    restored = False
+
+    async def attach(client: Client) -> SandboxSession:
+        nonlocal restored
+        resumed = await resume(
+            call.provider,
+            client,
+            state,
+            started=request.started,
+            sandbox_id=request.sandbox_id,
+        )
+        restored = resumed.restored
+        return resumed.session
+
+    session = await make(call, request, attach, known=known)
+    if request.sandbox_id is None:
+        # The workflow has the session from elsewhere: it owns the sandbox from now on.
+        await claim(call, sandbox_identity(call.provider, session.state))
+    read_from_any_folder(session)
+    return Resumed(session=session, restored=restored)
+
+
+def _opened(
+    call: Call, held: OpenSession, known: JsonObject, *, restored: bool = False
+) -> m.SessionOpened:
+    return m.SessionOpened(
+        session=held.ref,
+        state_delta=state_delta(known, dump_state(held.session.state)),
+        supports_pty=held.session.supports_pty(),
+        sandbox_id=sandbox_identity(call.provider, held.session.state),
+        worker_queue=call.worker_queue,
+        host_bound=call.provider.host_bound,
+        restored=restored,
+    )
+
+
+@handles(ops.DELETE_SESSION)
+async def _delete_session(call: Call, request: m.DeleteSession) -> m.StateChanged:
+    if request.create_key is not None:
+        await _delete_created(call, request.create_key)
+        return m.StateChanged()
+    held = call.pool.find(request.session.session_id)
+    if held is not None:
+        await _delete_held(call, held)
+        return m.StateChanged()
+    if request.state is None:
+        raise SessionNotOpen(f"session {request.session.session_id} is not open here")
+    state = load_state(request.state)
+    sandbox_id = sandbox_identity(call.provider, state)
+    if sandbox_id is not None and isinstance(call.provider, SupportsDestroy):
+        await call.provider.destroy(call.client, sandbox_id)
+    else:
+        state.manifest = with_credentials(state.manifest)
+        await call.client.delete(await call.client.resume(state))
+    return m.StateChanged()
+
+
+async def _delete_created(call: Call, create_key: str) -> None:
+    held = call.pool.created(create_key)
+    if held is not None:
+        await _delete_held(call, held)
+    await destroy_created(call, create_key)
+
+
+async def _delete_held(call: Call, held: OpenSession) -> None:
+    provider, session = call.provider, held.session
+    await call.pool.interrupt(held)
+    # Elsewhere than on this host, everything that runs in a sandbox ends with it.
+    forgotten = not provider.host_bound or await processes.forget(session, durable=call.durable)
+    await call.client.delete(session)
+    if not forgotten and isinstance(provider, SupportsDestroy):
+        sandbox_id = sandbox_identity(provider, session.state)
+        if sandbox_id is not None:
+            await provider.destroy(call.client, sandbox_id)
+    call.pool.remove(held.ref.session_id)
+
+
+@handles(ops.START)
+async def _start(call: Call, request: m.Start) -> m.StateChanged:
+    async def start(session: SandboxSession) -> None:
+        check_local_sources(session.state.manifest.entries, call.local_sources)
+        await (restart(session) if request.started else session.start())
+
+    return await _changing(call, request, start)
+
+
+@handles(ops.STOP)
+async def _stop(call: Call, request: m.Stop) -> m.StateChanged:
+    async def stop(session: SandboxSession) -> None:
+        # The SDK's sessions end theirs before they save the workspace.
+        await processes.terminate_all(session, durable=call.durable)
+        await session.stop()
+
+    return await _changing(call, request, stop)
+
+
+@handles(ops.SHUTDOWN)
+async def _shutdown(call: Call, request: m.Shutdown) -> m.StateChanged:
+    return await _changing(call, request, SandboxSession.shutdown)
+
+
+async def _changing(
+    call: Call,
+    request: m.SessionRequest,
+    change: Callable[[SandboxSession], Awaitable[None]],
+) -> m.StateChanged:
+    async with call.pool.use(request) as session:
+        before = dump_state(session.state)
+        await change(session)
+        return m.StateChanged(
+            state_delta=state_delta(before, dump_state(session.state)),
+            sandbox_id=sandbox_identity(call.provider, session.state),
+        )
+
+
+@handles(ops.RUNNING)
+async def _running(call: Call, request: m.Running) -> m.RunningAnswer:
+    async with call.pool.use(request) as session:
+        return m.RunningAnswer(running=await session.running())

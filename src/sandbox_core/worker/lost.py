@@ -1,0 +1,57 @@
+"""Sandboxes that are gone while a worker holds their session."""
+
+from __future__ import annotations
+
+import logging
+
+from agents.sandbox.errors import ExecTimeoutError
+
+from sandbox_core.errors import SandboxCoreError, SandboxLost, SessionNotOpen
+from sandbox_core.messages import Message, SessionRequest
+from sandbox_core.operations import Effect, Operation
+from sandbox_core.providers import SupportsExists
+from sandbox_core.summaries import summarize
+from sandbox_core.worker.handlers import Call
+from sandbox_core.worker.sessions import on_host, sandbox_identity
+
+logger = logging.getLogger(__name__)
+
+
+async def reason_of(
+    call: Call,
+    operation: Operation[Message, Message | bytes | None],
+    request: Message,
+    error: Exception,
+) -> Exception:
+    """Return why an operation has failed: `error`, unless that is because its sandbox is gone.
+
+    The backend is asked, if it can be. The handle of a sandbox that is gone is let go, so that the
+    workflow resumes the session: from its last snapshot, or with `SandboxLost`. An operation that
+    may be repeated is, then; any other may have begun in the sandbox that is gone, and ends here.
+    """
+    provider = call.provider
+    if not isinstance(request, SessionRequest) or isinstance(
+        error, SandboxCoreError | ExecTimeoutError
+    ):
+        return error
+    held = call.pool.find(request.session.session_id)
+    if held is None or held.ref != request.session or not isinstance(provider, SupportsExists):
+        return error
+    sandbox_id = sandbox_identity(provider, held.session.state)
+    if sandbox_id is None:
+        return error
+    try:
+        if await provider.exists(call.client, sandbox_id):
+            return error
+    except Exception as unanswered:  # noqa: BLE001 - a provider's; the first error counts
+        logger.info("whether sandbox %s exists could not be asked: %s", sandbox_id, unanswered)
+        return error
+    call.pool.remove(request.session.session_id)
+    if operation.effect in (Effect.READ, Effect.IDEMPOTENT):
+        return SessionNotOpen(f"sandbox {sandbox_id} does not exist any more")
+    return SandboxLost(
+        f"sandbox {sandbox_id} of provider {provider.name!r}{on_host(provider)} does not exist any "
+        f"more. {operation.name} {summarize(request.summary())!r} may have begun in it and was not "
+        f"repeated. The next operation restores the workspace from its last snapshot, if there is "
+        f"one."
+    )

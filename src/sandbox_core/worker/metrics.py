@@ -1,0 +1,42 @@
+"""What a worker's metrics say of its sessions, beside what Temporal's say of its activities.
+
+``sandbox_core_open_sessions`` (gauge)
+    The sessions that the worker holds.
+``sandbox_core_released_sessions`` (counter, ``reason``)
+    Those that it has let go: for the ``limit`` on their number, or because they were ``idle``.
+
+Both have the attributes ``provider`` and ``task_queue``.
+"""
+
+from __future__ import annotations
+
+from temporalio.common import MetricMeter
+from temporalio.runtime import Runtime
+from temporalio.worker import Worker
+
+
+class PoolMetrics:
+    """The metrics of the sessions of one provider on one worker."""
+
+    def __init__(self, meter: MetricMeter = MetricMeter.noop) -> None:
+        self._open = meter.create_gauge(
+            "sandbox_core_open_sessions", "Sessions that the worker holds"
+        )
+        self._released = meter.create_counter(
+            "sandbox_core_released_sessions", "Sessions that the worker has let go of"
+        )
+
+    @classmethod
+    def of_worker(cls, worker: Worker, provider: str) -> PoolMetrics:
+        """Return the metrics that go where those of the worker go."""
+        runtime = worker.client.service_client.config.runtime or Runtime.default()
+        attributes = {"provider": provider, "task_queue": worker.task_queue}
+        return cls(runtime.metric_meter.with_additional_attributes(attributes))
+
+    def open(self, number: int) -> None:
+        """Record how many sessions are held."""
+        self._open.set(number)
+
+    def released(self, reason: str) -> None:
+        """Count one that was let go."""
+        self._released.add(1, {"reason": reason})

@@ -1,0 +1,93 @@
+"""Whether the workflow that owns a sandbox is still open.
+
+A label names one run. The workflow may have gone on in another run since: it was continued as new,
+retried, started again by its cron schedule, or reset. All these runs have the same first run, which
+the server keeps with each of them, and of the runs with one workflow id at most one is open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+# What is not among these is open: running, paused, or a status that is newer than this.
+_CLOSED: dict[int, str] = {
+    WorkflowExecutionStatus.COMPLETED: "completed",
+    WorkflowExecutionStatus.FAILED: "failed",
+    WorkflowExecutionStatus.CANCELED: "cancelled",
+    WorkflowExecutionStatus.TERMINATED: "terminated",
+    WorkflowExecutionStatus.CONTINUED_AS_NEW: "continued as new",
+    WorkflowExecutionStatus.TIMED_OUT: "timed out",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """A workflow, as far as its sandbox is concerned."""
+
+    is_open: bool = False
+    state: str = ""
+    """How it was closed, or ``not found``."""
+
+    closed: datetime | None = None
+    """When, if the server still knows."""
+
+    doubt: str = ""
+    """Why it cannot be told whether it is open; empty if it can."""
+
+
+async def owner_of(client: Client, workflow_id: str, run_id: str) -> Owner:
+    """Ask the server for the workflow with this run.
+
+    Raises:
+        RPCError: The server did not answer the question, which is not the same as "not found".
+    """
+    labelled = await _describe(client, workflow_id, run_id)
+    if labelled is not None and _is_open(labelled):
+        return Owner(is_open=True)
+    current = await _describe(client, workflow_id, "")
+    # What the server does not retain any more can have been the first of its runs, or a later one.
+    first_run = run_id if labelled is None else labelled.first_run_id
+    same = current is not None and current.first_run_id == first_run
+    if current is not None and _is_open(current):
+        if same:
+            return Owner(is_open=True)
+        if labelled is None or not (labelled.first_run_id and current.first_run_id):
+            return Owner(
+                doubt=f"the server has no run {run_id} of its workflow any more, and whether the "
+                f"open run {current.execution.run_id} is a later one of the same workflow "
+                f"cannot be told"
+            )
+    if labelled is None:
+        return Owner(state="not found", closed=None if current is None else _closed(current))
+    last = current if current is not None and same else labelled
+    return Owner(state=_CLOSED[last.status], closed=_closed(last))
+
+
+async def _describe(client: Client, workflow_id: str, run_id: str) -> WorkflowExecutionInfo | None:
+    """Return what is known of a run, or of the current one if `run_id` is empty."""
+    execution = WorkflowExecution(workflow_id=workflow_id, run_id=run_id)
+    request = DescribeWorkflowExecutionRequest(namespace=client.namespace, execution=execution)
+    try:
+        described = await client.workflow_service.describe_workflow_execution(request, retry=True)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+    return described.workflow_execution_info
+
+
+def _is_open(info: WorkflowExecutionInfo) -> bool:
+    return info.status not in _CLOSED
+
+
+def _closed(info: WorkflowExecutionInfo) -> datetime | None:
+    if not info.HasField("close_time"):
+        return None
+    return info.close_time.ToDatetime(tzinfo=timezone.utc)

@@ -1,0 +1,197 @@
+"""Finds the sandboxes whose workflows are closed, and deletes them.
+
+Only what carries the id of this namespace is looked at, and whatever cannot be told stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Protocol, cast
+
+from temporalio import activity
+from temporalio.client import Client as TemporalClient
+from temporalio.service import RPCError
+
+from sandbox_core import messages as m
+from sandbox_core import operations as ops
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.providers import LabelledSandbox, SupportsDestroy, SupportsLabels
+from sandbox_core.providers.registry import Provider
+from sandbox_core.worker import labels as names
+from sandbox_core.worker.handlers import Call, handles
+from sandbox_core.worker.labels import Namespace, has_all
+from sandbox_core.worker.owners import Owner, owner_of
+from sandbox_core.worker.sessions import Client
+
+logger = logging.getLogger(__name__)
+
+_CONCURRENCY = 8
+_DELETED_WITHIN = timedelta(seconds=60)
+_REASON_CHARS = 300
+
+
+class Reapable(SupportsLabels[Client], SupportsDestroy[Client], Protocol):
+    """A provider whose sandboxes can be found by their labels, and destroyed."""
+
+
+def as_reapable(provider: Provider) -> Reapable | None:
+    """Return the provider if it can do what it takes to find and delete orphans."""
+    able = isinstance(provider, SupportsLabels) and isinstance(provider, SupportsDestroy)
+    return cast("Reapable", provider) if able else None
+
+
+@handles(ops.REAP)
+async def _reap(call: Call, request: m.Reap) -> m.ReapAnswer:
+    provider, temporal = as_reapable(call.provider), activity.client()
+    if provider is None:
+        raise InvalidRequest(
+            f"provider {call.provider.name!r} cannot label its sandboxes, or not destroy them by "
+            f"their id: which of them are orphans cannot be told."
+        )
+    namespace = call.namespace or await Namespace.of(temporal)
+    return await reap(provider, call.client, temporal, namespace, request)
+
+
+async def reap(
+    provider: Reapable,
+    client: Client,
+    temporal: TemporalClient,
+    namespace: Namespace,
+    request: m.Reap,
+    *,
+    deleted_within: timedelta = _DELETED_WITHIN,
+) -> m.ReapAnswer:
+    """Find the orphans of one provider and, if `request` says so, delete them.
+
+    What becomes of a single sandbox, errors included, is in the answer.
+
+    Args:
+        provider: The provider.
+        client: Its client.
+        temporal: Whom to ask about the owners.
+        namespace: The namespace of `temporal`; sandboxes of others are not looked at.
+        request: What to do.
+        deleted_within: How long one deletion may take.
+
+    Raises:
+        Exception: The backend did not say what there is.
+    """
+    reaping = _Reaping(
+        provider=provider,
+        client=client,
+        temporal=temporal,
+        namespace=namespace,
+        request=request,
+        deleted_within=deleted_within,
+    )
+    return await reaping.run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reaping:
+    provider: Reapable
+    client: Client
+    temporal: TemporalClient
+    namespace: Namespace
+    request: m.Reap
+    deleted_within: timedelta
+
+    async def run(self) -> m.ReapAnswer:
+        found = await self._find({})
+        slots = asyncio.Semaphore(_CONCURRENCY)
+
+        async def bounded(sandbox: LabelledSandbox) -> m.Reaped | Owner:
+            async with slots:
+                return await self._reap(sandbox)
+
+        by_id = sorted(found, key=lambda sandbox: sandbox.sandbox_id)
+        results = await asyncio.gather(*map(bounded, by_id))
+        spared = [result for result in results if isinstance(result, Owner)]
+        living = sum(owner.is_open for owner in spared)
+        return m.ReapAnswer(
+            sandboxes=tuple(result for result in results if isinstance(result, m.Reaped)),
+            living=living,
+            recent=len(spared) - living,
+        )
+
+    async def _find(self, labels: Mapping[str, str]) -> Sequence[LabelledSandbox]:
+        wanted = {names.NAMESPACE_ID: self.namespace.id, **labels}
+        found = await self.provider.find(self.client, wanted)
+        # What is not ours must not be touched, whatever a backend makes of the question.
+        return [sandbox for sandbox in found if has_all(sandbox.labels, wanted)]
+
+    async def _reap(self, sandbox: LabelledSandbox) -> m.Reaped | Owner:
+        """Return what became of a sandbox, or the owner for whose sake it was left alone."""
+        if not (sandbox.labels.get(names.WORKFLOW_ID) and sandbox.labels.get(names.RUN_ID)):
+            return _reaped(sandbox, Owner(), "kept", "its labels do not name its workflow")
+        try:
+            owner = await self._owner_of(sandbox)
+        except RPCError as error:
+            unanswered = f"its workflow cannot be told: {_text(error)}"
+            return _reaped(sandbox, Owner(), "failed", unanswered)
+        if owner.doubt:
+            return _reaped(sandbox, owner, "kept", owner.doubt)
+        if owner.is_open:
+            return owner
+        since = owner.closed or sandbox.created
+        if since is not None and _seconds_since(since) < self.request.older_than_s:
+            return owner
+        if since is None and self.request.older_than_s > 0:
+            unknown = "nobody knows since when it is an orphan: only an age of 0 takes it"
+            return _reaped(sandbox, owner, "kept", unknown)
+        if not self.request.delete:
+            return _reaped(sandbox, owner, "orphan")
+        try:
+            kept = await self._delete(sandbox)
+        except Exception as error:  # A plugin boundary: any error of the vendor's.
+            logger.info("sandbox %s could not be deleted", sandbox.sandbox_id, exc_info=error)
+            return _reaped(sandbox, owner, "failed", _text(error))
+        return _reaped(sandbox, owner, "kept" if kept else "deleted", kept)
+
+    async def _delete(self, sandbox: LabelledSandbox) -> str:
+        """Delete a sandbox that still is an orphan; return why it is not one, or nothing."""
+        labels = {name: sandbox.labels[name] for name in (names.WORKFLOW_ID, names.RUN_ID)}
+        with_labels = await self._find(labels)
+        if sandbox.sandbox_id not in {found.sandbox_id for found in with_labels}:
+            return "it is gone, or has another owner by now"
+        owner = await self._owner_of(sandbox)
+        if owner.is_open or owner.doubt:
+            return owner.doubt or "its workflow is open again"
+        allowed = self.deleted_within.total_seconds()
+        deleting = self.provider.destroy(self.client, sandbox.sandbox_id)
+        try:
+            await asyncio.wait_for(deleting, allowed)
+        except asyncio.TimeoutError as error:
+            raise TimeoutError(f"it took longer than {allowed:g} s") from error
+        return ""
+
+    async def _owner_of(self, sandbox: LabelledSandbox) -> Owner:
+        workflow_id, run_id = sandbox.labels[names.WORKFLOW_ID], sandbox.labels[names.RUN_ID]
+        return await owner_of(self.temporal, workflow_id, run_id)
+
+
+def _reaped(sandbox: LabelledSandbox, owner: Owner, outcome: str, reason: str = "") -> m.Reaped:
+    return m.Reaped(
+        sandbox_id=sandbox.sandbox_id,
+        workflow_id=sandbox.labels.get(names.WORKFLOW_ID, ""),
+        run_id=sandbox.labels.get(names.RUN_ID, ""),
+        owner=owner.state,
+        closed_s=None if owner.closed is None else _seconds_since(owner.closed),
+        age_s=None if sandbox.created is None else _seconds_since(sandbox.created),
+        outcome=outcome,
+        reason=reason,
+    )
+
+
+def _seconds_since(moment: datetime) -> float:
+    return max(0.0, (datetime.now(timezone.utc) - moment).total_seconds())
+
+
+def _text(error: Exception) -> str:
+    kind = error.status.name if isinstance(error, RPCError) else type(error).__name__
+    line = " ".join(f"{kind}: {error}".split()).rstrip(": ")
+    return line if len(line) <= _REASON_CHARS else f"{line[: _REASON_CHARS - 1]}\u2026"

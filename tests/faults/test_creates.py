@@ -1,0 +1,223 @@
+"""Exactly one sandbox for each create, whatever fails, and none for a create that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from faults.faulty import Fault
+from faults.harness import WorkerProcess, Workers, workers
+from support import running_worker, unique, until
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError, CancelledError
+from workflows.creates import CreateAndHold, Hold, SameKeyTwice
+
+from sandbox_core.worker import SandboxPlugin
+from sandbox_core.worker.labels import WORKFLOW_ID
+from sandbox_local import LocalProvider
+
+Handle = WorkflowHandle[CreateAndHold, str]
+
+
+@pytest.fixture
+async def fleet(temporal_address: str) -> AsyncIterator[Workers]:
+    with workers(temporal_address, unique("creates"), CreateAndHold) as started:
+        yield started
+
+
+async def start(client: Client, queue: str, hold: Hold) -> Handle:
+    return await client.start_workflow(
+        CreateAndHold.run, hold, id=unique("create"), task_queue=queue
+    )
+
+
+async def sandboxes_of(handle: Handle) -> list[str]:
+    """Return the directories of a workflow's sandboxes."""
+    provider = LocalProvider()
+    found = await provider.find(provider.create_client(), {WORKFLOW_ID: handle.id})
+    return [sandbox.sandbox_id for sandbox in found]
+
+
+async def finish(handle: Handle) -> str:
+    await handle.signal(CreateAndHold.finish)
+    return await handle.result()
+
+
+async def has_one(handle: Handle) -> bool:
+    return bool(await sandboxes_of(handle))
+
+
+async def has_none(handle: Handle) -> bool:
+    return not await sandboxes_of(handle)
+
+
+async def waited(handle: Handle) -> list[str]:
+    """Return the summaries of the timers that a workflow has started."""
+    return [
+        event.user_metadata.summary.data.decode()
+        for event in (await handle.fetch_history()).events
+        if event.HasField("timer_started_event_attributes")
+    ]
+
+
+async def waits(handle: Handle) -> bool:
+    return bool(await waited(handle))
+
+
+class TestOneSandboxForACreate:
+    async def _faulty(self, fleet: Workers, tmp_path: Path, moment: str, act: str) -> WorkerProcess:
+        fault = Fault("create", moment, act, tmp_path / "failed")
+        return await fleet.start(variables=fault.variable())
+
+    @pytest.mark.parametrize("moment", ["before", "during", "after"])
+    async def test_whose_worker_is_killed(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path, moment: str
+    ) -> None:
+        first = await self._faulty(fleet, tmp_path, moment, "kill")
+        handle = await start(temporal_client, fleet.queue, Hold("faulty"))
+        await asyncio.to_thread(first.wait)
+
+        await fleet.start()
+        root = await handle.execute_update(CreateAndHold.root)
+
+        assert [root] == await sandboxes_of(handle)
+        assert root == await finish(handle)
+        assert [] == await sandboxes_of(handle)
+
+    async def test_whose_answer_is_lost(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        await self._faulty(fleet, tmp_path, "after", "raise")
+        handle = await start(temporal_client, fleet.queue, Hold("faulty"))
+
+        root = await handle.execute_update(CreateAndHold.root)
+
+        assert [root] == await sandboxes_of(handle)
+        assert root == await finish(handle)
+        assert [] == await sandboxes_of(handle)
+
+    async def test_that_is_slower_than_its_timeout(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        """The worker that is still at it lives, and so does what it has made."""
+        await self._faulty(fleet, tmp_path, "after", "hang")
+        handle = await start(temporal_client, fleet.queue, Hold("faulty", timeout_s=3))
+        await until(partial(has_one, handle))
+
+        await fleet.start()
+        root = await handle.execute_update(CreateAndHold.root)
+
+        assert [root] == await sandboxes_of(handle)
+        assert root == await finish(handle)
+        assert [] == await sandboxes_of(handle)
+
+    @pytest.mark.parametrize("other_options", [False, True], ids=["same", "other"])
+    async def test_whose_key_is_used_again(
+        self, temporal_client: Client, other_options: bool
+    ) -> None:
+        async with running_worker(temporal_client, SameKeyTwice) as queue:
+            handle = await temporal_client.start_workflow(
+                SameKeyTwice.run, other_options, id=unique("key"), task_queue=queue
+            )
+            if other_options:
+                with pytest.raises(WorkflowFailureError) as failed:
+                    await handle.result()
+                assert isinstance(failed.value.cause, ApplicationError)
+                assert "CreateConflict" == failed.value.cause.type
+            else:
+                first, second = await handle.result()
+                assert first == second
+
+
+class TestNoSandboxForASetUp:
+    async def test_that_fails(self, temporal_client: Client, fleet: Workers) -> None:
+        """The error is the first one, not one of the clean-up."""
+        await fleet.start()
+        handle = await start(temporal_client, fleet.queue, Hold("faulty", spoilt=True))
+
+        with pytest.raises(WorkflowFailureError) as failed:
+            await handle.result()
+
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert "WorkspaceArchiveWriteError" == failed.value.cause.type
+        assert [] == await sandboxes_of(handle)
+
+    @pytest.mark.parametrize("operation", ["create", "start"])
+    async def test_that_is_cancelled(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path, operation: str
+    ) -> None:
+        fault = Fault(operation, "after", "hang", tmp_path / "hangs")
+        await fleet.start(variables=fault.variable())
+        handle = await start(temporal_client, fleet.queue, Hold("faulty"))
+        await until(partial(has_one, handle))
+
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError) as failed:
+            await handle.result()
+
+        assert isinstance(failed.value.cause, CancelledError)
+        assert [] == await sandboxes_of(handle)
+
+    async def test_whose_workflow_is_terminated(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        """Its worker hears of it with a heartbeat."""
+        fault = Fault("create", "after", "hang", tmp_path / "hangs")
+        await fleet.start(variables=fault.variable())
+        handle = await start(temporal_client, fleet.queue, Hold("faulty"))
+        await until(partial(has_one, handle))
+
+        await handle.terminate()
+
+        await until(partial(has_none, handle))
+
+
+FULL = "2 of 2 sandboxes of provider 'local' are in use on this worker"
+
+
+class TestCapacity:
+    async def test_a_create_waits_until_there_is_room(self, temporal_client: Client) -> None:
+        plugin = SandboxPlugin(max_sandboxes={"local": 2})
+        async with running_worker(temporal_client, CreateAndHold, plugins=[plugin]) as queue:
+            handles = [await start(temporal_client, queue, Hold("local")) for _ in range(4)]
+            roots = {
+                handle.id: asyncio.ensure_future(handle.execute_update(CreateAndHold.root))
+                for handle in handles
+            }
+            for _ in range(4):
+                done, _pending = await asyncio.wait(
+                    roots.values(), return_when=asyncio.FIRST_COMPLETED
+                )
+                existing = [root for handle in handles for root in await sandboxes_of(handle)]
+                assert len(existing) <= 2
+                ready = next(handle for handle in handles if roots.get(handle.id) in done)
+                assert await roots.pop(ready.id) == await finish(ready)
+            summaries = [summary for handle in handles for summary in await waited(handle)]
+
+        assert len(summaries) >= 2
+        assert {f'"waiting for room: {FULL}"'} == set(summaries)
+
+    async def test_a_worker_in_the_place_of_a_killed_one_counts_its_sandboxes(
+        self, temporal_client: Client, fleet: Workers
+    ) -> None:
+        """They are found by their labels, wherever the count of the dead one is."""
+        first = await fleet.start()
+        queue = fleet.queue
+        handle, second = [await start(temporal_client, queue, Hold("local")) for _ in range(2)]
+        await asyncio.gather(*(h.execute_update(CreateAndHold.root) for h in (handle, second)))
+        first.kill()
+
+        plugin = SandboxPlugin(max_sandboxes={"local": 2})
+        async with running_worker(
+            temporal_client, CreateAndHold, plugins=[plugin], task_queue=queue
+        ):
+            third = await start(temporal_client, queue, Hold("local"))
+            await until(partial(waits, third))
+            assert [] == await sandboxes_of(third)
+
+            await finish(handle)
+            assert await third.execute_update(CreateAndHold.root) == await finish(third)
+            await finish(second)

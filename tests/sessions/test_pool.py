@@ -1,0 +1,109 @@
+"""The sessions that a worker holds: bounded, let go when unused, and counted."""
+
+from __future__ import annotations
+
+import gc
+from typing import cast
+from weakref import WeakSet
+
+import pytest
+from agents.sandbox.session.sandbox_session import SandboxSession
+from support import running_worker, unique
+from temporalio.client import Client
+from temporalio.runtime import MetricBuffer, MetricBufferDurationFormat, Runtime, TelemetryConfig
+from workflows.sessions import CreateMany
+
+from sandbox_core import messages as m
+from sandbox_core import operations as ops
+from sandbox_core.errors import SessionNotOpen
+from sandbox_core.messages import Message
+from sandbox_core.worker.handlers import HANDLERS, Call
+from sandbox_core.worker.sessions import Client as SandboxClient
+from sandbox_core.worker.sessions import SessionPool
+from sandbox_local import LocalProvider
+
+
+def call_with(pool: SessionPool) -> Call:
+    provider = LocalProvider()
+    client = cast("SandboxClient", provider.create_client())
+    return Call(provider=provider, client=client, pool=pool)
+
+
+async def create(call: Call, key: str) -> m.SessionOpened:
+    opened = await HANDLERS[ops.CREATE_SESSION.name](call, m.CreateSession(create_key=key, epoch=1))
+    assert isinstance(opened, m.SessionOpened)
+    return opened
+
+
+async def perform(call: Call, name: str, request: Message) -> None:
+    await HANDLERS[name](call, request)
+
+
+async def delete(call: Call, opened: m.SessionOpened) -> None:
+    await perform(call, ops.DELETE_SESSION.name, m.DeleteSession(session=opened.session))
+
+
+class TestPool:
+    async def test_a_thousand_sessions_leave_nothing(self) -> None:
+        pool = SessionPool()
+        call = call_with(pool)
+        alive: WeakSet[SandboxSession] = WeakSet()
+        for number in range(1000):
+            opened = await create(call, str(number))
+            held = pool.find(opened.session.session_id)
+            assert held is not None
+            alive.add(held.session)
+            del held
+            await delete(call, opened)
+
+        gc.collect()
+        assert (0, {}, 0) == (len(pool), pool._locks, len(alive))
+
+    async def test_beyond_the_limit_the_longest_unused_one_is_let_go(self) -> None:
+        call = call_with(SessionPool(max_sessions=2))
+        first, second = await create(call, "1"), await create(call, "2")
+        await perform(call, ops.RUNNING.name, m.Running(session=first.session))
+
+        third = await create(call, "3")
+
+        with pytest.raises(SessionNotOpen):
+            await perform(call, ops.RUNNING.name, m.Running(session=second.session))
+        for opened in (first, third):
+            await perform(call, ops.RUNNING.name, m.Running(session=opened.session))
+            await delete(call, opened)
+
+    async def test_one_that_is_not_used_is_let_go(self) -> None:
+        call = call_with(SessionPool(max_idle_s=0))
+        first = await create(call, "1")
+
+        second = await create(call, "2")
+
+        assert 1 == len(call.pool)
+        with pytest.raises(SessionNotOpen):
+            await perform(call, ops.RUNNING.name, m.Running(session=first.session))
+        await delete(call, second)
+
+    async def test_one_in_use_is_not_let_go(self) -> None:
+        call = call_with(SessionPool(max_idle_s=0, max_sessions=1))
+        first = await create(call, "1")
+        async with call.pool.use(m.Running(session=first.session)):
+            second = await create(call, "2")
+            assert 2 == len(call.pool)
+        for opened in (first, second):
+            await delete(call, opened)
+
+
+class TestMetrics:
+    async def test_say_how_many_sessions_are_open(self, temporal_address: str) -> None:
+        buffer = MetricBuffer(10_000, MetricBufferDurationFormat.SECONDS)
+        runtime = Runtime(telemetry=TelemetryConfig(metrics=buffer))
+        client = await Client.connect(temporal_address, runtime=runtime)
+        async with running_worker(client, CreateMany) as queue:
+            await client.execute_workflow(CreateMany.run, 3, id=unique("metrics"), task_queue=queue)
+
+        seen = [
+            (update.attributes["provider"], update.attributes["task_queue"], update.value)
+            for update in buffer.retrieve_updates()
+            if "sandbox_core_open_sessions" == update.metric.name
+        ]
+        assert [("local", queue, value) for value in (1, 2, 3, 2, 1, 0)] == seen

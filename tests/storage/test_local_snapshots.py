@@ -1,0 +1,34 @@
+"""A snapshot on one host's disk, which a workflow has asked for: kept, and warned about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+from agents.sandbox import LocalSnapshotSpec
+from sandbox_local import LocalProvider
+
+from sandbox_core import messages as m
+from sandbox_core import operations as ops
+from sandbox_core.codec import dump_snapshot
+from sandbox_core.worker.handlers import HANDLERS, Call
+from sandbox_core.worker.sessions import Client
+
+
+@pytest.mark.parametrize("fleet", [False, True])
+async def test_is_warned_about_where_workers_on_other_hosts_share_a_storage(
+    fleet: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = LocalProvider()
+    call = Call(provider=provider, client=cast("Client", provider.create_client()), fleet=fleet)
+    snapshot = dump_snapshot(LocalSnapshotSpec(base_path=tmp_path))
+
+    opened = await HANDLERS[ops.CREATE_SESSION.name](
+        call, m.CreateSession(create_key="key", epoch=1, snapshot=snapshot)
+    )
+
+    assert isinstance(opened, m.SessionOpened)
+    assert str(tmp_path) == cast("dict[str, str]", opened.state_delta["snapshot"])["base_path"]
+    assert fleet is (f"saves its workspace to {tmp_path} of host" in caplog.text)
+    await HANDLERS[ops.DELETE_SESSION.name](call, m.DeleteSession(session=opened.session))
