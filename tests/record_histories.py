@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
+from parity.cases import write_skills
 from support import archive, running_worker
 from temporalio.client import Client, WorkflowHandle
 from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
@@ -24,6 +26,8 @@ from workflows.sessions import CaughtErrors, EveryOperation, StepByStep
 from sandbox_core.cli.demo import project_files
 from sandbox_core.demo.script import ScriptedRepair
 from sandbox_core.demo.workflow import RepairRequest, RepairWorkflow
+from sandbox_core.maintenance import REAP_WORKFLOW, ReapProviders
+from sandbox_core.messages import Reap
 from sandbox_core.testing import DevServer
 from sandbox_core.worker import SandboxPlugin
 
@@ -63,6 +67,22 @@ async def _record(client: Client) -> dict[str, WorkflowHandle[object, object]]:
         await steps.execute_update("do", "cat hello.txt")
         await steps.signal("finish")
         await steps.result()
+        asked = ReapProviders(providers=("local",), reap=Reap(older_than_s=0))
+        handles["reap"] = await client.start_workflow(
+            REAP_WORKFLOW, asked.dump(), id="reap", task_queue=queue
+        )
+        await handles["reap"].result()
+    with tempfile.TemporaryDirectory() as folder:
+        skills = write_skills(Path(folder))
+        plugins = [SandboxPlugin(local_sources=[skills])]
+        async with running_worker(client, *plain, task_queue=queue, plugins=plugins):
+            handles["every-operation-and-skills"] = await client.start_workflow(
+                "EveryOperation",
+                args=["local", archive("inner.txt", b"inside"), str(skills)],
+                id="every-operation-and-skills",
+                task_queue=queue,
+            )
+            await handles["every-operation-and-skills"].result()
     config = client.config()
     config["plugins"] = [agents_plugin(), SandboxPlugin()]
     async with running_worker(Client(**config), RepairWorkflow, plugins=(), task_queue=queue):

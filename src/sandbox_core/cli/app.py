@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+storage_app = typer.Typer(help="Look after the storage of payloads and snapshots.")
+app.add_typer(storage_app, name="storage", no_args_is_help=True)
 _errors = Console(stderr=True, soft_wrap=True)
 
 
@@ -84,11 +86,130 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the server up, to look at the workflow's history.")
     ] = False,
+    chaos: Annotated[
+        bool,
+        typer.Option(
+            "--chaos", help="Run one command instead, and kill its worker while it is running."
+        ),
+    ] = False,
 ) -> None:
     """Let an agent repair a small Python project, as a workflow on a real Temporal server."""
+    if chaos:
+        from sandbox_core.cli.chaos import run_chaos
+
+        raise typer.Exit(_run(run_chaos(provider=provider, keep=keep)))
     from sandbox_core.cli.demo import run_demo
 
     raise typer.Exit(_run(run_demo(provider=provider, keep=keep)))
+
+
+@app.command(
+    help="List the sandboxes whose workflows are closed; with --delete, delete them."
+    "\n\nThe backends are asked from here, with the credentials of this environment; with --every "
+    "it is the workers that ask. Sandboxes that live on a host, such as those of provider local, "
+    "are found on this host alone, or on that of the worker that is asked. Exits 1 if a provider "
+    "could not be asked, or a sandbox could not be deleted."
+)
+def reap(
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this provider; may be repeated. Without it, all that can."),
+    ] = None,
+    older_than: Annotated[
+        str,
+        typer.Option(metavar="AGE", help="Keep those whose workflow was closed more recently."),
+    ] = "10m",
+    delete: Annotated[bool, typer.Option("--delete", help="Delete, and not only list.")] = False,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INTERVAL",
+            help="Make a Temporal Schedule by which the workers do it; at least 1m.",
+        ),
+    ] = None,
+    task_queue: Annotated[
+        str | None, typer.Option(help="With --every: the queue of the workers; else sandbox.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: Annotated[str | None, typer.Option(help="The Temporal server.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The namespace of the workflows.")] = None,
+) -> None:
+    """List, or delete, the sandboxes whose workflows are closed."""
+    from sandbox_core.cli.durations import parse_duration
+    from sandbox_core.cli.reap import MIN_INTERVAL, run_reap, run_schedule
+
+    age = parse_duration(older_than, "--older-than")
+    if every is None:
+        if task_queue is not None:
+            raise typer.BadParameter("it goes with --every only", param_hint="--task-queue")
+        reaping = run_reap(
+            providers=provider or [],
+            older_than=age,
+            delete=delete,
+            as_json=as_json,
+            address=address,
+            namespace=namespace,
+        )
+    else:
+        interval = parse_duration(every, "--every")
+        if interval < MIN_INTERVAL:
+            raise typer.BadParameter(f"{every} is too often: at least 1m", param_hint="--every")
+        if as_json:
+            raise typer.BadParameter("it does not go with --every", param_hint="--json")
+        reaping = run_schedule(
+            every=interval,
+            task_queue=task_queue or "sandbox",
+            providers=provider or [],
+            older_than=age,
+            delete=delete,
+            address=address,
+            namespace=namespace,
+        )
+    raise typer.Exit(_run(reaping))
+
+
+@storage_app.command(
+    help="Delete stored objects that nothing in Temporal refers to; without --delete, list them."
+    "\n\nNeeded is what a workflow refers to that the server retains, open or closed, and what a "
+    "schedule or a standalone activity refers to. Name all namespaces that use the storage, or "
+    "what the others need is deleted. Exits 1 if an object could not be deleted."
+)
+def gc(
+    storage: Annotated[
+        str | None, typer.Option(help="The storage of the workers, as in SANDBOX_CORE_STORAGE.")
+    ] = None,
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="Keep payloads that are younger; at least 1d.")
+    ] = "7d",
+    snapshots_older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE",
+            help="Also delete snapshots, but keep those that are younger. Without it all are kept.",
+        ),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete, and not only list.")] = False,
+    address: Annotated[str | None, typer.Option(help="The Temporal server.")] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="Name each namespace that uses the storage; may be repeated."),
+    ] = None,
+) -> None:
+    """Delete stored objects that nothing in Temporal refers to."""
+    from sandbox_core.cli.durations import parse_duration
+    from sandbox_core.cli.storage import collect_garbage
+
+    collecting = collect_garbage(
+        storage=storage,
+        older_than=parse_duration(older_than, "--older-than"),
+        snapshots_older_than=None
+        if snapshots_older_than is None
+        else parse_duration(snapshots_older_than, "--snapshots-older-than"),
+        delete=delete,
+        address=address,
+        namespaces=namespace or [],
+    )
+    raise typer.Exit(_run(collecting))
 
 
 def _run(command: Coroutine[object, object, int]) -> int:

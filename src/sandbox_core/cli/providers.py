@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from dataclasses import dataclass
@@ -22,9 +21,14 @@ from sandbox_core.providers import (
     discover,
     load,
 )
-from sandbox_core.providers.registry import DISABLED_VARIABLE, Provider, select
+from sandbox_core.providers.registry import (
+    DISABLED_VARIABLE,
+    Provider,
+    close_client,
+    select,
+)
 
-_TABLE_WIDTH = 100
+_TABLE_WIDTH = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +76,7 @@ async def _problem(provider: Provider) -> str | None:
             if isinstance(provider, SupportsCheck):
                 await provider.check(client)
         finally:
-            close = getattr(client, "close", None)
-            closing = close() if callable(close) else None
-            if inspect.isawaitable(closing):
-                await closing
+            await close_client(client)
     except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
         return f"{type(error).__name__}: {error}"
     return None

@@ -1,0 +1,281 @@
+"""`sandbox reap`: finds sandboxes whose workflows are closed, now or by a Temporal Schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import cast
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+
+from sandbox_core.cli.connection import connect, server_errors
+from sandbox_core.cli.durations import format_duration
+from sandbox_core.errors import ProviderError, UnknownProvider
+from sandbox_core.maintenance import REAP_WORKFLOW, ReapProviders, problems_of
+from sandbox_core.messages import Reap, ReapAnswer, Reaped
+from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
+from sandbox_core.providers.registry import Provider, close_client, select
+from sandbox_core.worker.labels import Namespace
+from sandbox_core.worker.reaper import as_reapable, reap
+from sandbox_core.worker.sessions import Client as SandboxClient
+
+MIN_INTERVAL = timedelta(minutes=1)
+_CATCHUP_WINDOW = timedelta(minutes=1)
+_WIDTH = 1000  # An id that is cut or wrapped cannot be copied.
+_OUTCOMES = {
+    "orphan": "would be deleted",
+    "deleted": "deleted",
+    "kept": "kept",
+    "failed": "could not be deleted",
+}
+
+
+async def run_reap(
+    *,
+    providers: Sequence[str],
+    older_than: timedelta,
+    delete: bool,
+    as_json: bool,
+    address: str | None,
+    namespace: str | None,
+) -> int:
+    """Find orphans and show them; return 1 if a provider or a deletion failed, 0 otherwise.
+
+    Raises:
+        ProviderError: A provider that was named cannot be used for this.
+        ServerUnavailable: The Temporal server cannot be reached, or refuses.
+    """
+    chosen = _choose(providers)
+    client = await connect(address, namespace)
+    with server_errors(client):
+        here = await Namespace.of(client)
+    request = Reap(older_than_s=older_than.total_seconds(), delete=delete)
+    results = await asyncio.gather(
+        *(_reap(provider, client, here, request) for provider in chosen.values())
+    )
+    answers = dict(zip(chosen, results, strict=True))
+    if as_json:
+        _print_json(answers)
+    else:
+        _print(answers, request)
+    problems = list(_problems(answers))
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    return int(bool(problems))
+
+
+async def run_schedule(
+    *,
+    every: timedelta,
+    task_queue: str,
+    providers: Sequence[str],
+    older_than: timedelta,
+    delete: bool,
+    address: str | None,
+    namespace: str | None,
+) -> int:
+    """Make the schedule of a task queue, or change it to what is asked now; return 0.
+
+    Raises:
+        ProviderError: A provider that was named cannot be used for this.
+        ServerUnavailable: The Temporal server cannot be reached, or refuses.
+    """
+    chosen = tuple(_choose(providers))
+    client = await connect(address, namespace)
+    schedule_id = f"sandbox-core-reap-{task_queue}"
+    asked = ReapProviders(
+        providers=chosen, reap=Reap(older_than_s=older_than.total_seconds(), delete=delete)
+    )
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(
+            REAP_WORKFLOW, asked.dump(), id=schedule_id, task_queue=task_queue
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=_CATCHUP_WINDOW),
+    )
+
+    def change(existing: ScheduleUpdateInput) -> ScheduleUpdate:
+        schedule.state = existing.description.schedule.state  # One that is paused stays so.
+        return ScheduleUpdate(schedule)
+
+    with server_errors(client):
+        try:
+            await client.create_schedule(schedule_id, schedule)
+            done = "created"
+        except ScheduleAlreadyRunningError:
+            await client.get_schedule_handle(schedule_id).update(change)
+            done = "updated"
+    does = "deletes" if delete else "reports, and does not delete,"
+    paused = " It is paused." if schedule.state.paused else ""
+    name = shlex.quote(schedule_id)
+    at = f"--namespace {client.namespace} --address {client.service_client.config.target_host}"
+    Console(soft_wrap=True).print(
+        f"Schedule {schedule_id} {done}: every {format_duration(every)} a worker of task queue "
+        f"{task_queue} {does} orphans of {', '.join(chosen)}.{paused}\n"
+        f"Run it now: temporal schedule trigger --schedule-id {name} {at}\n"
+        f"Remove it:  temporal schedule delete --schedule-id {name} {at}",
+        highlight=False,
+        markup=False,
+    )
+    return 0
+
+
+def _choose(names: Sequence[str]) -> Mapping[str, Provider | str]:
+    """Return the named providers, or all that can be reaped; of one that does not load, why.
+
+    Raises:
+        ProviderError: A named one is not installed, does not load, or cannot be reaped; or there
+            is none.
+    """
+    installed = {
+        result.name if isinstance(result, FailedProvider) else result.provider.name: result
+        for result in load(select(discover()).enabled)
+    }
+    able = {
+        name: result.provider
+        for name, result in installed.items()
+        if isinstance(result, LoadedProvider) and as_reapable(result.provider)
+    }
+    for name in names:
+        if name not in able:
+            raise _unusable(name, installed, ", ".join(able) or "none")
+    if names:
+        return {name: able[name] for name in names}
+    failed = {
+        name: result.error.message
+        for name, result in installed.items()
+        if isinstance(result, FailedProvider)
+    }
+    if not able and not failed:
+        raise ProviderError(
+            f"no provider that is installed here can label its sandboxes and destroy them by their "
+            f"id: which of them are orphans cannot be told. Installed: "
+            f"{', '.join(installed) or 'none'}."
+        )
+    return {**able, **failed}
+
+
+def _unusable(
+    name: str, installed: Mapping[str, LoadedProvider | FailedProvider], able: str
+) -> ProviderError:
+    result = installed.get(name)
+    if isinstance(result, FailedProvider):
+        return result.error
+    if result is None:
+        return UnknownProvider(
+            f"provider {name!r} is not installed here, or turned off. Those that can be reaped: "
+            f"{able}. Install it: pip install sandbox-{name}"
+        )
+    return ProviderError(
+        f"provider {name!r} cannot label its sandboxes, or not destroy them by their id: which of "
+        f"them are orphans cannot be told. Those that can be reaped: {able}."
+    )
+
+
+async def _reap(
+    provider: Provider | str, client: Client, namespace: Namespace, request: Reap
+) -> ReapAnswer | str:
+    """Return the provider's answer, or why there is none."""
+    if isinstance(provider, str):
+        return provider
+    reapable = as_reapable(provider)
+    assert reapable is not None
+    try:
+        async with _client_of(provider) as sandbox_client:
+            return await reap(reapable, sandbox_client, client, namespace, request)
+    except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
+        return f"{type(error).__name__}: {error}"
+
+
+@asynccontextmanager
+async def _client_of(provider: Provider) -> AsyncIterator[SandboxClient]:
+    client = cast("SandboxClient", provider.create_client())
+    try:
+        yield client
+    finally:
+        await close_client(client)
+
+
+def _print_json(answers: Mapping[str, ReapAnswer | str]) -> None:
+    given = {name: answer for name, answer in answers.items() if isinstance(answer, ReapAnswer)}
+    report = {
+        "sandboxes": [
+            {"provider": name, **found.model_dump(mode="json")}
+            for name, answer in given.items()
+            for found in answer.sandboxes
+        ],
+        "living": sum(answer.living for answer in given.values()),
+        "recent": sum(answer.recent for answer in given.values()),
+        "errors": {name: answer for name, answer in answers.items() if isinstance(answer, str)},
+    }
+    json.dump(report, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def _print(answers: Mapping[str, ReapAnswer | str], request: Reap) -> None:
+    given = {name: answer for name, answer in answers.items() if isinstance(answer, ReapAnswer)}
+    rows = [(name, found) for name, answer in given.items() for found in answer.sandboxes]
+    console = Console(soft_wrap=True, width=_WIDTH, highlight=False, markup=False)
+    if rows:
+        table = Table(box=None, pad_edge=False)
+        for column in ("PROVIDER", "SANDBOX", "WORKFLOW", "RUN", "OWNER", "AGE", "OUTCOME"):
+            table.add_column(column)
+        for name, found in rows:
+            table.add_row(*(escape(text) for text in _row(name, found)))
+        console.print(table)
+    counts = Counter(found.outcome for _, found in rows)
+    recent = format_duration(timedelta(seconds=request.older_than_s))
+    parts = {
+        "orphaned": counts["orphan"],
+        "deleted": counts["deleted"],
+        "that could not be deleted": counts["failed"],
+        "kept": counts["kept"],
+        "of open workflows": sum(answer.living for answer in given.values()),
+        f"of workflows closed less than {recent} ago": sum(a.recent for a in given.values()),
+    }
+    said = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
+    console.print(f"Sandboxes at {', '.join(given) or 'no provider'}: {said or 'none'}")
+    if counts["orphan"]:
+        console.print("Nothing was deleted. Use --delete to delete the orphans.")
+
+
+def _row(provider: str, found: Reaped) -> Iterator[str]:
+    yield from (provider, found.sandbox_id, found.workflow_id, found.run_id)
+    closed = "" if found.closed_s is None else f" {_ago(found.closed_s)} ago"
+    yield f"{found.owner}{closed}"
+    yield "" if found.age_s is None else _ago(found.age_s)
+    outcome = _OUTCOMES[found.outcome]
+    yield f"{outcome}: {found.reason}" if found.reason else outcome
+
+
+def _ago(seconds: float) -> str:
+    return format_duration(timedelta(seconds=seconds))
+
+
+def _problems(answers: Mapping[str, ReapAnswer | str]) -> Iterator[str]:
+    for name, answer in answers.items():
+        if isinstance(answer, str):
+            yield f"{name} could not be asked: {answer}"
+        else:
+            yield from problems_of(name, answer)
