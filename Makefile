@@ -7,13 +7,17 @@ READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check clean
+.PHONY: demo test check chaos clean
 
 demo: $(READY)
 	$(BIN)/sandbox demo
 
 test: check
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+# Kills workers and servers for half an hour; the seeds and what came of them are printed.
+chaos: $(READY)
+	SANDBOX_CHAOS_MINUTES=$${SANDBOX_CHAOS_MINUTES:-30} $(BIN)/pytest -m chaos -s
 
 check: $(READY)
 	$(BIN)/ruff check .

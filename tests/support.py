@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import io
+import re
 import tarfile
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from temporalio.client import Client, WorkflowHistory
@@ -17,6 +20,22 @@ from sandbox_core.worker import SandboxPlugin
 def unique(prefix: str) -> str:
     """Return a name that no other test uses."""
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 20) -> None:
+    """Return when a condition holds that no event tells of, such as one of a backend or a server.
+
+    Raises:
+        TimeoutError: It does not within `within_s` seconds.
+    """
+
+    async def ask() -> None:
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.05)
+
+    await asyncio.wait_for(ask(), within_s)
 
 
 def archive(name: str, content: bytes) -> bytes:
@@ -49,6 +68,13 @@ async def running_worker(
         disable_eager_activity_execution=not eager,
     ):
         yield queue
+
+
+def bytes_of(history: WorkflowHistory) -> bytes:
+    """Return a history with the payloads, which are base64 in its JSON, decoded."""
+    text = history.to_json()
+    payloads = re.findall(r'"data": "([A-Za-z0-9+/=]+)"', text)
+    return text.encode() + b"".join(base64.b64decode(payload) for payload in payloads)
 
 
 def scheduled_activities(history: WorkflowHistory) -> list[str]:

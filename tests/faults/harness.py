@@ -1,7 +1,8 @@
 """Workers in processes of their own, which are killed with SIGKILL and replaced.
 
 As a program it is such a worker: ``python harness.py ADDRESS QUEUE WORKFLOW...``, where a workflow
-is ``module:Class``. It prints ``polling`` when it is ready.
+is ``module:Class``. It prints ``polling`` when it is ready. Besides the installed providers it has
+`faulty`, which fails as the variable ``SANDBOX_FAULT`` says; see `faults.faulty`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import GrpcCompression, RPCError
+from temporalio.worker import Worker
+
+_T = TypeVar("_T")
 
 READY = "polling"
 _TESTS = Path(__file__).parents[1]
@@ -24,16 +33,27 @@ _TESTS = Path(__file__).parents[1]
 class WorkerProcess:
     """One worker."""
 
-    def __init__(self, address: str, queue: str, *workflows: type) -> None:
+    def __init__(
+        self,
+        address: str,
+        queue: str,
+        *workflows: type,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         names = [f"{workflow.__module__}:{workflow.__qualname__}" for workflow in workflows]
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__)), address, queue, *names],
-            env={**os.environ, "PYTHONPATH": str(_TESTS)},
+            env={**os.environ, "PYTHONPATH": str(_TESTS), **(variables or {})},
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
         )
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also in its identity: ``PID@HOST``."""
+        return self._process.pid
 
     def wait_until_ready(self) -> None:
         """Return when it polls; blocks."""
@@ -49,6 +69,14 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
+    def is_running(self) -> bool:
+        """Return whether it has not ended."""
+        return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Return its exit code, the negative number of the signal that killed it, when it ends."""
+        return self._process.wait()
+
     def stop(self) -> None:
         """Ask it to shut down, and wait until it has."""
         self._process.send_signal(signal.SIGTERM)
@@ -63,12 +91,25 @@ class Workers:
         self._address, self._workflows = address, workflows
         self._started: list[WorkerProcess] = []
 
-    async def start(self) -> WorkerProcess:
-        """Start one more worker, and return it when it polls."""
-        worker = WorkerProcess(self._address, self.queue, *self._workflows)
+    async def start(
+        self, *, address: str | None = None, variables: Mapping[str, str] | None = None
+    ) -> WorkerProcess:
+        """Start one more worker, and return it when it polls.
+
+        Args:
+            address: Where it reaches the server, if not where the others do.
+            variables: What its environment has besides that of this process.
+        """
+        worker = WorkerProcess(
+            address or self._address, self.queue, *self._workflows, variables=variables
+        )
         self._started.append(worker)
         await asyncio.to_thread(worker.wait_until_ready)
         return worker
+
+    def running(self) -> list[WorkerProcess]:
+        """Return those that have not ended."""
+        return [worker for worker in self._started if worker.is_running()]
 
     def kill_all(self) -> None:
         """Kill those that still run."""
@@ -123,9 +164,29 @@ async def ended(pid: int) -> None:
         os.close(descriptor)
 
 
+async def completed(handle: WorkflowHandle[Any, Any], activity: str) -> None:
+    """Return when the server has the result of the activity."""
+    scheduled = set[int]()
+    async for event in handle.fetch_history_events(wait_new_event=True):
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            if activity == event.activity_task_scheduled_event_attributes.activity_type.name:
+                scheduled.add(event.event_id)
+        elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            attributes = event.activity_task_completed_event_attributes
+            if attributes.scheduled_event_id in scheduled:
+                return
+    raise AssertionError(f"the workflow ended without {activity}")
+
+
+async def result_of(handle: WorkflowHandle[Any, _T]) -> _T:
+    """Return the result of a workflow, however often the server is away meanwhile."""
+    while True:
+        with suppress(RPCError):
+            return await handle.result()
+
+
 async def _work(address: str, queue: str, names: list[str]) -> None:
-    from temporalio.client import Client
-    from temporalio.worker import Worker
+    from faults.faulty import Fault, faulty_provider
 
     from sandbox_core.worker import SandboxPlugin
 
@@ -136,10 +197,11 @@ async def _work(address: str, queue: str, names: list[str]) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     async with Worker(
-        await Client.connect(address),
+        # Uncompressed, so that whoever is in between can recognise a request.
+        await Client.connect(address, grpc_compression=GrpcCompression.NONE),
         task_queue=queue,
         workflows=workflows,
-        plugins=[SandboxPlugin()],
+        plugins=[SandboxPlugin(providers=[faulty_provider(Fault.from_environment())])],
         # A killed worker's workflows go to another one at once.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
     ):

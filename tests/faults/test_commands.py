@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from faults.harness import Workers, ended, line_of, running, workers
+from faults.harness import Workers, completed, ended, line_of, running, workers
 from support import unique
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory
 from temporalio.exceptions import CancelledError
+from workflows.chaos import Count, Patience, RunCounted
 from workflows.processes import Job, RunAndKeep, RunJob
 
 from sandbox_core.worker.processes import forget_on_host
@@ -18,13 +20,27 @@ from sandbox_core.worker.processes import forget_on_host
 
 @pytest.fixture
 async def fleet(temporal_address: str, tmp_path: Path) -> AsyncIterator[Workers]:
-    with workers(temporal_address, unique("faults"), RunJob, RunAndKeep) as started:
+    with workers(temporal_address, unique("faults"), RunJob, RunAndKeep, RunCounted) as started:
         yield started
     await forget_on_host(str(tmp_path))  # Not every workflow here deletes its session.
 
 
 async def start(client: Client, fleet: Workers, job: Job) -> WorkflowHandle[RunJob, list[object]]:
     return await client.start_workflow(RunJob.run, job, id=unique("job"), task_queue=fleet.queue)
+
+
+def last_start(history: WorkflowHistory, activity: str) -> float:
+    """Return when the last attempt of such an activity began, in seconds since the epoch."""
+    scheduled = {
+        event.event_id
+        for event in history.events
+        if event.activity_task_scheduled_event_attributes.activity_type.name == activity
+    }
+    return max(
+        event.event_time.ToNanoseconds() / 1e9
+        for event in history.events
+        if event.activity_task_started_event_attributes.scheduled_event_id in scheduled
+    )
 
 
 COUNTED = "echo run >> counter; echo $$ > pid; seq 1 50000; sleep 3; echo done; exit 7"
@@ -81,6 +97,36 @@ class TestKilledWorker:
 
         assert ["timed out", 4] == result
         assert not running(pid)
+        assert "run\n" == (tmp_path / "counter").read_text()
+
+    async def test_its_command_is_soon_attached_to_by_another_worker(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        """Within the heartbeat timeout, the schedule-to-start timeout, and two seconds."""
+        await fleet.start()
+        await fleet.start()
+        patience = Patience(heartbeat_s=2, schedule_to_start_s=2)
+        command = "echo run >> counter; echo $$ > pid; until [ -e go ]; do sleep 0.05; done"
+        handle = await temporal_client.start_workflow(
+            RunCounted.run,
+            Count(command=command, root=str(tmp_path), patience=patience),
+            id=unique("count"),
+            task_queue=fleet.queue,
+        )
+        pid = int(await line_of(tmp_path / "pid"))
+        (pending,) = (await handle.describe()).raw_description.pending_activities
+
+        killed_at = time.time()
+        for worker in fleet.running():
+            if pending.last_worker_identity.startswith(f"{worker.pid}@"):
+                worker.kill()
+        await completed(handle, "local-sandbox_resume_session")
+        assert running(pid)
+        (tmp_path / "go").touch()
+        await handle.result()
+
+        attached_at = last_start(await handle.fetch_history(), "local-sandbox_exec")
+        assert attached_at - killed_at <= patience.heartbeat_s + patience.schedule_to_start_s + 2
         assert "run\n" == (tmp_path / "counter").read_text()
 
 

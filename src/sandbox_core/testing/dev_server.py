@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -10,15 +11,21 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-# Stock, the dev server lets about 50 ms pass before it hands on a task.
+# Stock, the dev server lets about 50 ms pass before it hands on a task, and up to a second after
+# a timeout or the interval before a retry has passed.
 _TUNING = {
     "history.transferProcessorMaxPollRPS": 10000,
     "history.timerProcessorMaxPollRPS": 10000,
     "history.visibilityProcessorMaxPollRPS": 10000,
     "history.outboundProcessorMaxPollRPS": 10000,
     "history.transferProcessorMaxPollHostRPS": 0,
+    "history.timerProcessorMaxTimeShift": "10ms",
+    # The deletion of a workflow would wait half a minute for it.
+    "history.transferProcessorUpdateAckInterval": "1s",
 }
 _STARTED_WITHIN_S = 30.0
+# It takes several ports for itself, which others may have taken a moment later.
+_STARTS = 3
 _STOPPED_WITHIN_S = 10.0
 
 
@@ -59,30 +66,43 @@ class DevServer:
         )
 
     def start(self) -> None:
-        """Start the server and return when it takes connections."""
+        """Start the server and return when it answers its clients."""
         command = [self._executable, "server", "start-dev", "--ip", "127.0.0.1"]
         command += ["--port", str(self.port), "--log-level", "error"]
         command += ["--headless"] if self.ui_port is None else ["--ui-port", str(self.ui_port)]
         command += [] if self._db_file is None else ["--db-filename", str(self._db_file)]
         for key, value in _TUNING.items():
-            command += ["--dynamic-config-value", f"{key}={value}"]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us: the worker drains before the server stops.
-        )
+            command += ["--dynamic-config-value", f"{key}={json.dumps(value)}"]
         deadline = time.monotonic() + _STARTED_WITHIN_S
-        while not _accepts(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._process.kill()
-                _, written = self._process.communicate()
+        for attempt in range(_STARTS):
+            process = self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us: the worker drains before it stops.
+            )
+            # There is no event to wait for: the process only starts to listen.
+            while process.poll() is None and time.monotonic() < deadline:
+                if self._answers():
+                    return
+                time.sleep(0.02)
+            ended = process.poll() is not None
+            self._process = None
+            process.kill()
+            _, written = process.communicate()
+            if not ended or attempt == _STARTS - 1:
                 raise RuntimeError(
                     f"the Temporal dev server did not start on port {self.port}: "
                     f"{written.decode(errors='replace').strip() or 'it wrote nothing'}"
                 )
-            time.sleep(0.02)  # There is no event to wait for: the process only starts to listen.
+
+    def _answers(self) -> bool:
+        if not _accepts(self.port):
+            return False
+        # For a moment it takes connections and refuses what a client asks for first.
+        asked = [self._executable, "operator", "cluster", "system", "--address", self.address]
+        return subprocess.run(asked, check=False, capture_output=True).returncode == 0
 
     def stop(self) -> None:
         """Stop the server; one that does not stop within ten seconds is killed."""
@@ -95,6 +115,13 @@ class DevServer:
         except subprocess.TimeoutExpired:
             process.kill()
         process.communicate()
+
+    def kill(self) -> None:
+        """End the server with SIGKILL; `start` starts it again, on the same ports."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
 
     def __enter__(self) -> DevServer:
         self.start()

@@ -1,0 +1,119 @@
+"""What the demos have in common: the provider, the workflow they watch, and what it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from rich.console import Console
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowFailureError, WorkflowHandle
+
+from sandbox_core.errors import UnknownProvider
+from sandbox_core.naming import activity_name
+from sandbox_core.operations import CREATE_SESSION, DELETE_SESSION
+from sandbox_core.providers import (
+    FailedProvider,
+    LoadedProvider,
+    SupportsExists,
+    SupportsIdentity,
+    discover,
+    load,
+)
+from sandbox_core.providers.registry import Provider
+from sandbox_core.testing import DevServer
+
+_GIVEN_UP_WITHIN_S = 10.0
+
+
+def load_provider(name: str) -> Provider:
+    """Return the installed provider of this name.
+
+    Raises:
+        ProviderError: It is not installed, or cannot be loaded.
+    """
+    results = {
+        r.name if isinstance(r, FailedProvider) else r.provider.name: r for r in load(discover())
+    }
+    result = results.get(name)
+    if isinstance(result, LoadedProvider):
+        return result.provider
+    if isinstance(result, FailedProvider):
+        raise result.error
+    raise UnknownProvider(
+        f"provider {name!r} is not installed here. Installed: {', '.join(results) or 'none'}. "
+        f"Install it: pip install sandbox-{name}"
+    )
+
+
+async def give_up(handle: WorkflowHandle[Any, Any]) -> None:
+    """Cancel a workflow, and let it delete its sandbox before the server is gone."""
+    await handle.cancel()
+    with suppress(WorkflowFailureError, asyncio.TimeoutError):
+        await asyncio.wait_for(handle.result(), _GIVEN_UP_WITHIN_S)
+
+
+def activity_end(event: HistoryEvent) -> tuple[str, int] | None:
+    """Return how an activity ended, as a mark, and which one; None if the event is another."""
+    if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+        return "✓", event.activity_task_completed_event_attributes.scheduled_event_id
+    if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
+        return "✗", event.activity_task_failed_event_attributes.scheduled_event_id
+    if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
+        return "⧗", event.activity_task_timed_out_event_attributes.scheduled_event_id
+    return None
+
+
+def seconds(event: HistoryEvent) -> float:
+    """Return when it happened, in seconds since the epoch."""
+    return event.event_time.seconds + event.event_time.nanos / 1e9
+
+
+async def sandboxes_left(
+    console: Console,
+    provider: Provider,
+    completed: Mapping[str, int],
+    state: SandboxSessionState | None,
+) -> int:
+    """Show and return how many sandboxes are left.
+
+    Args:
+        console: Where it is shown.
+        provider: Whose they are.
+        completed: How many activities of each type have completed.
+        state: The session state of the last one, if the workflow has told it.
+    """
+    created = completed.get(activity_name(provider.name, CREATE_SESSION.name), 0)
+    deleted = completed.get(activity_name(provider.name, DELETE_SESSION.name), 0)
+    left = created - deleted
+    if state is not None:
+        left = max(left, int(await _exists(provider, state)))
+    remaining = word(not left, "none", str(left))
+    console.print(f"Sandboxes: {created} created, {deleted} deleted, {remaining} left")
+    return left
+
+
+async def _exists(provider: Provider, state: SandboxSessionState) -> bool:
+    """Ask the backend itself whether the sandbox is still there, where it can be asked."""
+    if not (isinstance(provider, SupportsIdentity) and isinstance(provider, SupportsExists)):
+        return False
+    return await provider.exists(provider.create_client(), provider.identity(state))
+
+
+def word(good: bool, yes: str, no: str) -> str:
+    """Return one of two words, in green or red."""
+    return f"[green]{yes}[/]" if good else f"[red]{no}[/]"
+
+
+async def until_interrupted(console: Console, server: DevServer) -> None:
+    """Keep the server up until SIGINT or SIGTERM."""
+    stopped = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+    console.print(f"\nThe server stays up at {server.address}; Ctrl-C stops it.", highlight=False)
+    await stopped.wait()

@@ -1,0 +1,128 @@
+"""`sandbox demo --chaos`, run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from docker_engine import IMAGE, DockerEngine
+from docker_fixtures import engine, shared_engine
+from faults.harness import running
+from support import unique
+
+__all__ = ["engine", "shared_engine"]
+
+SANDBOX = Path(sys.executable).parent / "sandbox"
+COMMAND = [str(SANDBOX), "demo", "--chaos"]
+LONGEST_S = 60.0
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "80", **variables}
+
+
+def assert_whole(shown: str, provider: str) -> None:
+    """Assert that it shows the kill, the second attempt, and that nothing was lost."""
+    killed = re.search(r"Worker (\d+) is killed with SIGKILL", shown)
+    assert killed is not None, shown
+    second = re.search(rf"✓ {provider}-sandbox_exec +worker (\d+)", shown)
+    assert second is not None, shown
+    assert killed[1] != second[1]
+    assert f"{provider}-sandbox_exec, attempt 2, after: activity Heartbeat timeout" in shown
+    assert "The command ran once, as its own counter says." in shown
+    assert "Its output is whole: 7 lines of 7, exit code 0." in shown
+    assert "Sandboxes: 1 created, 1 deleted, none left" in shown
+
+
+def workers_of(shown: str) -> list[int]:
+    return [int(pid) for pid in re.findall(r"Worker (\d+) starts", shown)]
+
+
+def started(temporary: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        COMMAND, env=environment(TMPDIR=str(temporary)), stdout=subprocess.PIPE, text=True
+    )
+
+
+def shown_until(moment: str, process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    shown = ""
+    while moment not in shown:
+        line = process.stdout.readline()
+        assert line, shown
+        shown += line
+    return shown
+
+
+class TestChaos:
+    def test_the_command_survives_its_worker(self, tmp_path: Path) -> None:
+        result = subprocess.run(
+            COMMAND,
+            env=environment(TMPDIR=str(tmp_path)),
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+
+        assert 0 == result.returncode, result.stdout + result.stderr
+        assert_whole(result.stdout, "local")
+        assert "" == result.stderr
+        assert [] == [pid for pid in workers_of(result.stdout) if running(pid)]
+        assert [] == list(tmp_path.glob("sandbox-local-*"))
+
+    def test_so_it_does_in_a_container(self, engine: DockerEngine) -> None:
+        result = subprocess.run(
+            [*COMMAND, "--provider", "docker"],
+            env=environment(DOCKER_HOST=engine.host, SANDBOX_DOCKER_IMAGE=IMAGE),
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+
+        assert 0 == result.returncode, result.stdout + result.stderr
+        assert_whole(result.stdout, "docker")
+        assert [] == engine.client.containers.list(all=True)
+
+    def test_interrupted_it_takes_everything_with_it(self, tmp_path: Path) -> None:
+        """Also when there is no worker to delete the sandbox."""
+        with started(tmp_path) as process:
+            shown = shown_until("is killed with SIGKILL", process)
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=LONGEST_S)
+
+        assert 128 + signal.SIGINT == process.returncode
+        assert [] == [pid for pid in workers_of(shown + rest) if running(pid)]
+        assert [] == list(tmp_path.glob("sandbox-local-*"))
+
+    def test_a_worker_does_not_outlive_the_demo(self, temporal_address: str) -> None:
+        """Its stdin is closed then, whatever the demo has died of."""
+        worker = subprocess.run(
+            [sys.executable, "-m", "sandbox_core.demo.worker", temporal_address, unique("demo")],
+            env=environment(SANDBOX_CORE_PROVIDERS="local"),
+            input="",
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+
+        assert (0, "", "") == (worker.returncode, worker.stdout, worker.stderr)
+
+    def test_a_provider_that_cannot_be_used_is_one_clear_error(self) -> None:
+        result = subprocess.run(
+            [*COMMAND, "--provider", "docker"],
+            env=environment(DOCKER_HOST="unix:///nowhere.sock"),
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+
+        assert 1 == result.returncode
+        assert "error: provider 'docker' is installed but cannot be used" in result.stderr
