@@ -166,6 +166,11 @@ def _lazy_skills(directory: Path) -> list[Capability]:
     return [Shell(), Skills(lazy_from=source)]
 
 
+def _no_lazy_skills(directory: Path) -> list[Capability]:
+    source = LocalDirLazySkillSource(source=LocalDir(src=directory / "skills" / "missing"))
+    return [Shell(), Skills(lazy_from=source)]
+
+
 def _pixel(directory: Path) -> Manifest:
     return Manifest(entries={"pixel.png": File(content=base64.b64decode(PNG))})
 
@@ -383,6 +388,24 @@ CASES: dict[str, Case] = {
             (shell("cat .agents/*/SKILL.md .agents/*/words.txt"),),
             _DONE,
         ],
+        capabilities=_lazy_skills,
+        manifest=_granted,
+    ),
+    "lazy skills in a run's directory": Case(
+        steps=[
+            (call("load_skill", skill_name="greeting"),),
+            (shell("cat ../.agents/*/SKILL.md"),),
+            _DONE,
+        ],
+        capabilities=_lazy_skills,
+        manifest=_granted,
+        cwd="sub",
+    ),
+    "lazy skills from nowhere": Case(
+        steps=[_DONE], capabilities=_no_lazy_skills, manifest=_granted
+    ),
+    "lazy skill that is not there": Case(
+        steps=[(call("load_skill", skill_name="farewell"),), _DONE],
         capabilities=_lazy_skills,
         manifest=_granted,
     ),

@@ -69,19 +69,7 @@ class TestConversation:
 class TestHostOfTheWorkflow:
     """What the history holds is enough: a replay needs nothing of the host's disk."""
 
-    @pytest.mark.parametrize(
-        "case",
-        [
-            "skills from a local directory",
-            pytest.param(
-                "lazy skills",
-                marks=pytest.mark.xfail(
-                    strict=True,
-                    reason="LocalDirLazySkillSource lists, reads and copies in the workflow",
-                ),
-            ),
-        ],
-    )
+    @pytest.mark.parametrize("case", ["skills from a local directory", "lazy skills"])
     async def test_is_not_asked_for_files(
         self, temporal_client: Client, tmp_path: Path, case: str
     ) -> None:

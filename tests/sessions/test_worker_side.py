@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from pathlib import Path
 
 import pytest
-from support import attempts, running_worker, unique
-from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
+from parity.cases import write_skills
+from support import attempts, bytes_of, running_worker, unique
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
-from workflows.worker_side import CopiesFromWorker, MountsBucket, UsesSecret
+from workflows.worker_side import CopiesFromWorker, LoadsSkill, MountsBucket, UsesSecret
 
 from sandbox_core.worker import SandboxPlugin
 
 SECRET = "s3cr3t-0f-th3-w0rk3r"
 
 
-def _bytes_of(history: WorkflowHistory) -> bytes:
-    """Return a history with the payloads, which are base64 in its JSON, decoded."""
-    text = history.to_json()
-    payloads = re.findall(r'"data": "([A-Za-z0-9+/=]+)"', text)
-    return text.encode() + b"".join(base64.b64decode(payload) for payload in payloads)
-
-
 async def _failure(client: Client, plugin: SandboxPlugin, workflow: str, *args: str) -> str:
     """Return what a workflow fails with at once, in one attempt of its last activity."""
     plugins = [plugin]
-    workflows = (CopiesFromWorker, MountsBucket, UsesSecret)
+    workflows = (CopiesFromWorker, LoadsSkill, MountsBucket, UsesSecret)
     async with running_worker(client, *workflows, plugins=plugins) as queue:
         handle = await client.start_workflow(
             workflow, args=args, id=unique("worker-side"), task_queue=queue
@@ -36,7 +28,7 @@ async def _failure(client: Client, plugin: SandboxPlugin, workflow: str, *args: 
             await handle.result()
         assert {1} >= set(attempts(await handle.fetch_history()))
     assert isinstance(failed.value.cause, ApplicationError)
-    assert SECRET.encode() not in _bytes_of(await handle.fetch_history())
+    assert SECRET.encode() not in bytes_of(await handle.fetch_history())
     return failed.value.cause.message
 
 
@@ -56,7 +48,7 @@ class TestWorkerEnv:
             seen = await handle.result()
 
         assert [str(len(SECRET)), "out ***\n", "err ***\n", "pty ***\n"] == seen
-        written = _bytes_of(await handle.fetch_history())
+        written = bytes_of(await handle.fetch_history())
         assert b"ACME_TOKEN" in written
         assert SECRET.encode() not in written
 
@@ -124,6 +116,39 @@ class TestLocalSources:
         ) == message
 
 
+class TestLazySkills:
+    """Skills that are copied from the worker's disk when the model asks for them."""
+
+    async def test_are_loaded_whole_after_a_load_that_failed(
+        self, temporal_client: Client, tmp_path: Path
+    ) -> None:
+        """What is there of a skill is not taken for the skill; the folder needs no grant."""
+        plugins = [SandboxPlugin(local_sources=[tmp_path])]
+        async with running_worker(temporal_client, LoadsSkill, plugins=plugins) as queue:
+            seen = await temporal_client.execute_workflow(
+                LoadsSkill.run,
+                str(write_skills(tmp_path)),
+                id=unique("skills"),
+                task_queue=queue,
+            )
+
+        assert ["workspace_archive_write_error", "loaded", "hello\n"] == seen
+
+    async def test_come_from_the_folders_that_the_worker_allows(
+        self, temporal_client: Client, tmp_path: Path
+    ) -> None:
+        """They are not even listed from elsewhere."""
+        skills = write_skills(tmp_path)
+        plugin = SandboxPlugin(local_sources=[tmp_path / "other"])
+        message = await _failure(temporal_client, plugin, "LoadsSkill", str(skills))
+
+        assert (
+            f"manifest entry '.agents' takes {str(skills)!r} from the worker's disk. This worker "
+            f"allows {tmp_path / 'other'}: name an absolute path in a folder of "
+            f"SandboxPlugin(local_sources=[...])."
+        ) == message
+
+
 class TestMounts:
     """Cloud storage in the manifest."""
 
@@ -142,4 +167,4 @@ class TestMounts:
         assert failed.value.cause.message.startswith(
             "the manifest has a cloud mount with credentials: a workflow's history is no place for"
         )
-        assert b"secret-of-the-test" not in _bytes_of(await handle.fetch_history())
+        assert b"secret-of-the-test" not in bytes_of(await handle.fetch_history())
