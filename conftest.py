@@ -1,18 +1,27 @@
-"""One real Temporal dev server for the whole run, shared by all pytest-xdist workers."""
+"""One real Temporal dev server for the whole run, shared by all pytest-xdist workers.
+
+When the run is over, every history that it has left there is searched for credentials.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from temporalio.client import Client
 
 from sandbox_core.testing import DevServer
 
-EXPECTED_SKIPS: tuple[str, ...] = ()
+EXPECTED_SKIPS = ("this machine has no /dev/fuse",)
 """Parts of the reasons of the skips that may happen in CI."""
+
+SECRET_MARK = "s3cr3t"
+"""Every credential that a test gives to a worker has it in it, and nothing else has."""
 
 _ADDRESS = "SANDBOX_CORE_TEST_TEMPORAL_ADDRESS"
 _server: DevServer | None = None
@@ -30,6 +39,46 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    _fail_for_secrets(session)
+    _fail_for_skips(session)
+
+
+def _fail_for_secrets(session: pytest.Session) -> None:
+    if _server is None:
+        return  # A worker of pytest-xdist: the controller searches for all.
+    searched, found = asyncio.run(_search_histories(_server.address))
+    stored = Path(os.environ["XDG_STATE_HOME"])
+    found += [str(f) for f in stored.rglob("*") if f.is_file() and _has_secret(f.read_bytes())]
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line(f"searched {searched} histories for credentials: {found or 'none'}")
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+async def _search_histories(address: str) -> tuple[int, list[str]]:
+    client = await Client.connect(address)
+    searched, found = 0, []
+    async for workflow in client.list_workflows():
+        handle = client.get_workflow_handle(workflow.id, run_id=workflow.run_id)
+        history = await handle.fetch_history()
+        searched += 1
+        if any(_has_secret(event.SerializeToString()) for event in history.events):
+            found.append(workflow.id)
+    return searched, found
+
+
+def _has_secret(content: bytes) -> bool:
+    return SECRET_MARK.encode() in content
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    assert SECRET_MARK not in caplog.text
+
+
+def _fail_for_skips(session: pytest.Session) -> None:
     # A skip that nobody expected would let CI pass without having tested anything.
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if "CI" not in os.environ or reporter is None:

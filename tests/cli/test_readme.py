@@ -109,7 +109,7 @@ def test_the_worker_and_the_workflow_run(temporal_address: str, tmp_path: Path) 
                 **os.environ,
                 "HOME": str(tmp_path),
                 "OPENAI_AGENTS_DISABLE_TRACING": "1",
-                "OPENAI_API_KEY": "loopback",
+                "OPENAI_API_KEY": "s3cr3t-loopback",
                 "OPENAI_BASE_URL": base_url,
                 "TEMPORAL_ADDRESS": temporal_address,
             },

@@ -140,7 +140,7 @@ class TestUnreachable:
         message = str(caught.value)
         assert message.startswith("storage s3://bucket/prefix: cannot read a: GenericError: ")
         assert "Check that the store can be reached from this host" in message
-        assert "test-secret-key" not in message
+        assert "s3cr3t" not in message
         assert "\n" not in message
 
     async def test_a_wrong_bucket_is_an_error(self, s3_url: str) -> None:

@@ -244,7 +244,7 @@ class TestUnreachable:
         for what, answer in seen.items():
             assert "storage s3://bucket/prefix: cannot " in answer, what
             assert "Check that the store can be reached from this host" in answer, what
-            assert "test-secret-key" not in answer
+            assert "s3cr3t" not in answer
         assert seen["write"].startswith("StorageError write large.bin: ")
         assert seen["read"].startswith("StorageError ")
         assert max(attempts(history)) <= 5
