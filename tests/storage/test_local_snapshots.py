@@ -7,13 +7,13 @@ from typing import cast
 
 import pytest
 from agents.sandbox import LocalSnapshotSpec
-from sandbox_local import LocalProvider
 
 from sandbox_core import messages as m
 from sandbox_core import operations as ops
 from sandbox_core.codec import dump_snapshot
 from sandbox_core.worker.handlers import HANDLERS, Call
 from sandbox_core.worker.sessions import Client
+from sandbox_local import LocalProvider
 
 
 @pytest.mark.parametrize("fleet", [False, True])
