@@ -91,7 +91,7 @@ def _make_activity(
     async def perform(call: Call, request: Message) -> Message | bytes | None:
         try:
             return await handler(call, request)
-        except Exception as error:
+        except Exception as error:  # A plugin boundary: any error of the vendor's.
             reason = await reason_of(call, operation, request, error)
             if reason is error:
                 raise
