@@ -4,6 +4,9 @@ A history holds the host's name, as a part of its worker's queue. This gives it 
 
     unshare --uts sh -c 'hostname recorder && python tests/record_histories.py'
 
+``resumed-on-another-worker`` is not made any more: it is of the time before a worker could take a
+session over from one that is gone.
+
 Record again only when a changed history is meant, and say why in the changelog: a workflow that was
 started before the change will not survive it.
 """
@@ -57,8 +60,8 @@ async def _record(client: Client) -> dict[str, WorkflowHandle[object, object]]:
         handles["caught-errors"] = await client.start_workflow(
             "CaughtErrors", "local", id="caught-errors", task_queue=queue
         )
-        handles["resumed-on-another-worker"] = steps = await client.start_workflow(
-            "StepByStep", "local", id="resumed-on-another-worker", task_queue=queue
+        handles["taken-over"] = steps = await client.start_workflow(
+            "StepByStep", "local", id="taken-over", task_queue=queue
         )
         await steps.execute_update("do", "echo edited > hello.txt")
         for name in ("every-operation", "caught-errors"):

@@ -86,6 +86,20 @@ def scheduled_activities(history: WorkflowHistory) -> list[str]:
     ]
 
 
+def completed_activities(history: WorkflowHistory) -> list[str]:
+    """Return the activity types that have completed, in order."""
+    types = {
+        event.event_id: event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    }
+    return [
+        types[event.activity_task_completed_event_attributes.scheduled_event_id]
+        for event in history.events
+        if event.HasField("activity_task_completed_event_attributes")
+    ]
+
+
 def attempts(history: WorkflowHistory) -> list[int]:
     """Return the attempt of each activity that started, in order."""
     return [

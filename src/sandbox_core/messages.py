@@ -128,7 +128,9 @@ class ResumeSession(Message):
 
     With `started`, its workspace is in use: it is kept as it is, or restored from its snapshot,
     or the answer is `SandboxLost`; the manifest is never applied again. `sandbox_id` is the
-    backend's id that the workflow knows, if any.
+    backend's id that the workflow knows, if any. With `held_by`, the own queue of the worker that
+    has held the session, on whose host its sandbox lives, it is opened only by one in the place of
+    that worker, or by another one on its host if that worker is gone; else it is not open here.
     """
 
     state: JsonObject
@@ -136,6 +138,7 @@ class ResumeSession(Message):
     started: bool = False
     sandbox_id: str | None = None
     settings: SessionSettings | None = None
+    held_by: str | None = None
 
 
 class SessionOpened(Message):
@@ -156,6 +159,9 @@ class SessionOpened(Message):
 
     restored: bool = False
     """The sandbox was replaced, and its workspace restored from the last snapshot."""
+
+    started: bool = False
+    """Its workspace is in use: a start must keep it as it is."""
 
 
 class DeleteSession(SessionRequest):

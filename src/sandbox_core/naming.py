@@ -52,9 +52,16 @@ def worker_queue(task_queue: str, host: str, slot: int) -> str:
     return f"{task_queue}@{host}#{slot}"
 
 
+def split_worker_queue(queue: str) -> tuple[str, str, int]:
+    """Return the task queue, the host and the slot of the worker whose own queue this is."""
+    task_queue, _, rest = queue.rpartition("@")
+    host, _, slot = rest.rpartition("#")
+    return task_queue, host, int(slot)
+
+
 def host_of(queue: str) -> str:
     """Return the host of the worker whose own queue this is."""
-    return queue.rpartition("@")[2].rpartition("#")[0]
+    return split_worker_queue(queue)[1]
 
 
 def offered_providers(activity_names: str) -> list[str]:

@@ -66,6 +66,27 @@ class TestKilledWorker:
         assert [WHOLE, "", 7] == result
         assert "run\n" == (tmp_path / "counter").read_text()
 
+    async def test_another_worker_of_the_host_takes_over_at_once(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        """It sees that the slot of the killed one is free, and does not wait for its queue."""
+        first = await fleet.start()
+        job = Job(command=COUNTED, root=str(tmp_path), heartbeat_s=1)
+        handle = await start(temporal_client, fleet, job)
+        await line_of(tmp_path / "pid")
+        await fleet.start()
+
+        first.kill()
+        result = await handle.result()
+
+        assert [WHOLE, "", 7] == result
+        assert "run\n" == (tmp_path / "counter").read_text()
+        assert {fleet.queue} == {
+            event.activity_task_scheduled_event_attributes.task_queue.name
+            for event in (await handle.fetch_history()).events
+            if event.HasField("activity_task_scheduled_event_attributes")
+        }
+
     async def test_a_command_that_ended_meanwhile_is_answered_from_its_record(
         self, temporal_client: Client, fleet: Workers, tmp_path: Path
     ) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import LocalSnapshot
+from temporalio import activity
 
 from sandbox_core import messages as m
 from sandbox_core import operations as ops
@@ -36,10 +37,12 @@ from sandbox_core.worker.sessions import (
     OpenSession,
     Resumed,
     configure,
+    exists,
     restart,
     resume,
     sandbox_identity,
 )
+from sandbox_core.worker.slots import is_gone
 
 logger = logging.getLogger(__name__)
 
@@ -110,22 +113,30 @@ def _options(provider: Provider, data: JsonObject | None) -> BaseSandboxClientOp
 @handles(ops.RESUME_SESSION)
 async def _resume_session(call: Call, request: m.ResumeSession) -> m.SessionOpened:
     session_id = str(load_state(request.state).session_id)
-    restored = False
+    if request.held_by is not None and _is_held(call, session_id, request.held_by):
+        raise SessionNotOpen(f"session {session_id} is held by the worker of {request.held_by}")
     async with call.pool.opening(session_id):
         held = call.pool.find(session_id)
         if held is not None and held.ref.epoch > request.epoch:
             raise SessionNotOpen(f"session {session_id} has been resumed again since")
         if held is None or held.ref.epoch != request.epoch:
             resumed = await _resume(call, request)
-            restored = resumed.restored
             held = OpenSession(
                 session=resumed.session,
                 ref=m.SessionRef(session_id=session_id, epoch=request.epoch),
+                restored=resumed.restored,
+                started=resumed.started,
             )
             call.pool.add(held)
         if request.settings is not None:
             configure(held.session, request.settings)
-    return _opened(call, held, request.state, restored=restored)
+    return _opened(call, held, request.state)
+
+
+def _is_held(call: Call, session_id: str, held_by: str) -> bool:
+    if call.worker_queue == held_by:
+        return call.pool.find(session_id) is not None
+    return not is_gone(activity.info().namespace, held_by)
 
 
 async def _resume(call: Call, request: m.ResumeSession) -> Resumed:
@@ -133,31 +144,29 @@ async def _resume(call: Call, request: m.ResumeSession) -> Resumed:
     check_local_sources(state.manifest.entries, call.local_sources)
     state.manifest = with_credentials(state.manifest)
     known = request.sandbox_id or sandbox_identity(call.provider, state)
-    restored = False
+    resumed: list[Resumed] = []
 
     async def attach(client: Client) -> SandboxSession:
-        nonlocal restored
-        resumed = await resume(
-            call.provider,
-            client,
-            state,
-            started=request.started,
-            sandbox_id=request.sandbox_id,
+        resumed.append(
+            await resume(
+                call.provider,
+                client,
+                state,
+                started=request.started,
+                sandbox_id=request.sandbox_id,
+            )
         )
-        restored = resumed.restored
-        return resumed.session
+        return resumed[-1].session
 
     session = await make(call, request, attach, known=known)
     if request.sandbox_id is None:
         # The workflow has the session from elsewhere: it owns the sandbox from now on.
         await claim(call, sandbox_identity(call.provider, session.state))
     read_from_any_folder(session)
-    return Resumed(session=session, restored=restored)
+    return resumed[-1]
 
 
-def _opened(
-    call: Call, held: OpenSession, known: JsonObject, *, restored: bool = False
-) -> m.SessionOpened:
+def _opened(call: Call, held: OpenSession, known: JsonObject) -> m.SessionOpened:
     return m.SessionOpened(
         session=held.ref,
         state_delta=state_delta(known, dump_state(held.session.state)),
@@ -165,7 +174,8 @@ def _opened(
         sandbox_id=sandbox_identity(call.provider, held.session.state),
         worker_queue=call.worker_queue,
         host_bound=call.provider.host_bound,
-        restored=restored,
+        restored=held.restored,
+        started=held.started,
     )
 
 
@@ -175,9 +185,12 @@ async def _delete_session(call: Call, request: m.DeleteSession) -> m.StateChange
         await _delete_created(call, request.create_key)
         return m.StateChanged()
     held = call.pool.find(request.session.session_id)
-    if held is not None:
+    # One of another epoch may have another sandbox than the workflow knows.
+    if held is not None and held.ref == request.session:
         await _delete_held(call, held)
         return m.StateChanged()
+    if held is not None and held.ref.epoch < request.session.epoch:
+        call.pool.remove(request.session.session_id)
     if request.state is None:
         raise SessionNotOpen(f"session {request.session.session_id} is not open here")
     state = load_state(request.state)
@@ -214,6 +227,10 @@ async def _delete_held(call: Call, held: OpenSession) -> None:
 async def _start(call: Call, request: m.Start) -> m.StateChanged:
     async def start(session: SandboxSession) -> None:
         check_local_sources(session.state.manifest.entries, call.local_sources)
+        # Some backends would make it again, empty.
+        if request.started and await exists(call.provider, call.client, session.state) is False:
+            call.pool.remove(request.session.session_id)
+            raise SessionNotOpen("the sandbox does not exist any more")
         await (restart(session) if request.started else session.start())
 
     return await _changing(call, request, start)

@@ -9,10 +9,9 @@ from agents.sandbox.errors import ExecTimeoutError
 from sandbox_core.errors import SandboxCoreError, SandboxLost, SessionNotOpen
 from sandbox_core.messages import Message, SessionRequest
 from sandbox_core.operations import Effect, Operation
-from sandbox_core.providers import SupportsExists
 from sandbox_core.summaries import summarize
 from sandbox_core.worker.handlers import Call
-from sandbox_core.worker.sessions import on_host, sandbox_identity
+from sandbox_core.worker.sessions import exists, on_host, sandbox_identity
 
 logger = logging.getLogger(__name__)
 
@@ -35,23 +34,22 @@ async def reason_of(
     ):
         return error
     held = call.pool.find(request.session.session_id)
-    if held is None or held.ref != request.session or not isinstance(provider, SupportsExists):
+    if held is None or held.ref != request.session:
         return error
-    sandbox_id = sandbox_identity(provider, held.session.state)
-    if sandbox_id is None:
-        return error
+    state = held.session.state
     try:
-        if await provider.exists(call.client, sandbox_id):
+        if await exists(provider, call.client, state) is not False:
             return error
     except Exception as unanswered:  # noqa: BLE001 - a provider's; the first error counts
-        logger.info("whether sandbox %s exists could not be asked: %s", sandbox_id, unanswered)
+        logger.info("whether a sandbox exists could not be asked: %s", unanswered)
         return error
     call.pool.remove(request.session.session_id)
     if operation.effect in (Effect.READ, Effect.IDEMPOTENT):
-        return SessionNotOpen(f"sandbox {sandbox_id} does not exist any more")
+        return SessionNotOpen(f"the sandbox of session {state.session_id} does not exist any more")
+    sandbox = f"sandbox {sandbox_identity(provider, state)} of provider {provider.name!r}"
+    what = f"{operation.name} {summarize(request.summary())!r}"
     return SandboxLost(
-        f"sandbox {sandbox_id} of provider {provider.name!r}{on_host(provider)} does not exist any "
-        f"more. {operation.name} {summarize(request.summary())!r} may have begun in it and was not "
-        f"repeated. The next operation restores the workspace from its last snapshot, if there is "
-        f"one."
+        f"{sandbox}{on_host(provider)} does not exist any more. {what} may have begun in it and "
+        f"was not repeated. The next operation restores the workspace from its last snapshot, if "
+        f"there is one."
     )

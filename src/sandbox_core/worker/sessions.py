@@ -50,6 +50,10 @@ class OpenSession:
     created_by: str | None = None
     """What tells the create from another with the same key."""
 
+    restored: bool = False
+    started: bool = False
+    """As it was opened: the answer is the same however often it is asked for."""
+
     in_use: set[asyncio.Task[object]] = field(default_factory=set)
     """The operations that are going on."""
 
@@ -153,9 +157,10 @@ class SessionPool:
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed:
-    """A resumed session, and whether its workspace had to be restored from a snapshot."""
+    """A resumed session, and whether its workspace is in use, or had to be restored."""
 
     session: SandboxSession
+    started: bool = False
     restored: bool = False
 
 
@@ -175,9 +180,12 @@ async def resume(
     # The SDK's clients answer a lookup that fails with a new, empty sandbox.
     known = sandbox_id or sandbox_identity(provider, state)
     present = None
-    if started and known is not None and isinstance(provider, SupportsExists):
-        present = await provider.exists(client, known)
-        if not present and not await _restorable(state, client._resolve_dependencies()):
+    if known is not None and isinstance(provider, SupportsExists):
+        if started or state.workspace_root_ready:
+            present = await provider.exists(client, known)
+        # What another session has started in a sandbox that is still there is kept as it is.
+        started = started or present is True
+        if not present and started and not await _restorable(state, client._resolve_dependencies()):
             raise _lost(provider, known)
     session = await client.resume(state)
     if not started:
@@ -188,9 +196,9 @@ async def resume(
             await client.delete(session)
             raise _lost(provider, known)
         await session.start()
-        return Resumed(session=session, restored=True)
+        return Resumed(session=session, started=True, restored=True)
     await restart(session)
-    return Resumed(session=session)
+    return Resumed(session=session, started=True)
 
 
 async def restart(session: SandboxSession) -> None:
@@ -242,6 +250,18 @@ def configure(session: SandboxSession, settings: SessionSettings) -> None:
 def sandbox_identity(provider: Provider, state: SandboxSessionState) -> str | None:
     """Return the backend's id of the sandbox, if the provider can tell."""
     return provider.identity(state) if isinstance(provider, SupportsIdentity) else None
+
+
+async def exists(provider: Provider, client: Client, state: SandboxSessionState) -> bool | None:
+    """Return whether the sandbox of `state` exists, or None if the provider cannot tell.
+
+    Raises:
+        Exception: The backend did not answer. That is not the same as "no".
+    """
+    sandbox_id = sandbox_identity(provider, state)
+    if sandbox_id is None or not isinstance(provider, SupportsExists):
+        return None
+    return await provider.exists(client, sandbox_id)
 
 
 async def _restorable(state: SandboxSessionState, dependencies: Dependencies | None) -> bool:

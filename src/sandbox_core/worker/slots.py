@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from sandbox_core.naming import worker_queue
+from sandbox_core.naming import split_worker_queue, worker_queue
 
 
 @contextmanager
@@ -40,6 +40,25 @@ def own_queue(namespace: str, task_queue: str) -> Iterator[str]:
         finally:
             os.close(lock)  # The file stays: to delete it would let two hold the same slot.
         return
+
+
+def is_gone(namespace: str, queue: str) -> bool:
+    """Return whether the worker with this own queue was one of this host, and is gone."""
+    task_queue, host, slot = split_worker_queue(queue)
+    if host != socket.gethostname():
+        return False
+    try:
+        lock = os.open(_folder(namespace, task_queue) / f"{slot}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        # A worker that starts in this very moment takes the next slot instead: no harm is done.
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return True
 
 
 def _folder(namespace: str, task_queue: str) -> Path:

@@ -26,6 +26,10 @@ _SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
 DEFAULT_SCHEDULE_TO_START_TIMEOUT = timedelta(seconds=60)
 """How long an operation waits at a worker's own queue for that worker, or one in its place."""
 
+# Without this patch in its history, a workflow waits for the worker's own queue even if another
+# worker on the host could take the session over.
+_TAKE_OVER = "sandbox-core-take-over"
+
 # How often an operation may find that the worker it landed on does not hold the session. One is
 # the ordinary case; more happen when several workers share the queue and none is bound to it.
 _MAX_RESUMES = 5
@@ -49,8 +53,8 @@ class BoundSession(BaseSandboxSession):
     It keeps what must survive any worker: the session state, whether the workspace has been
     started, and the epoch. A worker that does not hold the session answers `SessionNotOpen`. Then
 
-    - a session whose sandbox lives on a worker's host is bound: from then on it asks at that
-      worker's own queue, where a worker that was restarted on the host resumes it;
+    - a session whose sandbox lives on a worker's host is resumed by a worker there if its own is
+      gone, and else bound: from then on it asks at its own worker's queue;
     - any other session is resumed where the operation has landed.
 
     If nobody polls the worker's own queue, the session is resumed through the shared one.
@@ -83,7 +87,7 @@ class BoundSession(BaseSandboxSession):
         # at the shared queue, where Temporal hands a task to this worker while nothing is amiss.
         self._worker_queue = opened.worker_queue
         self._bound = False
-        self._started = False
+        self._started = opened.started
         # It was made for this session and nothing has happened in it: nobody misses it.
         self._unused = created
         self._discarded = False
@@ -109,12 +113,12 @@ class BoundSession(BaseSandboxSession):
                     self._provider, self._activity_config(), operation, current, body
                 )
             except SessionNotOpen:
-                if self._host_bound and not self._bound and self._worker_queue is not None:
-                    self._bound = True  # Another worker took it; the session's own is asked next.
-                else:
+                if self._is_movable() or workflow.patched(_TAKE_OVER):
                     await self._resume(stale=current.session)
+                else:
+                    self._bound = True
             except ActivityError as error:
-                if not (self._bound and _nobody_polls(error)):
+                if not (self._bound and nobody_polls(error)):
                     raise
                 await self._resume(stale=current.session, anywhere=True)
             else:
@@ -125,6 +129,10 @@ class BoundSession(BaseSandboxSession):
         return await dispatch(
             self._provider, self._activity_config(), operation, self._current(request), body
         )
+
+    def _is_movable(self) -> bool:
+        """Tell whether any worker may resume the session, or it is asked for at its own queue."""
+        return self._bound or not self._host_bound or self._worker_queue is None
 
     def _activity_config(self, config: ActivityConfig | None = None) -> ActivityConfig:
         config = config or self._config
@@ -170,14 +178,20 @@ class BoundSession(BaseSandboxSession):
         await workflow.wait_condition(lambda: self._resuming is None or self._resuming.done())
 
     async def _open_again(self, *, anywhere: bool) -> None:
-        """Resume at the session's own worker's queue if it is bound, else at any worker."""
+        """Resume at the session's own worker's queue if it is bound, else at any worker.
+
+        One whose sandbox lives on a host is bound by this if its worker lives: another one took
+        the operation, and the session's own is asked next.
+        """
         settings = self._settings
+        held_by = None if anywhere or self._is_movable() else self._worker_queue
         request = m.ResumeSession(
             state=dump_state(self.state),
             epoch=next_epoch(self._ref.epoch),
             started=self._started,
             sandbox_id=self._sandbox_id,
             settings=settings,
+            held_by=held_by,
         )
         if anywhere:
             opened, state = await self._resume_elsewhere(request)
@@ -186,8 +200,13 @@ class BoundSession(BaseSandboxSession):
                 opened, state = await resume_session(
                     self._provider, self._activity_config(), request
                 )
+            except SessionNotOpen:
+                if held_by is None:
+                    raise
+                self._bound = True
+                return
             except ActivityError as error:
-                if not _nobody_polls(error):
+                if not nobody_polls(error):
                     raise
                 opened, state = await self._resume_elsewhere(request)
         if opened.restored:
@@ -202,6 +221,7 @@ class BoundSession(BaseSandboxSession):
                 opened.sandbox_id,
             )
         self._ref = opened.session
+        self._started = self._started or opened.started
         self._sandbox_id = opened.sandbox_id
         self._worker_queue = opened.worker_queue
         self._bound = self._bound and self._host_bound
@@ -236,7 +256,7 @@ class BoundSession(BaseSandboxSession):
             self._told_state = self.state
 
 
-def _nobody_polls(error: ActivityError) -> bool:
+def nobody_polls(error: ActivityError) -> bool:
     """Tell whether the activity never started because its queue has no worker."""
     cause = error.cause
     return (

@@ -19,14 +19,16 @@ from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
 from agents.sandbox.workspace_paths import WorkspacePathPolicy, posix_path_as_path, sandbox_path_str
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityConfig
 
 from sandbox_core import messages as m
 from sandbox_core import operations as ops
 from sandbox_core.codec import dump_entry, dump_state
 from sandbox_core.errors import InvalidRequest, SessionNotOpen
+from sandbox_core.naming import host_of
 from sandbox_core.workflow import convert
-from sandbox_core.workflow.bound import BoundSession
+from sandbox_core.workflow.bound import BoundSession, nobody_polls
 from sandbox_core.workflow.creating import clean_up, cleaning_up, delete_session
 
 
@@ -79,12 +81,28 @@ class TemporalSandboxSession(BoundSession):
         await self._resumed()  # What a resume is about to make would be left.
         request = self._current(m.DeleteSession(session=self._ref))
         try:
-            await delete_session(self._provider, self._activity_config(config), request)
+            await self._ask_to_delete(config, request)
         except SessionNotOpen:
             # The worker that may delete it without holding it is one of the sandbox's host.
             self._bound = self._host_bound and self._worker_queue is not None
             request = request.model_copy(update={"state": dump_state(self.state)})
+            await self._ask_to_delete(config, request)
+
+    async def _ask_to_delete(self, config: ActivityConfig, request: m.DeleteSession) -> None:
+        try:
             await delete_session(self._provider, self._activity_config(config), request)
+        except ActivityError as error:
+            if not self._bound or self._worker_queue is None or not nobody_polls(error):
+                raise
+            if not self._host_bound:
+                raise SessionNotOpen("the worker that held the session is gone") from error
+            workflow.logger.warning(
+                "sandbox %s of provider %s is not deleted: no worker answers on its host, %s. "
+                "`sandbox reap` finds it there",
+                self._sandbox_id,
+                self._provider,
+                host_of(self._worker_queue),
+            )
 
     async def running(self) -> bool:
         """Return whether the sandbox is running."""

@@ -69,6 +69,9 @@ _THREADS: Final = ThreadPoolExecutor(max_workers=256, thread_name_prefix="sandbo
 _KILL_S: Final = 10.0
 """How long ending a command may take before its timeout is reported anyway."""
 
+_NOT_EXECUTED: Final = 126
+"""The exit code of a command that could not be executed, by the engine too."""
+
 _MARK_VARIABLE: Final = "SANDBOX_DOCKER_COMMAND"
 
 # Kills the processes whose environment holds $1, until there are none; they may be forking.
@@ -214,6 +217,11 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
                     await self._kill_marked(mark, user, running)
                 raise ExecTimeoutError(command=command_for_errors, timeout_s=timeout)
             stdout, stderr, exit_code = running.result()
+            if exit_code == _NOT_EXECUTED and not await self.running():
+                # The engine says so in what it passes off as the command's output.
+                raise ExecTransportError(
+                    command=command_for_errors, context={"reason": "container_not_running"}
+                )
         except (DockerException, OSError) as error:
             raise ExecTransportError(command=command_for_errors, cause=error) from error
         finally:

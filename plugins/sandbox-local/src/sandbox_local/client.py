@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agents.sandbox import Manifest
+from agents.sandbox.errors import WorkspaceArchiveReadError
 from agents.sandbox.sandboxes.unix_local import (
     UnixLocalSandboxClient,
     UnixLocalSandboxClientOptions,
@@ -28,7 +30,11 @@ _DEFAULT_ROOT: Final = Manifest().root
 
 
 class LabellingLocalSandboxSession(UnixLocalSandboxSession):
-    """The SDK's session, which labels the directory if its start makes it again."""
+    """The SDK's session, which labels the directory if its start makes it again.
+
+    Nothing else makes it again: the SDK's `write` makes whatever folders are missing, and a
+    workspace that is lost would be an empty one, with a new file in it.
+    """
 
     _labels: Mapping[str, str]
 
@@ -46,6 +52,21 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
         root = Path(self.state.manifest.root)
         await asyncio.to_thread(records.prepare, root, self._labels)
         await super()._prepare_backend_workspace()
+
+    def normalize_path(self, path: Path | str, *, for_write: bool = False) -> Path:
+        self._check_root()
+        return super().normalize_path(path, for_write=for_write)
+
+    async def hydrate_workspace(self, data: io.IOBase) -> None:
+        self._check_root()
+        await super().hydrate_workspace(data)
+
+    def _check_root(self) -> None:
+        root = Path(self.state.manifest.root)
+        if self.state.workspace_root_ready and not root.is_dir():
+            raise WorkspaceArchiveReadError(
+                path=root, context={"reason": "workspace_root_not_found"}
+            )
 
 
 class LabellingLocalSandboxClient(UnixLocalSandboxClient):
@@ -93,6 +114,6 @@ class LabellingLocalSandboxClient(UnixLocalSandboxClient):
         self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
     ) -> SandboxSession:
         # The SDK's `create` and `resume` make a session of their own class.
-        if self._labels and isinstance(inner, UnixLocalSandboxSession):
+        if isinstance(inner, UnixLocalSandboxSession):
             inner = LabellingLocalSandboxSession.taking_over(inner, self._labels)
         return super()._wrap_session(inner, instrumentation=instrumentation)

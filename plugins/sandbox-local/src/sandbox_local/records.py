@@ -43,7 +43,7 @@ def make(labels: Mapping[str, str]) -> Path:
 
 def prepare(root: Path, labels: Mapping[str, str]) -> None:
     """Have the directory labelled if it does not exist, because it is made now."""
-    if is_made_for_sandbox(root):
+    if labels and is_made_for_sandbox(root):
         with _alone():
             if not root.is_dir():
                 _write(root, labels, datetime.now(timezone.utc))

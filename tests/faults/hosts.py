@@ -1,0 +1,141 @@
+"""Hosts on this machine, each with a name, a network and a ``/tmp`` of its own.
+
+A host is a thread in namespaces of its own: what that thread starts is on the host. The folders
+below ``/tmp`` that Python and the test need are there too. It reaches the Temporal server at the
+same address as everyone else, through a relay, which is a cable that can be pulled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+from faults.harness import WorkerProcess
+
+_T = TypeVar("_T")
+
+_TMP = Path("/tmp")
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
+
+
+class Host:
+    """One host, with the workers on it."""
+
+    def __init__(self, name: str, address: str, inside: ThreadPoolExecutor) -> None:
+        self.name = name
+        self._address, self._inside = address, inside
+        self._workers: list[WorkerProcess] = []
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._connected = True
+
+    async def start(self, queue: str, *workflows: type) -> WorkerProcess:
+        """Start a worker on the host, and return it when it polls."""
+        worker = await self._do(lambda: WorkerProcess(self._address, queue, *workflows))
+        self._workers.append(worker)
+        await asyncio.to_thread(worker.wait_until_ready)
+        return worker
+
+    async def glob(self, pattern: str) -> list[str]:
+        """Return the paths on the host that match."""
+        found = await self._do(lambda: sorted(map(str, Path("/").glob(pattern.lstrip("/")))))
+        return list(found)
+
+    async def _do(self, what: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._inside, what)
+
+    # --- The cable --------------------------------------------------------------------------------
+
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """Let nothing on the host reach the server for the duration."""
+        self._connected = False
+        for connection in tuple(self._connections):
+            connection.transport.abort()
+        try:
+            yield
+        finally:
+            self._connected = True
+
+    @asynccontextmanager
+    async def _relay(self) -> AsyncIterator[None]:
+        server, port = self._address.split(":")
+        listener = await self._do(lambda: socket.create_server((server, int(port))))
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not self._connected:
+                writer.transport.abort()
+                return
+            onward, back = await asyncio.open_connection(server, int(port))
+            pair = {writer, back}
+            self._connections |= pair
+            try:
+                await asyncio.gather(_copy(reader, back), _copy(onward, writer))
+            finally:
+                self._connections -= pair
+
+        async with await asyncio.start_server(relay, sock=listener) as accepting:
+            try:
+                yield
+            finally:
+                for worker in self._workers:
+                    worker.kill()
+                accepting.close()
+                for connection in tuple(self._connections):
+                    connection.transport.abort()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def hosts(address: str, shared: Path, *names: str) -> AsyncIterator[list[Host]]:
+    """Yield hosts with these names, all of which have the folder `shared`; it takes root."""
+    async with AsyncExitStack() as stack:
+        started = []
+        for name in names:
+            tmp = stack.enter_context(TemporaryDirectory(prefix="host-", dir=_TMP))
+            inside = ThreadPoolExecutor(1, initializer=_become_host, initargs=(name, tmp, shared))
+            stack.callback(inside.shutdown)
+            host = Host(name, address, inside)
+            await stack.enter_async_context(host._relay())
+            started.append(host)
+        yield started
+
+
+def _become_host(name: str, tmp: str, shared: Path) -> None:
+    """Move the calling thread to a host that nothing else is on yet; `tmp` becomes its ``/tmp``."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), f"cannot make host {name}: it takes root")
+    socket.sethostname(name)
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", _IFF_UP))
+    _mount("--make-rprivate", "/")
+    _mount("-t", "tmpfs", "-o", "mode=1777", name, tmp)
+    for needed in (shared, Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[2]):
+        if needed.is_relative_to(_TMP):
+            place = Path(tmp) / needed.relative_to(_TMP)
+            place.mkdir(parents=True, exist_ok=True)
+            _mount("--bind", str(needed), str(place))
+    _mount("--move", tmp, str(_TMP))
+
+
+def _mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)

@@ -1,0 +1,179 @@
+"""A handle that a worker holds since before the session was resumed elsewhere changes nothing.
+
+Here the activities are called as a late task would call them, at the one worker or the other.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import cast
+
+import pytest
+from agents.sandbox import Manifest
+from agents.sandbox.entries import File
+from agents.sandbox.snapshot import RemoteSnapshotSpec
+from temporalio.testing import ActivityEnvironment
+
+from sandbox_core import messages as m
+from sandbox_core import operations as ops
+from sandbox_core.codec import JsonObject, apply_delta, dump_manifest, dump_snapshot
+from sandbox_core.errors import SessionNotOpen
+from sandbox_core.naming import activity_name
+from sandbox_core.operations import Operation, RequestT, ResponseT
+from sandbox_core.storage import SNAPSHOT_DEPENDENCY
+from sandbox_core.storage.location import parse_location
+from sandbox_core.storage.snapshots import SnapshotStore
+from sandbox_core.storage.store import ObjectStore
+from sandbox_core.worker.runtime import ProviderRuntime
+from sandbox_local import LocalProvider
+
+MANIFEST = dump_manifest(Manifest(entries={"hello.txt": File(content=b"hello\n")}))
+
+
+class OneWorker:
+    """The activities of one worker."""
+
+    def __init__(self, runtime: ProviderRuntime) -> None:
+        self._activities = [*runtime.activities()]
+
+    async def perform(
+        self, operation: Operation[RequestT, ResponseT], request: RequestT, body: bytes = b""
+    ) -> JsonObject | bytes | None:
+        """Run an operation as a task of its own."""
+        (run,) = (
+            fn for fn in self._activities if _name(fn) == activity_name("local", operation.name)
+        )
+        arguments = [request.dump(), body] if operation.takes_bytes else [request.dump()]
+        environment = ActivityEnvironment()
+        environment.info = replace(
+            environment.info,
+            started_time=datetime.now(timezone.utc),
+            start_to_close_timeout=timedelta(seconds=30),
+        )
+        return cast("JsonObject | bytes | None", await environment.run(run, *arguments))
+
+    async def open(self, request: m.CreateSession | m.ResumeSession) -> m.SessionOpened:
+        """Create or resume a session."""
+        if isinstance(request, m.CreateSession):
+            answer = await self.perform(ops.CREATE_SESSION, request)
+        else:
+            answer = await self.perform(ops.RESUME_SESSION, request)
+        return m.SessionOpened.model_validate(answer)
+
+    async def write(self, ref: m.SessionRef, text: str) -> None:
+        """Write the file."""
+        await self.perform(ops.WRITE, m.Write(session=ref, path="hello.txt"), text.encode())
+
+    async def read(self, ref: m.SessionRef) -> str:
+        """Return the file."""
+        content = await self.perform(ops.READ, m.Read(session=ref, path="hello.txt"))
+        assert isinstance(content, bytes)
+        return content.decode()
+
+
+def _name(fn: object) -> str:
+    return str(fn.__temporal_activity_definition.name)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[list[OneWorker]]:
+    async with AsyncExitStack() as stack:
+        started = []
+        for number in range(2):
+            store = SnapshotStore(ObjectStore(parse_location(str(tmp_path))))
+            runtime = ProviderRuntime(LocalProvider(), snapshots=store)
+            await stack.enter_async_context(runtime.active(f"agents@host#{number}"))
+            started.append(OneWorker(runtime))
+        yield started
+
+
+async def create(worker: OneWorker) -> tuple[m.SessionRef, JsonObject]:
+    """Create and start a session with epoch 1; return it, with its state."""
+    snapshot = dump_snapshot(RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY))
+    opened = await worker.open(
+        m.CreateSession(create_key="key", epoch=1, manifest=MANIFEST, snapshot=snapshot)
+    )
+    state = apply_delta({"manifest": MANIFEST}, opened.state_delta)
+    answer = await worker.perform(ops.START, m.Start(session=opened.session))
+    return opened.session, apply_delta(state, m.StateChanged.model_validate(answer).state_delta)
+
+
+def root_of(state: JsonObject) -> str:
+    manifest = state["manifest"]
+    assert isinstance(manifest, dict)
+    return str(manifest["root"])
+
+
+def resumption(state: JsonObject, epoch: int) -> m.ResumeSession:
+    return m.ResumeSession(state=state, epoch=epoch, started=True, sandbox_id=root_of(state))
+
+
+async def delete(worker: OneWorker, ref: m.SessionRef, state: JsonObject) -> None:
+    await worker.perform(ops.DELETE_SESSION, m.DeleteSession(session=ref, state=state))
+
+
+class TestLateOperation:
+    async def test_with_an_old_epoch_is_refused(self, pair: list[OneWorker]) -> None:
+        """The session went to the other worker and came back."""
+        one, other = pair
+        old, state = await create(one)
+        await other.open(resumption(state, 2))
+        new = (await one.open(resumption(state, 3))).session
+        await one.write(new, "new\n")
+        with pytest.raises(SessionNotOpen):
+            await one.write(old, "late\n")
+        seen = await one.read(new)
+        await delete(one, new, state)
+
+        assert "new\n" == seen
+
+    async def test_with_a_new_epoch_is_not_done_with_an_old_handle(
+        self, pair: list[OneWorker]
+    ) -> None:
+        """Which may be one of a sandbox that was replaced."""
+        one, other = pair
+        old, state = await create(one)
+        new = (await other.open(resumption(state, 2))).session
+        with pytest.raises(SessionNotOpen):
+            await one.read(new)
+        seen = await one.read(old)
+        await delete(other, new, state)
+
+        assert "hello\n" == seen
+
+
+class TestLateResume:
+    async def test_does_not_replace_a_newer_handle(self, pair: list[OneWorker]) -> None:
+        """The workflow has gone on with that one."""
+        one, _ = pair
+        _, state = await create(one)
+        new = (await one.open(resumption(state, 3))).session
+        await one.write(new, "new\n")
+        with pytest.raises(SessionNotOpen):
+            await one.open(resumption(state, 2))
+        seen = await one.read(new)
+        await delete(one, new, state)
+
+        assert "new\n" == seen
+
+
+class TestRepeatedResume:
+    async def test_says_again_that_the_workspace_was_restored(self, pair: list[OneWorker]) -> None:
+        """Its first answer was lost, and with it the only warning."""
+        one, other = pair
+        ref, state = await create(one)
+        answer = await one.perform(ops.STOP, m.Stop(session=ref))
+        state = apply_delta(state, m.StateChanged.model_validate(answer).state_delta)
+        shutil.rmtree(root_of(state))
+        first = await other.open(resumption(state, 2))
+        again = await other.open(resumption(state, 2))
+        seen = await other.read(again.session)
+        await delete(other, again.session, state)
+
+        assert "hello\n" == seen
+        assert [True, True] == [first.restored, again.restored]
