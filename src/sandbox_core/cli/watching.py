@@ -28,7 +28,7 @@ from sandbox_core.providers import (
 from sandbox_core.providers.registry import Provider
 from sandbox_core.testing import DevServer
 
-_GIVEN_UP_WITHIN_S = 10.0
+_GIVEN_UP_WITHIN_S = 30.0
 
 
 def load_provider(name: str) -> Provider:

@@ -180,6 +180,11 @@ def _made_for(call: Call, request: CreateSession | ResumeSession) -> _Made | Non
     return _Made(provider=provider, client=call.client, labels=labels, attempt=attempt())
 
 
+def finds_earlier_attempts(call: Call) -> bool:
+    """Return whether the sandboxes of a create's earlier attempts are found, wherever they ran."""
+    return call.namespace is not None and _labelling(call) is not None
+
+
 def _labelling(call: Call) -> _Labelling | None:
     able = (SupportsLabels, SupportsDestroy, SupportsIdentity)
     found = all(isinstance(call.provider, ability) for ability in able)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import partial
 
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
@@ -28,7 +29,13 @@ from sandbox_core.mounts import with_credentials
 from sandbox_core.providers import SupportsDestroy
 from sandbox_core.providers.registry import Provider
 from sandbox_core.worker import processes
-from sandbox_core.worker.creation import claim, destroy_created, keys_made, make
+from sandbox_core.worker.creation import (
+    claim,
+    destroy_created,
+    finds_earlier_attempts,
+    keys_made,
+    make,
+)
 from sandbox_core.worker.handlers import Call, handles
 from sandbox_core.worker.labels import digest
 from sandbox_core.worker.local_sources import check_local_sources, read_from_any_folder
@@ -49,7 +56,9 @@ logger = logging.getLogger(__name__)
 
 @handles(ops.CREATE_SESSION)
 async def _create_session(call: Call, request: m.CreateSession) -> m.SessionOpened:
-    async with call.pool.opening(request.create_key):
+    # An earlier attempt that hangs here must not hold up the next one, if that can do without it.
+    alone = nullcontext() if finds_earlier_attempts(call) else call.pool.opening(request.create_key)
+    async with alone:
         held = call.pool.created(request.create_key)
         if held is None:
             held = await _create(call, request)

@@ -100,8 +100,9 @@ class SessionPool:
         return self._open.get(session_id)
 
     def created(self, create_key: str) -> OpenSession | None:
-        """Return the session that an earlier attempt of the same create has made here."""
-        return next((held for held in self._open.values() if held.create_key == create_key), None)
+        """Return the session that the last attempt of the same create has made here."""
+        made = (held for held in reversed(self._open.values()) if held.create_key == create_key)
+        return next(made, None)
 
     def remove(self, session_id: str) -> None:
         """Let go of a session whose sandbox was deleted, or is gone."""

@@ -73,7 +73,7 @@ class BoundSession(BaseSandboxSession):
         *,
         opened: m.SessionOpened,
         state: SandboxSessionState,
-        created: bool = False,
+        create_key: str | None = None,
     ) -> None:
         self.state = state
         self.restorations: tuple[Restoration, ...] = ()
@@ -88,8 +88,8 @@ class BoundSession(BaseSandboxSession):
         self._worker_queue = opened.worker_queue
         self._bound = False
         self._started = opened.started
-        # It was made for this session and nothing has happened in it: nobody misses it.
-        self._unused = created
+        # Of a sandbox that was made for this session, as long as nothing has happened in it.
+        self._unused = create_key
         self._discarded = False
         self._settings = m.SessionSettings()
         # What the worker was last told; a difference travels with the next request.

@@ -110,7 +110,9 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         opened = await create_session(self._name, self._config, request)
         base: JsonObject = {} if request.manifest is None else {"manifest": request.manifest}
         return self._session(
-            opened, load_state(apply_delta(base, opened.state_delta)), created=True
+            opened,
+            load_state(apply_delta(base, opened.state_delta)),
+            create_key=request.create_key,
         )
 
     async def resume(self, state: SandboxSessionState) -> WorkflowSandboxSession:
@@ -140,11 +142,11 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         return load_state(cast("JsonObject", payload))
 
     def _session(
-        self, opened: m.SessionOpened, state: SandboxSessionState, *, created: bool = False
+        self, opened: m.SessionOpened, state: SandboxSessionState, *, create_key: str | None = None
     ) -> WorkflowSandboxSession:
         return self._wrap_session(
             TemporalSandboxSession(
-                self._name, self._config, opened=opened, state=state, created=created
+                self._name, self._config, opened=opened, state=state, create_key=create_key
             )
         )
 

@@ -54,11 +54,18 @@ class TemporalSandboxSession(BoundSession):
         try:
             await self._change_state(ops.START, m.Start(session=self._ref, started=self._started))
         except BaseException:
-            if self._unused:
-                await clean_up(self._delete(cleaning_up(self._config)))
+            if self._unused is not None:
+                await clean_up(self._discard(self._unused))
                 self._discarded = True
             raise
-        self._started, self._unused, self._discarded = True, False, False
+        self._started, self._unused, self._discarded = True, None, False
+
+    async def _discard(self, create_key: str) -> None:
+        config = cleaning_up(self._config)
+        await self._delete(config)
+        # Options of some backends have a session's delete only pause the sandbox.
+        made = m.DeleteSession(session=self._ref, create_key=create_key)
+        await delete_session(self._provider, config, made)
 
     async def stop(self) -> None:
         """Write the workspace to its snapshot."""
