@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from faults.hosts import Host, hosts
-from support import running_worker, scheduled_activities, unique
+from support import completed_activities, running_worker, scheduled_activities, unique
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from workflows.fleet import AppendLines, KeepSession, Kept
@@ -195,7 +195,10 @@ class TestHosts:
         for lines in seen:
             assert 1 == len(set(lines[:-1]))
             assert "".join(lines[:-1]) == lines[-1]
-        assert [] == [queue for h in histories for queue in asked_at(h, "resume_session")]
+        for history in histories:
+            # A worker of the other host may be asked once, and does not open it.
+            assert 1 >= len(asked_at(history, "resume_session"))
+            assert "local-sandbox_resume_session" not in completed_activities(history)
         assert [[], []] == [await host.glob("/tmp/sandbox-local-*") for host in pair]
 
     async def test_a_session_waits_for_the_worker_of_its_host(
