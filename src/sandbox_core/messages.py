@@ -127,10 +127,9 @@ class ResumeSession(Message):
     """Attach to the sandbox of `state`, as epoch `epoch`.
 
     With `started`, its workspace is in use: it is kept as it is, or restored from its snapshot,
-    or the answer is `SandboxLost`; the manifest is never applied again. `sandbox_id` is the
-    backend's id that the workflow knows, if any. With `held_by`, the own queue of the worker that
-    has held the session, on whose host its sandbox lives, it is opened only by one in the place of
-    that worker, or by another one on its host if that worker is gone; else it is not open here.
+    or the answer is `SandboxLost`. `sandbox_id` is the backend's id that the workflow knows.
+    `held_by` is the own queue of the worker that has held the session, on whose host the sandbox
+    lives: only if that worker is gone, one in its place or on its host opens the session.
     """
 
     state: JsonObject
