@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 
 from sandbox_core import __version__
@@ -41,11 +40,8 @@ def _common(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
     ] = False,
 ) -> None:
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=_errors, show_time=False, show_path=False, markup=False)],
-    )
+    # Rich's handler imports modules while it logs, which the threads of workflows may not.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)-8s %(message)s")
 
 
 @app.command()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
@@ -29,6 +29,8 @@ from sandbox_core.providers.registry import Provider
 from sandbox_core.testing import DevServer
 
 _GIVEN_UP_WITHIN_S = 30.0
+
+_logger = logging.getLogger(__name__)
 
 
 def load_provider(name: str) -> Provider:
@@ -54,8 +56,16 @@ def load_provider(name: str) -> Provider:
 async def give_up(handle: WorkflowHandle[Any, Any]) -> None:
     """Cancel a workflow, and let it delete its sandbox before the server is gone."""
     await handle.cancel()
-    with suppress(WorkflowFailureError, asyncio.TimeoutError):
+    try:
         await asyncio.wait_for(handle.result(), _GIVEN_UP_WITHIN_S)
+    except WorkflowFailureError:
+        pass
+    except asyncio.TimeoutError:
+        _logger.warning(
+            "workflow %s has not ended %g s after it was cancelled: its sandbox may be left",
+            handle.id,
+            _GIVEN_UP_WITHIN_S,
+        )
 
 
 def activity_end(event: HistoryEvent) -> tuple[str, int] | None:

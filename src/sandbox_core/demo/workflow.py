@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +62,7 @@ class RepairWorkflow:
     @workflow.run
     async def run(self, request: RepairRequest) -> RepairResult:
         """Run the agent; its sandbox is deleted when it is done, whatever happened."""
-        client = _InspectedClient(request.provider, self._inspect)
-        self._files = request.files
+        client = _InspectedClient(request.provider, request.files)
         agent = SandboxAgent(
             name="Repair",
             instructions=_INSTRUCTIONS,
@@ -77,29 +77,33 @@ class RepairWorkflow:
             ),
         )
         outputs = [item for item in result.new_items if isinstance(item, ToolCallOutputItem)]
+        inspected = await client.inspection
         return RepairResult(
             report=str(result.final_output),
             before=str(outputs[0].output) if outputs else "",
-            after=self._after,
-            exit_code=self._exit_code,
-            diff=self._diff,
-            session_state=self._state,
+            after=inspected.tests,
+            exit_code=inspected.exit_code,
+            diff=inspected.diff,
+            session_state=inspected.session_state,
         )
 
-    async def _inspect(self, session: SandboxSession) -> None:
-        tests = await session.exec(TEST_COMMAND)
-        self._after = (tests.stdout + tests.stderr).decode("utf-8", errors="replace")
-        self._exit_code = tests.exit_code
-        self._diff = "".join([await _diff(session, *file) for file in self._files.items()])
-        self._state = dump_state(session.state)
+
+@dataclass(frozen=True, kw_only=True)
+class _Inspection:
+    tests: str
+    exit_code: int
+    diff: str
+    session_state: JsonObject
 
 
 class _InspectedClient(TemporalSandboxClient):
     """Has a look at the workspace before the SDK's runtime takes the session down."""
 
-    def __init__(self, name: str, inspect: Callable[[SandboxSession], Awaitable[None]]) -> None:
+    inspection: asyncio.Task[_Inspection]
+
+    def __init__(self, name: str, files: Mapping[str, str]) -> None:
         super().__init__(name)
-        self._inspect = inspect
+        self._files = files
 
     async def create(
         self,
@@ -109,8 +113,24 @@ class _InspectedClient(TemporalSandboxClient):
         options: BaseSandboxClientOptions | None = None,
     ) -> WorkflowSandboxSession:
         session = await super().create(snapshot=snapshot, manifest=manifest, options=options)
-        session.register_pre_stop_hook(lambda: self._inspect(session))
+
+        async def inspect() -> None:
+            # The SDK's runtime goes on where a hook fails or is cancelled; the task remembers it.
+            self.inspection = asyncio.create_task(_inspect(session, self._files))
+            await self.inspection
+
+        session.register_pre_stop_hook(inspect)
         return session
+
+
+async def _inspect(session: SandboxSession, files: Mapping[str, str]) -> _Inspection:
+    tests = await session.exec(TEST_COMMAND)
+    return _Inspection(
+        tests=(tests.stdout + tests.stderr).decode("utf-8", errors="replace"),
+        exit_code=tests.exit_code,
+        diff="".join([await _diff(session, *file) for file in files.items()]),
+        session_state=dump_state(session.state),
+    )
 
 
 def _entries(files: dict[str, str]) -> dict[str | Path, BaseEntry]:
