@@ -48,20 +48,7 @@ class TestError:
 
     @pytest.mark.parametrize(
         "name",
-        [
-            "cwd that is missing",
-            "run as",
-            *(
-                pytest.param(
-                    name,
-                    marks=pytest.mark.xfail(
-                        strict=True,
-                        reason="the plugin's runner wraps an error whose cause fails workflows",
-                    ),
-                )
-                for name in ("working directory outside", "image outside")
-            ),
-        ],
+        ["cwd that is missing", "run as", "working directory outside", "image outside"],
     )
     async def test_is_of_the_same_class_in_a_workflow(
         self, temporal_client: Client, tmp_path: Path, name: str

@@ -8,8 +8,14 @@ import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from support import attempts, running_worker, unique
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowUpdateFailedError,
+)
 from temporalio.exceptions import ApplicationError
+from workflows.failures import Escapes
 from workflows.sessions import CaughtErrors, Create, UncaughtError
 
 from sandbox_core.providers import SandboxClientProvider, discover
@@ -79,6 +85,45 @@ class TestSandboxError:
             assert failed.value.cause.type == "WorkspaceReadNotFoundError"
             assert failed.value.cause.message == "file not found: missing.txt"
             assert {1} == set(attempts(await handle.fetch_history()))
+
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            ("run", ("ExecTransportError", "no route to the sandbox")),
+            ("tool", ("UserError", "the tool cannot be used")),
+            ("signal", ("ExecTransportError", "no route to the sandbox")),
+        ],
+    )
+    async def test_fails_the_workflow_wherever_it_escapes(
+        self, temporal_client: Client, where: str, expected: tuple[str, str]
+    ) -> None:
+        """From its run, in an error of the Agents SDK that it is the cause of, from a signal."""
+        async with running_worker(temporal_client, Escapes) as queue:
+            handle = await temporal_client.start_workflow(
+                Escapes.run, where, id=unique("escapes"), task_queue=queue
+            )
+            if where == "signal":
+                await handle.signal(Escapes.tell)
+            with pytest.raises(WorkflowFailureError) as failed:
+                await handle.result()
+
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert expected == (failed.value.cause.type, failed.value.cause.message)
+
+    async def test_fails_an_update_and_not_the_workflow(self, temporal_client: Client) -> None:
+        """Who has asked is told."""
+        async with running_worker(temporal_client, Escapes) as queue:
+            handle = await temporal_client.start_workflow(
+                Escapes.run, "nowhere", id=unique("escapes"), task_queue=queue
+            )
+            with pytest.raises(WorkflowUpdateFailedError) as failed:
+                await handle.execute_update(Escapes.ask)
+            described = await handle.describe()
+            await handle.terminate()
+
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert "no route to the sandbox" == failed.value.cause.message
+        assert WorkflowExecutionStatus.RUNNING == described.status
 
 
 class TestBadInput:

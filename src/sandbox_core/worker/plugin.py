@@ -14,7 +14,6 @@ from pathlib import Path
 
 import temporalio.client
 import temporalio.worker
-from agents.sandbox.errors import SandboxError
 from temporalio.client import ClientConfig, WorkflowHistory
 from temporalio.converter import DataConverter
 from temporalio.service import ConnectConfig, RPCError, ServiceClient
@@ -36,6 +35,7 @@ from sandbox_core.providers.registry import LoadedProvider, Provider, discover, 
 from sandbox_core.storage.location import choose_location
 from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
 from sandbox_core.worker.execution import Activity
+from sandbox_core.worker.failures import FailuresInterceptor
 from sandbox_core.worker.labels import Namespace
 from sandbox_core.worker.metrics import PoolMetrics
 from sandbox_core.worker.runtime import ProviderRuntime
@@ -168,11 +168,9 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         config["interceptors"] = [
             *config.get("interceptors", ()),
             self._storage.interceptor(config["client"].data_converter),
+            FailuresInterceptor(),
         ]
         config["workflow_runner"] = _passing_through(config["workflow_runner"], runtimes)
-        config["workflow_failure_exception_types"] = _with_failure_types(
-            config.get("workflow_failure_exception_types")
-        )
         return config
 
     async def run_worker(
@@ -218,11 +216,9 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         config["interceptors"] = [
             *config.get("interceptors", ()),
             self._storage.interceptor(config["data_converter"]),
+            FailuresInterceptor(),
         ]
         config["workflow_runner"] = _passing_through(config["workflow_runner"], runtimes)
-        config["workflow_failure_exception_types"] = _with_failure_types(
-            config.get("workflow_failure_exception_types")
-        )
         return config
 
     def run_replayer(
@@ -323,10 +319,3 @@ def _with_maintenance(workflows: Sequence[type], *, versioned: bool = False) -> 
     if not workflows or any(issubclass(each, ReapWorkflow) for each in workflows):
         return workflows
     return [*workflows, VersionedReapWorkflow if versioned else ReapWorkflow]
-
-
-def _with_failure_types(
-    types: Sequence[type[BaseException]] | None,
-) -> Sequence[type[BaseException]]:
-    # A SandboxError that escapes a workflow fails it, instead of its task over and over again.
-    return [*(types or ()), SandboxError]
