@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from agents import ModelProvider
 from support import running_worker, unique
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.common import RetryPolicy
@@ -60,6 +61,7 @@ async def agent_worker(
     *,
     max_cached_workflows: int = 1000,
     local_sources: Sequence[Path] = (),
+    models: ModelProvider | None = None,
 ) -> AsyncIterator[AgentWorker]:
     """Run a worker for the workflows of the parity tests."""
     agents = OpenAIAgentsPlugin(
@@ -69,7 +71,7 @@ async def agent_worker(
             retry_policy=RetryPolicy(maximum_attempts=1),
             streaming_topic="events",
         ),
-        model_provider=ScriptedModels(),
+        model_provider=models or ScriptedModels(),
     )
     config = client.config()
     sandboxes = SandboxPlugin(local_sources=local_sources)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class ScriptedModels(ModelProvider):
 
 
 class _CaseModel(Model):
-    """Answers with the step that follows the answers which the conversation already holds."""
+    """Answers with the steps of a case."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -102,19 +102,26 @@ class _CaseModel(Model):
         settings: ModelSettings,
         tools: list[Tool],
     ) -> ScriptedModel:
+        report = json.dumps(_report(instructions, settings, tools), sort_keys=True)
         items = [] if isinstance(conversation, str) else conversation
-        answers, position = _answers(items), 0
-        for step in self._case.steps:
-            if position == answers:
-                report = json.dumps(_report(instructions, settings, tools), sort_keys=True)
-                processes = re.findall(r"session ID (\d+)", json.dumps(items, default=str))
-                values = {REPORT: report, f'"{PROCESS}"': processes[-1] if processes else ""}
-                return ScriptedModel([[_filled_in(item, values) for item in step]])
-            position += sum(item.type != "compaction" for item in step)
-        raise AssertionError(f"the script has no step after {answers} answers")
+        return ScriptedModel([next_step(self._case, items, report)])
 
 
-def _answers(conversation: list[TResponseInputItem]) -> int:
+def next_step(
+    case: Case, conversation: Sequence[TResponseInputItem], report: str
+) -> list[ResponseOutputItem]:
+    """Return the step that follows the answers which the conversation already holds."""
+    answers, position = _answers(conversation), 0
+    for step in case.steps:
+        if position == answers:
+            processes = re.findall(r"session ID (\d+)", json.dumps(conversation, default=str))
+            values = {REPORT: report, f'"{PROCESS}"': processes[-1] if processes else ""}
+            return [_filled_in(item, values) for item in step]
+        position += sum(item.type != "compaction" for item in step)
+    raise AssertionError(f"the script has no step after {answers} answers")
+
+
+def _answers(conversation: Sequence[TResponseInputItem]) -> int:
     answers = 0
     for item in conversation:
         kind = str(item.get("type", ""))
@@ -160,9 +167,14 @@ class Request:
     directory: str
 
 
-async def converse(request: Request, client: Client) -> Transcript:
-    """Run the agent of a case to its end, and return everything that was said and kept."""
-    run = _Run(request, client)
+async def converse(
+    request: Request, client: Client, models: ModelProvider | None = None
+) -> Transcript:
+    """Run the agent of a case to its end, and return everything that was said and kept.
+
+    A workflow has the models of its worker's plugin, whatever `models` says.
+    """
+    run = _Run(request, client, models)
     conversation: list[TResponseInputItem] = []
     result: Result | None = None
     try:
@@ -200,7 +212,9 @@ async def converse_from(request: Request, client: Client, saved: Transcript) -> 
 
 
 class _Run:
-    def __init__(self, request: Request, client: Client) -> None:
+    def __init__(
+        self, request: Request, client: Client, models: ModelProvider | None = None
+    ) -> None:
         directory = Path(request.directory)
         self.case = CASES[request.case]
         manifest = self.case.manifest(directory)
@@ -215,6 +229,7 @@ class _Run:
             run_as=self.case.run_as,
         )
         self._client = client
+        self._models = models or ScriptedModels()
         self._manifest = manifest if of_the_run else None
         self._snapshot: SnapshotSpec = (
             LocalSnapshotSpec(base_path=directory / "snapshots")
@@ -225,7 +240,7 @@ class _Run:
 
     async def turn(self, conversation: str | list[TResponseInputItem] | RunState[Any]) -> Result:
         config = RunConfig(
-            model_provider=ScriptedModels(),
+            model_provider=self._models,
             tracing_disabled=True,
             group_id=self.case.group,
             sandbox=SandboxRunConfig(

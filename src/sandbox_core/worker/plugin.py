@@ -40,6 +40,7 @@ from sandbox_core.worker.labels import Namespace
 from sandbox_core.worker.metrics import PoolMetrics
 from sandbox_core.worker.runtime import ProviderRuntime
 from sandbox_core.worker.slots import own_queue
+from sandbox_core.worker.tool_outputs import read_custom_tool_outputs_as_text
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     _REGISTERED.add(fn)
                     activities.append(fn)
         config["activities"] = activities
+        read_custom_tool_outputs_as_text()
         deployment = config.get("deployment_config")
         config["workflows"] = _with_maintenance(
             config.get("workflows") or (),
