@@ -13,6 +13,7 @@ from pathlib import Path
 from faults.harness import Workers, ended, result_of, workers
 from support import unique
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ActivityError, TimeoutError  # noqa: A004 - Temporal's
 from workflows.chaos import SESSION, Lines, WriteLines, Written, difference
 
 from sandbox_core.testing import DevServer
@@ -165,7 +166,7 @@ async def _outcome(handle: WorkflowHandle[WriteLines, Written]) -> list[str]:
     try:
         written = await result_of(handle)
     except WorkflowFailureError as error:
-        return [f"{handle.id} failed: {error.cause!r}"]
+        return [f"{handle.id} failed: {_told(error)}"]
     wrong = [f"{handle.id}: {what}" for what in written.wrong]
     if written.expected != written.log:
         wrong.append(f"{handle.id}: {difference(written.expected, written.log)}")
@@ -173,6 +174,21 @@ async def _outcome(handle: WorkflowHandle[WriteLines, Written]) -> list[str]:
         lambda: [str(path) for path in Path("/").glob(f"{FOLDER[1:]}{written.session_id}*")]
     )
     return wrong + [f"{handle.id}: {path} is left" for path in records]
+
+
+def _told(error: WorkflowFailureError) -> str:
+    """Return which activity failed, and how."""
+    told: list[str] = []
+    cause: BaseException | None = error.cause
+    while cause is not None:
+        if isinstance(cause, ActivityError):
+            told.append(f"{cause.activity_type} {cause.activity_id}, {cause.retry_state!r}")
+        elif isinstance(cause, TimeoutError):
+            told.append(f"{cause.type!r}, last heartbeat {cause.last_heartbeat_details}")
+        else:
+            told.append(repr(cause))
+        cause = cause.__cause__
+    return " <- ".join(told)
 
 
 async def _processes_left(queue: str) -> list[str]:
