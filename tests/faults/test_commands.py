@@ -61,6 +61,7 @@ class TestKilledWorker:
         first.kill()
         assert running(pid)
         await fleet.start()
+        (tmp_path / "release").touch()
         result = await handle.result()
 
         assert [WHOLE, "", 7] == result
@@ -157,13 +158,15 @@ class TestStoppedWorker:
     ) -> None:
         """A rolling restart ends no command."""
         first = await fleet.start()
-        job = Job(command=COUNTED, root=str(tmp_path))
+        until_released = COUNTED.replace("sleep 3", "until [ -e release ]; do sleep 0.05; done")
+        job = Job(command=until_released, root=str(tmp_path))
         handle = await start(temporal_client, fleet, job)
         pid = int(await line_of(tmp_path / "pid"))
 
         await asyncio.to_thread(first.stop)
         assert running(pid)
         await fleet.start()
+        (tmp_path / "release").touch()
         result = await handle.result()
 
         assert [WHOLE, "", 7] == result
