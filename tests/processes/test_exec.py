@@ -425,6 +425,33 @@ class TestForget:
         assert not folder(local).exists()
 
 
+class TestDyingSandbox:
+    """One whose processes were all killed, while its backend still starts commands in it.
+
+    That moment cannot be had at will, so the backend's calls are replaced.
+    """
+
+    async def test_is_not_taken_for_one_without_a_shell(
+        self, local: SandboxSession, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What the backend then says of a command is no result of it."""
+
+        async def killed(*command: str, **options: object) -> ExecResult:
+            return ExecResult(stdout=b"", stderr=b"", exit_code=137)
+
+        async def not_running() -> bool:
+            return False
+
+        with monkeypatch.context() as dying:
+            dying.setattr(local._inner, "exec", killed)
+            dying.setattr(local._inner, "running", not_running)
+            with pytest.raises(ExecTransportError):
+                await processes.run(local, command("true"))
+
+        assert (b"", b"", 0) == seen(await processes.run(local, command("true")))
+        assert folder(local).exists()
+
+
 async def _answer(session: SandboxSession, request: m.Exec) -> str:
     try:
         return str((await processes.run(session, request)).exit_code)

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import TypeVar
 from urllib.parse import quote
 
-from agents.sandbox.errors import ExecFailureError, SandboxError
+from agents.sandbox.errors import ExecFailureError, ExecTransportError, SandboxError
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import ExecResult
 from temporalio import activity
@@ -121,9 +121,17 @@ class Shim:
         return _parse(result, mark.encode(), first=verb == "run")
 
     async def works(self) -> bool:
-        """Return whether the sandbox has a shell at all."""
+        """Return whether the sandbox has a shell at all.
+
+        Raises:
+            ExecTransportError: It has none any more, because it does not run.
+        """
         said = await self.session._inner.exec("sh", "-c", "echo works", shell=False)
-        return b"works" in said.stdout
+        if b"works" in said.stdout:
+            return True
+        if await self.session.running():
+            return False
+        raise ExecTransportError(command=self.argv, context={"reason": "not_running"})
 
 
 def _parse(result: ExecResult, mark: bytes, *, first: bool) -> Answer:
