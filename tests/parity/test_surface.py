@@ -30,9 +30,15 @@ from sandbox_core.workflow.client import WorkflowSandboxSession
 from sandbox_core.workflow.session import TemporalSandboxSession
 
 _SDK = Path(agents.sandbox.__file__).parent
-# What Python itself puts into every class, or into every abstract one.
-_OF_EVERY_CLASS = {*vars(type("Any", (), {})), "_abc_impl", "__abstractmethods__"} | {
-    "__annotations__",
+
+
+class _Any:
+    annotated: int
+
+
+# What Python itself puts into every class, or into every abstract or generic one.
+_OF_EVERY_CLASS = {*vars(_Any), "_abc_impl", "__abstractmethods__"} | {
+    "__annotations_cache__",
     "__orig_bases__",
     "__parameters__",
 }
@@ -255,7 +261,7 @@ _ASKED: dict[str, Callable[[SandboxSession], object]] = {
     "_resolve_dependencies": lambda s: _client()._resolve_dependencies(),
 }
 # Of paths as text only.
-_HARMLESS = {"fspath", "_path_normpath"}
+_HARMLESS = {"fspath", "_path_normpath", "_path_splitroot_ex"}
 
 
 def _system_calls(function: Callable[[], object]) -> list[str]:
