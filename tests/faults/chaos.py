@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ class Report:
     operations: int = 0
     workers_killed: int = 0
     servers_killed: int = 0
+    outage_s: float = 0.0
+    """The longest time in which there was no server, or none of the workers."""
     violations: list[str] = field(default_factory=list)
 
     def add(self, other: Report) -> None:
@@ -62,12 +65,14 @@ class Report:
         self.operations += other.operations
         self.workers_killed += other.workers_killed
         self.servers_killed += other.servers_killed
+        self.outage_s = max(self.outage_s, other.outage_s)
         self.violations += other.violations
 
     def __str__(self) -> str:
         return (
             f"{self.workflows} workflows of {self.operations} operations, {self.workers_killed} "
-            f"workers and {self.servers_killed} servers killed, {len(self.violations)} violations"
+            f"workers and {self.servers_killed} servers killed, outages of {self.outage_s:.0f} s "
+            f"at most, {len(self.violations)} violations"
         )
 
 
@@ -145,7 +150,7 @@ class _Site:
             await asyncio.wait({until}, timeout=self.chance.uniform(*_PAUSE_S))
             if until.done():
                 return
-            victim = self.chance.choice(_VICTIMS)
+            victim, begun = self.chance.choice(_VICTIMS), time.monotonic()
             server = victim in ("server", "everything")
             if server:
                 self.server.kill()
@@ -158,7 +163,10 @@ class _Site:
             if server:
                 await asyncio.sleep(self.chance.uniform(*_DOWN_S))
                 await asyncio.to_thread(self.server.start)
+            outage = server or not self.fleet.running()
             await self.fill()
+            if outage:
+                self.report.outage_s = max(self.report.outage_s, time.monotonic() - begun)
 
 
 async def _outcome(handle: WorkflowHandle[WriteLines, Written]) -> list[str]:
