@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from sandbox_core.messages import MAX_PAYLOAD_BYTES
+MAX_PAYLOAD_BYTES = 2 * 1024 * 1024 - 64 * 1024
+"""The most that is sent in one payload. The server refuses 2 MiB (``limit.blobSize.error``), the
+SDK then retries for ever, and encoding and encryption add some."""
 
 DEFAULT_MAX_FILE_BYTES = 1024**3
 """Default of ``SandboxPlugin(max_file_bytes=...)``: 1 GiB."""

@@ -14,11 +14,12 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy, VersioningBehavior
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from sandbox_core import messages as m
 from sandbox_core import operations as ops
 from sandbox_core.codec import JsonObject
 from sandbox_core.errors import OrphansLeft
+from sandbox_core.messages import Message
 from sandbox_core.naming import NOT_REGISTERED, activity_name
+from sandbox_core.reaping import Reap, ReapAnswer
 from sandbox_core.summaries import summarize
 
 REAP_WORKFLOW = "sandbox-core_reap"
@@ -29,17 +30,17 @@ _RETRY_POLICY = RetryPolicy(maximum_attempts=5, non_retryable_error_types=[NOT_R
 _NAMED = 20
 
 
-class ReapProviders(m.Message):
+class ReapProviders(Message):
     """The input of the workflow: what to do, and at which providers."""
 
     providers: tuple[str, ...]
-    reap: m.Reap
+    reap: Reap
 
 
-class ReapedProviders(m.Message):
+class ReapedProviders(Message):
     """Its result: the answer of each provider, by its name."""
 
-    answers: Mapping[str, m.ReapAnswer]
+    answers: Mapping[str, ReapAnswer]
 
 
 @workflow.defn(name=REAP_WORKFLOW)
@@ -57,7 +58,7 @@ class ReapWorkflow:
         """
         asked = ReapProviders.model_validate(request)
         results = await asyncio.gather(*(self._ask(name, asked.reap) for name in asked.providers))
-        answers: dict[str, m.ReapAnswer] = {}
+        answers: dict[str, ReapAnswer] = {}
         problems: list[str] = []
         for name, result in zip(asked.providers, results, strict=True):
             if isinstance(result, str):
@@ -69,7 +70,7 @@ class ReapWorkflow:
             raise OrphansLeft(". ".join(problems))
         return ReapedProviders(answers=answers).dump()
 
-    async def _ask(self, provider: str, request: m.Reap) -> m.ReapAnswer | str:
+    async def _ask(self, provider: str, request: Reap) -> ReapAnswer | str:
         try:
             answer = await workflow.execute_activity(
                 activity_name(provider, ops.REAP.name),
@@ -82,7 +83,7 @@ class ReapWorkflow:
             )
         except ActivityError as error:
             return _reason(error)
-        return m.ReapAnswer.model_validate(answer)
+        return ReapAnswer.model_validate(answer)
 
 
 @workflow.defn(name=REAP_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)
@@ -95,7 +96,7 @@ class VersionedReapWorkflow(ReapWorkflow):
         return await super().run(request)
 
 
-def problems_of(provider: str, answer: m.ReapAnswer) -> list[str]:
+def problems_of(provider: str, answer: ReapAnswer) -> list[str]:
     """Return one sentence that names what could not be dealt with, or none."""
     failed = [found for found in answer.sandboxes if found.outcome == "failed"]
     if not failed:

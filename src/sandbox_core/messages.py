@@ -1,4 +1,4 @@
-"""Request and response models, one pair per operation, and how bytes travel.
+"""Request and response models of the operations on sessions, and how bytes travel.
 
 A request or a response crosses the wire as the plain JSON object of its model with the defaults
 left out, so that any data converter carries it unchanged; a changed default is therefore a changed
@@ -22,10 +22,6 @@ from agents.run_config import (
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
 from sandbox_core.codec import JsonObject
-
-MAX_PAYLOAD_BYTES = 2 * 1024 * 1024 - 64 * 1024
-"""The most that is sent in one payload. The server refuses 2 MiB (``limit.blobSize.error``), the
-SDK then retries for ever, and encoding and encryption add some."""
 
 
 def _decode_output(value: object) -> object:
@@ -461,42 +457,3 @@ class ExposedPort(Message):
     port: int
     tls: bool = False
     query: str = ""
-
-
-class Reap(Message):
-    """Find the sandboxes whose workflows are closed, and with `delete` delete them.
-
-    Those whose workflow has been closed for less than `older_than_s` seconds are left alone.
-    """
-
-    older_than_s: float
-    delete: bool = False
-
-    def summary(self) -> str:
-        return "delete" if self.delete else "dry run"
-
-
-class Reaped(Message):
-    """A sandbox whose workflow is closed, or cannot be told.
-
-    `owner` says how it was closed; `closed_s` and `age_s` how long ago that was, and the sandbox
-    was made. The outcome is ``orphan`` (a dry run), ``deleted``, or for a `reason` ``kept`` or
-    ``failed``.
-    """
-
-    sandbox_id: str
-    workflow_id: str
-    run_id: str
-    owner: str = ""
-    closed_s: float | None = None
-    age_s: float | None = None
-    outcome: str
-    reason: str = ""
-
-
-class ReapAnswer(Message):
-    """What there is, and how many are of open workflows, and of some that were closed lately."""
-
-    sandboxes: tuple[Reaped, ...] = ()
-    living: int = 0
-    recent: int = 0

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Generic, TypeVar, cast
 
 from sandbox_core import messages as m
+from sandbox_core.reaping import Reap, ReapAnswer
 
 RequestT = TypeVar("RequestT", bound=m.Message)
 ResponseT = TypeVar("ResponseT", bound="m.Message | bytes | None")
@@ -131,4 +132,4 @@ HYDRATE_WORKSPACE = _row(
 RESOLVE_EXPOSED_PORT = _row("resolve_exposed_port", m.ResolveExposedPort, m.ExposedPort, _READ)
 
 # All sandboxes of a namespace, whosesoever they were.
-REAP = _row("reap", m.Reap, m.ReapAnswer, _IDEMPOTENT)
+REAP = _row("reap", Reap, ReapAnswer, _IDEMPOTENT)

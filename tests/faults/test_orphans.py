@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
-from support import running_worker, unique
+from support import running_worker, unique, until
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import (
@@ -27,11 +27,11 @@ from temporalio.client import (
     WorkflowHandle,
 )
 from temporalio.common import RetryPolicy
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from workflows.owners import OwnsSandbox
 
-from sandbox_core.messages import Reap, ReapAnswer
 from sandbox_core.providers import LabelledSandbox
+from sandbox_core.reaping import Reap, ReapAnswer
 from sandbox_core.worker import labels as names
 from sandbox_core.worker.labels import Namespace
 from sandbox_core.worker.reaper import as_reapable, reap
@@ -98,7 +98,7 @@ class Here:
         assert reapable is not None
         return await reap(
             reapable,
-            used.create_client(),  # type: ignore[arg-type]
+            used.create_client(),  # type: ignore[arg-type]  # it takes its own options
             self.client,
             await Namespace.of(self.client),
             Reap(older_than_s=older_than_s, delete=delete),
@@ -154,10 +154,16 @@ async def delete_run(client: Client, workflow_id: str, run_id: str) -> None:
             workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
         )
     )
-    with suppress(RPCError):
-        while True:  # The server tells nobody when it has done it.
-            await client.get_workflow_handle(workflow_id, run_id=run_id).describe()
-            await asyncio.sleep(0.05)
+    handle = client.get_workflow_handle(workflow_id, run_id=run_id)
+
+    async def is_unknown() -> bool:
+        try:
+            await handle.describe()
+        except RPCError as error:
+            return error.status is RPCStatusCode.NOT_FOUND
+        return False
+
+    await until(is_unknown)
 
 
 def outcomes(answer: ReapAnswer) -> list[tuple[str, str, str]]:

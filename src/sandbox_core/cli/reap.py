@@ -33,9 +33,9 @@ from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.maintenance import REAP_WORKFLOW, ReapProviders, problems_of
-from sandbox_core.messages import Reap, ReapAnswer, Reaped
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
 from sandbox_core.providers.registry import Provider, close_client, select
+from sandbox_core.reaping import Reap, ReapAnswer, Reaped
 from sandbox_core.worker.labels import Namespace
 from sandbox_core.worker.reaper import as_reapable, reap
 from sandbox_core.worker.sessions import Client as SandboxClient

@@ -19,7 +19,7 @@ from temporalio.converter import (
 )
 
 from sandbox_core.errors import StorageError
-from sandbox_core.messages import MAX_PAYLOAD_BYTES
+from sandbox_core.limits import MAX_PAYLOAD_BYTES
 from sandbox_core.storage.outage import Outage
 from sandbox_core.storage.store import ObjectStore
 

@@ -16,11 +16,11 @@ from temporalio import activity
 from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError
 
-from sandbox_core import messages as m
 from sandbox_core import operations as ops
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import LabelledSandbox, SupportsDestroy, SupportsLabels
 from sandbox_core.providers.registry import Provider
+from sandbox_core.reaping import Reap, ReapAnswer, Reaped
 from sandbox_core.worker import labels as names
 from sandbox_core.worker.handlers import Call, handles
 from sandbox_core.worker.labels import Namespace, has_all
@@ -45,7 +45,7 @@ def as_reapable(provider: Provider) -> Reapable | None:
 
 
 @handles(ops.REAP)
-async def _reap(call: Call, request: m.Reap) -> m.ReapAnswer:
+async def _reap(call: Call, request: Reap) -> ReapAnswer:
     provider, temporal = as_reapable(call.provider), activity.client()
     if provider is None:
         raise InvalidRequest(
@@ -61,10 +61,10 @@ async def reap(
     client: Client,
     temporal: TemporalClient,
     namespace: Namespace,
-    request: m.Reap,
+    request: Reap,
     *,
     deleted_within: timedelta = _DELETED_WITHIN,
-) -> m.ReapAnswer:
+) -> ReapAnswer:
     """Find the orphans of one provider and, if `request` says so, delete them.
 
     What becomes of a single sandbox, errors included, is in the answer.
@@ -97,14 +97,14 @@ class _Reaping:
     client: Client
     temporal: TemporalClient
     namespace: Namespace
-    request: m.Reap
+    request: Reap
     deleted_within: timedelta
 
-    async def run(self) -> m.ReapAnswer:
+    async def run(self) -> ReapAnswer:
         found = await self._find({})
         slots = asyncio.Semaphore(_CONCURRENCY)
 
-        async def bounded(sandbox: LabelledSandbox) -> m.Reaped | Owner:
+        async def bounded(sandbox: LabelledSandbox) -> Reaped | Owner:
             async with slots:
                 return await self._reap(sandbox)
 
@@ -112,8 +112,8 @@ class _Reaping:
         results = await asyncio.gather(*map(bounded, by_id))
         spared = [result for result in results if isinstance(result, Owner)]
         living = sum(owner.is_open for owner in spared)
-        return m.ReapAnswer(
-            sandboxes=tuple(result for result in results if isinstance(result, m.Reaped)),
+        return ReapAnswer(
+            sandboxes=tuple(result for result in results if isinstance(result, Reaped)),
             living=living,
             recent=len(spared) - living,
         )
@@ -124,7 +124,7 @@ class _Reaping:
         # What is not ours must not be touched, whatever a backend makes of the question.
         return [sandbox for sandbox in found if has_all(sandbox.labels, wanted)]
 
-    async def _reap(self, sandbox: LabelledSandbox) -> m.Reaped | Owner:
+    async def _reap(self, sandbox: LabelledSandbox) -> Reaped | Owner:
         """Return what became of a sandbox, or the owner for whose sake it was left alone."""
         if not (sandbox.labels.get(names.WORKFLOW_ID) and sandbox.labels.get(names.RUN_ID)):
             return _reaped(sandbox, Owner(), "kept", "its labels do not name its workflow")
@@ -174,8 +174,8 @@ class _Reaping:
         return await owner_of(self.temporal, workflow_id, run_id)
 
 
-def _reaped(sandbox: LabelledSandbox, owner: Owner, outcome: str, reason: str = "") -> m.Reaped:
-    return m.Reaped(
+def _reaped(sandbox: LabelledSandbox, owner: Owner, outcome: str, reason: str = "") -> Reaped:
+    return Reaped(
         sandbox_id=sandbox.sandbox_id,
         workflow_id=sandbox.labels.get(names.WORKFLOW_ID, ""),
         run_id=sandbox.labels.get(names.RUN_ID, ""),
