@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -34,6 +33,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from sandbox_core.errors import StorageError
 
 _T = TypeVar("_T")
+_MessageT = TypeVar("_MessageT", bound=Message)
 
 # Temporal's own workflows are listed apart; a schedule's holds the last result of what it started.
 _WORKFLOW_QUERIES = ("", "TemporalNamespaceDivision IS NOT NULL")
@@ -146,9 +146,8 @@ class _Reader:
 
     async def schedule(self, listed: ScheduleListDescription) -> None:
         request = DescribeScheduleRequest(namespace=self._namespace, schedule_id=listed.id)
-        with _unless_gone():
-            answer = await self._service.describe_schedule(request, retry=True)
-            self._references.add(answer, f"schedule {listed.id}")
+        answer = self._service.describe_schedule(request, retry=True)
+        await self._add(answer, f"schedule {listed.id}")
 
     async def activity(self, listed: ActivityExecution) -> None:
         request = DescribeActivityExecutionRequest(
@@ -160,9 +159,8 @@ class _Reader:
             include_heartbeat_details=True,
             include_last_failure=True,
         )
-        with _unless_gone():
-            answer = await self._service.describe_activity_execution(request, retry=True)
-            self._references.add(answer, f"activity {listed.activity_id}")
+        answer = self._service.describe_activity_execution(request, retry=True)
+        await self._add(answer, f"activity {listed.activity_id}")
 
     async def nexus_operation(self, listed: NexusOperationExecution) -> None:
         request = DescribeNexusOperationExecutionRequest(
@@ -172,39 +170,38 @@ class _Reader:
             include_input=True,
             include_outcome=True,
         )
-        with _unless_gone():
-            answer = await self._service.describe_nexus_operation_execution(request, retry=True)
-            self._references.add(answer, f"Nexus operation {listed.operation_id}")
+        answer = self._service.describe_nexus_operation_execution(request, retry=True)
+        await self._add(answer, f"Nexus operation {listed.operation_id}")
 
     async def workflow(self, listed: ListedWorkflow) -> None:
         source = f"workflow {listed.id}"
         execution = WorkflowExecution(workflow_id=listed.id, run_id=listed.run_id)
-        with _unless_gone():
-            if listed.status is WorkflowExecutionStatus.RUNNING:
-                # Before the history, which gets a heartbeat's details when the activity ends.
-                describe = DescribeWorkflowExecutionRequest(
-                    namespace=self._namespace, execution=execution
-                )
-                description = await self._service.describe_workflow_execution(describe, retry=True)
-                self._references.add(description, source)
-            request = GetWorkflowExecutionHistoryRequest(
-                namespace=self._namespace, execution=execution, skip_archival=True
+        if listed.status is WorkflowExecutionStatus.RUNNING:
+            # Before the history, which gets a heartbeat's details when the activity ends.
+            describe = DescribeWorkflowExecutionRequest(
+                namespace=self._namespace, execution=execution
             )
-            while True:
-                page = await self._service.get_workflow_execution_history(request, retry=True)
-                self._references.add(page, source)
-                if not page.next_page_token:
-                    break
-                request.next_page_token = page.next_page_token
+            await self._add(self._service.describe_workflow_execution(describe, retry=True), source)
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self._namespace, execution=execution, skip_archival=True
+        )
+        while True:
+            answer = self._service.get_workflow_execution_history(request, retry=True)
+            page = await self._add(answer, source)
+            if page is None or not page.next_page_token:
+                break
+            request.next_page_token = page.next_page_token
 
-
-@contextmanager
-def _unless_gone() -> Iterator[None]:
-    try:
-        yield
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
+    async def _add(self, answer: Awaitable[_MessageT], source: str) -> _MessageT | None:
+        """Add what an answer of the server refers to, and return it; None for what is gone."""
+        try:
+            message = await answer
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return None
+        self._references.add(message, source)
+        return message
 
 
 async def _all(listed: AsyncIterator[_T]) -> list[_T]:
