@@ -16,7 +16,7 @@ import pytest
 from agents.sandbox.session.sandbox_client import BaseSandboxClient
 from faults.faulty import OF_VARIABLE, Fault
 from faults.harness import Workers, completed, workers
-from support import attempts, running_worker, unique, until
+from support import attempts, running_worker, scheduled_activities, unique, until
 from temporalio.client import (
     Client,
     WorkflowFailureError,
@@ -28,9 +28,10 @@ from workflows.creates import CreateAndHold, Hold
 from workflows.fleet import KeepSession, Kept
 from workflows.owners import OwnsSandbox
 from workflows.processes import Job, RunAndKeep, RunJob
+from workflows.sessions import DeleteLater
 
-from sandbox_core.messages import Reap, ReapAnswer
 from sandbox_core.providers.registry import Provider
+from sandbox_core.reaping import Reap, ReapAnswer
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.labels import WORKFLOW_ID, Namespace
 from sandbox_core.worker.reaper import as_reapable, reap
@@ -322,15 +323,16 @@ class _Keeping:
 class WorkspacePromises(_Keeping):
     """A workspace is what it was."""
 
-    async def test_an_edit_of_a_manifest_file_survives_kill_9(
-        self, temporal_client: Client, fleet: Workers, backend: Backend
+    @pytest.mark.parametrize("killed", [True, False], ids=["kill -9", "shutdown"])
+    async def test_an_edit_of_a_manifest_file_survives_its_worker(
+        self, temporal_client: Client, fleet: Workers, backend: Backend, killed: bool
     ) -> None:
         """Also when the session is started once more, as the SDK does, and saved."""
         first = await fleet.start()
         handle = await self.keep(temporal_client, fleet.queue, backend)
         before = await self.do(handle, "cat hello.txt; echo edited > hello.txt")
 
-        first.kill()
+        first.kill() if killed else first.stop()
         await fleet.start()
         await handle.execute_update(KeepSession.start)
         edited = await self.do(handle, "cat hello.txt")
@@ -397,10 +399,35 @@ class LostPromises(_Keeping):
                 await self.do(handle, "cat hello.txt")
             assert isinstance(failed.value.cause, ApplicationError)
             assert "SandboxLost" == failed.value.cause.type
-            assert failed.value.cause.message.startswith(
-                f"sandbox {lost} of provider {backend.name!r} does not exist any more"
-            )
+            message = failed.value.cause.message
+            assert message.startswith(f"sandbox {lost} of provider {backend.name!r} ")
+            assert " does not exist any more" in message
         assert [] == await backend.sandboxes_of(handle)
+
+
+class DeletePromises:
+    """A sandbox is deleted by its id."""
+
+    async def test_by_a_worker_that_never_held_the_session_opens_none(
+        self, temporal_client: Client, backend: Backend
+    ) -> None:
+        """Nor is the session resumed in the end."""
+        queue = unique("queue")
+        async with running_worker(temporal_client, DeleteLater, task_queue=queue):
+            handle = await temporal_client.start_workflow(
+                DeleteLater.run, backend.name, id=unique("delete"), task_queue=queue
+            )
+            await handle.execute_update(DeleteLater.created)
+        async with running_worker(temporal_client, DeleteLater, task_queue=queue):
+            await handle.signal(DeleteLater.delete)
+            await handle.result()
+
+        assert [] == await backend.sandboxes_of(handle)
+        # The answer to the first is that the session is not open; the second has its state.
+        assert [
+            f"{backend.name}-sandbox_{operation}"
+            for operation in ("create_session", "delete_session", "delete_session")
+        ] == scheduled_activities(await handle.fetch_history())
 
 
 class OrphanPromises:

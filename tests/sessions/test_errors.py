@@ -16,7 +16,7 @@ from temporalio.client import (
 )
 from temporalio.exceptions import ApplicationError
 from workflows.failures import Escapes
-from workflows.sessions import CaughtErrors, Create, UncaughtError
+from workflows.sessions import CAUGHT_ERRORS, CaughtErrors, Create, UncaughtError
 
 from sandbox_core.providers import SandboxClientProvider, discover
 from sandbox_core.worker import SandboxPlugin
@@ -39,7 +39,7 @@ class _BrokenProvider(SandboxClientProvider[_OtherOptions]):
 class _PickyProvider(_BrokenProvider):
     def create_client(self) -> BaseSandboxClient[_OtherOptions]:
         # Options are checked before the client is asked for anything.
-        return UnixLocalSandboxClient()  # type: ignore[return-value]
+        return UnixLocalSandboxClient()  # type: ignore[return-value]  # never used
 
 
 async def _failure(client: Client, queue: str, *args: object) -> tuple[ApplicationError, list[int]]:
@@ -63,14 +63,7 @@ class TestSandboxError:
                 CaughtErrors.run, "local", id=unique("caught"), task_queue=queue
             )
 
-        assert seen == {
-            "missing": "WorkspaceReadNotFoundError workspace_read_not_found "
-            "file not found: missing.txt",
-            "slow": "ExecTimeoutError exec_timeout command timed out",
-            "no stdin": "OperationRuntimeError stdin is not available for this process",
-            "outside": "InvalidManifestPathError invalid_manifest_path "
-            "manifest path must not escape root: ../outside",
-        }
+        assert CAUGHT_ERRORS == seen
 
     async def test_fails_the_workflow_when_it_is_not_caught(self, temporal_client: Client) -> None:
         """It does not fail the workflow task over and over again."""

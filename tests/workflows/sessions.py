@@ -149,6 +149,16 @@ class CaughtErrors:
         return seen
 
 
+CAUGHT_ERRORS = {
+    "missing": "WorkspaceReadNotFoundError workspace_read_not_found file not found: missing.txt",
+    "slow": "ExecTimeoutError exec_timeout command timed out",
+    "no stdin": "OperationRuntimeError stdin is not available for this process",
+    "outside": "InvalidManifestPathError invalid_manifest_path "
+    "manifest path must not escape root: ../outside",
+}
+"""What `CaughtErrors` sees, whatever the provider."""
+
+
 @workflow.defn
 class Create:
     """Creates a session with the given options and provider, and deletes it."""

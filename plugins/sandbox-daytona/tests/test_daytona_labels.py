@@ -5,31 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from agents.extensions.sandbox.daytona import DaytonaSandboxClientOptions
 from agents.sandbox.session import SandboxSession
+from contract.promises import (
+    LABELS,
+    OWNER,
+    DestroyPromises,
+    FindPromises,
+    RelabelPromises,
+    SessionPromises,
+    create,
+    find_ids,
+)
 from daytona import DaytonaAuthenticationError, DaytonaNotFoundError, DaytonaTimeoutError
 from daytona_loopback import DaytonaLoopback
 
-from sandbox_core.providers import SupportsLabels
-from sandbox_daytona import DaytonaProvider, sandbox_client_provider
+from sandbox_daytona import DaytonaProvider
 from sandbox_daytona.client import LabellingDaytonaSandboxClient
 
-OWNER = {"owner.namespace": "default", "owner.workflow": "first"}
-LABELS = {**OWNER, "made-for": "request-1"}
-AWKWARD = {
-    "spaces": " a b ",
-    "unicode": "größe 大小 🦀",
-    "equals": "a=b==c",
-    "comma": "a,b",
-    "quotes": '"it\'s" {\\} $HOME',
-    "long": "x" * 1000,
-    "empty": "",
-}
+pytest_plugins = ["daytona_fixtures"]
 
 # Creates a sandbox with the labels in $1, and would say so.
 CREATE = """\
@@ -47,19 +44,6 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DaytonaLoopback]:
-    with DaytonaLoopback(tmp_path) as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
-        yield running
-
-
-@pytest.fixture
-def provider() -> DaytonaProvider:
-    return sandbox_client_provider()
-
-
-@pytest.fixture
 async def client(
     server: DaytonaLoopback, provider: DaytonaProvider
 ) -> AsyncIterator[LabellingDaytonaSandboxClient]:
@@ -69,62 +53,13 @@ async def client(
 
 
 @pytest.fixture
-async def session(
-    provider: DaytonaProvider, client: LabellingDaytonaSandboxClient
-) -> SandboxSession:
-    return await _create(provider, client, LABELS)
+def left(server: DaytonaLoopback) -> Callable[[], list[object]]:
+    """What the server has."""
+    return lambda: list(server.sandboxes.values())
 
 
-async def _create(
-    provider: DaytonaProvider, client: LabellingDaytonaSandboxClient, labels: Mapping[str, str]
-) -> SandboxSession:
-    return await provider.labelled(client, labels).create(options=provider.default_options())
-
-
-async def _found(
-    provider: DaytonaProvider, client: LabellingDaytonaSandboxClient, labels: Mapping[str, str]
-) -> list[str]:
-    return [found.sandbox_id for found in await provider.find(client, labels)]
-
-
-def test_the_provider_supports_labels(provider: DaytonaProvider) -> None:
-    """As the core asks for it."""
-    assert isinstance(provider, SupportsLabels)
-
-
-class TestFind:
-    """What is found, and what is not."""
-
-    async def test_a_sandbox_is_found_by_all_or_some_of_its_labels_only(
-        self,
-        provider: DaytonaProvider,
-        client: LabellingDaytonaSandboxClient,
-        session: SandboxSession,
-    ) -> None:
-        """Not by another value of one, nor by one that it has not."""
-        (found,) = await provider.find(client, LABELS)
-        assert found.created is not None
-        age = datetime.now(timezone.utc) - found.created
-
-        assert provider.identity(session.state) == found.sandbox_id
-        assert LABELS.items() <= found.labels.items()
-        assert timedelta(0) <= age < timedelta(minutes=1)
-        assert [found.sandbox_id] == await _found(provider, client, OWNER)
-        assert [] == await _found(provider, client, {**LABELS, "made-for": "request-2"})
-        assert [] == await _found(provider, client, {**LABELS, "more": ""})
-
-    async def test_no_sandbox_of_another_client_is_found(
-        self,
-        provider: DaytonaProvider,
-        client: LabellingDaytonaSandboxClient,
-        session: SandboxSession,
-    ) -> None:
-        """The client that labels is another one than that which it was made of."""
-        await client.create(options=provider.default_options())
-        other = await _create(provider, client, {**LABELS, "made-for": "request-2"})
-        both = {provider.identity(session.state), provider.identity(other.state)}
-
-        assert both == set(await _found(provider, client, OWNER))
+class TestFind(FindPromises):
+    """The sandboxes of an organization."""
 
     @pytest.mark.parametrize(
         "options",
@@ -144,7 +79,7 @@ class TestFind:
         """The SDK asks for each in another way."""
         session = await provider.labelled(client, LABELS).create(options=options)
 
-        assert [provider.identity(session.state)] == await _found(provider, client, LABELS)
+        assert [provider.identity(session.state)] == await find_ids(provider, client, LABELS)
 
     async def test_a_sandbox_that_does_not_run_is_found(
         self,
@@ -158,7 +93,7 @@ class TestFind:
         await client.delete(session)
 
         assert ["stopped"] == [sandbox.state for sandbox in server.sandboxes.values()]
-        assert [provider.identity(session.state)] == await _found(provider, client, LABELS)
+        assert [provider.identity(session.state)] == await find_ids(provider, client, LABELS)
 
     @pytest.mark.parametrize(
         ("state", "desired"),
@@ -177,7 +112,7 @@ class TestFind:
         (sandbox,) = server.sandboxes.values()
         sandbox.state, sandbox.desired_state = state, desired
 
-        assert [] == await _found(provider, client, LABELS)
+        assert [] == await find_ids(provider, client, LABELS)
         assert not await provider.exists(client, sandbox.id)
 
     async def test_every_page_of_the_list_is_read(
@@ -188,26 +123,12 @@ class TestFind:
     ) -> None:
         """The last one counts, whether it is full or not."""
         server.page_size = 2
-        made = [
-            provider.identity((await _create(provider, client, LABELS)).state) for _ in range(4)
-        ]
-        full = await _found(provider, client, LABELS)
-        made.append(provider.identity((await _create(provider, client, LABELS)).state))
+        made = [provider.identity((await create(provider, client, LABELS)).state) for _ in range(4)]
+        full = await find_ids(provider, client, LABELS)
+        made.append(provider.identity((await create(provider, client, LABELS)).state))
 
         assert made[:4] == full
-        assert made == await _found(provider, client, LABELS)
-
-    async def test_any_value_is_kept_and_found(
-        self, provider: DaytonaProvider, client: LabellingDaytonaSandboxClient
-    ) -> None:
-        """A workflow id may be any text."""
-        session = await _create(provider, client, AWKWARD)
-        (found,) = await provider.find(client, AWKWARD)
-
-        assert provider.identity(session.state) == found.sandbox_id
-        assert AWKWARD.items() <= found.labels.items()
-        for name, value in AWKWARD.items():
-            assert [] == await _found(provider, client, {name: f"{value}."})
+        assert made == await find_ids(provider, client, LABELS)
 
     async def test_a_sandbox_is_found_whose_create_was_given_up(
         self,
@@ -220,7 +141,7 @@ class TestFind:
         options = DaytonaSandboxClientOptions(create_timeout=1)
         with pytest.raises(DaytonaTimeoutError):
             await provider.labelled(client, LABELS).create(options=options)
-        found = await _found(provider, client, LABELS)
+        found = await find_ids(provider, client, LABELS)
         for sandbox_id in found:
             await provider.destroy(client, sandbox_id)
 
@@ -243,7 +164,7 @@ class TestFind:
         said, _ = await creating.communicate()
 
         assert b"" == said
-        assert list(server.sandboxes) == await _found(provider, client, LABELS)
+        assert list(server.sandboxes) == await find_ids(provider, client, LABELS)
 
     async def test_an_answer_that_does_not_come_is_not_a_none(
         self, server: DaytonaLoopback, provider: DaytonaProvider, monkeypatch: pytest.MonkeyPatch
@@ -255,26 +176,23 @@ class TestFind:
                 await provider.find(client, LABELS)
 
 
-class TestRelabel:
-    """Labels that change."""
+class TestRelabel(RelabelPromises):
+    """Labels that change, and a list that hears of it later."""
 
-    async def test_changes_what_it_names_and_keeps_the_rest(
+    async def test_keeps_what_daytona_has_put_there_itself(
         self,
         server: DaytonaLoopback,
         provider: DaytonaProvider,
         client: LabellingDaytonaSandboxClient,
         session: SandboxSession,
     ) -> None:
-        """Also what Daytona has put there itself."""
+        """Daytona sets all labels at once."""
         sandbox_id = provider.identity(session.state)
         before = dict(server.sandboxes[sandbox_id].labels)
-        await provider.relabel(client, sandbox_id, {"owner.workflow": "second", "more": "yes"})
-        after = server.sandboxes[sandbox_id].labels
+        await provider.relabel(client, sandbox_id, {"owner.workflow": "second"})
 
-        assert {**before, "owner.workflow": "second", "more": "yes"} == after
         assert set(LABELS) < set(before)
-        assert [] == await _found(provider, client, LABELS)
-        assert [sandbox_id] == await _found(provider, client, {**LABELS, **after})
+        assert {**before, "owner.workflow": "second"} == server.sandboxes[sandbox_id].labels
 
     async def test_holds_for_find_before_the_list_has_heard_of_it(
         self,
@@ -289,7 +207,7 @@ class TestRelabel:
         await provider.relabel(client, sandbox_id, {"owner.workflow": "second"})
         (found,) = await provider.find(client, {"made-for": "request-1"})
 
-        assert [] == await _found(provider, client, OWNER)
+        assert [] == await find_ids(provider, client, OWNER)
         assert "second" == found.labels["owner.workflow"]
 
     async def test_of_a_sandbox_that_is_gone_is_an_error(
@@ -301,28 +219,14 @@ class TestRelabel:
         """Nothing is there that could have labels."""
         await provider.destroy(client, provider.identity(session.state))
 
-        assert [] == await _found(provider, client, LABELS)
+        assert [] == await find_ids(provider, client, LABELS)
         with pytest.raises(DaytonaNotFoundError):
             await provider.relabel(client, provider.identity(session.state), {"a": "b"})
 
 
-class TestSession:
+class TestDestroy(DestroyPromises):
+    """At Daytona."""
+
+
+class TestSession(SessionPromises):
     """Labels, and the session that a sandbox was made for."""
-
-    async def test_state_does_not_hold_them(self, session: SandboxSession) -> None:
-        """They are the worker's affair, not the workflow's."""
-        assert "request-1" not in session.state.model_dump_json()
-
-    async def test_a_resume_labels_the_replacement_of_a_sandbox_that_is_gone(
-        self,
-        provider: DaytonaProvider,
-        client: LabellingDaytonaSandboxClient,
-        session: SandboxSession,
-    ) -> None:
-        """With the labels of the client that resumes."""
-        await client.delete(session)
-        later = {**LABELS, "made-for": "request-2"}
-        resumed = await provider.labelled(client, later).resume(session.state)
-
-        assert [provider.identity(resumed.state)] == await _found(provider, client, later)
-        assert [] == await _found(provider, client, LABELS)

@@ -15,6 +15,7 @@ from faults.promises import (
     Backend,
     CommandPromises,
     CreatePromises,
+    DeletePromises,
     LostPromises,
     OrphanPromises,
     WorkspacePromises,
@@ -101,8 +102,13 @@ class TestOrphan(OrphanPromises):
     """That is a sandbox at Daytona."""
 
 
-class TestDelete:
-    """What Daytona has not deleted is not said to be."""
+class TestDelete(DeletePromises):
+    """What Daytona has not deleted is not said to be, and no other is made to delete it."""
+
+    @pytest.fixture(autouse=True)
+    def _one_is_made(self, server: Refusing) -> Iterator[None]:
+        yield
+        assert (1, 1) == (server.created, server.deleted)
 
     async def test_that_is_refused_is_repeated(
         self, temporal_client: Client, server: Refusing, backend: Backend

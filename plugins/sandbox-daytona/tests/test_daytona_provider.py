@@ -5,38 +5,25 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agents.extensions.sandbox.daytona import DaytonaSandboxClientOptions
 from agents.sandbox import Manifest
 from daytona import DaytonaAuthenticationError
 from daytona_loopback import DaytonaLoopback
 from daytona_workflows import CreateFromImage
-from support import attempts, running_worker, scheduled_activities, unique
+from support import attempts, running_worker, unique
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
-from workflows.sessions import Create, DeleteLater, StepByStep
+from workflows.sessions import Create
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import CAPABILITIES
-from sandbox_daytona import DaytonaProvider, sandbox_client_provider
+from sandbox_daytona import DaytonaProvider
+
+pytest_plugins = ["daytona_fixtures"]
 
 README = Path(__file__).parents[3] / "README.md"
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DaytonaLoopback]:
-    with DaytonaLoopback(tmp_path) as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
-        yield running
-
-
-@pytest.fixture
-def provider() -> DaytonaProvider:
-    return sandbox_client_provider()
 
 
 def test_it_has_every_optional_ability(provider: DaytonaProvider) -> None:
@@ -55,21 +42,6 @@ def test_importing_it_imports_no_vendor_sdk() -> None:
 
 class TestLookups:
     """What the provider asks Daytona for."""
-
-    async def test_a_sandbox_exists_until_it_is_destroyed(
-        self, server: DaytonaLoopback, provider: DaytonaProvider
-    ) -> None:
-        """Destroying it once more is no error."""
-        async with provider.create_client() as client:
-            session = await client.create(options=DaytonaSandboxClientOptions())
-            sandbox_id = provider.identity(session.state)
-            created = await provider.exists(client, sandbox_id)
-            await provider.destroy(client, sandbox_id)
-            destroyed = await provider.exists(client, sandbox_id)
-            await provider.destroy(client, sandbox_id)
-
-        assert (True, False) == (created, destroyed)
-        assert {} == dict(server.sandboxes)
 
     async def test_an_answer_that_does_not_come_is_not_a_no(
         self, server: DaytonaLoopback, provider: DaytonaProvider, monkeypatch: pytest.MonkeyPatch
@@ -133,75 +105,6 @@ class TestCreate:
         assert failed.value.cause.message.startswith("DaytonaAuthenticationError: ")
         assert [1] == attempts(await handle.fetch_history())
         assert 0 == server.created
-
-
-class TestSession:
-    """A session in a workflow."""
-
-    # A worker that stops drops its workflows, and with them their `async with` blocks, unfinished.
-    pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-    async def test_goes_on_at_another_worker_in_the_same_sandbox(
-        self, server: DaytonaLoopback, temporal_client: Client
-    ) -> None:
-        """The edit of a manifest file is kept, one sandbox is made, and none is left."""
-        queue = unique("queue")
-        async with running_worker(temporal_client, StepByStep, task_queue=queue):
-            handle = await temporal_client.start_workflow(
-                StepByStep.run, "daytona", id=unique("steps"), task_queue=queue
-            )
-            await handle.execute_update(StepByStep.do, "echo edited > hello.txt")
-        async with running_worker(temporal_client, StepByStep, task_queue=queue):
-            seen = await handle.execute_update(StepByStep.do, "cat hello.txt")
-            await handle.signal(StepByStep.finish)
-            await handle.result()
-
-        assert "edited\n" == seen
-        assert (1, 1) == (server.created, server.deleted)
-
-    async def test_is_deleted_by_a_worker_that_never_held_it(
-        self, server: DaytonaLoopback, temporal_client: Client
-    ) -> None:
-        """Without making another sandbox to delete it, and without resuming the session."""
-        queue = unique("queue")
-        async with running_worker(temporal_client, DeleteLater, task_queue=queue):
-            handle = await temporal_client.start_workflow(
-                DeleteLater.run, "daytona", id=unique("delete"), task_queue=queue
-            )
-            await handle.execute_update(DeleteLater.created)
-        async with running_worker(temporal_client, DeleteLater, task_queue=queue):
-            await handle.signal(DeleteLater.delete)
-            await handle.result()
-
-        assert (1, 1, {}) == (server.created, server.deleted, dict(server.sandboxes))
-        assert [
-            "daytona-sandbox_create_session",
-            "daytona-sandbox_delete_session",
-            "daytona-sandbox_delete_session",
-        ] == scheduled_activities(await handle.fetch_history())
-
-    async def test_never_passes_off_an_empty_sandbox_as_the_lost_one(
-        self, server: DaytonaLoopback, provider: DaytonaProvider, temporal_client: Client
-    ) -> None:
-        """The SDK's client would make a new one; none is left of that."""
-        queue = unique("queue")
-        async with running_worker(temporal_client, StepByStep, task_queue=queue):
-            handle = await temporal_client.start_workflow(
-                StepByStep.run, "daytona", id=unique("steps"), task_queue=queue
-            )
-            await handle.execute_update(StepByStep.do, "echo made > made.txt")
-        (sandbox_id,) = server.sandboxes
-        async with provider.create_client() as client:
-            await provider.destroy(client, sandbox_id)
-        async with running_worker(temporal_client, StepByStep, task_queue=queue):
-            await handle.signal(StepByStep.finish)
-            with pytest.raises(Exception, match="Workflow execution failed") as failed:
-                await handle.result()
-
-        assert f"sandbox {sandbox_id} of provider 'daytona' does not exist any more" in str(
-            failed.value.__cause__
-        )
-        assert {} == dict(server.sandboxes)
 
 
 def test_the_demo_runs_at_daytona(server: DaytonaLoopback) -> None:

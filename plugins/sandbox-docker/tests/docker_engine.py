@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
 
-from docker import DockerClient  # type: ignore[import-untyped]
+from docker import DockerClient
 
 UNAVAILABLE: Final = "needs root and dockerd (apt-get install docker.io)"
 """Why there is no engine here, if `available` says so."""

@@ -5,36 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
 
 import pytest
 from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions, DockerSandboxSessionState
 from agents.sandbox.session.sandbox_session import SandboxSession
-from docker.errors import NotFound  # type: ignore[import-untyped]
+from contract.promises import (
+    LABELS,
+    DestroyPromises,
+    FindPromises,
+    RelabelPromises,
+    SessionPromises,
+    find_ids,
+)
+from docker.errors import NotFound
 from docker_engine import IMAGE, DockerEngine
 
-from sandbox_core.providers import SupportsLabels
 from sandbox_docker import DockerProvider, sandbox_client_provider
 from sandbox_docker.client import ThreadedDockerSandboxClient
 
 pytest_plugins = ["docker_fixtures"]
 
 pytestmark = pytest.mark.xdist_group("docker")
-
-OPTIONS = DockerSandboxClientOptions(image=IMAGE)
-OWNER = {"owner.namespace": "default", "owner.workflow": "first"}
-LABELS = {**OWNER, "made-for": "request-1"}
-AWKWARD = {
-    "spaces": " a b ",
-    "unicode": "größe 大小 🦀",
-    "equals": "a=b==c",
-    "comma": "a,b",
-    "quotes": '"it\'s" {\\} $HOME',
-    "long": "x" * 1000,
-    "empty": "",
-}
 
 # Creates a container with the labels in $1, and would say so.
 CREATE = f"""\
@@ -65,58 +58,13 @@ async def client(
 
 
 @pytest.fixture
-async def session(provider: DockerProvider, client: ThreadedDockerSandboxClient) -> SandboxSession:
-    return await provider.labelled(client, LABELS).create(options=OPTIONS)
+def left(engine: DockerEngine) -> Callable[[], list[object]]:
+    """What the engine has: containers, and volumes with labels."""
+    return lambda: [*engine.client.containers.list(all=True), *engine.client.volumes.list()]
 
 
-async def _found(
-    provider: DockerProvider, client: ThreadedDockerSandboxClient, labels: Mapping[str, str]
-) -> list[str]:
-    return [found.sandbox_id for found in await provider.find(client, labels)]
-
-
-def _left(engine: DockerEngine) -> tuple[list[object], list[object]]:
-    """Return the containers and the volumes that the engine has."""
-    return engine.client.containers.list(all=True), engine.client.volumes.list()
-
-
-def test_the_provider_supports_labels(provider: DockerProvider) -> None:
-    """As the core asks for it."""
-    assert isinstance(provider, SupportsLabels)
-
-
-class TestFind:
-    """What is found, and what is not."""
-
-    async def test_a_container_is_found_by_all_or_some_of_its_labels_only(
-        self,
-        provider: DockerProvider,
-        client: ThreadedDockerSandboxClient,
-        session: SandboxSession,
-    ) -> None:
-        """Not by another value of one, nor by one that it has not."""
-        (found,) = await provider.find(client, LABELS)
-        age = datetime.now(timezone.utc) - (found.created or datetime.min)
-
-        assert provider.identity(session.state) == found.sandbox_id
-        assert LABELS.items() <= found.labels.items()
-        assert timedelta(0) <= age < timedelta(minutes=1)
-        assert [found.sandbox_id] == await _found(provider, client, OWNER)
-        assert [] == await _found(provider, client, {**LABELS, "made-for": "request-2"})
-        assert [] == await _found(provider, client, {**LABELS, "more": ""})
-
-    async def test_no_container_of_another_client_is_found(
-        self,
-        provider: DockerProvider,
-        client: ThreadedDockerSandboxClient,
-        session: SandboxSession,
-    ) -> None:
-        """The client that labels is another one than that which it was made of."""
-        await client.create(options=OPTIONS)
-        other = await provider.labelled(client, {**LABELS, "made-for": "2"}).create(options=OPTIONS)
-        both = {provider.identity(session.state), provider.identity(other.state)}
-
-        assert both == set(await _found(provider, client, OWNER))
+class TestFind(FindPromises):
+    """The containers of an engine."""
 
     async def test_a_container_that_does_not_run_is_found(
         self,
@@ -131,25 +79,15 @@ class TestFind:
         both = {provider.identity(session.state), never_started.id}
 
         assert [] == engine.client.containers.list()
-        assert both == set(await _found(provider, client, LABELS))
-
-    async def test_any_value_is_kept_and_found(
-        self, provider: DockerProvider, client: ThreadedDockerSandboxClient
-    ) -> None:
-        """A workflow id may be any text."""
-        session = await provider.labelled(client, AWKWARD).create(options=OPTIONS)
-        sandbox_id = provider.identity(session.state)
-        (found,) = await provider.find(client, AWKWARD)
-        await provider.relabel(client, sandbox_id, {"more": AWKWARD["unicode"]})
-        (again,) = await provider.find(client, {**AWKWARD, "more": AWKWARD["unicode"]})
-
-        assert (sandbox_id, sandbox_id) == (found.sandbox_id, again.sandbox_id)
-        assert AWKWARD.items() <= found.labels.items()
-        for name, value in AWKWARD.items():
-            assert [] == await _found(provider, client, {name: f"{value}."})
+        assert both == set(await find_ids(provider, client, LABELS))
+        assert await provider.exists(client, provider.identity(session.state))
 
     async def test_a_container_is_found_whose_create_was_killed(
-        self, engine: DockerEngine, provider: DockerProvider, client: ThreadedDockerSandboxClient
+        self,
+        engine: DockerEngine,
+        provider: DockerProvider,
+        client: ThreadedDockerSandboxClient,
+        left: Callable[[], list[object]],
     ) -> None:
         """It has its labels from the moment it exists."""
         with closing(engine.client.events(filters={"type": "container"}, decode=True)) as events:
@@ -159,13 +97,13 @@ class TestFind:
             created = next(event for event in events if event["Action"] == "create")
             creating.kill()
             said, _ = await creating.communicate()
-        found = await _found(provider, client, LABELS)
+        found = await find_ids(provider, client, LABELS)
         for sandbox_id in found:
             await provider.destroy(client, sandbox_id)
 
         assert b"" == said
         assert [created["Actor"]["ID"]] == found
-        assert ([], []) == _left(engine)
+        assert [] == left()
 
     async def test_an_engine_that_does_not_answer_has_not_said_none(
         self, client: ThreadedDockerSandboxClient, engine: DockerEngine, provider: DockerProvider
@@ -176,41 +114,8 @@ class TestFind:
             await provider.find(client, LABELS)
 
 
-class TestRelabel:
+class TestRelabel(RelabelPromises):
     """Labels that change, of a container whose own cannot."""
-
-    async def test_changes_what_it_names_and_keeps_the_rest(
-        self,
-        engine: DockerEngine,
-        provider: DockerProvider,
-        client: ThreadedDockerSandboxClient,
-        session: SandboxSession,
-    ) -> None:
-        """However often; the container is not found by what it had before."""
-        sandbox_id = provider.identity(session.state)
-        for owner in ("second", "third", "first", "fourth"):
-            await provider.relabel(client, sandbox_id, {"owner.workflow": owner})
-            (found,) = await provider.find(client, {**LABELS, "owner.workflow": owner})
-            assert {**LABELS, "owner.workflow": owner}.items() <= found.labels.items()
-        await provider.relabel(client, sandbox_id, {"more": "yes"})
-
-        last = {**LABELS, "owner.workflow": "fourth", "more": "yes"}
-        assert [sandbox_id] == await _found(provider, client, last)
-        assert [] == await _found(provider, client, LABELS)
-        assert [] == await _found(provider, client, {"owner.workflow": "third"})
-        assert 1 == len(engine.client.volumes.list())
-
-    async def test_concerns_that_container_only(
-        self,
-        provider: DockerProvider,
-        client: ThreadedDockerSandboxClient,
-        session: SandboxSession,
-    ) -> None:
-        """Others of the same owner stay the owner's."""
-        other = await provider.labelled(client, LABELS).create(options=OPTIONS)
-        await provider.relabel(client, provider.identity(session.state), {"owner.workflow": "2"})
-
-        assert [provider.identity(other.state)] == await _found(provider, client, LABELS)
 
     async def test_whose_volume_was_pruned_leaves_a_container_that_nobody_owns(
         self,
@@ -224,65 +129,46 @@ class TestRelabel:
         await provider.relabel(client, sandbox_id, {"owner.workflow": "second"})
         for volume in engine.client.volumes.list():
             volume.remove()
-        lost = await _found(provider, client, {"made-for": "request-1"})
+        lost = await find_ids(provider, client, {"made-for": "request-1"})
         await provider.relabel(client, sandbox_id, {"owner.workflow": "third"})
 
         assert [] == lost
-        assert [sandbox_id] == await _found(provider, client, {**LABELS, "owner.workflow": "third"})
+        assert [sandbox_id] == await find_ids(
+            provider, client, {**LABELS, "owner.workflow": "third"}
+        )
 
-    async def test_may_be_repeated(
+    async def test_leaves_one_volume(
         self,
         engine: DockerEngine,
         provider: DockerProvider,
         client: ThreadedDockerSandboxClient,
         session: SandboxSession,
     ) -> None:
-        """An answer may have been lost, and the first attempt may still be under way."""
+        """However often, and however many at once."""
         sandbox_id = provider.identity(session.state)
-        new = {"owner.workflow": "second"}
-        await asyncio.gather(*(provider.relabel(client, sandbox_id, new) for _ in range(4)))
-        await provider.relabel(client, sandbox_id, new)
+        for owner in ("second", "third", "first"):
+            new = {"owner.workflow": owner}
+            await asyncio.gather(*(provider.relabel(client, sandbox_id, new) for _ in range(4)))
 
-        assert [sandbox_id] == await _found(provider, client, {**LABELS, **new})
         assert 1 == len(engine.client.volumes.list())
 
     async def test_of_a_container_that_is_gone_is_an_error(
         self,
-        engine: DockerEngine,
         provider: DockerProvider,
         client: ThreadedDockerSandboxClient,
         session: SandboxSession,
+        left: Callable[[], list[object]],
     ) -> None:
         """And leaves nothing."""
         await provider.destroy(client, provider.identity(session.state))
 
         with pytest.raises(NotFound):
             await provider.relabel(client, provider.identity(session.state), {"a": "b"})
-        assert ([], []) == _left(engine)
+        assert [] == left()
 
 
-class TestDestroy:
+class TestDestroy(DestroyPromises):
     """Nothing is left of a container that was relabelled."""
-
-    @pytest.mark.parametrize("by", ["provider", "client"])
-    async def test_removes_its_labels(
-        self,
-        engine: DockerEngine,
-        provider: DockerProvider,
-        client: ThreadedDockerSandboxClient,
-        session: SandboxSession,
-        by: str,
-    ) -> None:
-        """By its id alone, or with its session; once more is no error."""
-        sandbox_id = provider.identity(session.state)
-        await provider.relabel(client, sandbox_id, {"owner.workflow": "second"})
-        if by == "client":
-            await client.delete(session)
-        await provider.destroy(client, sandbox_id)
-        await provider.destroy(client, sandbox_id)
-
-        assert [] == await _found(provider, client, {"made-for": "request-1"})
-        assert ([], []) == _left(engine)
 
     async def test_removes_the_labels_of_a_container_that_somebody_has_removed(
         self,
@@ -290,26 +176,21 @@ class TestDestroy:
         provider: DockerProvider,
         client: ThreadedDockerSandboxClient,
         session: SandboxSession,
+        left: Callable[[], list[object]],
     ) -> None:
         """It is not found meanwhile."""
         sandbox_id = provider.identity(session.state)
         await provider.relabel(client, sandbox_id, {"owner.workflow": "second"})
         engine.remove_containers()
-        found = await _found(provider, client, {"owner.workflow": "second"})
+        found = await find_ids(provider, client, {"owner.workflow": "second"})
         await provider.destroy(client, sandbox_id)
 
         assert [] == found
-        assert ([], []) == _left(engine)
+        assert [] == left()
 
 
-class TestSession:
+class TestSession(SessionPromises):
     """Labels, and the session that a container was made for."""
-
-    async def test_state_does_not_hold_them(self, session: SandboxSession) -> None:
-        """They are the worker's affair, not the workflow's."""
-        assert isinstance(session.state, DockerSandboxSessionState)
-        assert {} == session.state.labels
-        assert "request-1" not in session.state.model_dump_json()
 
     async def test_the_users_own_labels_are_there_beside_them(
         self, engine: DockerEngine, provider: DockerProvider, client: ThreadedDockerSandboxClient
@@ -330,19 +211,3 @@ class TestSession:
         ).labels
         assert isinstance(replaced.state, DockerSandboxSessionState)
         assert {"team": "blue"} == replaced.state.labels
-
-    async def test_a_resume_labels_the_replacement_of_a_container_that_is_gone(
-        self,
-        engine: DockerEngine,
-        provider: DockerProvider,
-        client: ThreadedDockerSandboxClient,
-        session: SandboxSession,
-    ) -> None:
-        """With the labels of the client that resumes, which nobody else has."""
-        engine.remove_containers()
-        later = {**LABELS, "made-for": "request-2"}
-        resumed = await provider.labelled(client, later).resume(session.state)
-        await resumed.start()
-
-        assert [provider.identity(resumed.state)] == await _found(provider, client, later)
-        assert [] == await _found(provider, client, LABELS)

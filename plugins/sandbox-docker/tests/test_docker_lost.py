@@ -60,21 +60,6 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestWithSnapshot:
-    async def test_the_next_operation_finds_what_was_saved(
-        self, engine: DockerEngine, temporal_client: Client
-    ) -> None:
-        """In another container, which the workflow can tell from the first."""
-        async with kept_session(temporal_client) as handle:
-            await handle.execute_update(KeepSession.save)
-            lost = await remove_container(engine)
-            seen = await handle.execute_update(KeepSession.read, "hello.txt")
-            (container,) = engine.client.containers.list()
-            restored = await handle.execute_update(KeepSession.restorations)
-
-        assert "edited\n" == seen
-        assert [[lost, container.id]] == restored
-        assert [] == engine.client.containers.list(all=True)
-
     async def test_a_command_that_was_running_fails_at_once_and_the_next_goes_on(
         self, engine: DockerEngine, temporal_client: Client
     ) -> None:

@@ -12,6 +12,8 @@ from faults.promises import (
     Backend,
     CommandPromises,
     CreatePromises,
+    DeletePromises,
+    LostPromises,
     OrphanPromises,
     WorkspacePromises,
 )
@@ -61,7 +63,15 @@ class TestCreate(CreatePromises):
 
 
 class TestWorkspace(WorkspacePromises):
-    """In a container; what becomes of lost ones has tests of its own."""
+    """In a container."""
+
+
+class TestLost(LostPromises):
+    """A container."""
+
+
+class TestDelete(DeletePromises):
+    """Of a container."""
 
 
 class TestOrphan(OrphanPromises):

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 from agents.sandbox import Manifest
-from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxSessionState
 from agents.sandbox.snapshot import NoopSnapshot
 from docker_engine import IMAGE, DockerEngine
 from docker_workflows import RunInImage
-from support import running_worker, scheduled_activities, unique
-from temporalio.client import Client, WorkflowFailureError
-from temporalio.exceptions import ApplicationError
-from workflows.sessions import CaughtErrors, DeleteLater, StepByStep
+from support import running_worker, unique
+from temporalio.client import Client
+from workflows.sessions import CAUGHT_ERRORS, CaughtErrors, StepByStep
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import CAPABILITIES
@@ -113,23 +111,6 @@ class TestProvider:
 class TestLookups:
     """What the provider asks an engine for."""
 
-    async def test_a_container_exists_until_it_is_destroyed(self, engine: DockerEngine) -> None:
-        """Running or not; destroying it once more is no error."""
-        provider = sandbox_client_provider()
-        client = provider.create_client()
-        session = await client.create(options=DockerSandboxClientOptions(image=IMAGE))
-        sandbox_id = provider.identity(session.state)
-        created = await provider.exists(client, sandbox_id)
-        await session.shutdown()
-        stopped = await provider.exists(client, sandbox_id)
-        await provider.destroy(client, sandbox_id)
-        destroyed = await provider.exists(client, sandbox_id)
-        await provider.destroy(client, sandbox_id)
-        client.close()
-
-        assert (True, True, False) == (created, stopped, destroyed)
-        assert [] == engine.client.containers.list(all=True)
-
     async def test_the_volumes_of_a_session_go_with_its_container(
         self, engine: DockerEngine
     ) -> None:
@@ -187,27 +168,6 @@ class TestSession:
         assert "/workspace\n" == said
         assert [] == engine.client.containers.list(all=True)
 
-    async def test_goes_on_at_another_worker_in_the_same_container(
-        self, engine: DockerEngine, temporal_client: Client
-    ) -> None:
-        """The edit of a manifest file is kept, and no container is left."""
-        queue = unique("queue")
-        async with running_worker(temporal_client, StepByStep, task_queue=queue):
-            handle = await temporal_client.start_workflow(
-                StepByStep.run, "docker", id=unique("steps"), task_queue=queue
-            )
-            await handle.execute_update(StepByStep.do, "echo edited > hello.txt")
-        (before,) = engine.client.containers.list(all=True)
-        async with running_worker(temporal_client, StepByStep, task_queue=queue):
-            seen = await handle.execute_update(StepByStep.do, "cat hello.txt")
-            (after,) = engine.client.containers.list(all=True)
-            await handle.signal(StepByStep.finish)
-            await handle.result()
-
-        assert "edited\n" == seen
-        assert before.id == after.id
-        assert [] == engine.client.containers.list(all=True)
-
     async def test_goes_on_when_its_container_was_stopped(
         self, engine: DockerEngine, temporal_client: Client
     ) -> None:
@@ -228,51 +188,6 @@ class TestSession:
         assert "edited\n" == seen
         assert [] == engine.client.containers.list(all=True)
 
-    async def test_is_deleted_by_a_worker_that_never_held_it(
-        self, engine: DockerEngine, temporal_client: Client
-    ) -> None:
-        """Without making another container to delete it, and without resuming the session."""
-        queue = unique("queue")
-        async with running_worker(temporal_client, DeleteLater, task_queue=queue):
-            handle = await temporal_client.start_workflow(
-                DeleteLater.run, "docker", id=unique("delete"), task_queue=queue
-            )
-            await handle.execute_update(DeleteLater.created)
-        async with running_worker(temporal_client, DeleteLater, task_queue=queue):
-            await handle.signal(DeleteLater.delete)
-            await handle.result()
-
-        assert [] == engine.client.containers.list(all=True)
-        assert [
-            "docker-sandbox_create_session",
-            "docker-sandbox_delete_session",
-            "docker-sandbox_delete_session",
-        ] == scheduled_activities(await handle.fetch_history())
-
-    async def test_never_passes_off_an_empty_container_as_the_lost_one(
-        self, engine: DockerEngine, temporal_client: Client
-    ) -> None:
-        """The SDK's client would make a new one."""
-        queue = unique("queue")
-        async with running_worker(temporal_client, StepByStep, task_queue=queue):
-            handle = await temporal_client.start_workflow(
-                StepByStep.run, "docker", id=unique("steps"), task_queue=queue
-            )
-            await handle.execute_update(StepByStep.do, "echo made > made.txt")
-        (container,) = engine.client.containers.list()
-        container.remove(force=True)
-        async with running_worker(temporal_client, StepByStep, task_queue=queue):
-            await handle.signal(StepByStep.finish)
-            with pytest.raises(WorkflowFailureError) as failed:
-                await handle.result()
-
-        assert isinstance(failed.value.cause, ApplicationError)
-        assert "SandboxLost" == failed.value.cause.type
-        assert failed.value.cause.message.startswith(
-            f"sandbox {container.id} of provider 'docker' does not exist any more"
-        )
-        assert [] == engine.client.containers.list(all=True)
-
     async def test_errors_are_caught_by_their_class_in_the_workflow(
         self, engine: DockerEngine, temporal_client: Client
     ) -> None:
@@ -282,14 +197,7 @@ class TestSession:
                 CaughtErrors.run, "docker", id=unique("caught"), task_queue=queue
             )
 
-        assert {
-            "missing": "WorkspaceReadNotFoundError workspace_read_not_found "
-            "file not found: missing.txt",
-            "slow": "ExecTimeoutError exec_timeout command timed out",
-            "no stdin": "OperationRuntimeError stdin is not available for this process",
-            "outside": "InvalidManifestPathError invalid_manifest_path "
-            "manifest path must not escape root: ../outside",
-        } == seen
+        assert CAUGHT_ERRORS == seen
         assert [] == engine.client.containers.list(all=True)
 
 

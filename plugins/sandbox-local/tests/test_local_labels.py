@@ -9,8 +9,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,22 +17,17 @@ from agents.sandbox import Manifest, SandboxPathGrant
 from agents.sandbox.entries import File
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxSessionState
 from agents.sandbox.session.sandbox_session import SandboxSession
+from contract.promises import (
+    LABELS,
+    DestroyPromises,
+    FindPromises,
+    RelabelPromises,
+    SessionPromises,
+    find_ids,
+)
 
-from sandbox_core.providers import SupportsLabels
 from sandbox_local import LocalProvider, sandbox_client_provider
 from sandbox_local.client import LabellingLocalSandboxClient
-
-OWNER = {"owner.namespace": "default", "owner.workflow": "first"}
-LABELS = {**OWNER, "made-for": "request-1"}
-AWKWARD = {
-    "spaces": " a b ",
-    "unicode": "größe 大小 🦀",
-    "equals": "a=b==c",
-    "comma": "a,b",
-    "quotes": '"it\'s" {\\} $HOME',
-    "long": "x" * 1000,
-    "empty": "",
-}
 
 # Creates a directory with the labels in $1 again and again, killed at one step more each time,
 # until nothing is left to be killed at; prints at how many it was.
@@ -87,16 +81,9 @@ def client(provider: LocalProvider) -> LabellingLocalSandboxClient:
 
 
 @pytest.fixture
-async def session(
-    provider: LocalProvider, client: LabellingLocalSandboxClient, directory: Path
-) -> SandboxSession:
-    return await provider.labelled(client, LABELS).create()
-
-
-async def _found(
-    provider: LocalProvider, client: LabellingLocalSandboxClient, labels: Mapping[str, str]
-) -> list[str]:
-    return [found.sandbox_id for found in await provider.find(client, labels)]
+def left(directory: Path) -> Callable[[], list[object]]:
+    """What the host has: directories of sandboxes, and their records."""
+    return lambda: [*_sandboxes(directory), *_records(directory)]
 
 
 def _sandboxes(directory: Path) -> set[str]:
@@ -111,37 +98,8 @@ def _records(directory: Path) -> list[Path]:
     return sorted((directory / f"sandbox-core-{os.getuid()}" / "labels").glob("*.json"))
 
 
-def test_the_provider_supports_labels(provider: LocalProvider) -> None:
-    """As the core asks for it."""
-    assert isinstance(provider, SupportsLabels)
-
-
-class TestFind:
-    """What is found, and what is not."""
-
-    async def test_a_directory_is_found_by_all_or_some_of_its_labels_only(
-        self, provider: LocalProvider, client: LabellingLocalSandboxClient, session: SandboxSession
-    ) -> None:
-        """Not by another value of one, nor by one that it has not."""
-        (found,) = await provider.find(client, LABELS)
-        assert found.created is not None
-        age = datetime.now(timezone.utc) - found.created
-
-        assert (provider.identity(session.state), LABELS) == (found.sandbox_id, found.labels)
-        assert timedelta(0) <= age < timedelta(minutes=1)
-        assert [found.sandbox_id] == await _found(provider, client, OWNER)
-        assert [] == await _found(provider, client, {**LABELS, "made-for": "request-2"})
-        assert [] == await _found(provider, client, {**LABELS, "more": ""})
-
-    async def test_no_directory_of_another_client_is_found(
-        self, provider: LocalProvider, client: LabellingLocalSandboxClient, session: SandboxSession
-    ) -> None:
-        """The client that labels is another one than that which it was made of."""
-        await client.create()
-        other = await provider.labelled(client, {**LABELS, "made-for": "request-2"}).create()
-        both = {provider.identity(session.state), provider.identity(other.state)}
-
-        assert both == set(await _found(provider, client, OWNER))
+class TestFind(FindPromises):
+    """The directories of this host and user."""
 
     async def test_a_directory_is_found_that_no_session_uses(
         self, provider: LocalProvider, client: LabellingLocalSandboxClient, session: SandboxSession
@@ -150,18 +108,7 @@ class TestFind:
         async with session:
             await session.exec("touch file")
 
-        assert [provider.identity(session.state)] == await _found(provider, client, LABELS)
-
-    async def test_any_value_is_kept_and_found(
-        self, provider: LocalProvider, client: LabellingLocalSandboxClient
-    ) -> None:
-        """A workflow id may be any text."""
-        await provider.labelled(client, AWKWARD).create()
-        (found,) = await provider.find(client, AWKWARD)
-
-        assert found.labels == AWKWARD
-        for name, value in AWKWARD.items():
-            assert [] == await _found(provider, client, {name: f"{value}."})
+        assert [provider.identity(session.state)] == await find_ids(provider, client, LABELS)
 
     async def test_a_directory_is_found_wherever_its_create_was_killed(
         self, provider: LocalProvider, client: LabellingLocalSandboxClient, directory: Path
@@ -173,7 +120,7 @@ class TestFind:
         )
         said, _ = await creating.communicate()
         killed, status = map(int, said.split())
-        found = await _found(provider, client, LABELS)
+        found = await find_ids(provider, client, LABELS)
 
         assert (0, True) == (status, killed > 5)
         assert _sandboxes(directory) == set(found)
@@ -191,10 +138,10 @@ class TestFind:
     ) -> None:
         """It may be that of a directory which is about to be made."""
         shutil.rmtree(provider.identity(session.state))
-        young = (await _found(provider, client, LABELS), len(_records(directory)))
+        young = (await find_ids(provider, client, LABELS), len(_records(directory)))
         (record,) = _records(directory)
         os.utime(record, (0, record.stat().st_mtime - 61))
-        old = (await _found(provider, client, LABELS), len(_records(directory)))
+        old = (await find_ids(provider, client, LABELS), len(_records(directory)))
 
         assert ([], 1) == young
         assert ([], 0) == old
@@ -211,7 +158,7 @@ class TestFind:
         record.write_bytes(b"")
         other = await provider.labelled(client, LABELS).create()
 
-        assert [provider.identity(other.state)] == await _found(provider, client, LABELS)
+        assert [provider.identity(other.state)] == await find_ids(provider, client, LABELS)
 
     async def test_directory_and_record_are_private(
         self, session: SandboxSession, directory: Path
@@ -223,21 +170,8 @@ class TestFind:
         assert [0o700, 0o700] == [_mode(Path(made)), _mode(record.parent)]
 
 
-class TestRelabel:
-    """Labels that change."""
-
-    async def test_changes_what_it_names_and_keeps_the_rest(
-        self, provider: LocalProvider, client: LabellingLocalSandboxClient, session: SandboxSession
-    ) -> None:
-        """And when the directory was made."""
-        sandbox_id = provider.identity(session.state)
-        (before,) = await provider.find(client, LABELS)
-        await provider.relabel(client, sandbox_id, {"owner.workflow": "second", "more": "yes"})
-        (after,) = await provider.find(client, {"owner.workflow": "second"})
-
-        assert {**LABELS, "owner.workflow": "second", "more": "yes"} == after.labels
-        assert (sandbox_id, before.created) == (after.sandbox_id, after.created)
-        assert [] == await _found(provider, client, LABELS)
+class TestRelabel(RelabelPromises):
+    """The record changes."""
 
     async def test_labels_a_directory_that_had_no_labels(
         self, provider: LocalProvider, client: LabellingLocalSandboxClient
@@ -246,7 +180,7 @@ class TestRelabel:
         session = await client.create()
         await provider.relabel(client, provider.identity(session.state), LABELS)
 
-        assert [provider.identity(session.state)] == await _found(provider, client, LABELS)
+        assert [provider.identity(session.state)] == await find_ids(provider, client, LABELS)
 
     async def test_leaves_no_record_of_a_directory_that_is_gone(
         self,
@@ -271,31 +205,17 @@ class TestRelabel:
         changes = [provider.relabel(client, sandbox_id, {name: new[name]}) for name in new]
         await asyncio.gather(*changes)
 
-        assert [sandbox_id] == await _found(provider, client, {**LABELS, **new})
+        assert [sandbox_id] == await find_ids(provider, client, {**LABELS, **new})
 
 
-class TestDelete:
+class TestDestroy(DestroyPromises):
     """The record goes with the directory."""
 
-    @pytest.mark.parametrize("by", ["provider", "client"])
-    async def test_leaves_nothing(
+    async def test_a_create_that_fails_leaves_nothing(
         self,
         provider: LocalProvider,
         client: LabellingLocalSandboxClient,
-        session: SandboxSession,
-        directory: Path,
-        by: str,
-    ) -> None:
-        """By its path alone, or with its session; once more is no error."""
-        if by == "client":
-            await client.delete(session)
-        await provider.destroy(client, provider.identity(session.state))
-
-        assert [] == _records(directory)
-        assert set() == _sandboxes(directory)
-
-    async def test_a_create_that_fails_leaves_nothing(
-        self, provider: LocalProvider, client: LabellingLocalSandboxClient, directory: Path
+        left: Callable[[], list[object]],
     ) -> None:
         """The SDK refuses the manifest when the directory is there."""
         grant = SandboxPathGrant(path="/data", host_path="/etc")
@@ -304,17 +224,16 @@ class TestDelete:
                 manifest=Manifest(extra_path_grants=(grant,))
             )
 
-        assert [] == _records(directory)
-        assert set() == _sandboxes(directory)
+        assert [] == left()
 
 
-class TestSession:
+class TestSession(SessionPromises):
     """Labels, and the session that a directory was made for."""
 
     async def test_state_is_that_of_any_other(
-        self, provider: LocalProvider, client: LabellingLocalSandboxClient, session: SandboxSession
+        self, client: LabellingLocalSandboxClient, session: SandboxSession
     ) -> None:
-        """The directory is the client's own, and the state knows no labels."""
+        """The directory is the client's own."""
         other = (await client.create()).state
         assert isinstance(session.state, UnixLocalSandboxSessionState)
         assert isinstance(other, UnixLocalSandboxSessionState)
@@ -323,22 +242,19 @@ class TestSession:
 
         assert {"session_id", "snapshot", "manifest"} == differ
         assert other.workspace_root_owned
-        assert "request-1" not in session.state.model_dump_json()
 
-    async def test_a_start_labels_a_directory_that_it_makes_again(
+    async def test_a_directory_is_made_again_at_the_start_not_before(
         self, provider: LocalProvider, client: LabellingLocalSandboxClient, directory: Path
     ) -> None:
-        """With the labels of the client that resumes; the manifest is applied to it."""
+        """With its record; the manifest is applied to it."""
         manifest = Manifest(entries={"a.txt": File(content=b"one")})
         session = await provider.labelled(client, LABELS).create(manifest=manifest)
         await client.delete(session)
-        later = {**LABELS, "made-for": "request-2"}
-        resumed = await provider.labelled(client, later).resume(session.state)
-        before = [] == _records(directory)
+        resumed = await provider.labelled(client, LABELS).resume(session.state)
+        before = _records(directory)
         await resumed.start()
 
-        assert before
-        assert [provider.identity(session.state)] == await _found(provider, client, later)
+        assert ([], 1) == (before, len(_records(directory)))
         assert b"one" == (await resumed.read(Path("a.txt"))).read()
         await client.delete(resumed)
         assert [] == _records(directory)
@@ -351,8 +267,8 @@ class TestSession:
         resumed = await provider.labelled(client, later).resume(session.state)
         await resumed.start()
 
-        assert [provider.identity(session.state)] == await _found(provider, client, LABELS)
-        assert [] == await _found(provider, client, later)
+        assert [provider.identity(session.state)] == await find_ids(provider, client, LABELS)
+        assert [] == await find_ids(provider, client, later)
 
     async def test_a_directory_of_the_users_own_is_never_found(
         self, provider: LocalProvider, client: LabellingLocalSandboxClient, directory: Path
@@ -364,5 +280,5 @@ class TestSession:
         await provider.relabel(client, str(own), {"owner.workflow": "second"})
 
         assert own.is_dir()
-        assert [] == await _found(provider, client, {})
+        assert [] == await find_ids(provider, client, {})
         assert [] == _records(directory)

@@ -49,22 +49,6 @@ class TestCommands:
         assert f"PATH={os.environ['PATH']}" in shown.splitlines()
 
 
-class TestExists:
-    """Whether a sandbox is there."""
-
-    async def test_follows_the_directory(
-        self, provider: LocalProvider, client: UnixLocalSandboxClient
-    ) -> None:
-        """From the create to the delete."""
-        session = await client.create()
-        sandbox_id = provider.identity(session.state)
-        created = await provider.exists(client, sandbox_id)
-        await client.delete(session)
-        deleted = await provider.exists(client, sandbox_id)
-
-        assert (True, False) == (created, deleted)
-
-
 class TestDestroy:
     """Deleting a sandbox by its id alone."""
 
@@ -88,17 +72,6 @@ class TestDestroy:
         await provider.destroy(client, provider.identity(session.state))
 
         assert await asyncio.to_thread(tmp_path.is_dir)
-
-    async def test_of_a_directory_that_is_gone_is_no_error(
-        self, provider: LocalProvider, client: UnixLocalSandboxClient
-    ) -> None:
-        """A repeated delete has nothing to do."""
-        session = await client.create()
-        sandbox_id = provider.identity(session.state)
-        await provider.destroy(client, sandbox_id)
-        await provider.destroy(client, sandbox_id)
-
-        assert not await provider.exists(client, sandbox_id)
 
     async def test_that_does_not_succeed_is_an_error(
         self, provider: LocalProvider, client: UnixLocalSandboxClient
