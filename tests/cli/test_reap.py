@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli.test_commands import run_sandbox
-from support import running_worker, scheduled_activities, unique
+from support import running_worker, scheduled_activities, unique, until
 from temporalio.client import (
     Client,
     ScheduleActionExecutionStartWorkflow,
@@ -310,13 +310,14 @@ async def triggered(
 ) -> WorkflowHandle[ReapWorkflow, object]:
     """Trigger a schedule, and return the workflow that it starts."""
     await schedule.trigger()
-    while True:  # The server tells nobody when it has done it.
-        actions = (await schedule.describe()).info.recent_actions
-        if actions:
-            started = actions[-1].action
-            assert isinstance(started, ScheduleActionExecutionStartWorkflow)
-            return client.get_workflow_handle(started.workflow_id)
-        await asyncio.sleep(0.05)
+
+    async def has_started() -> bool:
+        return bool((await schedule.describe()).info.recent_actions)
+
+    await until(has_started)
+    started = (await schedule.describe()).info.recent_actions[-1].action
+    assert isinstance(started, ScheduleActionExecutionStartWorkflow)
+    return client.get_workflow_handle(started.workflow_id)
 
 
 class TestSchedule:

@@ -77,7 +77,7 @@ class OneWorker:
 
 
 def _name(fn: object) -> str:
-    return str(fn.__temporal_activity_definition.name)  # type: ignore[attr-defined]
+    return str(fn.__temporal_activity_definition.name)  # type: ignore[attr-defined]  # Temporal's
 
 
 @pytest.fixture

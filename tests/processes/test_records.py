@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from agents.sandbox.session.sandbox_session import SandboxSession
@@ -177,7 +178,7 @@ class TestWhen:
         due = self.due(local, 10_000)
 
         assert [0, 65, 130] == due[:3]
-        assert all(last + last // 10 < next_ for last, next_ in zip(due[-5:], due[-4:]))  # noqa: B905
+        assert all(last + last // 10 < next_ for last, next_ in pairwise(due[-5:]))
         assert len(due) < 50
 
     async def test_much_output_does(self, local: SandboxSession) -> None:

@@ -25,7 +25,7 @@ def main() -> None:
         "selections": [_select(candidates, environ) for environ in json.loads(sys.argv[1]) or ()],
         "providers": {_name(result): _result(result) for result in load(candidates)},
     }
-    print(json.dumps(report, default=str))  # noqa: T201
+    print(json.dumps(report, default=str))  # noqa: T201 - what the test reads
 
 
 def _select(candidates: Sequence[Candidate], environ: Mapping[str, str]) -> dict[str, object]:

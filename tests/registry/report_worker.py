@@ -90,7 +90,7 @@ async def main() -> None:
         "discovered_in_workflow": discovered,
         "uses": uses,
     }
-    print(json.dumps(report))  # noqa: T201
+    print(json.dumps(report))  # noqa: T201 - what the test reads
 
 
 def _configure(

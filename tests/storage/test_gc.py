@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from support import running_worker, unique
+from support import running_worker, unique, until
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, ResetActivityRequest
@@ -118,14 +117,6 @@ async def until_listed(client: Client, run_id: str | None, *, listed: bool = Tru
         return listed == bool((await client.count_workflows(f"RunId = '{run_id}'")).count)
 
     await until(is_so)
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Return when it does: the server tells nobody when it has changed its lists."""
-    deadline = time.monotonic() + 30
-    while not await holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 async def four_workflows(client: Client, queue: str) -> Handle:

@@ -55,7 +55,7 @@ class SortedJSONConverter(EncodingPayloadConverter):
         text = json.dumps(value, sort_keys=True, indent=1)
         return Payload(metadata={"encoding": b"json/sorted"}, data=text.encode())
 
-    def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:  # noqa: ANN401
+    def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:  # noqa: ANN401 - Temporal's signature
         return json.loads(payload.data)
 
 

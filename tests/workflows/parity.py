@@ -127,7 +127,7 @@ def _answers(conversation: Sequence[TResponseInputItem]) -> int:
         kind = str(item.get("type", ""))
         if kind == "compaction":
             # It says how many it replaces, whether they are still there or not.
-            answers = int(str(item["encrypted_content"]))  # type: ignore[typeddict-item]
+            answers = int(str(item["encrypted_content"]))  # type: ignore[typeddict-item]  # a compaction's
         answers += kind.endswith("_call_output") or item.get("role") == "assistant"
     return answers
 

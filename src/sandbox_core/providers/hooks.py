@@ -19,5 +19,5 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def sandbox_client_provider() -> SandboxClientProvider[BaseSandboxClientOptions]:  # type: ignore[empty-body]
+def sandbox_client_provider() -> SandboxClientProvider[BaseSandboxClientOptions]:  # type: ignore[empty-body]  # a hook has none
     """Return the one provider of this module; called once, when a worker is made."""

@@ -48,7 +48,7 @@ class _ActivityLimits(ActivityInboundInterceptor):
         super().__init__(next)
         self._limits = limits
 
-    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002, ANN401
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002, ANN401 - Temporal's signature
         set_limits(self._limits)
         return await super().execute_activity(input)
 
@@ -61,18 +61,18 @@ class _WorkflowLimits(WorkflowInboundInterceptor):
         # There is one interceptor for each run of a workflow.
         self._limits = replace(self.limits, requests=itertools.count(1))
 
-    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002, ANN401
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002, ANN401 - Temporal's signature
         set_limits(self._limits)
         return await super().execute_workflow(input)
 
-    async def handle_signal(self, input: HandleSignalInput) -> None:  # noqa: A002
+    async def handle_signal(self, input: HandleSignalInput) -> None:  # noqa: A002 - Temporal's signature
         set_limits(self._limits)
         await super().handle_signal(input)
 
-    async def handle_query(self, input: HandleQueryInput) -> Any:  # noqa: A002, ANN401
+    async def handle_query(self, input: HandleQueryInput) -> Any:  # noqa: A002, ANN401 - Temporal's signature
         set_limits(self._limits)
         return await super().handle_query(input)
 
-    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:  # noqa: A002, ANN401
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:  # noqa: A002, ANN401 - Temporal's signature
         set_limits(self._limits)
         return await super().handle_update_handler(input)

@@ -35,15 +35,15 @@ class FailuresInterceptor(Interceptor):
 
 
 class _WorkflowFailures(WorkflowInboundInterceptor):
-    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002, ANN401
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002, ANN401 - Temporal's signature
         with _sandbox_errors_as_failures():
             return await super().execute_workflow(input)
 
-    async def handle_signal(self, input: HandleSignalInput) -> None:  # noqa: A002
+    async def handle_signal(self, input: HandleSignalInput) -> None:  # noqa: A002 - Temporal's signature
         with _sandbox_errors_as_failures():
             await super().handle_signal(input)
 
-    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:  # noqa: A002, ANN401
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:  # noqa: A002, ANN401 - Temporal's signature
         with _sandbox_errors_as_failures():
             return await super().handle_update_handler(input)
 

@@ -37,7 +37,7 @@ def read_from_any_folder(session: SandboxSession) -> None:
     It takes them only from below a base directory, by default the worker's current one.
     """
     for part in (session, session._inner):
-        part._manifest_base_dir = lambda: Path("/")  # type: ignore[method-assign]
+        part._manifest_base_dir = lambda: Path("/")  # type: ignore[method-assign]  # this one's only
 
 
 def _sources(entries: Mapping[str | Path, BaseEntry]) -> Iterator[tuple[str | Path, Path]]:

@@ -32,7 +32,7 @@ class _SkillFolder(LocalDir):
     attempted again does not find it, and copies the rest.
     """
 
-    type: Literal["sandbox_core.skill_folder"] = "sandbox_core.skill_folder"  # type: ignore[assignment]
+    type: Literal["sandbox_core.skill_folder"] = "sandbox_core.skill_folder"  # type: ignore[assignment]  # the SDK's is another literal
     _copies_mark: bool = PrivateAttr(default=False)
 
     def _resolved_src_input(

@@ -193,7 +193,7 @@ class WorkflowSandboxSession(SandboxSession):
         # nobody has set one. OpenAIAgentsPlugin sets one that is made for workflows.
         if tracing.setup.GLOBAL_TRACE_PROVIDER is None:
             return await run()
-        return await super()._annotate(run=run, **rest)  # type: ignore[arg-type]
+        return await super()._annotate(run=run, **rest)  # type: ignore[arg-type]  # passed on as it came
 
     def _workspace_path_policy(self) -> WorkspacePathPolicy:
         return self._inner._workspace_path_policy()

@@ -39,21 +39,10 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint
-from docker import DockerClient  # type: ignore[import-untyped]
-from docker.errors import (  # type: ignore[import-untyped]
-    APIError,
-    DockerException,
-    NotFound,
-)
-from docker.models.containers import (  # type: ignore[import-untyped]
-    Container,
-    ContainerCollection,
-)
-from docker.utils.socket import (  # type: ignore[import-untyped]
-    consume_socket_output,
-    demux_adaptor,
-    frames_iter,
-)
+from docker import DockerClient
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container, ContainerCollection
+from docker.utils.socket import consume_socket_output, demux_adaptor, frames_iter
 
 from sandbox_core.providers import LabelledSandbox
 from sandbox_docker import labels as container_labels
@@ -106,14 +95,14 @@ async def _in_other_loop(coroutine: Coroutine[Any, Any, _ResultT]) -> _ResultT:
     return await _in_thread(asyncio.run, coroutine)
 
 
-class _Containers(ContainerCollection):  # type: ignore[misc]
+class _Containers(ContainerCollection):  # type: ignore[misc]  # a class without types
     def create(self, image: str, command: object = None, **settings: object) -> Container:
         # The SDK makes `tail` process 1, which reaps no orphans and ignores SIGTERM: every process
         # that outlives its parent would stay as a zombie. The engine's own init does better.
         return super().create(image, command, **{"init": True, **settings})
 
 
-class _Engine(DockerClient):  # type: ignore[misc]
+class _Engine(DockerClient):  # type: ignore[misc]  # a class without types
     @property
     def containers(self) -> _Containers:
         return _Containers(client=self)

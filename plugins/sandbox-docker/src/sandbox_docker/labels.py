@@ -15,8 +15,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from docker import DockerClient  # type: ignore[import-untyped]
-from docker.errors import APIError, NotFound  # type: ignore[import-untyped]
+from docker import DockerClient
+from docker.errors import APIError, NotFound
 
 from sandbox_core.providers import LabelledSandbox
 
