@@ -26,7 +26,7 @@ _PAUSE_S = (0.2, 1.5)
 _DOWN_S = (0.0, 1.0)
 """For how long a killed server is down."""
 
-_ENDS_WITHIN_S = 120.0
+_ENDS_WITHIN_S = 300.0
 """How long the workflows may take after the last kill."""
 
 _GONE_WITHIN_S = 20.0

@@ -48,7 +48,7 @@ def backend(request: pytest.FixtureRequest) -> tuple[str, Callable[[Path], list[
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(180 + MINUTES * 60)
+@pytest.mark.timeout(420 + MINUTES * 60)
 async def test_every_line_is_written_once_and_in_order(
     backend: tuple[str, Callable[[Path], list[str]]], tmp_path: Path
 ) -> None:

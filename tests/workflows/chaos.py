@@ -76,8 +76,9 @@ class Lines:
     seed: int
     operations: int = 20
     provider: str = "local"
+    # All workers may be away for as long as a busy machine takes to start others.
     patience: Patience = field(
-        default_factory=lambda: Patience(heartbeat_s=1, schedule_to_start_s=30, attempts=50)
+        default_factory=lambda: Patience(heartbeat_s=1, schedule_to_start_s=120, attempts=50)
     )
 
 
