@@ -38,6 +38,7 @@ class _Any:
 
 # What Python itself puts into every class, or into every abstract or generic one.
 _OF_EVERY_CLASS = {*vars(_Any), "_abc_impl", "__abstractmethods__"} | {
+    "__annotate_func__",
     "__annotations_cache__",
     "__orig_bases__",
     "__parameters__",
