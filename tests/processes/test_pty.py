@@ -125,6 +125,27 @@ class TestStart:
 
         assert (99_999, 1000) == (first.process_id, second.process_id)
 
+    @pytest.mark.parametrize(("written", "expected"), [(True, 99_999), (False, 1000)])
+    async def test_a_number_that_is_being_taken_is_waited_for(
+        self,
+        local: SandboxSession,
+        monkeypatch: pytest.MonkeyPatch,
+        written: bool,
+        expected: int,
+    ) -> None:
+        """By another attempt at the same, which has made the file only; it may be dead."""
+        await processes.start(local, starting("true"))
+        monkeypatch.setattr("zlib.crc32", lambda data: 98_999)
+        request, number = starting("sleep 60"), folder(local) / "p99999"
+        number.touch()
+
+        asked = asyncio.create_task(processes.start(local, request))
+        await asyncio.sleep(0.3)  # It has come to the file by then, or finds it written.
+        if written:
+            number.write_text(f"{request.operation_id}\n")
+
+        assert expected == (await asked).process_id
+
     async def test_cancelled_it_is_ended(self, local: SandboxSession) -> None:
         asked = asyncio.create_task(
             processes.start(local, starting("echo $$ > pid; sleep 60", wait=30))

@@ -361,8 +361,12 @@ start)  # ID ROOT WAIT NUMBER TAKEN PRUNE ROOM RUNNER =PROGRAM [ARGUMENT...]
       *" $number "*) ;;
       *)
         { echo "$operation" >"$dir/p$number"; } 2>/dev/null && break
+        # Whoever takes a number creates its file first, and then writes into it.
         owner=
-        { read -r owner <"$dir/p$number"; } 2>/dev/null
+        until { read -r owner <"$dir/p$number"; } 2>/dev/null; do
+          [ "$naps" -lt 20 ] && [ -e "$dir/p$number" ] || break
+          nap
+        done
         [ "$owner" != "$operation" ] || break
         ;;
     esac
