@@ -309,3 +309,8 @@ def _finish(result: object) -> None:
     if asyncio.iscoroutine(result):
         with pytest.raises(StopIteration):
             result.send(None)
+
+
+def test_a_span_names_the_provider() -> None:
+    """And not a module of this package, which is the same for all."""
+    assert "local" == _session()._trace_span_data(op="exec")["sandbox.backend"]

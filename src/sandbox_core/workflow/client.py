@@ -14,6 +14,7 @@ from agents.run_config import SandboxArchiveLimits
 from agents.sandbox import Manifest
 from agents.sandbox.apply_patch import PatchFormat
 from agents.sandbox.entries import BaseEntry
+from agents.sandbox.errors import OpName
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.manager import Instrumentation
@@ -194,6 +195,13 @@ class WorkflowSandboxSession(SandboxSession):
         if tracing.setup.GLOBAL_TRACE_PROVIDER is None:
             return await run()
         return await super()._annotate(run=run, **rest)  # type: ignore[arg-type]  # passed on as it came
+
+    def _trace_span_data(self, *, op: OpName) -> dict[str, object]:
+        data = super()._trace_span_data(op=op)
+        if isinstance(self._inner, BoundSession):
+            # The SDK names a backend after the module of its session's class.
+            data["sandbox.backend"] = self._inner._provider
+        return data
 
     def _workspace_path_policy(self) -> WorkspacePathPolicy:
         return self._inner._workspace_path_policy()
