@@ -1,7 +1,7 @@
 """The same workflows over sandbox-core and over its peer, side by side.
 
 The peer is the sandbox half of `temporalio-openai-agents`. Both run in one go on one real dev
-server, each with a worker process of its own and the same backend, `UnixLocalSandboxClient`; the
+server, each with worker processes of its own and the same backend, `UnixLocalSandboxClient`; the
 README beside this file says what each case measures. Counts and ratios are what to look at: the
 times are of a machine that does other things too.
 
@@ -15,9 +15,7 @@ import asyncio
 import collections
 import itertools
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,147 +27,45 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
 
-from agents import ModelProvider
-from agents.items import ModelResponse
-from agents.models.interface import Model
-from agents.sandbox.sandboxes import unix_local
-from agents.testing import ScriptedModel, assistant_message, function_call
-from openai.types.responses import ResponseCustomToolCall, ResponseOutputItem
+from peer_worker import ACTIVITIES, BOTH, SCRIPTS, WORKFLOWS, WorkerProcess
 from peer_workflows import (
     COMMANDS,
     FILE_BYTES,
     MANIFESTS,
     MEGABYTE,
-    MINUTE,
+    MOVED_FILES,
+    MOVES,
     OURS,
     PEER,
     RATIO,
     SIDES,
     SIZES,
     SKILLS,
+    SNAPSHOT,
     Agent,
     Commands,
     Files,
     Report,
     Task,
-    noop,
+    Workspace,
+    queues_beside,
 )
-from temporalio import openai_agents as peer
-from temporalio.client import Client, Plugin, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, FailureError
-from temporalio.worker import Worker
 
 from sandbox_core.testing import DevServer
-from sandbox_core.worker import SandboxPlugin
 
+# After so many seconds, something hangs: an operation, or all that a snapshot takes.
+PATIENCE, MOVE_PATIENCE = 20, 300
+MEMORY = tuple(
+    f"peak memory of the {what}, MB"
+    for what in ("worker that saves", "worker that restores", "workflow worker")
+)
 COUNTS = ("activities", "history events", "history bytes")
 # The activities that open and close a session, as either side names them.
 LIFECYCLE = re.compile(
     r".+-sandbox_(client_|session_)?(create|resume|delete|start|stop|shutdown|running)(_session)?"
 )
-
-
-PATCH = "*** Begin Patch\n*** Update File: a.txt\n@@\n-hello\n+goodbye\n*** End Patch"
-SHOW = {"cmd": " && ".join(f"cat .agents/{skill}/SKILL.md" for skill in SKILLS)}
-
-# What the model says, one item a turn; it ends with a message.
-SCRIPTS: dict[str, list[ResponseOutputItem]] = {
-    "patch": [
-        ResponseCustomToolCall(
-            type="custom_tool_call", call_id="patch", name="apply_patch", input=PATCH
-        )
-    ],
-    "skills": [function_call("exec_command", SHOW, call_id="show")],
-    "lazy skills": [
-        *(function_call("load_skill", {"skill_name": s}, call_id=s) for s in SKILLS),
-        function_call("exec_command", SHOW, call_id="show"),
-    ],
-}
-
-
-class ScriptedModels(ModelProvider):
-    """Provides a model for the next turn of the script of that name."""
-
-    def __init__(self) -> None:
-        done = assistant_message("Done.")
-        self._turns = {name: itertools.cycle([*said, done]) for name, said in SCRIPTS.items()}
-
-    def get_model(self, model_name: str | None) -> Model:
-        return _Says([[next(self._turns[model_name or ""])]])
-
-
-class _Says(ScriptedModel):
-    """A scripted model that keeps no record: what Temporal has decoded cannot be copied."""
-
-    async def get_response(self, **call: Any) -> ModelResponse:  # type: ignore[override] # noqa: ANN401
-        return await super().get_response(**{**call, "input": ""})
-
-
-async def serve(side: str, address: str, task_queue: str) -> None:
-    """Be the worker of one side until standard input ends."""
-    # As the provider `local` of sandbox-core makes it.
-    backend = unix_local.UnixLocalSandboxClient(inherit_host_environment=False)
-    agents = peer.OpenAIAgentsPlugin(
-        model_params=peer.ModelActivityParameters(start_to_close_timeout=MINUTE),
-        model_provider=ScriptedModels(),
-        sandbox_clients=[peer.SandboxClientProvider("local", backend)] if side == PEER else [],
-    )
-    plugins: list[Plugin] = [agents]
-    if side == OURS:
-        plugins.append(SandboxPlugin(local_sources=["skills"]))
-    client = await Client.connect(address, plugins=plugins)
-    workflows = [Agent, Commands, Files]
-    async with Worker(client, task_queue=task_queue, workflows=workflows, activities=[noop]):
-        print("ready", flush=True)
-        await asyncio.to_thread(sys.stdin.buffer.read)
-
-
-class WorkerProcess:
-    """The worker of one side, in `folder`; a new one takes its place when it is stuck."""
-
-    def __init__(self, side: str, address: str, folder: Path) -> None:
-        self.task_queue = f"{side}-{uuid.uuid4().hex[:8]}"
-        self.peak_bytes = 0
-        self._command = [sys.executable, __file__, "--worker", side, address, self.task_queue]
-        self.folder = folder
-
-    async def start(self) -> None:
-        """Start the process and return once it works; if it ends instead, raise what it wrote."""
-        log = self.folder / f"{self.task_queue}.log"
-        own = {
-            "SANDBOX_CORE_PROVIDERS": "local",
-            "SANDBOX_CORE_STORAGE": str(self.folder / "storage"),
-            "TMPDIR": str(self.folder),
-        }
-        with log.open("ab") as errors:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                cwd=self.folder,
-                env={**os.environ, **own},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
-        assert self._process.stdout is not None
-        if await self._process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"the worker did not start: {log.read_text()}")
-
-    async def stop(self, patience: float = 10.0) -> None:
-        """End the process, which drains first for as long as `patience`; note its peak memory."""
-        assert self._process.stdin is not None
-        self.peak_bytes = max(self.peak_bytes, _peak_bytes(self._process.pid))
-        self._process.stdin.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), patience)
-        except asyncio.TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-
-
-def _peak_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status")  # On Linux only.
-    peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else "")
-    return int(peak[1]) * 1024 if peak else 0
 
 
 Figure: TypeAlias = "float | str"
@@ -184,16 +80,45 @@ class Measured:
     figures: dict[str, Figure] = field(default_factory=dict)
 
 
+Case: TypeAlias = Callable[["Benchmark"], Awaitable[None]]
+
+
+def one_worker(case: Case) -> Case:
+    """Give a case one worker process a side, and add a row of what memory that took."""
+
+    async def run(benchmark: Benchmark) -> None:
+        name = getattr(case, "__name__", "")
+        async with AsyncExitStack() as stack:
+            for side in SIDES:
+                worker = benchmark.workers[side] = benchmark.worker(side)
+                await worker.start()
+                stack.push_async_callback(worker.stop)
+            # The first workflow of a process is slower, and does not count.
+            await benchmark.run(Commands, Task(commands=1), f"before {name}")
+            await case(benchmark)
+        ours, peers = (benchmark.workers[side].peak_bytes / MEGABYTE for side in SIDES)
+        benchmark.add_row(f"all {name}", "peak memory of the worker, MB", ours, peers)
+
+    return run
+
+
 class Benchmark:
     """Runs the cases over both sides and gathers rows and notes; `rounds` is for times."""
 
-    def __init__(self, client: Client, rounds: int) -> None:
+    def __init__(self, client: Client, address: str, folder: Path, rounds: int) -> None:
         self.rows: list[dict[str, Figure]] = []
         self.notes: list[str] = []
         self.workers: dict[str, WorkerProcess] = {}
         self._client = client
+        self._address = address
+        self._folder = folder
         self._rounds = rounds
 
+    def worker(self, side: str, *, runs: str = BOTH, task_queue: str = "") -> WorkerProcess:
+        """Return a worker of a side, not started yet."""
+        return WorkerProcess(side, self._address, self._folder, runs=runs, task_queue=task_queue)
+
+    @one_worker
     async def commands(self) -> None:
         """Measure 50 commands, with manifests of several sizes."""
         for files in MANIFESTS:
@@ -212,9 +137,10 @@ class Benchmark:
             described = ("history bytes, as described", "wall time, s")
             self.add(case, both, *COUNTS, *described, "one exec, in no-op activities")
 
+    @one_worker
     async def tools(self) -> None:
         """Measure a patch, runs with skills, and an extract."""
-        last, skills = [*SKILLS.values()][-1], str(self.workers[OURS].folder / "skills")
+        last, skills = [*SKILLS.values()][-1], str(self._folder / "skills")
         for what, expected in zip(SCRIPTS, ("Updated a.txt", last, last), strict=True):
             both = await self.run(Agent, Task(what=what, skills=skills), what, expected=expected)
             working = ("activities but for the lifecycle",)
@@ -222,21 +148,66 @@ class Benchmark:
         both = await self.run(Files, Task(what="extract"), "extract", expected=f"{5 * FILE_BYTES}")
         self.add("extract", both, *COUNTS, "activities but for the lifecycle")
 
+    @one_worker
     async def data(self) -> None:
         """Measure reads and writes of several sizes."""
         for what, megabytes in itertools.product(("read", "write"), SIZES):
             case, size = f"{what} of {megabytes:g} MB", int(megabytes * MEGABYTE)
             task = Task(what=what, size=size)
-            both = await self.run(Files, task, case, expected=str(size), patience=20)
+            both = await self.run(Files, task, case, expected=str(size), patience=PATIENCE)
             times = {side: measured.report.steps for side, measured in both.items()}
             for _ in range(0 if any(m.problem for m in both.values()) else self._rounds - 1):
-                again = await self.run(Files, task, case, expected=str(size), patience=20)
+                again = await self.run(Files, task, case, expected=str(size), patience=PATIENCE)
                 for side in SIDES:
                     times[side] = [*times[side], *again[side].report.steps]
             for side in SIDES:
                 both[side].figures["time, ms"] = median(times[side] or [0.0]) * 1000
             self.add(case, both, "time, ms", "history bytes")
 
+    async def workspace(self) -> None:
+        """Measure how workspaces of several sizes get from one worker to another."""
+        for what, sizes in MOVES.items():
+            for megabytes in sizes:
+                await self._move(what, megabytes)
+
+    async def _move(self, what: str, megabytes: float) -> None:
+        case = f"{what} of {megabytes:g} MB"
+        task = Task(what=what, size=int(megabytes * MEGABYTE), folder=str(self._folder))
+        patience = MOVE_PATIENCE if what == SNAPSHOT else PATIENCE
+        times: dict[str, list[list[float]]] = collections.defaultdict(list)
+        async with AsyncExitStack() as stack:
+            others: dict[str, list[WorkerProcess]] = {}
+            for side in SIDES:
+                worker = self.workers[side] = self.worker(side, runs=WORKFLOWS)
+                others[side] = [
+                    self.worker(side, runs=ACTIVITIES, task_queue=queue)
+                    for queue in queues_beside(worker.task_queue)
+                ]
+                for process in (worker, *others[side]):
+                    stack.push_async_callback(process.stop)
+                await asyncio.gather(*(each.start() for each in (worker, *others[side])))
+            await self.run(Workspace, replace(task, size=MOVED_FILES), f"before {case}")
+            for _ in range(self._rounds):
+                both = await self.run(
+                    Workspace,
+                    task,
+                    case,
+                    expected=f"{task.size} bytes, the same",
+                    patience=patience,
+                )
+                for side, measured in both.items():
+                    times[side].append(measured.report.steps)
+                if any(measured.problem for measured in both.values()):
+                    break
+        for side, measured in both.items():
+            if not measured.problem:
+                saves, restores = map(median, zip(*times[side], strict=True))
+                measured.figures |= {"time to save, s": saves, "time to restore, s": restores}
+            for name, process in zip(MEMORY, (*others[side], self.workers[side]), strict=True):
+                measured.figures[name] = process.peak_bytes / MEGABYTE
+        self.add(case, both, "time to save, s", "time to restore, s", *MEMORY, "history bytes")
+
+    @one_worker
     async def unknown(self) -> None:
         """Measure how long a provider that no worker has takes to be noticed."""
         both = await self.run(Commands, Task(provider="nowhere"), "unknown provider", patience=15)
@@ -265,7 +236,7 @@ class Benchmark:
 
     async def run(
         self,
-        definition: type[Commands | Agent | Files],
+        definition: type[Commands | Agent | Files | Workspace],
         task: Task,
         case: str,
         *,
@@ -355,10 +326,11 @@ def _line(text: str) -> str:
     return line if len(line) <= 300 else line[:297] + "..."
 
 
-CASES: dict[str, Callable[[Benchmark], Awaitable[None]]] = {
+CASES: dict[str, Case] = {
     "commands": Benchmark.commands,
     "tools": Benchmark.tools,
     "data": Benchmark.data,
+    "workspace": Benchmark.workspace,
     "unknown": Benchmark.unknown,
 }
 
@@ -370,19 +342,11 @@ async def measure(cases: Sequence[str], rounds: int, folder: Path) -> Benchmark:
         skill.parent.mkdir(parents=True)
         skill.write_text(f"---\nname: {name}\ndescription: To {name}\n---\n{text}\n")
     with DevServer() as server:
-        benchmark = Benchmark(await Client.connect(server.address), rounds)
+        client = await Client.connect(server.address)
+        benchmark = Benchmark(client, server.address, folder, rounds)
         for case in cases:
             begin = time.perf_counter()
-            async with AsyncExitStack() as stack:
-                for side in SIDES:
-                    worker = benchmark.workers[side] = WorkerProcess(side, server.address, folder)
-                    await worker.start()
-                    stack.push_async_callback(worker.stop)
-                # The first workflow of a process is slower, and does not count.
-                await benchmark.run(Commands, Task(commands=1), f"before {case}")
-                await CASES[case](benchmark)
-            ours, peers = (benchmark.workers[side].peak_bytes / MEGABYTE for side in SIDES)
-            benchmark.add_row(f"all {case}", "peak memory of the worker, MB", ours, peers)
+            await CASES[case](benchmark)
             print(f"{case}: {time.perf_counter() - begin:.0f} s", file=sys.stderr)
     return benchmark
 
@@ -407,16 +371,12 @@ def _cell(figure: Figure) -> str:
 
 
 def main() -> None:
-    """Measure, and print the table; or be a worker of a measurement."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3, help="runs whose median time is taken")
     parser.add_argument("--json", type=Path, help="write the rows and notes there, too")
-    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker:
-        asyncio.run(serve(*arguments.worker))
-        return
     with tempfile.TemporaryDirectory(prefix="peer-benchmark-") as folder:
         total = asyncio.run(measure(arguments.case, arguments.rounds, Path(folder)))
     print(table(total.rows), "", *(f"- {note}" for note in total.notes), sep="\n")

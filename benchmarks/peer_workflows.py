@@ -13,6 +13,7 @@ from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.exceptions import FailureError
+from temporalio.workflow import ActivityConfig
 
 # This module is loaded once more for every workflow; what it imports is not.
 with workflow.unsafe.imports_passed_through():
@@ -25,16 +26,25 @@ with workflow.unsafe.imports_passed_through():
     from agents.sandbox.sandboxes import unix_local
     from agents.sandbox.session.sandbox_client import BaseSandboxClient
     from agents.sandbox.session.sandbox_session import SandboxSession
-    from agents.sandbox.snapshot import NoopSnapshotSpec
+    from agents.sandbox.snapshot import (
+        LocalSnapshotSpec,
+        NoopSnapshotSpec,
+        RemoteSnapshotSpec,
+        SnapshotSpec,
+    )
     from temporalio.openai_agents.workflow import temporal_sandbox_client as peer_sandbox_client
 
+    from sandbox_core.storage import SNAPSHOT_DEPENDENCY
     from sandbox_core.workflow import temporal_sandbox_client
 
 OURS, PEER = SIDES = ("sandbox-core", "peer")
 RATIO = "peer / sandbox-core"
 COMMANDS, FILE_BYTES, MEGABYTE = 50, 2_000, 1_000_000
 MANIFESTS = (0, 50, 200)
-SIZES = (1.0, 1.5, 2.0, 10.0)
+SIZES = (1.0, 1.5, 2.0, 10.0, 100.0)
+SNAPSHOT, ARCHIVE = "snapshot", "archive"
+MOVES = {SNAPSHOT: (5.0, 50.0, 500.0), ARCHIVE: (1.0, 5.0, 50.0)}
+MOVED_FILES = 50
 SKILLS = {"greet": "Say hello.", "count": "Count to three."}
 MINUTE = timedelta(minutes=1)
 
@@ -47,6 +57,7 @@ class Task:
     provider: str = "local"
     what: str = ""
     skills: str = ""
+    folder: str = ""
     files: int = 0
     size: int = 0
     commands: int = 0
@@ -63,12 +74,24 @@ class Report:
     noops: list[float] = field(default_factory=list)
 
 
-def sandbox_client(task: Task) -> BaseSandboxClient[Any]:
-    """Return the client of one side: all that differs in a workflow."""
-    make: Callable[[str], BaseSandboxClient[Any]] = (
+def sandbox_client(task: Task, config: ActivityConfig | None = None) -> BaseSandboxClient[Any]:
+    """Return the client of one side: all that differs in a workflow, but for a snapshot."""
+    make: Callable[[str, ActivityConfig | None], BaseSandboxClient[Any]] = (
         temporal_sandbox_client if task.side == OURS else peer_sandbox_client
     )
-    return make(task.provider)
+    return make(task.provider, config)
+
+
+def queues_beside(task_queue: str) -> list[str]:
+    """Return the queues of the workers between which a workspace moves."""
+    return [f"{task_queue}-from", f"{task_queue}-to"]
+
+
+def snapshot_spec(task: Task) -> SnapshotSpec:
+    """Return where one side saves workspaces: sandbox-core's storage, or a directory."""
+    if task.side == OURS:
+        return RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY)
+    return LocalSnapshotSpec(base_path=Path(task.folder, "snapshots"))
 
 
 @asynccontextmanager
@@ -175,3 +198,55 @@ class Files:
                 counted = await session.exec("cat data.bin unpacked/*.txt 2>/dev/null | wc -c")
                 report.answer = counted.stdout.decode()
         return report
+
+
+@workflow.defn
+class Workspace:
+    """Saves a workspace of `size` bytes on one worker, and restores it on another.
+
+    Its sandbox is deleted in between. Answers how many bytes arrived, and if they are the same.
+    """
+
+    @workflow.run
+    async def run(self, task: Task) -> Report:
+        source, target = (
+            sandbox_client(
+                task, ActivityConfig(task_queue=queue, start_to_close_timeout=5 * MINUTE)
+            )
+            for queue in queues_beside(workflow.info().task_queue)
+        )
+        session = await source.create(
+            manifest=Manifest(),
+            snapshot=snapshot_spec(task),
+            options=unix_local.UnixLocalSandboxClientOptions(),
+        )
+        await session.start()
+        await session.exec(
+            f"for n in $(seq {MOVED_FILES}); do "
+            f"head -c {task.size // MOVED_FILES} /dev/urandom > $n.bin; done"
+        )
+        before = await _content(session)
+        report = Report()
+        saving = workflow.time()
+        if task.what == SNAPSHOT:
+            await session.stop()
+        else:
+            archive = await session.persist_workspace()
+        report.steps.append(workflow.time() - saving)
+        await source.delete(session)
+        restoring = workflow.time()
+        moved = await target.resume(session.state)
+        await moved.start()
+        if task.what != SNAPSHOT:
+            await moved.hydrate_workspace(archive)
+        report.steps.append(workflow.time() - restoring)
+        after = await _content(moved)
+        report.answer = f"{after.split()[0]} bytes, {'the same' if after == before else 'others'}"
+        await target.delete(moved)
+        return report
+
+
+async def _content(session: SandboxSession) -> str:
+    """Return how many bytes are in the workspace, and the checksum of its files."""
+    summed = await session.exec("cat *.bin | wc -c; sha256sum *.bin | sha256sum")
+    return summed.stdout.decode()
