@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Backend
 
 CHUNK_BYTES = 8 * 1024 * 1024
-"""Size of the parts in which a stream is transferred; at most four of them are in memory."""
+"""Size of the parts in which a stream is written."""
 
 _CONCURRENT_PARTS = 4
+# Larger pieces are read no faster, and several of them are in memory.
+_PIECE_BYTES = 1024 * 1024
 # The request timeout covers the whole body of a download, which may be large; a connection on
 # which nothing moves is noticed by the read timeout.
 _CLIENT: ClientConfig = {"connect_timeout": "3s", "read_timeout": "30s", "timeout": "1h"}
@@ -157,7 +159,7 @@ class ObjectStore:
         try:
             with self._naming("read", key):
                 found = await obstore.get_async(self._open(), self._path(key))
-                async for part in found.stream(min_chunk_size=CHUNK_BYTES):
+                async for part in found.stream(min_chunk_size=_PIECE_BYTES):
                     await asyncio.to_thread(file.write, part)
             await asyncio.to_thread(file.seek, 0)
         except BaseException:
