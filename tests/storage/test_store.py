@@ -87,6 +87,16 @@ class TestStreams:
             assert isinstance(file, io.IOBase)
             assert content == file.read()
 
+    async def test_are_read_whole_although_another_is_written_in_their_place(
+        self, store: ObjectStore
+    ) -> None:
+        await store.upload("s", io.BytesIO(b"before"))
+
+        with await store.download("s") as file:
+            await store.upload("s", io.BytesIO(b"after"))
+
+            assert b"before" == file.read()
+
     async def test_that_break_leave_nothing_and_no_part(self, store: ObjectStore) -> None:
         """What was there before stays."""
         await store.put("s", b"before")

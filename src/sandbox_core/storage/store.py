@@ -154,13 +154,19 @@ class ObjectStore:
             )
 
     async def download(self, key: str) -> IO[bytes]:
-        """Return an object as an unnamed temporary file, which is gone when it is closed."""
+        """Return an object as a file to read: that of the store, or an unnamed temporary one."""
+        with self._naming("read", key):
+            if self._location.kind == "directory":
+                # One that is written in its place later is another file.
+                return await asyncio.to_thread(open, Path(self._location.path, key), "rb")
+            return await self._copied(key)
+
+    async def _copied(self, key: str) -> IO[bytes]:
         file = await asyncio.to_thread(tempfile.TemporaryFile)
         try:
-            with self._naming("read", key):
-                found = await obstore.get_async(self._open(), self._path(key))
-                async for part in found.stream(min_chunk_size=_PIECE_BYTES):
-                    await asyncio.to_thread(file.write, part)
+            found = await obstore.get_async(self._open(), self._path(key))
+            async for part in found.stream(min_chunk_size=_PIECE_BYTES):
+                await asyncio.to_thread(file.write, part)
             await asyncio.to_thread(file.seek, 0)
         except BaseException:
             file.close()
