@@ -16,6 +16,7 @@ import pytest
 from agents.sandbox.session.sandbox_client import BaseSandboxClient
 from faults.faulty import OF_VARIABLE, Fault
 from faults.harness import Workers, completed, workers
+from faults.keeping import do, end, keep
 from support import attempts, running_worker, scheduled_activities, unique, until
 from temporalio.client import (
     Client,
@@ -307,17 +308,7 @@ class _Keeping:
             yield started
 
     async def keep(self, client: Client, queue: str, backend: Backend) -> Handle:
-        kept = Kept(provider=backend.name, heartbeat_s=1)
-        return await client.start_workflow(
-            KeepSession.run, kept, id=unique("kept"), task_queue=queue
-        )
-
-    async def do(self, handle: Handle, command: str) -> str:
-        return await handle.execute_update(KeepSession.do, command)
-
-    async def end(self, handle: Handle) -> None:
-        await handle.signal(KeepSession.finish)
-        await handle.result()
+        return await keep(client, queue, Kept(provider=backend.name, heartbeat_s=1))
 
 
 class WorkspacePromises(_Keeping):
@@ -330,17 +321,17 @@ class WorkspacePromises(_Keeping):
         """Also when the session is started once more, as the SDK does, and saved."""
         first = await fleet.start()
         handle = await self.keep(temporal_client, fleet.queue, backend)
-        before = await self.do(handle, "cat hello.txt; echo edited > hello.txt")
+        before = await do(handle, "cat hello.txt; echo edited > hello.txt")
 
         first.kill() if killed else first.stop()
         await fleet.start()
         await handle.execute_update(KeepSession.start)
-        edited = await self.do(handle, "cat hello.txt")
+        edited = await do(handle, "cat hello.txt")
         await handle.execute_update(KeepSession.save)
         await handle.execute_update(KeepSession.start)
-        saved = await self.do(handle, "cat hello.txt")
+        saved = await do(handle, "cat hello.txt")
         restored = await handle.execute_update(KeepSession.restorations)
-        await self.end(handle)
+        await end(handle)
 
         assert ["hello\n", "edited\n", "edited\n"] == [before, edited, saved]
         assert [] == restored
@@ -364,7 +355,7 @@ class LostPromises(_Keeping):
                 await fleet.start()
             handle = await self.keep(temporal_client, fleet.queue, backend)
             yield handle
-            await self.end(handle)
+            await end(handle)
 
     async def _lose(self, handle: Handle, fleet: Workers, backend: Backend) -> str:
         """Delete the sandbox, and return its id."""
@@ -378,9 +369,9 @@ class LostPromises(_Keeping):
     async def test_it_is_restored_from_its_snapshot_and_the_workflow_is_told(
         self, handle: Handle, fleet: Workers, backend: Backend
     ) -> None:
-        await self.do(handle, "echo saved > hello.txt")
+        await do(handle, "echo saved > hello.txt")
         await handle.execute_update(KeepSession.save)
-        await self.do(handle, "echo later > hello.txt")
+        await do(handle, "echo later > hello.txt")
         lost = await self._lose(handle, fleet, backend)
 
         assert "saved\n" == await handle.execute_update(KeepSession.read)
@@ -391,12 +382,12 @@ class LostPromises(_Keeping):
         self, handle: Handle, fleet: Workers, backend: Backend
     ) -> None:
         """Time and again: nothing makes an empty workspace of it."""
-        await self.do(handle, "echo edited > hello.txt")
+        await do(handle, "echo edited > hello.txt")
         lost = await self._lose(handle, fleet, backend)
 
         for _ in range(2):
             with pytest.raises(WorkflowUpdateFailedError) as failed:
-                await self.do(handle, "cat hello.txt")
+                await do(handle, "cat hello.txt")
             assert isinstance(failed.value.cause, ApplicationError)
             assert "SandboxLost" == failed.value.cause.type
             message = failed.value.cause.message

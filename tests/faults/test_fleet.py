@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from faults.hosts import Host, hosts
+from faults.keeping import Handle, do, end, keep
 from support import completed_activities, running_worker, scheduled_activities, unique
-from temporalio.client import Client, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowHistory, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from workflows.fleet import AppendLines, KeepSession, Kept
 
@@ -21,29 +22,12 @@ from sandbox_local import LocalProvider
 # A worker that stops drops its workflows, and with them what they wait for, unfinished.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-Handle = WorkflowHandle[KeepSession, None]
-
 
 @pytest.fixture(autouse=True)
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDBOX_CORE_STORAGE", str(tmp_path / "storage"))
     monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "local")
     monkeypatch.delenv("TMPDIR", raising=False)
-
-
-async def keep(client: Client, queue: str, kept: Kept | None = None) -> Handle:
-    return await client.start_workflow(
-        KeepSession.run, kept or Kept(), id=unique("kept"), task_queue=queue
-    )
-
-
-async def do(handle: Handle, command: str) -> str:
-    return await handle.execute_update(KeepSession.do, command)
-
-
-async def end(handle: Handle) -> None:
-    await handle.signal(KeepSession.finish)
-    await handle.result()
 
 
 class GatedProvider(LocalProvider):

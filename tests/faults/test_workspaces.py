@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from faults.harness import workers
+from faults.keeping import Handle, do, end, keep
 from support import attempts, running_worker, scheduled_activities, unique
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from workflows.fleet import KeepSession, Kept
 
@@ -23,8 +24,6 @@ from sandbox_local import LocalProvider
 # A worker that stops drops its workflows, and with them what they wait for, unfinished.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-Handle = WorkflowHandle[KeepSession, None]
-
 SESSIONS = 8
 EDIT = "echo edited > hello.txt"
 
@@ -33,21 +32,6 @@ EDIT = "echo edited > hello.txt"
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDBOX_CORE_STORAGE", str(tmp_path / "storage"))
     monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "local")
-
-
-async def keep(client: Client, queue: str, kept: Kept | None = None) -> Handle:
-    return await client.start_workflow(
-        KeepSession.run, kept or Kept(), id=unique("kept"), task_queue=queue
-    )
-
-
-async def do(handle: Handle, command: str) -> str:
-    return await handle.execute_update(KeepSession.do, command)
-
-
-async def end(handle: Handle) -> None:
-    await handle.signal(KeepSession.finish)
-    await handle.result()
 
 
 async def failure(handle: Handle, command: str) -> ApplicationError:
