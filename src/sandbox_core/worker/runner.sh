@@ -50,7 +50,8 @@ LINE
     read -r _ <&3
     read -r _ <&4
     exec 5>/proc/self/fd/3 6>/proc/self/fd/4
-    ( cat <&3 >&7 & cat <&4 >&8; wait ) 5>&- 6>&- &
+    cat <&3 >&7 5>&- 6>&- &
+    cat <&4 >&8 5>&- 6>&- &
     exec 3<&- 4<&-
     ( exec "$program" "$@" 5>&- 6>&- 7>&- 8>&- ) >&5 2>&6 9<"$record.run"
     echo "code $?" >>"$record.run"
