@@ -13,17 +13,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from support import until
-from temporalio.api.enums.v1 import EventType, TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
+from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, RPCError
 from temporalio.worker import Worker
 
@@ -188,17 +186,11 @@ async def result_of(handle: WorkflowHandle[Any, _T]) -> _T:
             return await handle.result()
 
 
-async def _polls(client: Client, queue: str) -> bool:
-    """Return whether the server has heard of this worker; the plugin has its say before."""
-    request = DescribeTaskQueueRequest(
-        namespace=client.namespace,
-        task_queue=TaskQueue(name=queue),
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-    )
-    with suppress(RPCError):  # The server may be the next to be killed.
-        described = await client.workflow_service.describe_task_queue(request)
-        return any(poller.identity == client.identity for poller in described.pollers)
-    return False
+@asynccontextmanager
+async def _ready() -> AsyncIterator[None]:
+    sys.stdout.write(f"{READY}\n")
+    sys.stdout.flush()
+    yield
 
 
 async def _work(address: str, queue: str, names: list[str]) -> None:
@@ -212,19 +204,19 @@ async def _work(address: str, queue: str, names: list[str]) -> None:
         workflows.append(getattr(importlib.import_module(module), attribute))
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    # Uncompressed, so that whoever is in between can recognise a request.
-    client = await Client.connect(address, grpc_compression=GrpcCompression.NONE)
     async with Worker(
-        client,
+        # Uncompressed, so that whoever is in between can recognise a request.
+        await Client.connect(address, grpc_compression=GrpcCompression.NONE),
         task_queue=queue,
         workflows=workflows,
-        plugins=[SandboxPlugin(providers=[faulty_provider(Fault.from_environment())])],
+        # What the last plugin does comes when all others have had their say, right before it polls.
+        plugins=[
+            SandboxPlugin(providers=[faulty_provider(Fault.from_environment())]),
+            SimplePlugin("ready", run_context=_ready),
+        ],
         # A killed worker's workflows go to another one at once.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
     ):
-        await until(lambda: _polls(client, queue), within_s=60)
-        sys.stdout.write(f"{READY}\n")
-        sys.stdout.flush()
         await stopping.wait()
 
 
