@@ -31,8 +31,9 @@ DEFAULT_SCHEDULE_TO_START_TIMEOUT = timedelta(seconds=60)
 _TAKE_OVER = "sandbox-core-take-over"
 
 # How often an operation may find that the worker it landed on does not hold the session. One is
-# the ordinary case; more happen when several workers share the queue and none is bound to it.
-_MAX_RESUMES = 5
+# the ordinary case. More happen when several workers share the queue and none is bound to it, and
+# when they die one after the other, each right after it has resumed the session.
+_MAX_RESUMES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
