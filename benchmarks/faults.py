@@ -112,7 +112,7 @@ class Side:
         """Kill those that still run."""
         await asyncio.gather(*map(self.kill, self._workers))
 
-    async def start(self, definition: type[Agent | Session], **task: Any) -> Handle:  # noqa: ANN401
+    async def start(self, definition: type[Agent | Session], **task: Any) -> Handle:  # noqa: ANN401 - passed on
         """Start a workflow with this task."""
         return await self._client.start_workflow(
             definition.__name__,
@@ -122,7 +122,7 @@ class Side:
             result_type=str,
         )
 
-    async def open(self, **task: Any) -> Handle:  # noqa: ANN401
+    async def open(self, **task: Any) -> Handle:  # noqa: ANN401 - passed on
         """Start a workflow and return it when its session is open and it holds it."""
         handle = await self.start(Session, holds=True, **task)
         await handle.execute_update(Session.opened)

@@ -95,7 +95,7 @@ class Backend(UnixLocalSandboxClient):
     ) -> SandboxSession:
         session = super()._wrap_session(inner, instrumentation=instrumentation)
         if self._fault == "no pty":
-            session._inner.supports_pty = lambda: False  # type: ignore[method-assign]
+            session._inner.supports_pty = lambda: False  # type: ignore[method-assign]  # this one has none
         return session
 
 
@@ -125,7 +125,7 @@ class _CallsOnce(ScriptedModel):
         super().__init__([])
         self._call = call
 
-    async def get_response(self, *_: Any, **call: Any) -> ModelResponse:  # noqa: ANN401
+    async def get_response(self, *_: Any, **call: Any) -> ModelResponse:  # noqa: ANN401 - the SDK's signature
         told = call["input"][-1]
         said = assistant_message("Done.") if "output" in told else self._call
         return ModelResponse(output=[said], usage=Usage(), response_id=None)

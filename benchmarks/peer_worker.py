@@ -72,7 +72,7 @@ class ScriptedModels(ModelProvider):
 class _Says(ScriptedModel):
     """A scripted model that keeps no record: what Temporal has decoded cannot be copied."""
 
-    async def get_response(self, **call: Any) -> ModelResponse:  # type: ignore[override] # noqa: ANN401
+    async def get_response(self, **call: Any) -> ModelResponse:  # type: ignore[override]  # noqa: ANN401 - by name only
         return await super().get_response(**{**call, "input": ""})
 
 
