@@ -165,6 +165,7 @@ class TestDemo:
         assert 1 == result.returncode
         assert "error: provider 'daytona' is installed but cannot be used" in result.stderr
         assert "Set DAYTONA_API_KEY" in result.stderr
+        assert "has not ended" not in result.stderr
 
 
 class TestDev:

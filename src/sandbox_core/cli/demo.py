@@ -80,7 +80,7 @@ async def _repair(console: Console, server: DevServer, provider: Provider) -> bo
         model_provider=None if real_model else ScriptedRepair(),
     )
     client = await Client.connect(server.address, plugins=[agents, SandboxPlugin()])
-    async with Worker(client, task_queue=_TASK_QUEUE, workflows=[RepairWorkflow]):
+    async with Worker(client, task_queue=_TASK_QUEUE, workflows=[RepairWorkflow]) as worker:
         handle = await client.start_workflow(
             RepairWorkflow.run,
             RepairRequest(provider=provider.name, files=project_files()),
@@ -92,7 +92,9 @@ async def _repair(console: Console, server: DevServer, provider: Provider) -> bo
         try:
             activities = await _follow(console, handle)
         except asyncio.CancelledError:
-            await give_up(handle)
+            # It comes from the worker too, if that fails; then nobody would end the workflow.
+            if worker.is_running:
+                await give_up(handle)
             raise
         result = None
         try:
