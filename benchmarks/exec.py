@@ -30,8 +30,8 @@ from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import ExecResult
 
-from sandbox_core import messages as m
-from sandbox_core.worker import processes
+from sandbox_core.wire import messages as m
+from sandbox_core.worker.commands import processes
 
 CASES = {
     "true": ("true", 0),

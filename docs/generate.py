@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sandbox_core.messages import Message
-from sandbox_core.operations import Effect, Operation, operations
+from sandbox_core.wire.messages import Message
+from sandbox_core.wire.operations import Effect, Operation, operations
 
 PAGE = Path(__file__).with_name("operations.md")
 
@@ -13,7 +13,7 @@ _HEAD = """\
 # Operations
 
 Every operation of a sandbox session is one activity, `{provider}-sandbox_{operation}`. This page is
-made from the table in `sandbox_core.operations`.
+made from the table in `sandbox_core.wire.operations`.
 
 The effect of an operation decides how often it may be attempted:
 

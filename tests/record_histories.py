@@ -29,9 +29,9 @@ from workflows.sessions import CaughtErrors, EveryOperation, StepByStep
 from sandbox_core.cli.demo import project_files
 from sandbox_core.demo.script import ScriptedRepair
 from sandbox_core.demo.workflow import RepairRequest, RepairWorkflow
-from sandbox_core.maintenance import REAP_WORKFLOW, ReapProviders
-from sandbox_core.reaping import Reap
+from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders
 from sandbox_core.testing import DevServer
+from sandbox_core.wire.reap_messages import Reap
 from sandbox_core.worker import SandboxPlugin
 
 HISTORIES = Path(__file__).parent / "histories"

@@ -14,8 +14,8 @@ from workflows.changed import ChangedEveryOperation
 from workflows.sessions import CaughtErrors, EveryOperation, StepByStep
 
 from sandbox_core.demo.workflow import RepairWorkflow
-from sandbox_core.naming import split_activity_name
-from sandbox_core.operations import operations
+from sandbox_core.wire.naming import split_activity_name
+from sandbox_core.wire.operations import operations
 from sandbox_core.worker import SandboxPlugin
 
 RECORDED = sorted(HISTORIES.glob("*.json"))

@@ -28,7 +28,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
 from workflows.owners import OwnsSandbox, Versioned
 
-from sandbox_core.maintenance import REAP_WORKFLOW, ReapWorkflow, VersionedReapWorkflow
+from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapWorkflow, VersionedReapWorkflow
 from sandbox_core.worker import SandboxPlugin
 
 STUBBORN = """

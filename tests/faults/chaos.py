@@ -18,7 +18,7 @@ from temporalio.exceptions import ActivityError, TimeoutError  # noqa: A004 - Te
 from workflows.chaos import SESSION, Lines, WriteLines, Written, difference
 
 from sandbox_core.testing import DevServer
-from sandbox_core.worker.shim import FOLDER
+from sandbox_core.worker.commands.shim import FOLDER
 
 _PAUSE_S = (0.2, 1.5)
 """How much time passes between two kills."""

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar, cast
 from agents.sandbox.session.sandbox_session import SandboxSession
 
 from sandbox_core.providers.registry import Provider
-from sandbox_core.worker.sessions import Client
+from sandbox_core.worker.sessions.pool import Client
 
 VARIABLE = "SANDBOX_FAULT"
 """Gives a worker its fault, as `Fault.variable` writes it."""

@@ -32,10 +32,10 @@ from workflows.processes import Job, RunAndKeep, RunJob
 from workflows.sessions import DeleteLater
 
 from sandbox_core.providers.registry import Provider
-from sandbox_core.reaping import Reap, ReapAnswer
+from sandbox_core.wire.reap_messages import Reap, ReapAnswer
 from sandbox_core.worker import SandboxPlugin
-from sandbox_core.worker.labels import WORKFLOW_ID, Namespace
-from sandbox_core.worker.reaper import as_reapable, reap
+from sandbox_core.worker.reaping.reaper import as_reapable, reap
+from sandbox_core.worker.sessions.labels import WORKFLOW_ID, Namespace
 
 Handle = WorkflowHandle[Any, Any]
 

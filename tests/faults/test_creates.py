@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from workflows.creates import CreateAndHold, Hold, SameKeyTwice
 
 from sandbox_core.worker import SandboxPlugin
-from sandbox_core.worker.labels import WORKFLOW_ID
+from sandbox_core.worker.sessions.labels import WORKFLOW_ID
 from sandbox_local import LocalProvider
 
 Handle = WorkflowHandle[CreateAndHold, str]

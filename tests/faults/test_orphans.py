@@ -31,10 +31,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from workflows.owners import OwnsSandbox
 
 from sandbox_core.providers import LabelledSandbox
-from sandbox_core.reaping import Reap, ReapAnswer
-from sandbox_core.worker import labels as names
-from sandbox_core.worker.labels import Namespace
-from sandbox_core.worker.reaper import as_reapable, reap
+from sandbox_core.wire.reap_messages import Reap, ReapAnswer
+from sandbox_core.worker.reaping.reaper import as_reapable, reap
+from sandbox_core.worker.sessions import labels as names
+from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_local import LocalProvider
 
 Handle = WorkflowHandle[OwnsSandbox, str]

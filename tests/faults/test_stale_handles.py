@@ -19,16 +19,16 @@ from agents.sandbox.entries import File
 from agents.sandbox.snapshot import RemoteSnapshotSpec
 from temporalio.testing import ActivityEnvironment
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
-from sandbox_core.codec import JsonObject, apply_delta, dump_manifest, dump_snapshot
 from sandbox_core.errors import SessionNotOpen
-from sandbox_core.naming import activity_name
-from sandbox_core.operations import Operation, RequestT, ResponseT
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
 from sandbox_core.storage.location import parse_location
+from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.snapshots import SnapshotStore
-from sandbox_core.storage.store import ObjectStore
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import JsonObject, apply_delta, dump_manifest, dump_snapshot
+from sandbox_core.wire.naming import activity_name
+from sandbox_core.wire.operations import Operation, RequestT, ResponseT
 from sandbox_core.worker.runtime import ProviderRuntime
 from sandbox_local import LocalProvider
 

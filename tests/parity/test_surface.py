@@ -24,7 +24,7 @@ from agents.sandbox.snapshot import NoopSnapshot
 from agents.sandbox.workspace_paths import WorkspacePathPolicy
 from parity.surface import CLIENT, SESSION, Kind
 
-from sandbox_core.messages import SessionOpened, SessionRef
+from sandbox_core.wire.messages import SessionOpened, SessionRef
 from sandbox_core.workflow import TemporalSandboxClient
 from sandbox_core.workflow.client import WorkflowSandboxSession
 from sandbox_core.workflow.session import TemporalSandboxSession

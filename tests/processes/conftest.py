@@ -14,7 +14,7 @@ from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from agents.sandbox.session.sandbox_session import SandboxSession
 from daytona_loopback import DaytonaLoopback
 
-from sandbox_core.worker import processes
+from sandbox_core.worker.commands import processes
 
 ENVIRONMENT = Environment(value={"GREETING": "hello world"})
 

@@ -17,9 +17,9 @@ from agents.sandbox.types import ExecResult
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from sandbox_core import messages as m
 from sandbox_core.errors import OutcomeUnknown, decode_error
-from sandbox_core.worker import processes
+from sandbox_core.wire import messages as m
+from sandbox_core.worker.commands import processes
 
 
 def command(

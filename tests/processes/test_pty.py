@@ -20,9 +20,9 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from processes.test_exec import folder, running, second_attempt, seen, text, wait_for_line
 from temporalio.exceptions import ApplicationError
 
-from sandbox_core import messages as m
 from sandbox_core.errors import OutcomeUnknown, decode_error
-from sandbox_core.worker import processes
+from sandbox_core.wire import messages as m
+from sandbox_core.worker.commands import processes
 
 REF = m.SessionRef(session_id="unused", epoch=1)
 

@@ -11,9 +11,10 @@ from agents.sandbox.types import ExecResult
 from processes.test_exec import command, folder, seen, text, wait_for_line
 from processes.test_pty import polling, starting
 
-from sandbox_core import messages as m
 from sandbox_core.errors import OutcomeUnknown
-from sandbox_core.worker import processes, records
+from sandbox_core.wire import messages as m
+from sandbox_core.worker.commands import processes
+from sandbox_core.worker.commands import retention as records
 
 
 @pytest.fixture

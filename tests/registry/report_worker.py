@@ -22,9 +22,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from sandbox_core.errors import ProviderError
-from sandbox_core.naming import offered_providers
 from sandbox_core.providers import LoadedProvider, discover, load
 from sandbox_core.providers.registry import Provider
+from sandbox_core.wire.naming import offered_providers
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.workflow import temporal_sandbox_client
 

@@ -22,9 +22,9 @@ from registry.reports import ConfigurationReport, RunReport, WorkerReport, worke
 from temporalio.testing import ActivityEnvironment
 
 from sandbox_core.errors import DuplicateProvider, ProviderLoad
-from sandbox_core.naming import activity_name
-from sandbox_core.operations import operations
 from sandbox_core.providers import SandboxClientProvider
+from sandbox_core.wire.naming import activity_name
+from sandbox_core.wire.operations import operations
 from sandbox_core.worker.runtime import ProviderRuntime
 
 PLUGINS = [

@@ -15,7 +15,7 @@ from agents.sandbox.snapshot import NoopSnapshot
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core.messages import SessionOpened, SessionRef
+from sandbox_core.wire.messages import SessionOpened, SessionRef
 from sandbox_core.workflow import TemporalSandboxClient
 from sandbox_core.workflow.client import WorkflowSandboxSession
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT

@@ -12,7 +12,7 @@ from support import completed_activities, running_worker, unique
 from temporalio.client import Client, WorkflowHistory
 from workflows.sessions import StepByStep, Terminal
 
-from sandbox_core.worker.slots import own_queue
+from sandbox_core.worker.own_queue import own_queue
 
 
 def _queues(history: WorkflowHistory, operation: str) -> Counter[str]:

@@ -12,8 +12,8 @@ from support import archive, running_worker, scheduled_activities, unique
 from temporalio.client import Client
 from workflows.sessions import EveryOperation
 
-from sandbox_core.naming import activity_name
-from sandbox_core.operations import operations
+from sandbox_core.wire.naming import activity_name
+from sandbox_core.wire.operations import operations
 from sandbox_core.worker import SandboxPlugin
 
 EXPECTED = {

@@ -13,13 +13,14 @@ from temporalio.client import Client
 from temporalio.runtime import MetricBuffer, MetricBufferDurationFormat, Runtime, TelemetryConfig
 from workflows.sessions import CreateMany
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
 from sandbox_core.errors import SessionNotOpen
-from sandbox_core.messages import Message
-from sandbox_core.worker.handlers import HANDLERS, Call
-from sandbox_core.worker.sessions import Client as SandboxClient
-from sandbox_core.worker.sessions import SessionPool
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.messages import Message
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.handlers.table import HANDLERS
+from sandbox_core.worker.sessions.pool import Client as SandboxClient
+from sandbox_core.worker.sessions.pool import SessionPool
 from sandbox_local import LocalProvider
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import unique
 
-from sandbox_core.storage.store import ObjectStore
+from sandbox_core.storage.object_store import ObjectStore
 
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 

@@ -29,8 +29,8 @@ from workflows.references import Holder, Waiting, fail_after_heartbeat, large
 from workflows.storage import Snapshotted
 
 from sandbox_core.errors import StorageError
-from sandbox_core.storage.gc import Folder, Outcome, delete_unneeded, find_unneeded
-from sandbox_core.storage.store import ObjectStore, StoredObject
+from sandbox_core.storage.gc.collect import Folder, Outcome, delete_unneeded, find_unneeded
+from sandbox_core.storage.object_store import ObjectStore, StoredObject
 from sandbox_core.testing import DevServer
 from sandbox_core.worker import SandboxPlugin
 

@@ -8,11 +8,12 @@ from typing import cast
 import pytest
 from agents.sandbox import LocalSnapshotSpec
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
-from sandbox_core.codec import dump_snapshot
-from sandbox_core.worker.handlers import HANDLERS, Call
-from sandbox_core.worker.sessions import Client
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import dump_snapshot
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.handlers.table import HANDLERS
+from sandbox_core.worker.sessions.pool import Client
 from sandbox_local import LocalProvider
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_core.worker.output import cut_output
+from sandbox_core.worker.commands.output import cut_output
 
 
 def test_an_output_of_the_limit_is_kept_as_it_is() -> None:

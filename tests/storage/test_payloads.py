@@ -18,9 +18,9 @@ from temporalio.worker import Worker
 from workflows.storage import RoundTrip
 
 from sandbox_core.errors import StorageError
+from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.outage import Outage
-from sandbox_core.storage.payloads import PayloadDriver
-from sandbox_core.storage.store import ObjectStore
+from sandbox_core.storage.payload_driver import PayloadDriver
 from sandbox_core.worker import SandboxPlugin
 
 STORE = StorageDriverStoreContext()

@@ -12,7 +12,7 @@ import pytest
 from support import unique
 
 from sandbox_core.errors import StorageError
-from sandbox_core.storage.store import CHUNK_BYTES, ObjectStore
+from sandbox_core.storage.object_store import CHUNK_BYTES, ObjectStore
 
 
 class _Breaking(io.BytesIO):

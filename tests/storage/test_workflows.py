@@ -27,7 +27,7 @@ from temporalio.worker import Replayer
 from wire.test_data_converters import ReversingCodec, openai_plugin
 from workflows.storage import Output, Refused, RoundTrip, Snapshotted, content, fingerprint
 
-from sandbox_core.storage.store import ObjectStore
+from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.worker import SandboxPlugin
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

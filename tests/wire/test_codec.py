@@ -37,7 +37,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, JsonValue
 
-from sandbox_core.codec import (
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.wire.agents_models import (
     JsonObject,
     apply_delta,
     dump_entry,
@@ -52,7 +53,6 @@ from sandbox_core.codec import (
     load_state,
     state_delta,
 )
-from sandbox_core.errors import InvalidRequest
 
 DATA_URL = b"data:application/octet-stream;base64,"
 CONTENTS = [

@@ -8,10 +8,10 @@ import pytest
 from temporalio.common import Priority, RetryPolicy
 from temporalio.workflow import ActivityCancellationType, ActivityConfig
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
 from sandbox_core.errors import PayloadTooLarge
-from sandbox_core.operations import Effect, Operation
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.operations import Effect, Operation
 from sandbox_core.workflow.dispatch import activity_options, dispatch
 
 AnyOperation = Operation[m.Message, "m.Message | bytes | None"]

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox_core import messages as m
-from sandbox_core.messages import Message
-from sandbox_core.operations import operations
-from sandbox_core.summaries import summarize
+from sandbox_core.wire import messages as m
+from sandbox_core.wire.messages import Message
+from sandbox_core.wire.operations import operations
+from sandbox_core.wire.summaries import summarize
 
 SESSION = m.SessionRef(session_id="s", epoch=1)
 SECRET = "hunter2"

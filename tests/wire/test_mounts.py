@@ -27,7 +27,8 @@ from agents.sandbox.snapshot import NoopSnapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox_core.codec import (
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.wire.agents_models import (
     JsonObject,
     dump_entry,
     dump_manifest,
@@ -35,9 +36,8 @@ from sandbox_core.codec import (
     load_manifest,
     load_state,
 )
-from sandbox_core.errors import InvalidRequest
-from sandbox_core.mounts import with_credentials, worker_env_reference
-from sandbox_core.worker_env import resolving
+from sandbox_core.wire.mount_credentials import with_credentials, worker_env_reference
+from sandbox_core.wire.worker_env import resolving
 from sandbox_core.workflow import TemporalSandboxClient
 
 some = settings(max_examples=50, deadline=None)

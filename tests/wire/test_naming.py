@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox_core.errors import InvalidProviderName
-from sandbox_core.naming import (
+from sandbox_core.wire.naming import (
     activity_name,
     check_provider_name,
     offered_providers,
     split_activity_name,
 )
-from sandbox_core.operations import operations
+from sandbox_core.wire.operations import operations
 
 OPERATIONS = [row.name for row in operations()]
 RULE = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"

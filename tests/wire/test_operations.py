@@ -7,13 +7,13 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import sandbox_core.maintenance
+import sandbox_core.reap_workflow
 import sandbox_core.worker
 import sandbox_core.workflow
-from sandbox_core import operations as ops
-from sandbox_core.messages import Message
-from sandbox_core.operations import Effect, Operation
-from sandbox_core.worker.handlers import HANDLERS
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.messages import Message
+from sandbox_core.wire.operations import Effect, Operation
+from sandbox_core.worker.handlers.table import HANDLERS
 
 # What recorded histories hold and what the peer of this package calls too.
 SETTLED = {
@@ -113,7 +113,7 @@ class TestHandlers:
 class TestWorkflowHalf:
     def test_every_row_is_dispatched_by_exactly_one_function(self) -> None:
         dispatched = _mentions(Path(sandbox_core.workflow.__file__).parent)
-        dispatched += _mentions(Path(sandbox_core.maintenance.__file__))
+        dispatched += _mentions(Path(sandbox_core.reap_workflow.__file__))
 
         assert Counter(ROWS.keys()) == Counter(row for row, _ in set(dispatched))
 

@@ -10,9 +10,9 @@ from agents.sandbox.entries import File
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
-from sandbox_core.codec import dump_manifest, load_state
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import dump_manifest, load_state
 from sandbox_core.workflow import temporal_sandbox_client
 from sandbox_core.workflow.dispatch import dispatch
 

@@ -8,7 +8,7 @@ from temporalio import workflow
 from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ApplicationError
 
-from sandbox_core.codec import dump_state, load_state
+from sandbox_core.wire.agents_models import dump_state, load_state
 from sandbox_core.workflow import temporal_sandbox_client
 
 

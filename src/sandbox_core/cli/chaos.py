@@ -26,12 +26,12 @@ from sandbox_core.cli.watching import (
     until_interrupted,
     word,
 )
-from sandbox_core.codec import load_state
 from sandbox_core.demo.counting import COMMAND, HEARTBEAT_TIMEOUT, LINES, CountResult, CountRuns
-from sandbox_core.naming import activity_name
-from sandbox_core.operations import EXEC
 from sandbox_core.providers.registry import REQUIRED_VARIABLE, Provider
 from sandbox_core.testing import DevServer
+from sandbox_core.wire.agents_models import load_state
+from sandbox_core.wire.naming import activity_name
+from sandbox_core.wire.operations import EXEC
 
 _TASK_QUEUE = "sandbox-demo"
 _STOPPED_WITHIN_S = 10.0

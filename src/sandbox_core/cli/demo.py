@@ -28,10 +28,10 @@ from sandbox_core.cli.watching import (
     until_interrupted,
     word,
 )
-from sandbox_core.codec import load_state
 from sandbox_core.demo.workflow import RepairRequest, RepairResult, RepairWorkflow
 from sandbox_core.providers.registry import REQUIRED_VARIABLE, Provider
 from sandbox_core.testing import DevServer
+from sandbox_core.wire.agents_models import load_state
 from sandbox_core.worker import SandboxPlugin
 
 _TASK_QUEUE = "sandbox-demo"

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sandbox_core.codec import JsonObject
 from sandbox_core.providers import (
     CAPABILITIES,
     Candidate,
@@ -27,6 +26,7 @@ from sandbox_core.providers.registry import (
     close_client,
     select,
 )
+from sandbox_core.wire.agents_models import JsonObject
 
 _TABLE_WIDTH = 120
 

@@ -32,13 +32,13 @@ from temporalio.client import (
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.errors import ProviderError, UnknownProvider
-from sandbox_core.maintenance import REAP_WORKFLOW, ReapProviders, problems_of
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
 from sandbox_core.providers.registry import Provider, close_client, select
-from sandbox_core.reaping import Reap, ReapAnswer, Reaped
-from sandbox_core.worker.labels import Namespace
-from sandbox_core.worker.reaper import as_reapable, reap
-from sandbox_core.worker.sessions import Client as SandboxClient
+from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
+from sandbox_core.wire.reap_messages import Reap, ReapAnswer, Reaped
+from sandbox_core.worker.reaping.reaper import as_reapable, reap
+from sandbox_core.worker.sessions.labels import Namespace
+from sandbox_core.worker.sessions.pool import Client as SandboxClient
 
 MIN_INTERVAL = timedelta(minutes=1)
 _CATCHUP_WINDOW = timedelta(minutes=1)

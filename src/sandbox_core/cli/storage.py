@@ -12,9 +12,9 @@ from rich.filesize import decimal
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.errors import StorageError
-from sandbox_core.storage.gc import Folder, delete_unneeded, find_unneeded
+from sandbox_core.storage.gc.collect import Folder, delete_unneeded, find_unneeded
 from sandbox_core.storage.location import STORAGE_VARIABLE, Location, choose_location
-from sandbox_core.storage.store import ObjectStore, StoredObject
+from sandbox_core.storage.object_store import ObjectStore, StoredObject
 
 
 async def collect_garbage(

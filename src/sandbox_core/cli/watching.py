@@ -15,8 +15,6 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from sandbox_core.errors import UnknownProvider
-from sandbox_core.naming import activity_name
-from sandbox_core.operations import CREATE_SESSION, DELETE_SESSION
 from sandbox_core.providers import (
     FailedProvider,
     LoadedProvider,
@@ -27,6 +25,8 @@ from sandbox_core.providers import (
 )
 from sandbox_core.providers.registry import Provider
 from sandbox_core.testing import DevServer
+from sandbox_core.wire.naming import activity_name
+from sandbox_core.wire.operations import CREATE_SESSION, DELETE_SESSION
 
 _GIVEN_UP_WITHIN_S = 30.0
 

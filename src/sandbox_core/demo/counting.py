@@ -11,7 +11,7 @@ from pathlib import Path
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core.codec import dump_state
+from sandbox_core.wire.agents_models import dump_state
 from sandbox_core.workflow import temporal_sandbox_client
 
 LINES = 7

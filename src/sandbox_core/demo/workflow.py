@@ -20,7 +20,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import NoopSnapshotSpec, SnapshotBase, SnapshotSpec
 from temporalio import workflow
 
-from sandbox_core.codec import JsonObject, dump_state
+from sandbox_core.wire.agents_models import JsonObject, dump_state
 from sandbox_core.workflow import TemporalSandboxClient, WorkflowSandboxSession
 
 TEST_COMMAND = "python3 -m unittest -v"

@@ -36,9 +36,9 @@ from sandbox_core.errors import (
     ProviderLoad,
     UnknownProvider,
 )
-from sandbox_core.naming import check_provider_name
 from sandbox_core.providers import hooks
 from sandbox_core.providers.contract import CONTRACT_VERSION, SandboxClientProvider
+from sandbox_core.wire.naming import check_provider_name
 
 if TYPE_CHECKING:
     from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions

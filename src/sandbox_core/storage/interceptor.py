@@ -18,7 +18,7 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from sandbox_core.limits import Limits, set_limits
+from sandbox_core.wire.limits import Limits, set_limits
 
 
 class LimitsInterceptor(Interceptor):

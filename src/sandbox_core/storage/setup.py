@@ -10,18 +10,18 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.worker import Interceptor, Worker
 
-from sandbox_core.limits import limits_with
 from sandbox_core.storage.interceptor import LimitsInterceptor
 from sandbox_core.storage.location import STORAGE_VARIABLE, Location
+from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.outage import Outage
-from sandbox_core.storage.payloads import (
+from sandbox_core.storage.payload_driver import (
     DEFAULT_STORE_THRESHOLD_BYTES,
     THRESHOLD_BYTES,
     PayloadDriver,
     with_storage,
 )
 from sandbox_core.storage.snapshots import SnapshotStore
-from sandbox_core.storage.store import ObjectStore
+from sandbox_core.wire.limits import limits_with
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandbox
 
 from sandbox_core.errors import StorageError
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
-from sandbox_core.storage.store import ObjectStore
+from sandbox_core.storage.object_store import ObjectStore
 
 SNAPSHOT_PREFIX = "snapshots"
 """The folder of the store that holds snapshots, each under its id."""

@@ -1,228 +1,165 @@
-"""The handlers of the operations on an open session: commands, files, the workspace."""
+"""Makes Temporal activities of the handlers: decoding, heartbeats, errors that keep their type."""
 
 from __future__ import annotations
 
-import io
+import asyncio
+import json
 import logging
-from pathlib import Path
-from typing import Literal, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeAlias
 
-from agents.editor import ApplyPatchOperation, ApplyPatchOperationType
-from agents.run_config import SandboxArchiveLimits
-from agents.sandbox.apply_patch import WorkspaceEditor
 from agents.sandbox.errors import SandboxError
-from agents.sandbox.session.pty_types import PtyExecUpdate
-from agents.sandbox.session.sandbox_session import SandboxSession
-from agents.sandbox.workspace_paths import SandboxWorkspaceScope, sandbox_path_str
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
-from sandbox_core.codec import (
-    load_entry,
-)
-from sandbox_core.limits import current_limits
-from sandbox_core.mounts import entry_with_credentials
-from sandbox_core.worker import processes
-from sandbox_core.worker.handlers import Call, handles
-from sandbox_core.worker.local_sources import check_local_sources
-from sandbox_core.worker.output import cut_output
+from sandbox_core.errors import PayloadTooLarge, StorageError, encode_error
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import JsonObject
+from sandbox_core.wire.limits import current_limits
+from sandbox_core.wire.messages import Message
+from sandbox_core.wire.naming import activity_name
+from sandbox_core.wire.operations import Operation
+from sandbox_core.wire.summaries import summarize
+from sandbox_core.wire.worker_env import Resolver, resolving
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.handlers.table import HANDLERS
+from sandbox_core.worker.sessions.lost import reason_of
 
 logger = logging.getLogger(__name__)
 
-# --- Commands -----------------------------------------------------------------------------------
+Answer: TypeAlias = "JsonObject | bytes | None"
+Activity: TypeAlias = Callable[..., Awaitable[Answer]]
 
 
-@handles(ops.EXEC)
-async def _exec(call: Call, request: m.Exec) -> m.ExecResult:
-    processes.announce(request, durable=call.durable)
-    async with call.pool.use(request) as session:
-        result = await processes.run(session, request, durable=call.durable)
-    limit = current_limits().output
-    return m.ExecResult(
-        stdout=cut_output(result.stdout, limit),
-        stderr=cut_output(result.stderr, limit),
-        exit_code=result.exit_code,
-    )
+def make_activities(
+    provider_name: str, open_call: Callable[[], Call], worker_env: Collection[str] = ()
+) -> list[Activity]:
+    """Return the activities of one provider, one per row of the table.
+
+    Args:
+        provider_name: The first part of every activity type.
+        open_call: Returns what the handlers work with, or raises why the provider is unusable.
+        worker_env: The variables of this worker's environment that `WorkerEnv` may read.
+    """
+    return [_make_activity(provider_name, row, open_call, worker_env) for row in ops.operations()]
 
 
-@handles(ops.PTY_EXEC_START)
-async def _pty_exec_start(call: Call, request: m.PtyExecStart) -> m.PtyUpdate:
-    processes.announce(request, durable=call.durable)
-    async with call.pool.use(request) as session:
-        update = await processes.start(session, request, durable=call.durable)
-    return _pty_update(update)
+def _make_activity(
+    provider_name: str,
+    operation: Operation[Message, Message | bytes | None],
+    open_call: Callable[[], Call],
+    worker_env: Collection[str],
+) -> Activity:
+    handler = HANDLERS[operation.name]
 
+    async def run(request: JsonObject, body: bytes) -> Answer:
+        with resolving(worker_env) as resolver:
+            try:
+                return await attempt(request, body, resolver)
+            except ApplicationError as error:
+                raise _redacted(error, resolver) from None
 
-@handles(ops.PTY_WRITE_STDIN)
-async def _pty_write_stdin(call: Call, request: m.PtyWriteStdin) -> m.PtyUpdate:
-    processes.announce(request, durable=call.durable)
-    async with call.pool.use(request) as session:
-        update = await processes.write(session, request, durable=call.durable)
-    return _pty_update(update)
-
-
-def _pty_update(update: PtyExecUpdate) -> m.PtyUpdate:
-    return m.PtyUpdate(
-        process_id=update.process_id,
-        output=update.output,
-        exit_code=update.exit_code,
-        original_token_count=update.original_token_count,
-    )
-
-
-@handles(ops.PTY_TERMINATE_ALL)
-async def _pty_terminate_all(call: Call, request: m.PtyTerminateAll) -> None:
-    async with call.pool.use(request) as session:
-        await processes.terminate_all(session, durable=call.durable)
-        await session.pty_terminate_all()
-
-
-# --- Files --------------------------------------------------------------------------------------
-
-
-@handles(ops.READ)
-async def _read(call: Call, request: m.Read) -> bytes:
-    async with call.pool.use(request) as session:
-        return _content(await session.read(Path(request.path), user=request.user))
-
-
-@handles(ops.WRITE)
-async def _write(call: Call, request: m.Write) -> None:
-    async with call.pool.use(request) as session:
-        await session.write(Path(request.path), io.BytesIO(call.body), user=request.user)
-
-
-@handles(ops.LS)
-async def _ls(call: Call, request: m.Ls) -> m.Listing:
-    async with call.pool.use(request) as session:
-        entries = await session.ls(request.path, user=request.user)
-    return m.Listing(
-        entries=tuple(
-            m.DirectoryEntry(
-                path=entry.path,
-                kind=entry.kind.value,
-                owner=entry.owner,
-                group=entry.group,
-                size=entry.size,
-                permissions=entry.permissions.model_dump(mode="json"),
-            )
-            for entry in entries
-        )
-    )
-
-
-@handles(ops.MKDIR)
-async def _mkdir(call: Call, request: m.Mkdir) -> None:
-    async with call.pool.use(request) as session:
-        await session.mkdir(request.path, parents=request.parents, user=request.user)
-
-
-@handles(ops.RM)
-async def _rm(call: Call, request: m.Rm) -> None:
-    async with call.pool.use(request) as session:
+    async def attempt(request: JsonObject, body: bytes, resolver: Resolver) -> Answer:
         try:
-            await session.rm(request.path, recursive=request.recursive, user=request.user)
-        except SandboxError:
-            # An earlier attempt whose answer was lost has removed it: then it is not there now.
-            if activity.info().attempt == 1 or await _exists(session, request):
-                raise
-
-
-async def _exists(session: SandboxSession, request: m.PathRequest) -> bool:
-    path = await session._validate_path_access(request.path)
-    found = await session.exec("test", "-e", sandbox_path_str(path), shell=False)
-    return found.ok()
-
-
-@handles(ops.EXTRACT)
-async def _extract(call: Call, request: m.Extract) -> None:
-    limits = request.archive_limits
-    async with call.pool.use(request) as session:
-        await session.extract(
-            request.path,
-            io.BytesIO(call.body),
-            compression_scheme=cast("Literal['tar', 'zip'] | None", request.compression_scheme),
-            archive_limits=None if limits is None else SandboxArchiveLimits(**limits.model_dump()),
-        )
-
-
-@handles(ops.VALIDATE_PATH_ACCESS)
-async def _validate_path_access(call: Call, request: m.ValidatePath) -> m.ValidPath:
-    async with call.pool.use(request) as session:
-        path = await session._validate_path_access(request.path, for_write=request.for_write)
-    return m.ValidPath(path=sandbox_path_str(path))
-
-
-@handles(ops.APPLY_PATCH)
-async def _apply_patch(call: Call, request: m.ApplyPatch) -> m.PatchApplied:
-    outputs: list[str] = []
-    async with call.pool.use(request) as session:
-        editor = WorkspaceEditor(
-            session,
-            user=request.user,
-            workspace_scope=SandboxWorkspaceScope.from_cwd(request.cwd),
-        )
-        for operation in request.operations:
-            result = await editor.apply_operation(
-                ApplyPatchOperation(
-                    type=cast("ApplyPatchOperationType", operation.type),
-                    path=operation.path,
-                    diff=operation.diff,
-                    move_to=operation.move_to,
-                )
+            async with _heartbeats():
+                call = open_call()
+                parsed = operation.request.model_validate(request)
+                _check_size(operation.name, parsed, len(body), "it was given")
+                answer = resolver.redact(await perform(call, parsed, body))
+                return _encode(operation.name, parsed, answer)
+        except ApplicationError:
+            raise
+        except SandboxError as error:
+            logger.debug("%s failed", operation.name, exc_info=error)
+            tried = activity.info().attempt
+            raise encode_error(_with_storage_cause(error), attempt=tried) from None
+        except Exception as error:
+            # The boundary to a provider, whose client may raise anything. The cause stays in this
+            # worker's log: it can hold what must not get into a history.
+            logger.warning(
+                "%s of provider %s failed", operation.name, provider_name, exc_info=error
             )
-            outputs.append(result.output or "")
-    return m.PatchApplied(outputs=tuple(outputs))
+            raise encode_error(error) from None
+
+    async def perform(call: Call, request: Message, body: bytes) -> Message | bytes | None:
+        try:
+            return await handler(call, request, body)
+        except Exception as error:  # A plugin boundary: any error of the vendor's.
+            reason = await reason_of(call, operation, request, error)
+            if reason is error:
+                raise
+            raise reason from error
+
+    # Temporal's converters decode by these hints, and `Any` is the only one that each takes for
+    # "whatever JSON is there"; the request is validated by its own model.
+    async def with_bytes(request: dict[str, Any], body: bytes) -> Answer:
+        return await run(request, body)
+
+    async def without_bytes(request: dict[str, Any]) -> Answer:
+        return await run(request, b"")
+
+    named = activity.defn(name=activity_name(provider_name, operation.name))
+    return named(with_bytes) if operation.takes_bytes else named(without_bytes)
 
 
-# --- The workspace as a whole ---------------------------------------------------------------------
+def _encode(name: str, request: Message, answer: Message | bytes | None) -> Answer:
+    encoded = answer.dump() if isinstance(answer, Message) else answer
+    size = len(encoded) if isinstance(encoded, bytes) else len(json.dumps(encoded))
+    _check_size(name, request, size, "the answer has")
+    return encoded
 
 
-@handles(ops.APPLY_MANIFEST)
-async def _apply_manifest(call: Call, request: m.ApplyManifest) -> m.Materialized:
-    async with call.pool.use(request) as session:
-        check_local_sources(session.state.manifest.entries, call.local_sources)
-        done = await session.apply_manifest(only_ephemeral=request.only_ephemeral)
-    return m.Materialized(
-        files=tuple(m.WrittenFile(path=str(f.path), sha256=f.sha256) for f in done.files)
+def _check_size(name: str, request: Message, size: int, what: str) -> None:
+    limits = current_limits()
+    if size > limits.payload:
+        raise PayloadTooLarge(
+            f"{name} {summarize(request.summary())}: {what} {size:,} bytes, more than the "
+            f"{limits.payload:,} {limits.reason}."
+        )
+
+
+def _redacted(error: ApplicationError, resolver: Resolver) -> ApplicationError:
+    if not resolver.resolved:
+        return error
+    return ApplicationError(
+        resolver.redact(error.message),
+        *resolver.redact(list(error.details)),
+        type=error.type,
+        non_retryable=error.non_retryable,
+        category=error.category,
     )
 
 
-@handles(ops.APPLY_ENTRIES)
-async def _apply_entries(call: Call, request: m.ApplyEntries) -> m.Materialized:
-    entries = [(Path(placed.path), load_entry(placed.entry)) for placed in request.entries]
-    check_local_sources(dict(entries), call.local_sources)
-    entries = [(path, entry_with_credentials(entry)) for path, entry in entries]
-    async with call.pool.use(request) as session:
-        files = await session._apply_entry_batch(entries, base_dir=session._manifest_base_dir())
-    return m.Materialized(
-        files=tuple(m.WrittenFile(path=str(f.path), sha256=f.sha256) for f in files)
-    )
+def _with_storage_cause(error: SandboxError) -> SandboxError:
+    # The SDK says only "failed to stop session". Unlike a vendor's error, this cause is a message
+    # of ours, which holds no credentials and says what to do.
+    cause: BaseException | None = error
+    while isinstance(cause, SandboxError):
+        cause = cause.cause
+    if isinstance(cause, StorageError):
+        error.message = f"{error.message}: {cause.message}"
+        error.retryable = not cause.non_retryable
+    return error
 
 
-@handles(ops.PERSIST_WORKSPACE)
-async def _persist_workspace(call: Call, request: m.PersistWorkspace) -> bytes:
-    async with call.pool.use(request) as session:
-        return _content(await session.persist_workspace())
+@asynccontextmanager
+async def _heartbeats() -> AsyncIterator[None]:
+    """Tell Temporal that this worker lives, three times in each heartbeat timeout."""
+    timeout = activity.info().heartbeat_timeout
+    if timeout is None:
+        yield
+        return
 
+    async def beat(interval: float) -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(interval)
 
-@handles(ops.HYDRATE_WORKSPACE)
-async def _hydrate_workspace(call: Call, request: m.HydrateWorkspace) -> None:
-    async with call.pool.use(request) as session:
-        await session.hydrate_workspace(io.BytesIO(call.body))
-
-
-@handles(ops.RESOLVE_EXPOSED_PORT)
-async def _resolve_exposed_port(call: Call, request: m.ResolveExposedPort) -> m.ExposedPort:
-    async with call.pool.use(request) as session:
-        endpoint = await session.resolve_exposed_port(request.port)
-    return m.ExposedPort(
-        host=endpoint.host, port=endpoint.port, tls=endpoint.tls, query=endpoint.query
-    )
-
-
-def _content(stream: io.IOBase) -> bytes:
-    with stream:
-        content = stream.read()
-    return content.encode("utf-8") if isinstance(content, str) else bytes(content)
+    beating = asyncio.create_task(beat(timeout.total_seconds() / 3))
+    try:
+        yield
+    finally:
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating

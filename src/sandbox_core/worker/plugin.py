@@ -28,19 +28,19 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from sandbox_core.errors import DuplicateProvider, ProviderError, UnknownProvider
-from sandbox_core.limits import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_OUTPUT_BYTES
-from sandbox_core.maintenance import ReapWorkflow, VersionedReapWorkflow
-from sandbox_core.naming import check_provider_name
 from sandbox_core.providers.registry import LoadedProvider, Provider, discover, load, select
+from sandbox_core.reap_workflow import ReapWorkflow, VersionedReapWorkflow
 from sandbox_core.storage.location import choose_location
 from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
-from sandbox_core.worker.execution import Activity
-from sandbox_core.worker.failures import FailuresInterceptor
-from sandbox_core.worker.labels import Namespace
+from sandbox_core.wire.limits import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_OUTPUT_BYTES
+from sandbox_core.wire.naming import check_provider_name
+from sandbox_core.worker.activities import Activity
+from sandbox_core.worker.agents_patches import read_custom_tool_outputs_as_text
+from sandbox_core.worker.failure_interceptor import FailuresInterceptor
 from sandbox_core.worker.metrics import PoolMetrics
+from sandbox_core.worker.own_queue import own_queue
 from sandbox_core.worker.runtime import ProviderRuntime
-from sandbox_core.worker.slots import own_queue
-from sandbox_core.worker.tool_outputs import read_custom_tool_outputs_as_text
+from sandbox_core.worker.sessions.labels import Namespace
 
 logger = logging.getLogger(__name__)
 

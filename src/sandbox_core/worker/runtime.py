@@ -11,12 +11,12 @@ from typing import cast
 from sandbox_core.errors import ProviderError, ProviderLoad
 from sandbox_core.providers.registry import Provider, close_client
 from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
-from sandbox_core.worker.capacity import Capacity
-from sandbox_core.worker.execution import Activity, make_activities
-from sandbox_core.worker.handlers import Call
-from sandbox_core.worker.labels import Namespace
+from sandbox_core.worker.activities import Activity, make_activities
+from sandbox_core.worker.call import Call
 from sandbox_core.worker.metrics import PoolMetrics
-from sandbox_core.worker.sessions import Client, SessionPool
+from sandbox_core.worker.sessions.capacity import Capacity
+from sandbox_core.worker.sessions.labels import Namespace
+from sandbox_core.worker.sessions.pool import Client, SessionPool
 
 logger = logging.getLogger(__name__)
 

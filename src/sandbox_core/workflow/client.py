@@ -26,8 +26,9 @@ from agents.sandbox.workspace_paths import WorkspacePathPolicy
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core import messages as m
-from sandbox_core.codec import (
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.wire import messages as m
+from sandbox_core.wire.agents_models import (
     JsonObject,
     apply_delta,
     dump_manifest,
@@ -37,15 +38,14 @@ from sandbox_core.codec import (
     load_state,
     with_encoded_contents,
 )
-from sandbox_core.errors import InvalidRequest
-from sandbox_core.naming import check_provider_name
-from sandbox_core.workflow.bound import (
+from sandbox_core.wire.naming import check_provider_name
+from sandbox_core.workflow.binding import (
     BoundSession,
     Restoration,
     next_epoch,
     resume_session,
 )
-from sandbox_core.workflow.creating import create_session
+from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
 from sandbox_core.workflow.session import TemporalSandboxSession
 

@@ -13,7 +13,7 @@ from agents.sandbox.materialization import MaterializedFile
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.types import Permissions, User
 
-from sandbox_core import messages as m
+from sandbox_core.wire import messages as m
 
 
 def user_name(user: str | User | None) -> str | None:

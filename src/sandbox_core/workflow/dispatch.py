@@ -20,11 +20,11 @@ from sandbox_core.errors import (
     UnknownProvider,
     decode_error,
 )
-from sandbox_core.limits import current_limits
-from sandbox_core.messages import CommandRequest, Message, PtyWriteStdin
-from sandbox_core.naming import NOT_REGISTERED, activity_name, offered_providers
-from sandbox_core.operations import Effect, Operation, RequestT, ResponseT
-from sandbox_core.summaries import summarize
+from sandbox_core.wire.limits import current_limits
+from sandbox_core.wire.messages import CommandRequest, Message, PtyWriteStdin
+from sandbox_core.wire.naming import NOT_REGISTERED, activity_name, offered_providers
+from sandbox_core.wire.operations import Effect, Operation, RequestT, ResponseT
+from sandbox_core.wire.summaries import summarize
 
 DEFAULT_START_TO_CLOSE_TIMEOUT = timedelta(minutes=5)
 DEFAULT_HEARTBEAT_TIMEOUT = timedelta(seconds=30)

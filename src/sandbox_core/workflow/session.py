@@ -22,14 +22,14 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
-from sandbox_core.codec import dump_entry, dump_state
 from sandbox_core.errors import InvalidRequest, SessionNotOpen
-from sandbox_core.naming import host_of
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import dump_entry, dump_state
+from sandbox_core.wire.naming import host_of
 from sandbox_core.workflow import convert
-from sandbox_core.workflow.bound import BoundSession, nobody_polls
-from sandbox_core.workflow.creating import clean_up, cleaning_up, delete_session
+from sandbox_core.workflow.binding import BoundSession, nobody_polls
+from sandbox_core.workflow.creation import clean_up, cleaning_up, delete_session
 
 
 class _PurePathPolicy(WorkspacePathPolicy):

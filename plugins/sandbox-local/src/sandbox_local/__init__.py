@@ -54,7 +54,9 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
             InvalidRequest: The path is not absolute.
             OSError: Something in it cannot be deleted.
         """
-        from sandbox_core.worker.processes import forget_on_host  # Only where activities run.
+        from sandbox_core.worker.commands.processes import (
+            forget_on_host,  # Only where activities run.
+        )
 
         path = Path(sandbox_id)
         if not path.is_absolute():

@@ -16,9 +16,9 @@ from agents.sandbox._mount_security import (
 )
 from agents.sandbox.entries import BaseEntry, Mount
 
-from sandbox_core.entries import change_entries, change_entry
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.worker_env import current_resolver
+from sandbox_core.wire.manifest_entries import change_entries, change_entry
+from sandbox_core.wire.worker_env import current_resolver
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$\{worker_env:([A-Za-z_][A-Za-z0-9_]*)\}")

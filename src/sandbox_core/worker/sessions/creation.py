@@ -22,13 +22,13 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from temporalio import activity
 
 from sandbox_core.errors import CreateConflict
-from sandbox_core.messages import CreateSession, ResumeSession
 from sandbox_core.providers import SupportsDestroy, SupportsIdentity, SupportsLabels
-from sandbox_core.worker import labels as names
+from sandbox_core.wire.messages import CreateSession, ResumeSession
 from sandbox_core.worker.attempts import attempt, overdue, uncancellable
-from sandbox_core.worker.handlers import Call
-from sandbox_core.worker.labels import owner_labels, request_labels
-from sandbox_core.worker.sessions import Client, sandbox_identity
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.sessions import labels as names
+from sandbox_core.worker.sessions.labels import owner_labels, request_labels
+from sandbox_core.worker.sessions.pool import Client, sandbox_identity
 
 logger = logging.getLogger(__name__)
 

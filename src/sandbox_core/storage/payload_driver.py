@@ -19,9 +19,9 @@ from temporalio.converter import (
 )
 
 from sandbox_core.errors import StorageError
-from sandbox_core.limits import MAX_PAYLOAD_BYTES
+from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.outage import Outage
-from sandbox_core.storage.store import ObjectStore
+from sandbox_core.wire.limits import MAX_PAYLOAD_BYTES
 
 PAYLOAD_PREFIX = "payloads"
 """The folder of the store that holds payloads, each under its SHA-256."""

@@ -5,7 +5,7 @@ They travel as the other operations' do; see `messages`.
 
 from __future__ import annotations
 
-from sandbox_core.messages import Message
+from sandbox_core.wire.messages import Message
 
 
 class Reap(Message):

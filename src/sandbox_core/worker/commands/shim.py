@@ -1,7 +1,7 @@
 """The shim in a sandbox: how it is called, and when the command that it runs is ended.
 
 ``shim.sh`` answers one request a call, ``runner.sh`` runs one command; what they keep is described
-there. See `sandbox_core.worker.processes` for what they are for.
+there. See `sandbox_core.worker.commands.processes` for what they are for.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar, cast
 
-from sandbox_core import messages as m
-from sandbox_core.reaping import Reap, ReapAnswer
+from sandbox_core.wire import messages as m
+from sandbox_core.wire.reap_messages import Reap, ReapAnswer
 
 RequestT = TypeVar("RequestT", bound=m.Message)
 ResponseT = TypeVar("ResponseT", bound="m.Message | bytes | None")

@@ -13,12 +13,12 @@ from temporalio import exceptions, workflow
 from temporalio.exceptions import ActivityError, TimeoutType
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
-from sandbox_core.codec import apply_delta, dump_state, load_state
 from sandbox_core.errors import SandboxLost, SessionNotOpen
-from sandbox_core.naming import host_of
-from sandbox_core.operations import Operation, ResponseT
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import apply_delta, dump_state, load_state
+from sandbox_core.wire.naming import host_of
+from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.workflow.dispatch import dispatch
 
 _SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)

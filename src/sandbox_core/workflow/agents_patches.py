@@ -31,7 +31,7 @@ from agents.sandbox.types import User
 from temporalio import workflow
 
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
-from sandbox_core.workflow.memory import memory_run_config, workflow_session
+from sandbox_core.workflow.lending import memory_run_config, workflow_session
 
 _sdk_skill_metadata = Skills._skill_metadata
 _sdk_load_skill = LocalDirLazySkillSource.load_skill

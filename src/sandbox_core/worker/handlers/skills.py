@@ -14,11 +14,12 @@ from agents.sandbox.types import User
 from agents.sandbox.workspace_paths import SandboxPathGrant
 from pydantic import PrivateAttr
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
-from sandbox_core.codec import load_entry
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.worker.handlers import Call, handles
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import load_entry
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.local_sources import check_local_sources
 
 # By this file the SDK tells a skill that is loaded from one that is not.

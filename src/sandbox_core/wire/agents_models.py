@@ -21,9 +21,9 @@ from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from pydantic import BaseModel, JsonValue
 
-from sandbox_core.entries import change_entries, change_entry
 from sandbox_core.errors import InvalidRequest, UnknownProvider
-from sandbox_core.mounts import with_references
+from sandbox_core.wire.manifest_entries import change_entries, change_entry
+from sandbox_core.wire.mount_credentials import with_references
 
 JsonObject = dict[str, JsonValue]
 

@@ -7,11 +7,11 @@ import logging
 from agents.sandbox.errors import ExecTimeoutError
 
 from sandbox_core.errors import SandboxCoreError, SandboxLost, SessionNotOpen
-from sandbox_core.messages import Message, SessionRequest
-from sandbox_core.operations import Effect, Operation
-from sandbox_core.summaries import summarize
-from sandbox_core.worker.handlers import Call
-from sandbox_core.worker.sessions import exists, on_host, sandbox_identity
+from sandbox_core.wire.messages import Message, SessionRequest
+from sandbox_core.wire.operations import Effect, Operation
+from sandbox_core.wire.summaries import summarize
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.sessions.pool import exists, on_host, sandbox_identity
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
 from sandbox_core.errors import AtCapacity
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
 from sandbox_core.workflow.dispatch import dispatch
 
 DEFAULT_CAPACITY_TIMEOUT = timedelta(hours=1)

@@ -49,12 +49,12 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import ExecResult
 from temporalio.exceptions import ApplicationError
 
-from sandbox_core import messages as m
 from sandbox_core.errors import OutcomeUnknown, encode_error
-from sandbox_core.summaries import summarize
+from sandbox_core.wire import messages as m
+from sandbox_core.wire.summaries import summarize
 from sandbox_core.worker.attempts import attempt
-from sandbox_core.worker.records import add_output, to_prune
-from sandbox_core.worker.shim import (
+from sandbox_core.worker.commands.retention import add_output, to_prune
+from sandbox_core.worker.commands.shim import (
     FOLDER,
     KILL_S,
     RUNNER,

@@ -21,7 +21,7 @@ from agents.run_config import (
 )
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
-from sandbox_core.codec import JsonObject
+from sandbox_core.wire.agents_models import JsonObject
 
 
 def _decode_output(value: object) -> object:

@@ -13,9 +13,12 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import LocalSnapshot
 from temporalio import activity
 
-from sandbox_core import messages as m
-from sandbox_core import operations as ops
-from sandbox_core.codec import (
+from sandbox_core.errors import CreateConflict, InvalidOptions, SessionNotOpen
+from sandbox_core.providers import SupportsDestroy
+from sandbox_core.providers.registry import Provider
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import (
     JsonObject,
     dump_state,
     load_manifest,
@@ -24,22 +27,21 @@ from sandbox_core.codec import (
     load_state,
     state_delta,
 )
-from sandbox_core.errors import CreateConflict, InvalidOptions, SessionNotOpen
-from sandbox_core.mounts import with_credentials
-from sandbox_core.providers import SupportsDestroy
-from sandbox_core.providers.registry import Provider
-from sandbox_core.worker import processes
-from sandbox_core.worker.creation import (
+from sandbox_core.wire.mount_credentials import with_credentials
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.commands import processes
+from sandbox_core.worker.handlers.registry import handles
+from sandbox_core.worker.local_sources import check_local_sources, read_from_any_folder
+from sandbox_core.worker.own_queue import is_gone
+from sandbox_core.worker.sessions.creation import (
     claim,
     destroy_created,
     finds_earlier_attempts,
     keys_made,
     make,
 )
-from sandbox_core.worker.handlers import Call, handles
-from sandbox_core.worker.labels import digest
-from sandbox_core.worker.local_sources import check_local_sources, read_from_any_folder
-from sandbox_core.worker.sessions import (
+from sandbox_core.worker.sessions.labels import digest
+from sandbox_core.worker.sessions.pool import (
     Client,
     OpenSession,
     Resumed,
@@ -49,7 +51,6 @@ from sandbox_core.worker.sessions import (
     resume,
     sandbox_identity,
 )
-from sandbox_core.worker.slots import is_gone
 
 logger = logging.getLogger(__name__)
 

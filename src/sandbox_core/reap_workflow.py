@@ -14,13 +14,13 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy, VersioningBehavior
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from sandbox_core import operations as ops
-from sandbox_core.codec import JsonObject
 from sandbox_core.errors import OrphansLeft
-from sandbox_core.messages import Message
-from sandbox_core.naming import NOT_REGISTERED, activity_name
-from sandbox_core.reaping import Reap, ReapAnswer
-from sandbox_core.summaries import summarize
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import JsonObject
+from sandbox_core.wire.messages import Message
+from sandbox_core.wire.naming import NOT_REGISTERED, activity_name
+from sandbox_core.wire.reap_messages import Reap, ReapAnswer
+from sandbox_core.wire.summaries import summarize
 
 REAP_WORKFLOW = "sandbox-core_reap"
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from sandbox_core.naming import split_worker_queue, worker_queue
+from sandbox_core.wire.naming import split_worker_queue, worker_queue
 
 
 @contextmanager

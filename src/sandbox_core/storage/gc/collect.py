@@ -14,10 +14,10 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from sandbox_core.errors import StorageError
-from sandbox_core.storage.payloads import PAYLOAD_PREFIX, REWRITE_AFTER
-from sandbox_core.storage.references import References, each, find_references
+from sandbox_core.storage.gc.references import References, each, find_references
+from sandbox_core.storage.object_store import ObjectStore, StoredObject
+from sandbox_core.storage.payload_driver import PAYLOAD_PREFIX, REWRITE_AFTER
 from sandbox_core.storage.snapshots import SNAPSHOT_PREFIX
-from sandbox_core.storage.store import ObjectStore, StoredObject
 
 MIN_AGE = 2 * REWRITE_AFTER
 """Younger objects always stay.

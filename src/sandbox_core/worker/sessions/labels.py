@@ -15,7 +15,7 @@ from temporalio import activity
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
-from sandbox_core.messages import CreateSession, ResumeSession
+from sandbox_core.wire.messages import CreateSession, ResumeSession
 
 NAMESPACE_ID = "sandbox-core.namespace-id"
 """The id that the Temporal server gave the namespace: names are the same on many servers."""

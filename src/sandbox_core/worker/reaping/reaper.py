@@ -16,16 +16,17 @@ from temporalio import activity
 from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError
 
-from sandbox_core import operations as ops
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import LabelledSandbox, SupportsDestroy, SupportsLabels
 from sandbox_core.providers.registry import Provider
-from sandbox_core.reaping import Reap, ReapAnswer, Reaped
-from sandbox_core.worker import labels as names
-from sandbox_core.worker.handlers import Call, handles
-from sandbox_core.worker.labels import Namespace, has_all
-from sandbox_core.worker.owners import Owner, owner_of
-from sandbox_core.worker.sessions import Client
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.reap_messages import Reap, ReapAnswer, Reaped
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.handlers.registry import handles
+from sandbox_core.worker.reaping.owners import Owner, owner_of
+from sandbox_core.worker.sessions import labels as names
+from sandbox_core.worker.sessions.labels import Namespace, has_all
+from sandbox_core.worker.sessions.pool import Client
 
 logger = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import NoopSnapshot
 
-from sandbox_core.codec import load_state
 from sandbox_core.errors import SandboxLost, SessionNotOpen
-from sandbox_core.messages import SessionRef, SessionRequest, SessionSettings
-from sandbox_core.mounts import redact_credentials, with_credentials
 from sandbox_core.providers import SupportsExists, SupportsIdentity
 from sandbox_core.providers.registry import Provider
+from sandbox_core.wire.agents_models import load_state
+from sandbox_core.wire.messages import SessionRef, SessionRequest, SessionSettings
+from sandbox_core.wire.mount_credentials import redact_credentials, with_credentials
 from sandbox_core.worker.metrics import PoolMetrics
 
 Client: TypeAlias = "BaseSandboxClient[BaseSandboxClientOptions | None]"

@@ -1,0 +1,1 @@
+"""Stored objects that nothing in Temporal refers to: how they are found, and deleted."""

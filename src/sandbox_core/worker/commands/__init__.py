@@ -1,0 +1,1 @@
+"""Commands that run exactly once, whatever becomes of the worker that asked for them."""

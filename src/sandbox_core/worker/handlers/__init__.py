@@ -1,0 +1,1 @@
+"""One function for each row of the table of operations."""

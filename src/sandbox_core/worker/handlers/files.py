@@ -1,0 +1,122 @@
+"""The handlers of the operations on files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Literal, cast
+
+from agents.editor import ApplyPatchOperation, ApplyPatchOperationType
+from agents.run_config import SandboxArchiveLimits
+from agents.sandbox.apply_patch import WorkspaceEditor
+from agents.sandbox.errors import SandboxError
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.workspace_paths import SandboxWorkspaceScope, sandbox_path_str
+from temporalio import activity
+
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.handlers.registry import handles, handles_bytes
+
+
+@handles(ops.READ)
+async def _read(call: Call, request: m.Read) -> bytes:
+    async with call.pool.use(request) as session:
+        return content_of(await session.read(Path(request.path), user=request.user))
+
+
+@handles_bytes(ops.WRITE)
+async def _write(call: Call, request: m.Write, body: bytes) -> None:
+    async with call.pool.use(request) as session:
+        await session.write(Path(request.path), io.BytesIO(body), user=request.user)
+
+
+@handles(ops.LS)
+async def _ls(call: Call, request: m.Ls) -> m.Listing:
+    async with call.pool.use(request) as session:
+        entries = await session.ls(request.path, user=request.user)
+    return m.Listing(
+        entries=tuple(
+            m.DirectoryEntry(
+                path=entry.path,
+                kind=entry.kind.value,
+                owner=entry.owner,
+                group=entry.group,
+                size=entry.size,
+                permissions=entry.permissions.model_dump(mode="json"),
+            )
+            for entry in entries
+        )
+    )
+
+
+@handles(ops.MKDIR)
+async def _mkdir(call: Call, request: m.Mkdir) -> None:
+    async with call.pool.use(request) as session:
+        await session.mkdir(request.path, parents=request.parents, user=request.user)
+
+
+@handles(ops.RM)
+async def _rm(call: Call, request: m.Rm) -> None:
+    async with call.pool.use(request) as session:
+        try:
+            await session.rm(request.path, recursive=request.recursive, user=request.user)
+        except SandboxError:
+            # An earlier attempt whose answer was lost has removed it: then it is not there now.
+            if activity.info().attempt == 1 or await _exists(session, request):
+                raise
+
+
+async def _exists(session: SandboxSession, request: m.PathRequest) -> bool:
+    path = await session._validate_path_access(request.path)
+    found = await session.exec("test", "-e", sandbox_path_str(path), shell=False)
+    return found.ok()
+
+
+@handles_bytes(ops.EXTRACT)
+async def _extract(call: Call, request: m.Extract, body: bytes) -> None:
+    limits = request.archive_limits
+    async with call.pool.use(request) as session:
+        await session.extract(
+            request.path,
+            io.BytesIO(body),
+            compression_scheme=cast("Literal['tar', 'zip'] | None", request.compression_scheme),
+            archive_limits=None if limits is None else SandboxArchiveLimits(**limits.model_dump()),
+        )
+
+
+@handles(ops.VALIDATE_PATH_ACCESS)
+async def _validate_path_access(call: Call, request: m.ValidatePath) -> m.ValidPath:
+    async with call.pool.use(request) as session:
+        path = await session._validate_path_access(request.path, for_write=request.for_write)
+    return m.ValidPath(path=sandbox_path_str(path))
+
+
+@handles(ops.APPLY_PATCH)
+async def _apply_patch(call: Call, request: m.ApplyPatch) -> m.PatchApplied:
+    outputs: list[str] = []
+    async with call.pool.use(request) as session:
+        editor = WorkspaceEditor(
+            session,
+            user=request.user,
+            workspace_scope=SandboxWorkspaceScope.from_cwd(request.cwd),
+        )
+        for operation in request.operations:
+            result = await editor.apply_operation(
+                ApplyPatchOperation(
+                    type=cast("ApplyPatchOperationType", operation.type),
+                    path=operation.path,
+                    diff=operation.diff,
+                    move_to=operation.move_to,
+                )
+            )
+            outputs.append(result.output or "")
+    return m.PatchApplied(outputs=tuple(outputs))
+
+
+def content_of(stream: io.IOBase) -> bytes:
+    """Return what is left of a stream, and close it; text as UTF-8."""
+    with stream:
+        content = stream.read()
+    return content.encode("utf-8") if isinstance(content, str) else bytes(content)

@@ -1,0 +1,9 @@
+"""The handlers of all operations, by name."""
+
+from __future__ import annotations
+
+from sandbox_core.worker.handlers import commands, files, lifecycle, skills, workspace
+from sandbox_core.worker.handlers.registry import handlers_of
+from sandbox_core.worker.reaping import reaper
+
+HANDLERS = handlers_of(lifecycle, commands, files, workspace, skills, reaper)

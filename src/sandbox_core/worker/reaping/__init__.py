@@ -1,0 +1,1 @@
+"""Sandboxes whose workflows are closed: how they are found, and deleted."""
