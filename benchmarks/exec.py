@@ -77,7 +77,7 @@ async def measure(session: SandboxSession, case: str, rounds: int) -> tuple[Side
 
     def durable() -> Awaitable[ExecResult]:
         ref = m.SessionRef(session_id=str(session.state.session_id), epoch=1)
-        request = m.Exec(session=ref, operation_id=uuid.uuid4().hex, command=(command,))
+        request = m.ExecRequest(session=ref, operation_id=uuid.uuid4().hex, command=(command,))
         return processes.run(session, request)
 
     sides = Side(plain), Side(durable)

@@ -31,7 +31,7 @@ from sandbox_core.demo.script import ScriptedRepair
 from sandbox_core.demo.workflow import RepairRequest, RepairWorkflow
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders
 from sandbox_core.testing import DevServer
-from sandbox_core.wire.reap_messages import Reap
+from sandbox_core.wire.reap_messages import ReapRequest
 from sandbox_core.worker import SandboxPlugin
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -70,7 +70,7 @@ async def _record(client: Client) -> dict[str, WorkflowHandle[object, object]]:
         await steps.execute_update("do", "cat hello.txt")
         await steps.signal("finish")
         await steps.result()
-        asked = ReapProviders(providers=("local",), reap=Reap(older_than_s=0))
+        asked = ReapProviders(providers=("local",), reap=ReapRequest(older_than_s=0))
         handles["reap"] = await client.start_workflow(
             REAP_WORKFLOW, asked.dump(), id="reap", task_queue=queue
         )

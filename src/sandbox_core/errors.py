@@ -1,38 +1,27 @@
-"""The errors of sandbox-core, and how errors cross the wire.
+"""The errors of sandbox-core.
 
-    SandboxCoreError (an ApplicationError: it always ends the workflow, never its task)
-    +-- AtCapacity                 every worker has as many sandboxes as it may; waited for
-    +-- CreateConflict             one create key, two different creates
-    +-- ProviderError
-    |   +-- DuplicateProvider      two distributions claim one name
-    |   +-- IncompatibleProvider   written against another version of the contract
-    |   +-- InvalidProviderName
-    |   +-- ProviderLoad           installed, but does not import, register or connect
-    |   +-- UnknownProvider        not installed, or not offered by any worker of the task queue
-    +-- InvalidOptions             options that the provider does not take
-    +-- InvalidRequest             a request that no retry can make valid
-    +-- OperationFailed            the provider raised something that is not a SandboxError
-    +-- OrphansLeft                a scheduled `sandbox reap` did not do all that it should
-    +-- OutcomeUnknown             a command may have run; it is not repeated
-    +-- PayloadTooLarge            more bytes than Temporal takes
-    +-- SandboxLost                the sandbox is gone and there is no snapshot of it
-    +-- SessionNotOpen             this worker does not hold the session; resolved by resuming
-    +-- StorageError               the object store does not answer, or lacks what was stored
-
-A `SandboxError` of the Agents SDK keeps its class, code, context and attributes on the way from the
-activity into the workflow, because the SDK's tools tell the model what happened by that class.
+SandboxCoreError (an ApplicationError: it always ends the workflow, never its task)
++-- AtCapacity                 every worker has as many sandboxes as it may; waited for
++-- CreateConflict             one create key, two different creates
++-- ProviderError
+|   +-- DuplicateProvider      two distributions claim one name
+|   +-- IncompatibleProvider   written against another version of the contract
+|   +-- InvalidProviderName
+|   +-- ProviderLoad           installed, but does not import, register or connect
+|   +-- UnknownProvider        not installed, or not offered by any worker of the task queue
++-- InvalidOptions             options that the provider does not take
++-- InvalidRequest             a request that no retry can make valid
++-- OperationFailed            the provider raised something that is not a SandboxError
++-- OrphansLeft                a scheduled `sandbox reap` did not do all that it should
++-- OutcomeUnknown             a command may have run; it is not repeated
++-- PayloadTooLarge            more bytes than Temporal takes
++-- SandboxLost                the sandbox is gone and there is no snapshot of it
++-- SessionNotOpen             this worker does not hold the session; resolved by resuming
++-- StorageError               the object store does not answer, or lacks what was stored
 """
 
 from __future__ import annotations
 
-import base64
-import builtins
-from collections.abc import Iterator, Mapping
-from typing import TypeVar, cast
-
-from agents.sandbox.errors import ErrorCode, OpName, SandboxError
-from pydantic import JsonValue
-from pydantic_core import to_jsonable_python
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 __all__ = [
@@ -54,16 +43,7 @@ __all__ = [
     "SessionNotOpen",
     "StorageError",
     "UnknownProvider",
-    "decode_error",
-    "encode_error",
 ]
-
-
-_ErrorT = TypeVar("_ErrorT", bound=Exception)
-_SequenceT = TypeVar("_SequenceT", str, bytes)
-
-_MAX_DEPTH = 20
-_MAX_LENGTH = 32 * 1024
 
 
 class SandboxCoreError(ApplicationError):
@@ -81,7 +61,9 @@ class SandboxCoreError(ApplicationError):
             message,
             type=type(self).__name__,
             non_retryable=True,
-            category=_category(benign=self.benign),
+            category=ApplicationErrorCategory.BENIGN
+            if self.benign
+            else ApplicationErrorCategory.UNSPECIFIED,
         )
 
     def __str__(self) -> str:
@@ -174,195 +156,3 @@ class StorageError(SandboxCoreError):
         ApplicationError.__init__(
             self, message, type=type(self).__name__, non_retryable=not retryable
         )
-
-
-# The SDK's tools and its callers catch these by class, so they stay catchable by it after the wire.
-_BUILTIN_ERRORS: dict[str, type[OperationFailed]] = {
-    base.__name__: type(f"Operation{base.__name__}", (OperationFailed, base), {})
-    for base in (
-        ConnectionError,
-        FileExistsError,
-        FileNotFoundError,
-        IsADirectoryError,
-        KeyError,
-        NotADirectoryError,
-        NotImplementedError,
-        OSError,
-        PermissionError,
-        RuntimeError,
-        TimeoutError,
-        TypeError,
-        ValueError,
-    )
-}
-_NEVER_RETRIED = (TypeError, ValueError, KeyError, NotImplementedError, FileNotFoundError)
-_STATUS_ATTRIBUTES = ("status_code", "status")
-# Timeout, conflict, too early, too many requests.
-_TRANSIENT_STATUSES = (408, 409, 425, 429)
-_SANDBOX_ERROR_FIELDS = frozenset(
-    {"message", "error_code", "op", "context", "cause", "retryable"},
-)
-
-
-def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
-    """Return what an activity raises for `error`, so that `decode_error` can restore it.
-
-    Only what is known to be terminal is non-retryable: a `SandboxError` with ``retryable=False``,
-    our own errors, built-in errors that mean a wrong request, and a vendor's errors that carry the
-    HTTP status of one. A terminal `SandboxError` is an
-    answer to whoever asked, such as "file not found", and no reason to alarm the worker's operator.
-    One that does not say (``retryable=None``) is most often an answer too: it is tried once more.
-
-    Args:
-        error: What a handler raised.
-        attempt: The attempt in which it did, from 1.
-    """
-    if isinstance(error, ApplicationError):
-        return error
-    if isinstance(error, SandboxError):
-        terminal = error.retryable is False or (error.retryable is None and attempt > 1)
-        return ApplicationError(
-            _text(error.message),
-            {
-                "classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object],
-                "op": error.op,
-                "context": _jsonable(error.context),
-                "retryable": error.retryable,
-                "attributes": {
-                    key: _jsonable(value)
-                    for key, value in vars(error).items()
-                    if key not in _SANDBOX_ERROR_FIELDS and not key.startswith("_")
-                },
-            },
-            type=str(error.error_code),
-            non_retryable=terminal,
-            category=_category(benign=terminal),
-        )
-    return ApplicationError(
-        _text(str(error)) or type(error).__name__,
-        {"classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object]},
-        type=type(error).__name__,
-        non_retryable=isinstance(error, _NEVER_RETRIED) or _is_refusal(error),
-    )
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """Tell whether a vendor's error is of an HTTP answer that will be the same next time."""
-    response = getattr(error, "response", None)
-    statuses = (getattr(o, name, None) for o in (error, response) for name in _STATUS_ATTRIBUTES)
-    status = next((status for status in statuses if isinstance(status, int)), None)
-    if status is not None:
-        return 400 <= status < 500 and status not in _TRANSIENT_STATUSES
-    return error.__cause__ is not None and _is_refusal(error.__cause__)
-
-
-def _category(*, benign: bool) -> ApplicationErrorCategory:
-    return ApplicationErrorCategory.BENIGN if benign else ApplicationErrorCategory.UNSPECIFIED
-
-
-def decode_error(failure: ApplicationError) -> Exception:
-    """Return the error that `failure` stands for, of the class that was raised in the activity.
-
-    A class that does not exist here falls back to its nearest base that does.
-    """
-    details = failure.details[0] if failure.details else None
-    # Ours have no details; an error of a vendor may have the same name.
-    own = None if failure.details else _subclass_named(SandboxCoreError, failure.type or "")
-    if own is not None:
-        return own(failure.message)
-    if not isinstance(details, Mapping):
-        return failure
-    classes = [name for name in details.get("classes", ()) if isinstance(name, str)]
-    for name in classes:
-        sandbox_class = _subclass_named(SandboxError, name)
-        if sandbox_class is not None:
-            return _restore_sandbox_error(sandbox_class, failure, details)
-        if name in _BUILTIN_ERRORS:
-            return _BUILTIN_ERRORS[name](failure.message)
-    return OperationFailed(f"{failure.type}: {failure.message}")
-
-
-def _restore_sandbox_error(
-    cls: type[SandboxError], failure: ApplicationError, details: Mapping[str, JsonValue]
-) -> SandboxError:
-    # The subclasses take their own keyword arguments and compute the message from them, so the
-    # instance is made without them and filled as the dataclass base does.
-    error = cls.__new__(cls)
-    context = details.get("context")
-    retryable = details.get("retryable")
-    SandboxError.__init__(
-        error,
-        message=failure.message,
-        error_code=_error_code(failure.type),
-        op=cast("OpName", details.get("op")),
-        context=cast("dict[str, object]", _from_jsonable(context or {})),
-        retryable=retryable if isinstance(retryable, bool) else None,
-    )
-    attributes = details.get("attributes")
-    for key, value in attributes.items() if isinstance(attributes, dict) else ():
-        restored = _from_jsonable(value)
-        setattr(error, key, tuple(restored) if isinstance(restored, list) else restored)
-    return error
-
-
-def _error_code(value: str | None) -> ErrorCode:
-    try:
-        return ErrorCode(value)
-    except ValueError:
-        return ErrorCode.SANDBOX_CONFIG_INVALID
-
-
-def _subclass_named(base: builtins.type[_ErrorT], name: str) -> builtins.type[_ErrorT] | None:
-    return next((cls for cls in _with_subclasses(base) if cls.__name__ == name), None)
-
-
-def _with_subclasses(cls: builtins.type[_ErrorT]) -> Iterator[builtins.type[_ErrorT]]:
-    yield cls
-    for subclass in cls.__subclasses__():
-        yield from _with_subclasses(subclass)
-
-
-def _jsonable(value: object, depth: int = 0) -> JsonValue:
-    # Providers put anything into an error, and it must not be what makes the error unreadable.
-    if depth > _MAX_DEPTH:
-        return "..."
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"base64": base64.b64encode(_cut(bytes(value), b"\n...\n")).decode("ascii")}
-    if isinstance(value, Mapping):
-        items = {_text(str(key)): _jsonable(item, depth + 1) for key, item in value.items()}
-        return {"mapping": items} if items.keys() in ({"base64"}, {"mapping"}) else items
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(item, depth + 1) for item in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    try:
-        plain = to_jsonable_python(value, fallback=str)
-    except Exception:  # noqa: BLE001 - whatever an object of a provider does when it is printed
-        return f"<{type(value).__name__}>"
-    return _jsonable(plain, depth + 1)
-
-
-def _text(text: str) -> str:
-    # Names of files may hold lone surrogates, which neither JSON nor protobuf takes.
-    return _cut(text, "\n...\n").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _cut(value: _SequenceT, mark: _SequenceT) -> _SequenceT:
-    # Temporal drops a failure of 2 MiB, and with it the type of the error.
-    half = _MAX_LENGTH // 2
-    return value if len(value) <= _MAX_LENGTH else value[:half] + mark + value[-half:]
-
-
-def _from_jsonable(value: JsonValue) -> object:
-    if isinstance(value, dict):
-        encoded, mapping = value.get("base64"), value.get("mapping")
-        if len(value) == 1 and isinstance(encoded, str):
-            return base64.b64decode(encoded)
-        if len(value) == 1 and isinstance(mapping, dict):
-            value = mapping
-        return {key: _from_jsonable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_from_jsonable(item) for item in value]
-    return value

@@ -19,7 +19,7 @@ from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import JsonObject
 from sandbox_core.wire.messages import Message
 from sandbox_core.wire.naming import NOT_REGISTERED, activity_name
-from sandbox_core.wire.reap_messages import Reap, ReapAnswer
+from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
 from sandbox_core.wire.summaries import summarize
 
 REAP_WORKFLOW = "sandbox-core_reap"
@@ -34,13 +34,13 @@ class ReapProviders(Message):
     """The input of the workflow: what to do, and at which providers."""
 
     providers: tuple[str, ...]
-    reap: Reap
+    reap: ReapRequest
 
 
 class ReapedProviders(Message):
     """Its result: the answer of each provider, by its name."""
 
-    answers: Mapping[str, ReapAnswer]
+    answers: Mapping[str, ReapResponse]
 
 
 @workflow.defn(name=REAP_WORKFLOW)
@@ -58,7 +58,7 @@ class ReapWorkflow:
         """
         asked = ReapProviders.model_validate(request)
         results = await asyncio.gather(*(self._ask(name, asked.reap) for name in asked.providers))
-        answers: dict[str, ReapAnswer] = {}
+        answers: dict[str, ReapResponse] = {}
         problems: list[str] = []
         for name, result in zip(asked.providers, results, strict=True):
             if isinstance(result, str):
@@ -70,7 +70,7 @@ class ReapWorkflow:
             raise OrphansLeft(". ".join(problems))
         return ReapedProviders(answers=answers).dump()
 
-    async def _ask(self, provider: str, request: Reap) -> ReapAnswer | str:
+    async def _ask(self, provider: str, request: ReapRequest) -> ReapResponse | str:
         try:
             answer = await workflow.execute_activity(
                 activity_name(provider, ops.REAP.name),
@@ -83,7 +83,7 @@ class ReapWorkflow:
             )
         except ActivityError as error:
             return _reason(error)
-        return ReapAnswer.model_validate(answer)
+        return ReapResponse.model_validate(answer)
 
 
 @workflow.defn(name=REAP_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)
@@ -96,7 +96,7 @@ class VersionedReapWorkflow(ReapWorkflow):
         return await super().run(request)
 
 
-def problems_of(provider: str, answer: ReapAnswer) -> list[str]:
+def problems_of(provider: str, answer: ReapResponse) -> list[str]:
     """Return one sentence that names what could not be dealt with, or none."""
     failed = [found for found in answer.sandboxes if found.outcome == "failed"]
     if not failed:

@@ -32,7 +32,7 @@ from workflows.processes import Job, RunAndKeep, RunJob
 from workflows.sessions import DeleteLater
 
 from sandbox_core.providers.registry import Provider
-from sandbox_core.wire.reap_messages import Reap, ReapAnswer
+from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID, Namespace
@@ -436,9 +436,9 @@ class OrphanPromises:
         await handle.execute_update(OwnsSandbox.sandbox_state)
         return handle
 
-    async def _reap(self, client: Client, backend: Backend, *, delete: bool) -> ReapAnswer:
+    async def _reap(self, client: Client, backend: Backend, *, delete: bool) -> ReapResponse:
         namespace = await Namespace.of(client)
-        request = Reap(older_than_s=0, delete=delete)
+        request = ReapRequest(older_than_s=0, delete=delete)
         return await reap(backend.provider, backend.client, client, namespace, request)
 
     async def test_only_the_sandbox_of_a_terminated_workflow_is_reaped(
@@ -464,5 +464,5 @@ class OrphanPromises:
         assert [[kept], []] == left
 
 
-def _outcomes(answer: ReapAnswer) -> list[tuple[str, str, str]]:
+def _outcomes(answer: ReapResponse) -> list[tuple[str, str, str]]:
     return [(found.sandbox_id, found.owner, found.outcome) for found in answer.sandboxes]

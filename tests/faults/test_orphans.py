@@ -31,7 +31,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from workflows.owners import OwnsSandbox
 
 from sandbox_core.providers import LabelledSandbox
-from sandbox_core.wire.reap_messages import Reap, ReapAnswer
+from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions import labels as names
 from sandbox_core.worker.sessions.labels import Namespace
@@ -92,7 +92,7 @@ class Here:
         older_than_s: float = 0,
         provider: LocalProvider | None = None,
         deleted_within: timedelta = timedelta(seconds=30),
-    ) -> ReapAnswer:
+    ) -> ReapResponse:
         used = provider or LocalProvider()
         reapable = as_reapable(used)
         assert reapable is not None
@@ -101,7 +101,7 @@ class Here:
             used.create_client(),  # type: ignore[arg-type]  # it takes its own options
             self.client,
             await Namespace.of(self.client),
-            Reap(older_than_s=older_than_s, delete=delete),
+            ReapRequest(older_than_s=older_than_s, delete=delete),
             deleted_within=deleted_within,
         )
 
@@ -166,11 +166,11 @@ async def delete_run(client: Client, workflow_id: str, run_id: str) -> None:
     await until(is_unknown)
 
 
-def outcomes(answer: ReapAnswer) -> list[tuple[str, str, str]]:
+def outcomes(answer: ReapResponse) -> list[tuple[str, str, str]]:
     return [(found.sandbox_id, found.owner, found.outcome) for found in answer.sandboxes]
 
 
-LIVING = ReapAnswer(living=1)
+LIVING = ReapResponse(living=1)
 
 
 class TestClosedWorkflow:
@@ -187,7 +187,7 @@ class TestClosedWorkflow:
         [found] = answer.sandboxes
         assert owned.handle.id == found.workflow_id
         assert owned.handle.first_execution_run_id == found.run_id
-        assert ReapAnswer() == await here.reap()
+        assert ReapResponse() == await here.reap()
 
     async def test_cancelled(self, here: Here) -> None:
         owned = await here.owned()
@@ -312,7 +312,7 @@ class TestForeignSandbox:
         made = [await client.create() for client in (plain, plain.labelled({"team": "other"}))]
         roots = [Path(session.state.manifest.root) for session in made]
 
-        assert ReapAnswer() == await here.reap()
+        assert ReapResponse() == await here.reap()
         assert [True, True] == [root.is_dir() for root in roots]
 
     async def test_of_a_namespace_of_the_same_name_elsewhere(self, here: Here) -> None:
@@ -324,7 +324,7 @@ class TestForeignSandbox:
             }
         )
 
-        assert ReapAnswer() == await here.reap()
+        assert ReapResponse() == await here.reap()
         assert root.is_dir()
 
     async def test_that_a_backend_returns_all_the_same(self, here: Here) -> None:
@@ -338,7 +338,7 @@ class TestForeignSandbox:
 
         root = await here.make({names.NAMESPACE_ID: str(uuid.uuid4())})
 
-        assert ReapAnswer() == await here.reap(provider=Unfiltered())
+        assert ReapResponse() == await here.reap(provider=Unfiltered())
         assert root.is_dir()
 
 
@@ -416,7 +416,7 @@ class TestDeletion:
         owned = await here.owned()
         await owned.handle.terminate()
 
-        assert ReapAnswer(recent=1) == await here.reap(older_than_s=600)
+        assert ReapResponse(recent=1) == await here.reap(older_than_s=600)
         assert owned.root.is_dir()
 
     async def test_one_that_fails_does_not_stop_the_others(self, here: Here) -> None:

@@ -57,21 +57,23 @@ class OneWorker:
         )
         return cast("JsonObject | bytes | None", await environment.run(run, *arguments))
 
-    async def open(self, request: m.CreateSession | m.ResumeSession) -> m.SessionOpened:
+    async def open(
+        self, request: m.CreateSessionRequest | m.ResumeSessionRequest
+    ) -> m.OpenSessionResponse:
         """Create or resume a session."""
-        if isinstance(request, m.CreateSession):
+        if isinstance(request, m.CreateSessionRequest):
             answer = await self.perform(ops.CREATE_SESSION, request)
         else:
             answer = await self.perform(ops.RESUME_SESSION, request)
-        return m.SessionOpened.model_validate(answer)
+        return m.OpenSessionResponse.model_validate(answer)
 
     async def write(self, ref: m.SessionRef, text: str) -> None:
         """Write the file."""
-        await self.perform(ops.WRITE, m.Write(session=ref, path="hello.txt"), text.encode())
+        await self.perform(ops.WRITE, m.WriteRequest(session=ref, path="hello.txt"), text.encode())
 
     async def read(self, ref: m.SessionRef) -> str:
         """Return the file."""
-        content = await self.perform(ops.READ, m.Read(session=ref, path="hello.txt"))
+        content = await self.perform(ops.READ, m.ReadRequest(session=ref, path="hello.txt"))
         assert isinstance(content, bytes)
         return content.decode()
 
@@ -96,11 +98,11 @@ async def create(worker: OneWorker) -> tuple[m.SessionRef, JsonObject]:
     """Create and start a session with epoch 1; return it, with its state."""
     snapshot = dump_snapshot(RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY))
     opened = await worker.open(
-        m.CreateSession(create_key="key", epoch=1, manifest=MANIFEST, snapshot=snapshot)
+        m.CreateSessionRequest(create_key="key", epoch=1, manifest=MANIFEST, snapshot=snapshot)
     )
     state = apply_delta({"manifest": MANIFEST}, opened.state_delta)
-    answer = await worker.perform(ops.START, m.Start(session=opened.session))
-    return opened.session, apply_delta(state, m.StateChanged.model_validate(answer).state_delta)
+    answer = await worker.perform(ops.START, m.StartRequest(session=opened.session))
+    return opened.session, apply_delta(state, m.StateResponse.model_validate(answer).state_delta)
 
 
 def root_of(state: JsonObject) -> str:
@@ -109,12 +111,12 @@ def root_of(state: JsonObject) -> str:
     return str(manifest["root"])
 
 
-def resumption(state: JsonObject, epoch: int) -> m.ResumeSession:
-    return m.ResumeSession(state=state, epoch=epoch, started=True, sandbox_id=root_of(state))
+def resumption(state: JsonObject, epoch: int) -> m.ResumeSessionRequest:
+    return m.ResumeSessionRequest(state=state, epoch=epoch, started=True, sandbox_id=root_of(state))
 
 
 async def delete(worker: OneWorker, ref: m.SessionRef, state: JsonObject) -> None:
-    await worker.perform(ops.DELETE_SESSION, m.DeleteSession(session=ref, state=state))
+    await worker.perform(ops.DELETE_SESSION, m.DeleteSessionRequest(session=ref, state=state))
 
 
 class TestLateOperation:
@@ -167,8 +169,8 @@ class TestRepeatedResume:
         """Its first answer was lost, and with it the only warning."""
         one, other = pair
         ref, state = await create(one)
-        answer = await one.perform(ops.STOP, m.Stop(session=ref))
-        state = apply_delta(state, m.StateChanged.model_validate(answer).state_delta)
+        answer = await one.perform(ops.STOP, m.StopRequest(session=ref))
+        state = apply_delta(state, m.StateResponse.model_validate(answer).state_delta)
         shutil.rmtree(root_of(state))
         first = await other.open(resumption(state, 2))
         again = await other.open(resumption(state, 2))

@@ -24,7 +24,7 @@ from agents.sandbox.snapshot import NoopSnapshot
 from agents.sandbox.workspace_paths import WorkspacePathPolicy
 from parity.surface import CLIENT, SESSION, Kind
 
-from sandbox_core.wire.messages import SessionOpened, SessionRef
+from sandbox_core.wire.messages import OpenSessionResponse, SessionRef
 from sandbox_core.workflow import TemporalSandboxClient
 from sandbox_core.workflow.client import WorkflowSandboxSession
 from sandbox_core.workflow.session import TemporalSandboxSession
@@ -218,7 +218,7 @@ def _session() -> SandboxSession:
     state = UnixLocalSandboxSessionState(
         manifest=manifest, snapshot=NoopSnapshot(id="none"), exposed_ports=(8080,)
     )
-    opened = SessionOpened(session=SessionRef(session_id=str(uuid.uuid4()), epoch=1))
+    opened = OpenSessionResponse(session=SessionRef(session_id=str(uuid.uuid4()), epoch=1))
     return _client()._session(opened, state)
 
 

@@ -17,8 +17,9 @@ from agents.sandbox.types import ExecResult
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from sandbox_core.errors import OutcomeUnknown, decode_error
+from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.wire import messages as m
+from sandbox_core.wire.failures import decode_error
 from sandbox_core.worker.commands import processes
 
 
@@ -27,8 +28,8 @@ def command(
     timeout: float | None = None,
     shell: bool | tuple[str, ...] = True,
     operation_id: str | None = None,
-) -> m.Exec:
-    return m.Exec(
+) -> m.ExecRequest:
+    return m.ExecRequest(
         session=m.SessionRef(session_id="unused", epoch=1),
         operation_id=operation_id or uuid.uuid4().hex,
         command=words,
@@ -452,7 +453,7 @@ class TestDyingSandbox:
         assert folder(local).exists()
 
 
-async def _answer(session: SandboxSession, request: m.Exec) -> str:
+async def _answer(session: SandboxSession, request: m.ExecRequest) -> str:
     try:
         return str((await processes.run(session, request)).exit_code)
     except ExecTimeoutError:

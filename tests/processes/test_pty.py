@@ -20,8 +20,9 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from processes.test_exec import folder, running, second_attempt, seen, text, wait_for_line
 from temporalio.exceptions import ApplicationError
 
-from sandbox_core.errors import OutcomeUnknown, decode_error
+from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.wire import messages as m
+from sandbox_core.wire.failures import decode_error
 from sandbox_core.worker.commands import processes
 
 REF = m.SessionRef(session_id="unused", epoch=1)
@@ -33,8 +34,8 @@ def starting(
     tokens: int | None = None,
     operation_id: str | None = None,
     tty: bool = False,
-) -> m.PtyExecStart:
-    return m.PtyExecStart(
+) -> m.PtyExecStartRequest:
+    return m.PtyExecStartRequest(
         session=REF,
         operation_id=operation_id or uuid.uuid4().hex,
         command=words,
@@ -44,8 +45,8 @@ def starting(
     )
 
 
-def polling(process_id: int | None, chars: str = "") -> m.PtyWriteStdin:
-    return m.PtyWriteStdin(
+def polling(process_id: int | None, chars: str = "") -> m.PtyWriteStdinRequest:
+    return m.PtyWriteStdinRequest(
         session=REF, operation_id=uuid.uuid4().hex, process_id=process_id or 0, chars=chars
     )
 
@@ -265,7 +266,7 @@ class TestTerminals:
 
 class TestTerminateAll:
     async def test_processes_end_and_commands_do_not(self, local: SandboxSession) -> None:
-        command = m.Exec(
+        command = m.ExecRequest(
             session=REF, operation_id=uuid.uuid4().hex, command=("echo $$ > c; sleep 1; echo out",)
         )
         ran = asyncio.create_task(processes.run(local, command))

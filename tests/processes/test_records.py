@@ -32,13 +32,15 @@ async def pruned(session: SandboxSession) -> None:
     await text(session, f"while {at_work}; do sleep 0.01; done")
 
 
-async def run(session: SandboxSession, *commands: m.Exec) -> None:
+async def run(session: SandboxSession, *commands: m.ExecRequest) -> None:
     for one in commands:
         await processes.run(session, one)
         await pruned(session)
 
 
-async def kept(session: SandboxSession, *commands: m.Exec | m.PtyExecStart) -> list[bool]:
+async def kept(
+    session: SandboxSession, *commands: m.ExecRequest | m.PtyExecStartRequest
+) -> list[bool]:
     """Of which of the commands there is more than a mark."""
     names = await text(session, f"ls {folder(session)}")
     return [one.operation_id in names for one in commands]

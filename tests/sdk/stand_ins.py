@@ -15,7 +15,7 @@ from agents.sandbox.snapshot import NoopSnapshot
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core.wire.messages import SessionOpened, SessionRef
+from sandbox_core.wire.messages import OpenSessionResponse, SessionRef
 from sandbox_core.workflow import TemporalSandboxClient
 from sandbox_core.workflow.client import WorkflowSandboxSession
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
@@ -51,7 +51,7 @@ class LocalSession(TemporalSandboxSession):
         super().__init__(
             "local",
             _CONFIG,
-            opened=SessionOpened(
+            opened=OpenSessionResponse(
                 session=SessionRef(session_id=str(state.session_id), epoch=0), supports_pty=True
             ),
             state=state,

@@ -30,9 +30,11 @@ def call_with(pool: SessionPool) -> Call:
     return Call(provider=provider, client=client, pool=pool)
 
 
-async def create(call: Call, key: str) -> m.SessionOpened:
-    opened = await HANDLERS[ops.CREATE_SESSION.name](call, m.CreateSession(create_key=key, epoch=1))
-    assert isinstance(opened, m.SessionOpened)
+async def create(call: Call, key: str) -> m.OpenSessionResponse:
+    opened = await HANDLERS[ops.CREATE_SESSION.name](
+        call, m.CreateSessionRequest(create_key=key, epoch=1)
+    )
+    assert isinstance(opened, m.OpenSessionResponse)
     return opened
 
 
@@ -40,8 +42,8 @@ async def perform(call: Call, name: str, request: Message) -> None:
     await HANDLERS[name](call, request)
 
 
-async def delete(call: Call, opened: m.SessionOpened) -> None:
-    await perform(call, ops.DELETE_SESSION.name, m.DeleteSession(session=opened.session))
+async def delete(call: Call, opened: m.OpenSessionResponse) -> None:
+    await perform(call, ops.DELETE_SESSION.name, m.DeleteSessionRequest(session=opened.session))
 
 
 class TestPool:
@@ -63,14 +65,14 @@ class TestPool:
     async def test_beyond_the_limit_the_longest_unused_one_is_let_go(self) -> None:
         call = call_with(SessionPool(max_sessions=2))
         first, second = await create(call, "1"), await create(call, "2")
-        await perform(call, ops.RUNNING.name, m.Running(session=first.session))
+        await perform(call, ops.RUNNING.name, m.RunningRequest(session=first.session))
 
         third = await create(call, "3")
 
         with pytest.raises(SessionNotOpen):
-            await perform(call, ops.RUNNING.name, m.Running(session=second.session))
+            await perform(call, ops.RUNNING.name, m.RunningRequest(session=second.session))
         for opened in (first, third):
-            await perform(call, ops.RUNNING.name, m.Running(session=opened.session))
+            await perform(call, ops.RUNNING.name, m.RunningRequest(session=opened.session))
             await delete(call, opened)
 
     async def test_one_that_is_not_used_is_let_go(self) -> None:
@@ -81,13 +83,13 @@ class TestPool:
 
         assert 1 == len(call.pool)
         with pytest.raises(SessionNotOpen):
-            await perform(call, ops.RUNNING.name, m.Running(session=first.session))
+            await perform(call, ops.RUNNING.name, m.RunningRequest(session=first.session))
         await delete(call, second)
 
     async def test_one_in_use_is_not_let_go(self) -> None:
         call = call_with(SessionPool(max_idle_s=0, max_sessions=1))
         first = await create(call, "1")
-        async with call.pool.use(m.Running(session=first.session)):
+        async with call.pool.use(m.RunningRequest(session=first.session)):
             second = await create(call, "2")
             assert 2 == len(call.pool)
         for opened in (first, second):

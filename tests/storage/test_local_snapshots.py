@@ -26,10 +26,10 @@ async def test_is_warned_about_where_workers_on_other_hosts_share_a_storage(
     snapshot = dump_snapshot(LocalSnapshotSpec(base_path=tmp_path))
 
     opened = await HANDLERS[ops.CREATE_SESSION.name](
-        call, m.CreateSession(create_key="key", epoch=1, snapshot=snapshot)
+        call, m.CreateSessionRequest(create_key="key", epoch=1, snapshot=snapshot)
     )
 
-    assert isinstance(opened, m.SessionOpened)
+    assert isinstance(opened, m.OpenSessionResponse)
     assert str(tmp_path) == cast("dict[str, str]", opened.state_delta["snapshot"])["base_path"]
     assert fleet is (f"saves its workspace to {tmp_path} of host" in caplog.text)
-    await HANDLERS[ops.DELETE_SESSION.name](call, m.DeleteSession(session=opened.session))
+    await HANDLERS[ops.DELETE_SESSION.name](call, m.DeleteSessionRequest(session=opened.session))

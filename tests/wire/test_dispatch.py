@@ -21,11 +21,11 @@ ROWS = list(ops.operations())
 ONCE = [row for row in ROWS if row.effect is Effect.ONCE]
 REPEATABLE = [row for row in ROWS if row.effect is not Effect.ONCE]
 # Asks for no time and has nothing to show, so any row takes it.
-BARE = m.Running(session=SESSION)
+BARE = m.RunningRequest(session=SESSION)
 
 
 def options_of_exec(config: ActivityConfig, timeout: float | None = None) -> ActivityConfig:
-    command = m.Exec(session=SESSION, operation_id="o", command=("make",), timeout=timeout)
+    command = m.ExecRequest(session=SESSION, operation_id="o", command=("make",), timeout=timeout)
     return activity_options(config, ops.EXEC, command)
 
 
@@ -102,10 +102,10 @@ class TestTimeouts:
         assert (options.get("start_to_close_timeout") or timedelta()) > timedelta(days=1)
 
     def test_waiting_for_output_lengthens_the_timeout(self) -> None:
-        start = m.PtyExecStart(
+        start = m.PtyExecStartRequest(
             session=SESSION, operation_id="o", command=("make",), yield_time_s=600
         )
-        write = m.PtyWriteStdin(
+        write = m.PtyWriteStdinRequest(
             session=SESSION, operation_id="o", process_id=1, chars="", yield_time_s=600
         )
 
@@ -212,7 +212,7 @@ class TestRetries:
 
 class TestSummary:
     def test_it_names_the_operation_and_what_it_is_about(self) -> None:
-        command = m.Exec(session=SESSION, operation_id="o", command=("pytest", "-q"))
+        command = m.ExecRequest(session=SESSION, operation_id="o", command=("pytest", "-q"))
 
         options = activity_options({}, ops.EXEC, command)
 
@@ -222,7 +222,9 @@ class TestSummary:
         assert "running" == options_of_running({}).get("summary")
 
     def test_it_holds_no_secret(self) -> None:
-        command = m.Exec(session=SESSION, operation_id="o", command=("TOKEN=hunter2 ./deploy",))
+        command = m.ExecRequest(
+            session=SESSION, operation_id="o", command=("TOKEN=hunter2 ./deploy",)
+        )
 
         options = activity_options({}, ops.EXEC, command)
 
@@ -233,7 +235,7 @@ class TestSize:
     """What Temporal would refuse is not sent to it."""
 
     async def test_a_file_that_is_too_large_is_refused_with_its_path_size_and_limit(self) -> None:
-        request = m.Write(session=SESSION, path="/workspace/model.bin")
+        request = m.WriteRequest(session=SESSION, path="/workspace/model.bin")
 
         with pytest.raises(PayloadTooLarge) as caught:
             await dispatch("local", {}, ops.WRITE, request, bytes(2_500_000))
@@ -244,19 +246,21 @@ class TestSize:
         ) == str(caught.value)
 
     async def test_a_manifest_that_is_too_large_is_refused(self) -> None:
-        request = m.CreateSession(create_key="k", epoch=1, manifest={"root": "x" * 2_500_000})
+        request = m.CreateSessionRequest(
+            create_key="k", epoch=1, manifest={"root": "x" * 2_500_000}
+        )
 
         with pytest.raises(PayloadTooLarge, match="create_session"):
             await dispatch("local", {}, ops.CREATE_SESSION, request)
 
     async def test_a_state_that_is_too_large_is_refused_beside_a_small_file(self) -> None:
-        request = m.Write(session=SESSION, path="a", state={"root": "x" * 2_500_000})
+        request = m.WriteRequest(session=SESSION, path="a", state={"root": "x" * 2_500_000})
 
         with pytest.raises(PayloadTooLarge, match="write a"):
             await dispatch("local", {}, ops.WRITE, request, b"small")
 
     async def test_the_error_for_a_command_that_is_too_large_is_small(self) -> None:
-        request = m.Exec(
+        request = m.ExecRequest(
             session=SESSION, operation_id="o", command=("TOKEN=hunter2 " + "x" * 2_500_000,)
         )
 

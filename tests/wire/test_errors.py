@@ -19,7 +19,8 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.openai_agents import OpenAIPayloadConverter
 
 from sandbox_core import errors as ours
-from sandbox_core.errors import OperationFailed, SandboxCoreError, decode_error, encode_error
+from sandbox_core.errors import OperationFailed, SandboxCoreError
+from sandbox_core.wire.failures import decode_error, encode_error
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 

@@ -110,7 +110,7 @@ class TestMessage:
         assert cls.model_config.get("frozen")
 
     def test_an_operation_on_an_open_session_costs_little_more_than_what_it_says(self) -> None:
-        request = m.Exec(session=SESSION, operation_id="o", command=("ls",))
+        request = m.ExecRequest(session=SESSION, operation_id="o", command=("ls",))
 
         assert {
             "session": {"session_id": "s", "epoch": 1},
@@ -126,19 +126,19 @@ class TestMessage:
 
     def test_the_words_of_a_shell_stay_apart_from_a_flag(self) -> None:
         for shell in (True, False, ("bash", "-lc"), ()):
-            request = m.Exec(session=SESSION, operation_id="o", command=("ls",), shell=shell)
+            request = m.ExecRequest(session=SESSION, operation_id="o", command=("ls",), shell=shell)
 
-            assert shell == m.Exec.model_validate(request.dump()).shell
+            assert shell == m.ExecRequest.model_validate(request.dump()).shell
 
 
 class TestOutput:
     def test_text_is_text_so_that_the_ui_can_show_it(self) -> None:
-        result = m.ExecResult(stdout="gr\u00fc\u00dfe\n".encode(), exit_code=3)
+        result = m.ExecResponse(stdout="gr\u00fc\u00dfe\n".encode(), exit_code=3)
 
         assert {"stdout": "gr\u00fc\u00dfe\n", "exit_code": 3} == result.dump()
 
     def test_what_is_not_utf_8_is_base64(self) -> None:
-        assert {"stdout": {"base64": "//4="}} == m.ExecResult(stdout=b"\xff\xfe").dump()
+        assert {"stdout": {"base64": "//4="}} == m.ExecResponse(stdout=b"\xff\xfe").dump()
 
     @pytest.mark.parametrize(
         "output",
@@ -153,9 +153,9 @@ class TestOutput:
         ],
     )
     def test_it_arrives_byte_for_byte(self, output: bytes) -> None:
-        dumped = json.loads(json.dumps(m.ExecResult(stdout=output, stderr=output).dump()))
+        dumped = json.loads(json.dumps(m.ExecResponse(stdout=output, stderr=output).dump()))
 
-        result = m.ExecResult.model_validate(dumped)
+        result = m.ExecResponse.model_validate(dumped)
 
         assert (output, output) == (result.stdout, result.stderr)
 
@@ -289,23 +289,25 @@ class TestSummary:
     @pytest.mark.parametrize(
         ("message", "summary"),
         [
-            (m.CreateSession(create_key="k", epoch=1), ""),
+            (m.CreateSessionRequest(create_key="k", epoch=1), ""),
             (
-                m.CreateSession(
+                m.CreateSessionRequest(
                     create_key="k", epoch=1, manifest={"entries": {"a": {}, "b": {}, "c": {}}}
                 ),
                 "3 manifest entries",
             ),
-            (m.Read(session=SESSION, path="/workspace/a b"), "/workspace/a b"),
-            (m.Exec(session=SESSION, operation_id="o", command=("ls | wc",)), "ls | wc"),
-            (m.Exec(session=SESSION, operation_id="o", command=("cat", "a b")), "cat 'a b'"),
-            (m.PtyWriteStdin(session=SESSION, operation_id="o", process_id=7), "7"),
+            (m.ReadRequest(session=SESSION, path="/workspace/a b"), "/workspace/a b"),
+            (m.ExecRequest(session=SESSION, operation_id="o", command=("ls | wc",)), "ls | wc"),
+            (m.ExecRequest(session=SESSION, operation_id="o", command=("cat", "a b")), "cat 'a b'"),
+            (m.PtyWriteStdinRequest(session=SESSION, operation_id="o", process_id=7), "7"),
             (
-                m.PtyWriteStdin(session=SESSION, operation_id="o", process_id=7, chars="y\n"),
+                m.PtyWriteStdinRequest(
+                    session=SESSION, operation_id="o", process_id=7, chars="y\n"
+                ),
                 "7 'y\\n'",
             ),
             (
-                m.ApplyPatch(
+                m.ApplyPatchRequest(
                     session=SESSION,
                     operations=(
                         m.PatchOperation(type="update_file", path="a.py"),
@@ -315,24 +317,26 @@ class TestSummary:
                 "a.py b.py",
             ),
             (
-                m.ApplyEntries(
+                m.ApplyEntriesRequest(
                     session=SESSION,
                     entries=(m.PlacedEntry(path="/w/a", entry={}),) * 2,
                 ),
                 "2 entries",
             ),
             (
-                m.ListSkills(session=SESSION, source={"src": "/srv/skills"}, skills_path="s"),
+                m.ListSkillsRequest(
+                    session=SESSION, source={"src": "/srv/skills"}, skills_path="s"
+                ),
                 "/srv/skills",
             ),
             (
-                m.LoadSkill(
+                m.LoadSkillRequest(
                     session=SESSION, source={"src": "/srv"}, skills_path="s", skill_name="greeting"
                 ),
                 "greeting",
             ),
-            (m.ResolveExposedPort(session=SESSION, port=8080), "8080"),
-            (m.Running(session=SESSION), ""),
+            (m.ResolveExposedPortRequest(session=SESSION, port=8080), "8080"),
+            (m.RunningRequest(session=SESSION), ""),
         ],
         ids=lambda value: type(value).__name__ if isinstance(value, Message) else None,
     )

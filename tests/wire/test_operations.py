@@ -121,7 +121,7 @@ class TestWorkflowHalf:
 def _mentions(package: Path, *, in_decorators: bool = False) -> list[tuple[str, str]]:
     """Return each ``ops.ROW`` in a package with the function whose body, or decorator, has it."""
     found: list[tuple[str, str]] = []
-    for module in sorted(package.glob("*.py")) if package.is_dir() else [package]:
+    for module in sorted(package.rglob("*.py")) if package.is_dir() else [package]:
         for function in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 where = f"{module.name}:{function.name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox_core.errors import encode_error
+from sandbox_core.wire.failures import encode_error
 
 
 class VendorError(Exception):

@@ -69,7 +69,7 @@ class SameKeyTwice:
     @workflow.run
     async def run(self, other_options: bool) -> list[str]:
         config = ActivityConfig(start_to_close_timeout=timedelta(seconds=30))
-        request = m.CreateSession(create_key=workflow.uuid4().hex, epoch=1)
+        request = m.CreateSessionRequest(create_key=workflow.uuid4().hex, epoch=1)
         opened = await dispatch("local", config, ops.CREATE_SESSION, request)
         if other_options:
             manifest = Manifest(entries={"file": File(content=b"")})
@@ -78,5 +78,5 @@ class SameKeyTwice:
             again = await dispatch("local", config, ops.CREATE_SESSION, request)
             return [load_state(one.state_delta).manifest.root for one in (opened, again)]
         finally:
-            deleting = m.DeleteSession(session=opened.session)
+            deleting = m.DeleteSessionRequest(session=opened.session)
             await dispatch("local", config, ops.DELETE_SESSION, deleting)

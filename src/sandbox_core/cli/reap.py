@@ -35,7 +35,7 @@ from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
 from sandbox_core.providers.registry import Provider, close_client, select
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
-from sandbox_core.wire.reap_messages import Reap, ReapAnswer, Reaped
+from sandbox_core.wire.reap_messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client as SandboxClient
@@ -70,7 +70,7 @@ async def run_reap(
     client = await connect(address, namespace)
     with server_errors(client):
         here = await Namespace.of(client)
-    request = Reap(older_than_s=older_than.total_seconds(), delete=delete)
+    request = ReapRequest(older_than_s=older_than.total_seconds(), delete=delete)
     results = await asyncio.gather(
         *(_reap(provider, client, here, request) for provider in chosen.values())
     )
@@ -105,7 +105,7 @@ async def run_schedule(
     client = await connect(address, namespace)
     schedule_id = f"sandbox-core-reap-{task_queue}"
     asked = ReapProviders(
-        providers=chosen, reap=Reap(older_than_s=older_than.total_seconds(), delete=delete)
+        providers=chosen, reap=ReapRequest(older_than_s=older_than.total_seconds(), delete=delete)
     )
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
@@ -194,8 +194,8 @@ def _unusable(
 
 
 async def _reap(
-    provider: Provider | str, client: Client, namespace: Namespace, request: Reap
-) -> ReapAnswer | str:
+    provider: Provider | str, client: Client, namespace: Namespace, request: ReapRequest
+) -> ReapResponse | str:
     """Return the provider's answer, or why there is none."""
     if isinstance(provider, str):
         return provider
@@ -217,8 +217,8 @@ async def _client_of(provider: Provider) -> AsyncIterator[SandboxClient]:
         await close_client(client)
 
 
-def _print_json(answers: Mapping[str, ReapAnswer | str]) -> None:
-    given = {name: answer for name, answer in answers.items() if isinstance(answer, ReapAnswer)}
+def _print_json(answers: Mapping[str, ReapResponse | str]) -> None:
+    given = {name: answer for name, answer in answers.items() if isinstance(answer, ReapResponse)}
     report = {
         "sandboxes": [
             {"provider": name, **found.model_dump(mode="json")}
@@ -233,8 +233,8 @@ def _print_json(answers: Mapping[str, ReapAnswer | str]) -> None:
     sys.stdout.write("\n")
 
 
-def _print(answers: Mapping[str, ReapAnswer | str], request: Reap) -> None:
-    given = {name: answer for name, answer in answers.items() if isinstance(answer, ReapAnswer)}
+def _print(answers: Mapping[str, ReapResponse | str], request: ReapRequest) -> None:
+    given = {name: answer for name, answer in answers.items() if isinstance(answer, ReapResponse)}
     rows = [(name, found) for name, answer in given.items() for found in answer.sandboxes]
     console = Console(soft_wrap=True, width=_WIDTH, highlight=False, markup=False)
     if rows:
@@ -273,7 +273,7 @@ def _ago(seconds: float) -> str:
     return format_duration(timedelta(seconds=seconds))
 
 
-def _problems(answers: Mapping[str, ReapAnswer | str]) -> Iterator[str]:
+def _problems(answers: Mapping[str, ReapResponse | str]) -> Iterator[str]:
     for name, answer in answers.items():
         if isinstance(answer, str):
             yield f"{name} could not be asked: {answer}"

@@ -105,7 +105,7 @@ class PathRequest(SessionRequest):
         return self.path
 
 
-class CreateSession(Message):
+class CreateSessionRequest(Message):
     """Create a sandbox; `create_key` is made in the workflow and names this one create."""
 
     create_key: str
@@ -119,7 +119,7 @@ class CreateSession(Message):
         return f"{len(entries)} manifest entries" if isinstance(entries, dict) and entries else ""
 
 
-class ResumeSession(Message):
+class ResumeSessionRequest(Message):
     """Attach to the sandbox of `state`, as epoch `epoch`.
 
     With `started`, its workspace is in use: it is kept as it is, or restored from its snapshot,
@@ -136,7 +136,7 @@ class ResumeSession(Message):
     held_by: str | None = None
 
 
-class SessionOpened(Message):
+class OpenSessionResponse(Message):
     """The session that `create_session` or `resume_session` opened on this worker.
 
     `state_delta` is against the state of the request (of a create: its manifest alone).
@@ -159,7 +159,7 @@ class SessionOpened(Message):
     """Its workspace is in use: a start must keep it as it is."""
 
 
-class DeleteSession(SessionRequest):
+class DeleteSessionRequest(SessionRequest):
     """Delete the sandbox; `state` is sent along when the worker does not hold the session.
 
     With `create_key` the workflow was never told of a session: whatever the create with this key
@@ -169,32 +169,32 @@ class DeleteSession(SessionRequest):
     create_key: str | None = None
 
 
-class Start(SessionRequest):
+class StartRequest(SessionRequest):
     """Start the session; with `started` its workspace is in use and is kept as it is."""
 
     started: bool = False
 
 
-class Stop(SessionRequest):
+class StopRequest(SessionRequest):
     """Write the workspace to the session's snapshot."""
 
 
-class Shutdown(SessionRequest):
+class ShutdownRequest(SessionRequest):
     """Release the sandbox's resources."""
 
 
-class StateChanged(Message):
+class StateResponse(Message):
     """The fields of the session state that the operation changed."""
 
     state_delta: JsonObject = Field(default_factory=dict)
     sandbox_id: str | None = None
 
 
-class Running(SessionRequest):
+class RunningRequest(SessionRequest):
     """Ask whether the sandbox is running."""
 
 
-class RunningAnswer(Message):
+class RunningResponse(Message):
     """Whether the sandbox is running."""
 
     running: bool
@@ -217,11 +217,11 @@ class CommandRequest(SessionRequest):
         return self.command[0] if len(self.command) == 1 else shlex.join(self.command)
 
 
-class Exec(CommandRequest):
+class ExecRequest(CommandRequest):
     """Run a command to its end."""
 
 
-class ExecResult(Message):
+class ExecResponse(Message):
     """What a command wrote and its exit code."""
 
     stdout: Output = b""
@@ -229,7 +229,7 @@ class ExecResult(Message):
     exit_code: int = 0
 
 
-class PtyExecStart(CommandRequest):
+class PtyExecStartRequest(CommandRequest):
     """Start a command and answer with what it wrote within `yield_time_s` seconds."""
 
     tty: bool = False
@@ -237,7 +237,7 @@ class PtyExecStart(CommandRequest):
     max_output_tokens: int | None = None
 
 
-class PtyWriteStdin(SessionRequest):
+class PtyWriteStdinRequest(SessionRequest):
     """Write `chars` to a running process (may be empty), and answer with its new output."""
 
     operation_id: str
@@ -250,7 +250,7 @@ class PtyWriteStdin(SessionRequest):
         return f"{self.process_id} {self.chars!r}" if self.chars else f"{self.process_id}"
 
 
-class PtyUpdate(Message):
+class PtyResponse(Message):
     """New output of a process; `process_id` is None once it has ended."""
 
     process_id: int | None = None
@@ -259,19 +259,19 @@ class PtyUpdate(Message):
     original_token_count: int | None = None
 
 
-class PtyTerminateAll(SessionRequest):
+class PtyTerminateAllRequest(SessionRequest):
     """End every process that was started with `pty_exec_start`."""
 
 
-class Read(PathRequest):
+class ReadRequest(PathRequest):
     """Read a file; the answer is its bytes."""
 
 
-class Write(PathRequest):
+class WriteRequest(PathRequest):
     """Write a file; the bytes are the second argument."""
 
 
-class Ls(PathRequest):
+class LsRequest(PathRequest):
     """List a directory."""
 
 
@@ -286,38 +286,38 @@ class DirectoryEntry(Message):
     permissions: JsonObject
 
 
-class Listing(Message):
+class LsResponse(Message):
     """The entries of a directory, in the backend's order."""
 
     entries: tuple[DirectoryEntry, ...] = ()
 
 
-class Mkdir(PathRequest):
+class MkdirRequest(PathRequest):
     """Make a directory."""
 
     parents: bool = False
 
 
-class Rm(PathRequest):
+class RmRequest(PathRequest):
     """Remove a file, or with `recursive` a directory."""
 
     recursive: bool = False
 
 
-class Extract(PathRequest):
+class ExtractRequest(PathRequest):
     """Extract an archive (the second argument) at a path."""
 
     compression_scheme: str | None = None
     archive_limits: ArchiveLimits | None = None
 
 
-class ValidatePath(PathRequest):
+class ValidatePathAccessRequest(PathRequest):
     """Check a path against the sandbox's real file system, symlinks included."""
 
     for_write: bool = False
 
 
-class ValidPath(Message):
+class ValidatePathAccessResponse(Message):
     """The normalised path."""
 
     path: str
@@ -332,7 +332,7 @@ class PatchOperation(Message):
     move_to: str | None = None
 
 
-class ApplyPatch(SessionRequest):
+class ApplyPatchRequest(SessionRequest):
     """Apply patch operations, in order, as the named user; `cwd` anchors relative paths."""
 
     operations: tuple[PatchOperation, ...]
@@ -343,7 +343,7 @@ class ApplyPatch(SessionRequest):
         return " ".join(operation.path for operation in self.operations)
 
 
-class PatchApplied(Message):
+class ApplyPatchResponse(Message):
     """What the SDK's editor answered to each operation."""
 
     outputs: tuple[str, ...] = ()
@@ -359,7 +359,7 @@ class SkillsRequest(SessionRequest):
     skills_path: str
 
 
-class ListSkills(SkillsRequest):
+class ListSkillsRequest(SkillsRequest):
     """List the skills of a folder of the worker's disk, which are loaded when they are needed."""
 
     def summary(self) -> str:
@@ -374,13 +374,13 @@ class ListedSkill(Message):
     path: str
 
 
-class SkillList(Message):
+class ListSkillsResponse(Message):
     """What the SDK tells the model of each skill, in its order."""
 
     skills: tuple[ListedSkill, ...] = ()
 
 
-class LoadSkill(SkillsRequest):
+class LoadSkillRequest(SkillsRequest):
     """Copy one skill from the worker's disk into the workspace, unless it is there already."""
 
     skill_name: str
@@ -390,7 +390,7 @@ class LoadSkill(SkillsRequest):
         return self.skill_name
 
 
-class SkillLoaded(Message):
+class LoadSkillResponse(Message):
     """What the SDK tells the model of the skill: "loaded" or "already_loaded", and where it is."""
 
     status: str
@@ -398,7 +398,7 @@ class SkillLoaded(Message):
     path: str
 
 
-class ApplyManifest(SessionRequest):
+class ApplyManifestRequest(SessionRequest):
     """Materialize the manifest of the session, or only its ephemeral entries."""
 
     only_ephemeral: bool = False
@@ -411,7 +411,7 @@ class PlacedEntry(Message):
     entry: JsonObject
 
 
-class ApplyEntries(SessionRequest):
+class ApplyEntriesRequest(SessionRequest):
     """Materialize some entries."""
 
     entries: tuple[PlacedEntry, ...]
@@ -427,21 +427,21 @@ class WrittenFile(Message):
     sha256: str
 
 
-class Materialized(Message):
+class MaterializationResponse(Message):
     """The files that were copied from the worker's disk."""
 
     files: tuple[WrittenFile, ...] = ()
 
 
-class PersistWorkspace(SessionRequest):
+class PersistWorkspaceRequest(SessionRequest):
     """Archive the workspace; the answer is the archive's bytes."""
 
 
-class HydrateWorkspace(SessionRequest):
+class HydrateWorkspaceRequest(SessionRequest):
     """Fill the workspace from an archive, the second argument."""
 
 
-class ResolveExposedPort(SessionRequest):
+class ResolveExposedPortRequest(SessionRequest):
     """Ask where a port of the sandbox can be reached."""
 
     port: int
@@ -450,7 +450,7 @@ class ResolveExposedPort(SessionRequest):
         return str(self.port)
 
 
-class ExposedPort(Message):
+class ResolveExposedPortResponse(Message):
     """The SDK's `ExposedPortEndpoint`."""
 
     host: str

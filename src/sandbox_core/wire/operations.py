@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Generic, TypeVar, cast
 
 from sandbox_core.wire import messages as m
-from sandbox_core.wire.reap_messages import Reap, ReapAnswer
+from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
 
 RequestT = TypeVar("RequestT", bound=m.Message)
 ResponseT = TypeVar("ResponseT", bound="m.Message | bytes | None")
@@ -84,52 +84,58 @@ _NONE = type(None)
 _READ, _IDEMPOTENT, _KEYED, _ONCE = Effect
 
 # Lifecycle.
-CREATE_SESSION = _row("create_session", m.CreateSession, m.SessionOpened, _KEYED)
-RESUME_SESSION = _row("resume_session", m.ResumeSession, m.SessionOpened, _IDEMPOTENT)
-DELETE_SESSION = _row("delete_session", m.DeleteSession, m.StateChanged, _IDEMPOTENT)
-START = _row("start", m.Start, m.StateChanged, _IDEMPOTENT)
-STOP = _row("stop", m.Stop, m.StateChanged, _IDEMPOTENT)
-SHUTDOWN = _row("shutdown", m.Shutdown, m.StateChanged, _IDEMPOTENT)
-RUNNING = _row("running", m.Running, m.RunningAnswer, _READ)
+CREATE_SESSION = _row("create_session", m.CreateSessionRequest, m.OpenSessionResponse, _KEYED)
+RESUME_SESSION = _row("resume_session", m.ResumeSessionRequest, m.OpenSessionResponse, _IDEMPOTENT)
+DELETE_SESSION = _row("delete_session", m.DeleteSessionRequest, m.StateResponse, _IDEMPOTENT)
+START = _row("start", m.StartRequest, m.StateResponse, _IDEMPOTENT)
+STOP = _row("stop", m.StopRequest, m.StateResponse, _IDEMPOTENT)
+SHUTDOWN = _row("shutdown", m.ShutdownRequest, m.StateResponse, _IDEMPOTENT)
+RUNNING = _row("running", m.RunningRequest, m.RunningResponse, _READ)
 
 # Commands.
-EXEC = _row("exec", m.Exec, m.ExecResult, _KEYED, duration=lambda request: request.timeout)
+EXEC = _row("exec", m.ExecRequest, m.ExecResponse, _KEYED, duration=lambda request: request.timeout)
 PTY_EXEC_START = _row(
     "pty_exec_start",
-    m.PtyExecStart,
-    m.PtyUpdate,
+    m.PtyExecStartRequest,
+    m.PtyResponse,
     _KEYED,
     duration=lambda request: request.yield_time_s,
 )
 PTY_WRITE_STDIN = _row(
     "pty_write_stdin",
-    m.PtyWriteStdin,
-    m.PtyUpdate,
+    m.PtyWriteStdinRequest,
+    m.PtyResponse,
     _KEYED,
     duration=lambda request: request.yield_time_s,
 )
-PTY_TERMINATE_ALL = _row("pty_terminate_all", m.PtyTerminateAll, _NONE, _IDEMPOTENT)
+PTY_TERMINATE_ALL = _row("pty_terminate_all", m.PtyTerminateAllRequest, _NONE, _IDEMPOTENT)
 
 # Files.
-READ = _row("read", m.Read, bytes, _READ)
-WRITE = _row("write", m.Write, _NONE, _IDEMPOTENT, takes_bytes=True)
-LS = _row("ls", m.Ls, m.Listing, _READ)
-MKDIR = _row("mkdir", m.Mkdir, _NONE, _IDEMPOTENT)
-RM = _row("rm", m.Rm, _NONE, _IDEMPOTENT)
-EXTRACT = _row("extract", m.Extract, _NONE, _IDEMPOTENT, takes_bytes=True)
-VALIDATE_PATH_ACCESS = _row("validate_path_access", m.ValidatePath, m.ValidPath, _READ)
-APPLY_PATCH = _row("apply_patch", m.ApplyPatch, m.PatchApplied, _ONCE)
-LIST_SKILLS = _row("list_skills", m.ListSkills, m.SkillList, _READ)
-LOAD_SKILL = _row("load_skill", m.LoadSkill, m.SkillLoaded, _IDEMPOTENT)
+READ = _row("read", m.ReadRequest, bytes, _READ)
+WRITE = _row("write", m.WriteRequest, _NONE, _IDEMPOTENT, takes_bytes=True)
+LS = _row("ls", m.LsRequest, m.LsResponse, _READ)
+MKDIR = _row("mkdir", m.MkdirRequest, _NONE, _IDEMPOTENT)
+RM = _row("rm", m.RmRequest, _NONE, _IDEMPOTENT)
+EXTRACT = _row("extract", m.ExtractRequest, _NONE, _IDEMPOTENT, takes_bytes=True)
+VALIDATE_PATH_ACCESS = _row(
+    "validate_path_access", m.ValidatePathAccessRequest, m.ValidatePathAccessResponse, _READ
+)
+APPLY_PATCH = _row("apply_patch", m.ApplyPatchRequest, m.ApplyPatchResponse, _ONCE)
+LIST_SKILLS = _row("list_skills", m.ListSkillsRequest, m.ListSkillsResponse, _READ)
+LOAD_SKILL = _row("load_skill", m.LoadSkillRequest, m.LoadSkillResponse, _IDEMPOTENT)
 
 # The workspace as a whole.
-APPLY_MANIFEST = _row("apply_manifest", m.ApplyManifest, m.Materialized, _IDEMPOTENT)
-APPLY_ENTRIES = _row("apply_entries", m.ApplyEntries, m.Materialized, _IDEMPOTENT)
-PERSIST_WORKSPACE = _row("persist_workspace", m.PersistWorkspace, bytes, _READ)
-HYDRATE_WORKSPACE = _row(
-    "hydrate_workspace", m.HydrateWorkspace, _NONE, _IDEMPOTENT, takes_bytes=True
+APPLY_MANIFEST = _row(
+    "apply_manifest", m.ApplyManifestRequest, m.MaterializationResponse, _IDEMPOTENT
 )
-RESOLVE_EXPOSED_PORT = _row("resolve_exposed_port", m.ResolveExposedPort, m.ExposedPort, _READ)
+APPLY_ENTRIES = _row("apply_entries", m.ApplyEntriesRequest, m.MaterializationResponse, _IDEMPOTENT)
+PERSIST_WORKSPACE = _row("persist_workspace", m.PersistWorkspaceRequest, bytes, _READ)
+HYDRATE_WORKSPACE = _row(
+    "hydrate_workspace", m.HydrateWorkspaceRequest, _NONE, _IDEMPOTENT, takes_bytes=True
+)
+RESOLVE_EXPOSED_PORT = _row(
+    "resolve_exposed_port", m.ResolveExposedPortRequest, m.ResolveExposedPortResponse, _READ
+)
 
 # All sandboxes of a namespace, whosesoever they were.
-REAP = _row("reap", Reap, ReapAnswer, _IDEMPOTENT)
+REAP = _row("reap", ReapRequest, ReapResponse, _IDEMPOTENT)

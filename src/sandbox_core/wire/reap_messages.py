@@ -8,7 +8,7 @@ from __future__ import annotations
 from sandbox_core.wire.messages import Message
 
 
-class Reap(Message):
+class ReapRequest(Message):
     """Find the sandboxes whose workflows are closed, and with `delete` delete them.
 
     Those whose workflow has been closed for less than `older_than_s` seconds are left alone.
@@ -39,7 +39,7 @@ class Reaped(Message):
     reason: str = ""
 
 
-class ReapAnswer(Message):
+class ReapResponse(Message):
     """What there is, and how many are of open workflows, and of some that were closed lately."""
 
     sandboxes: tuple[Reaped, ...] = ()

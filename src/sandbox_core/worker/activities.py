@@ -13,9 +13,10 @@ from agents.sandbox.errors import SandboxError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from sandbox_core.errors import PayloadTooLarge, StorageError, encode_error
+from sandbox_core.errors import PayloadTooLarge, StorageError
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import JsonObject
+from sandbox_core.wire.failures import encode_error
 from sandbox_core.wire.limits import current_limits
 from sandbox_core.wire.messages import Message
 from sandbox_core.wire.naming import activity_name

@@ -72,7 +72,7 @@ class BoundSession(BaseSandboxSession):
         provider: str,
         config: ActivityConfig,
         *,
-        opened: m.SessionOpened,
+        opened: m.OpenSessionResponse,
         state: SandboxSessionState,
         create_key: str | None = None,
     ) -> None:
@@ -124,7 +124,7 @@ class BoundSession(BaseSandboxSession):
                 await self._resume(stale=current.session, anywhere=True)
             else:
                 self._mark_told(current, state)
-                if isinstance(request, m.PtyExecStart) and request.tty:
+                if isinstance(request, m.PtyExecStartRequest) and request.tty:
                     self._bound = self._worker_queue is not None  # Its terminal is of that worker.
                 return response
         return await dispatch(
@@ -186,7 +186,7 @@ class BoundSession(BaseSandboxSession):
         """
         settings = self._settings
         held_by = None if anywhere or self._is_movable() else self._worker_queue
-        request = m.ResumeSession(
+        request = m.ResumeSessionRequest(
             state=dump_state(self.state),
             epoch=next_epoch(self._ref.epoch),
             started=self._started,
@@ -230,8 +230,8 @@ class BoundSession(BaseSandboxSession):
         self.state = self._told_state = state
 
     async def _resume_elsewhere(
-        self, request: m.ResumeSession
-    ) -> tuple[m.SessionOpened, SandboxSessionState]:
+        self, request: m.ResumeSessionRequest
+    ) -> tuple[m.OpenSessionResponse, SandboxSessionState]:
         """Open the session at any worker, because nobody polls the queue of its own."""
         try:
             return await resume_session(self._provider, self._config, request)
@@ -247,7 +247,7 @@ class BoundSession(BaseSandboxSession):
             ) from lost
 
     async def _change_state(
-        self, operation: Operation[_SessionRequestT, m.StateChanged], request: _SessionRequestT
+        self, operation: Operation[_SessionRequestT, m.StateResponse], request: _SessionRequestT
     ) -> None:
         changed = await self._call(operation, request)
         if changed.sandbox_id is not None:
@@ -271,8 +271,8 @@ def next_epoch(previous: int = 0) -> int:
 
 
 async def resume_session(
-    provider: str, config: ActivityConfig, request: m.ResumeSession
-) -> tuple[m.SessionOpened, SandboxSessionState]:
+    provider: str, config: ActivityConfig, request: m.ResumeSessionRequest
+) -> tuple[m.OpenSessionResponse, SandboxSessionState]:
     """Open the session of ``request.state`` on a worker and return it with its new state."""
     opened = await dispatch(provider, config, ops.RESUME_SESSION, request)
     return opened, load_state(apply_delta(request.state, opened.state_delta))

@@ -101,7 +101,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             AtCapacity: For an hour, or the config's schedule-to-close timeout, every worker had as
                 many sandboxes as it may.
         """
-        request = m.CreateSession(
+        request = m.CreateSessionRequest(
             create_key=workflow.uuid4().hex,
             epoch=next_epoch(),
             manifest=None if manifest is None else dump_manifest(manifest),
@@ -119,7 +119,9 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
     async def resume(self, state: SandboxSessionState) -> WorkflowSandboxSession:
         """Return a session for the sandbox of `state`, or for its replacement."""
         opened, resumed = await resume_session(
-            self._name, self._config, m.ResumeSession(state=dump_state(state), epoch=next_epoch())
+            self._name,
+            self._config,
+            m.ResumeSessionRequest(state=dump_state(state), epoch=next_epoch()),
         )
         return self._session(opened, resumed)
 
@@ -143,7 +145,11 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         return load_state(cast("JsonObject", payload))
 
     def _session(
-        self, opened: m.SessionOpened, state: SandboxSessionState, *, create_key: str | None = None
+        self,
+        opened: m.OpenSessionResponse,
+        state: SandboxSessionState,
+        *,
+        create_key: str | None = None,
     ) -> WorkflowSandboxSession:
         return self._wrap_session(
             TemporalSandboxSession(

@@ -45,7 +45,7 @@ def patch_operation(operation: ApplyPatchOperation) -> m.PatchOperation:
     )
 
 
-def pty_update(update: m.PtyUpdate) -> PtyExecUpdate:
+def pty_update(update: m.PtyResponse) -> PtyExecUpdate:
     """Return the SDK's update."""
     return PtyExecUpdate(
         process_id=update.process_id,
@@ -55,7 +55,7 @@ def pty_update(update: m.PtyUpdate) -> PtyExecUpdate:
     )
 
 
-def materialized_files(done: m.Materialized) -> list[MaterializedFile]:
+def materialized_files(done: m.MaterializationResponse) -> list[MaterializedFile]:
     """Return the SDK's list of files."""
     return [MaterializedFile(path=Path(f.path), sha256=f.sha256) for f in done.files]
 

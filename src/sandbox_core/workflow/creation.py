@@ -24,8 +24,8 @@ _CLEANING_UP = timedelta(minutes=2)
 
 
 async def create_session(
-    provider: str, config: ActivityConfig, request: m.CreateSession
-) -> m.SessionOpened:
+    provider: str, config: ActivityConfig, request: m.CreateSessionRequest
+) -> m.OpenSessionResponse:
     """Create a sandbox; while the workers have as many as they may, wait and ask again.
 
     Raises:
@@ -47,8 +47,8 @@ async def create_session(
 
 
 async def _create_if_room(
-    provider: str, config: ActivityConfig, request: m.CreateSession
-) -> m.SessionOpened | AtCapacity:
+    provider: str, config: ActivityConfig, request: m.CreateSessionRequest
+) -> m.OpenSessionResponse | AtCapacity:
     try:
         return await _create(provider, config, request)
     except AtCapacity as full:
@@ -56,14 +56,14 @@ async def _create_if_room(
 
 
 async def _create(
-    provider: str, config: ActivityConfig, request: m.CreateSession
-) -> m.SessionOpened:
+    provider: str, config: ActivityConfig, request: m.CreateSessionRequest
+) -> m.OpenSessionResponse:
     try:
         return await dispatch(provider, config, ops.CREATE_SESSION, request)
     except (asyncio.CancelledError, ActivityError):
         # It was cancelled or timed out. A worker that lives deletes what it has made; this is for
         # one that does not, and for an answer that came too late.
-        abandoned = m.DeleteSession(
+        abandoned = m.DeleteSessionRequest(
             session=m.SessionRef(session_id="", epoch=request.epoch), create_key=request.create_key
         )
         await clean_up(delete_session(provider, cleaning_up(config), abandoned))
@@ -71,8 +71,8 @@ async def _create(
 
 
 async def delete_session(
-    provider: str, config: ActivityConfig, request: m.DeleteSession
-) -> m.StateChanged:
+    provider: str, config: ActivityConfig, request: m.DeleteSessionRequest
+) -> m.StateResponse:
     """Delete a sandbox.
 
     Raises:

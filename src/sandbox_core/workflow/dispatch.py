@@ -18,10 +18,10 @@ from sandbox_core.errors import (
     SandboxCoreError,
     StorageError,
     UnknownProvider,
-    decode_error,
 )
+from sandbox_core.wire.failures import decode_error
 from sandbox_core.wire.limits import current_limits
-from sandbox_core.wire.messages import CommandRequest, Message, PtyWriteStdin
+from sandbox_core.wire.messages import CommandRequest, Message, PtyWriteStdinRequest
 from sandbox_core.wire.naming import NOT_REGISTERED, activity_name, offered_providers
 from sandbox_core.wire.operations import Effect, Operation, RequestT, ResponseT
 from sandbox_core.wire.summaries import summarize
@@ -164,7 +164,10 @@ def _error_from(
             return decode_error(inner)
         return decode_error(cause)
     if (
-        (operation.effect is Effect.ONCE or isinstance(request, CommandRequest | PtyWriteStdin))
+        (
+            operation.effect is Effect.ONCE
+            or isinstance(request, CommandRequest | PtyWriteStdinRequest)
+        )
         and isinstance(cause, exceptions.TimeoutError)
         and cause.type in (TimeoutType.HEARTBEAT, TimeoutType.START_TO_CLOSE)
     ):

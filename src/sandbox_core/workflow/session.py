@@ -52,7 +52,9 @@ class TemporalSandboxSession(BoundSession):
         cancelled; the error is that of the start.
         """
         try:
-            await self._change_state(ops.START, m.Start(session=self._ref, started=self._started))
+            await self._change_state(
+                ops.START, m.StartRequest(session=self._ref, started=self._started)
+            )
         except BaseException:
             if self._unused is not None:
                 await clean_up(self._discard(self._unused))
@@ -64,18 +66,18 @@ class TemporalSandboxSession(BoundSession):
         config = cleaning_up(self._config)
         await self._delete(config)
         # Options of some backends have a session's delete only pause the sandbox.
-        made = m.DeleteSession(session=self._ref, create_key=create_key)
+        made = m.DeleteSessionRequest(session=self._ref, create_key=create_key)
         await delete_session(self._provider, config, made)
 
     async def stop(self) -> None:
         """Write the workspace to its snapshot."""
         if not self._discarded:
-            await self._change_state(ops.STOP, m.Stop(session=self._ref))
+            await self._change_state(ops.STOP, m.StopRequest(session=self._ref))
 
     async def shutdown(self) -> None:
         """Release the sandbox's resources."""
         if not self._discarded:
-            await self._change_state(ops.SHUTDOWN, m.Shutdown(session=self._ref))
+            await self._change_state(ops.SHUTDOWN, m.ShutdownRequest(session=self._ref))
         self._started = False
 
     async def delete(self) -> None:
@@ -86,7 +88,7 @@ class TemporalSandboxSession(BoundSession):
 
     async def _delete(self, config: ActivityConfig) -> None:
         await self._resumed()  # What a resume is about to make would be left.
-        request = self._current(m.DeleteSession(session=self._ref))
+        request = self._current(m.DeleteSessionRequest(session=self._ref))
         try:
             await self._ask_to_delete(config, request)
         except SessionNotOpen:
@@ -95,7 +97,7 @@ class TemporalSandboxSession(BoundSession):
             request = request.model_copy(update={"state": dump_state(self.state)})
             await self._ask_to_delete(config, request)
 
-    async def _ask_to_delete(self, config: ActivityConfig, request: m.DeleteSession) -> None:
+    async def _ask_to_delete(self, config: ActivityConfig, request: m.DeleteSessionRequest) -> None:
         try:
             await delete_session(self._provider, self._activity_config(config), request)
         except ActivityError as error:
@@ -115,7 +117,7 @@ class TemporalSandboxSession(BoundSession):
         """Return whether the sandbox is running."""
         if self._discarded:
             return False
-        return (await self._call(ops.RUNNING, m.Running(session=self._ref))).running
+        return (await self._call(ops.RUNNING, m.RunningRequest(session=self._ref))).running
 
     # --- Settings: told to the worker with the next request ---------------------------------------
 
@@ -155,7 +157,7 @@ class TemporalSandboxSession(BoundSession):
         """Run a command to its end."""
         result = await self._call(
             ops.EXEC,
-            m.Exec(
+            m.ExecRequest(
                 session=self._ref,
                 operation_id=workflow.uuid4().hex,
                 command=tuple(str(part) for part in command),
@@ -189,7 +191,7 @@ class TemporalSandboxSession(BoundSession):
         """Start a command and return its first output."""
         update = await self._call(
             ops.PTY_EXEC_START,
-            m.PtyExecStart(
+            m.PtyExecStartRequest(
                 session=self._ref,
                 operation_id=workflow.uuid4().hex,
                 command=tuple(str(part) for part in command),
@@ -214,7 +216,7 @@ class TemporalSandboxSession(BoundSession):
         """Write to a running command and return its new output."""
         update = await self._call(
             ops.PTY_WRITE_STDIN,
-            m.PtyWriteStdin(
+            m.PtyWriteStdinRequest(
                 session=self._ref,
                 operation_id=workflow.uuid4().hex,
                 process_id=session_id,
@@ -227,7 +229,7 @@ class TemporalSandboxSession(BoundSession):
 
     async def pty_terminate_all(self) -> None:
         """End every command that was started with `pty_exec_start`."""
-        await self._call(ops.PTY_TERMINATE_ALL, m.PtyTerminateAll(session=self._ref))
+        await self._call(ops.PTY_TERMINATE_ALL, m.PtyTerminateAllRequest(session=self._ref))
 
     # --- Files ----------------------------------------------------------------------------------
 
@@ -236,7 +238,7 @@ class TemporalSandboxSession(BoundSession):
         return io.BytesIO(
             await self._call(
                 ops.READ,
-                m.Read(
+                m.ReadRequest(
                     session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)
                 ),
             )
@@ -246,7 +248,9 @@ class TemporalSandboxSession(BoundSession):
         """Write a file."""
         await self._call(
             ops.WRITE,
-            m.Write(session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)),
+            m.WriteRequest(
+                session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)
+            ),
             convert.content(data),
         )
 
@@ -254,7 +258,9 @@ class TemporalSandboxSession(BoundSession):
         """List a directory."""
         listing = await self._call(
             ops.LS,
-            m.Ls(session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)),
+            m.LsRequest(
+                session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)
+            ),
         )
         return [convert.file_entry(entry) for entry in listing.entries]
 
@@ -264,7 +270,7 @@ class TemporalSandboxSession(BoundSession):
         """Make a directory."""
         await self._call(
             ops.MKDIR,
-            m.Mkdir(
+            m.MkdirRequest(
                 session=self._ref,
                 path=sandbox_path_str(path),
                 user=convert.user_name(user),
@@ -278,7 +284,7 @@ class TemporalSandboxSession(BoundSession):
         """Remove a file or a directory."""
         await self._call(
             ops.RM,
-            m.Rm(
+            m.RmRequest(
                 session=self._ref,
                 path=sandbox_path_str(path),
                 user=convert.user_name(user),
@@ -297,7 +303,7 @@ class TemporalSandboxSession(BoundSession):
         """Extract an archive."""
         await self._call(
             ops.EXTRACT,
-            m.Extract(
+            m.ExtractRequest(
                 session=self._ref,
                 path=sandbox_path_str(path),
                 compression_scheme=compression_scheme,
@@ -337,7 +343,7 @@ class TemporalSandboxSession(BoundSession):
         """Apply patch operations in one activity, and return what the SDK's editor says of each."""
         applied = await self._call(
             ops.APPLY_PATCH,
-            m.ApplyPatch(
+            m.ApplyPatchRequest(
                 session=self._ref,
                 operations=tuple(map(convert.patch_operation, operations)),
                 user=convert.user_name(user),
@@ -350,7 +356,9 @@ class TemporalSandboxSession(BoundSession):
         """Return what the SDK tells of the skills in a folder of the worker's disk."""
         listed = await self._call(
             ops.LIST_SKILLS,
-            m.ListSkills(session=self._ref, source=dump_entry(source), skills_path=skills_path),
+            m.ListSkillsRequest(
+                session=self._ref, source=dump_entry(source), skills_path=skills_path
+            ),
         )
         return [convert.skill_metadata(skill) for skill in listed.skills]
 
@@ -365,7 +373,7 @@ class TemporalSandboxSession(BoundSession):
         """Copy one skill from the worker's disk, and return what the SDK tells the model of it."""
         loaded = await self._call(
             ops.LOAD_SKILL,
-            m.LoadSkill(
+            m.LoadSkillRequest(
                 session=self._ref,
                 source=dump_entry(source),
                 skills_path=skills_path,
@@ -393,7 +401,9 @@ class TemporalSandboxSession(BoundSession):
     async def _validate_path_access(self, path: Path | str, *, for_write: bool = False) -> Path:
         valid = await self._call(
             ops.VALIDATE_PATH_ACCESS,
-            m.ValidatePath(session=self._ref, path=sandbox_path_str(path), for_write=for_write),
+            m.ValidatePathAccessRequest(
+                session=self._ref, path=sandbox_path_str(path), for_write=for_write
+            ),
         )
         return Path(valid.path)
 
@@ -403,7 +413,7 @@ class TemporalSandboxSession(BoundSession):
         """Materialize the manifest, or only its ephemeral entries."""
         done = await self._call(
             ops.APPLY_MANIFEST,
-            m.ApplyManifest(session=self._ref, only_ephemeral=only_ephemeral),
+            m.ApplyManifestRequest(session=self._ref, only_ephemeral=only_ephemeral),
         )
         return MaterializationResult(files=convert.materialized_files(done))
 
@@ -417,7 +427,7 @@ class TemporalSandboxSession(BoundSession):
     ) -> list[MaterializedFile]:
         done = await self._call(
             ops.APPLY_ENTRIES,
-            m.ApplyEntries(
+            m.ApplyEntriesRequest(
                 session=self._ref,
                 entries=tuple(
                     m.PlacedEntry(path=sandbox_path_str(path), entry=dump_entry(entry))
@@ -444,20 +454,22 @@ class TemporalSandboxSession(BoundSession):
     async def persist_workspace(self) -> io.IOBase:
         """Return the workspace as an archive."""
         return io.BytesIO(
-            await self._call(ops.PERSIST_WORKSPACE, m.PersistWorkspace(session=self._ref))
+            await self._call(ops.PERSIST_WORKSPACE, m.PersistWorkspaceRequest(session=self._ref))
         )
 
     async def hydrate_workspace(self, data: io.IOBase) -> None:
         """Fill the workspace from an archive."""
         await self._call(
-            ops.HYDRATE_WORKSPACE, m.HydrateWorkspace(session=self._ref), convert.content(data)
+            ops.HYDRATE_WORKSPACE,
+            m.HydrateWorkspaceRequest(session=self._ref),
+            convert.content(data),
         )
 
     async def resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
         """Return where a port of the sandbox can be reached."""
         self._assert_exposed_port_configured(port)
         endpoint = await self._call(
-            ops.RESOLVE_EXPOSED_PORT, m.ResolveExposedPort(session=self._ref, port=port)
+            ops.RESOLVE_EXPOSED_PORT, m.ResolveExposedPortRequest(session=self._ref, port=port)
         )
         return ExposedPortEndpoint(
             host=endpoint.host, port=endpoint.port, tls=endpoint.tls, query=endpoint.query

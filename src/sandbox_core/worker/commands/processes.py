@@ -49,8 +49,9 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import ExecResult
 from temporalio.exceptions import ApplicationError
 
-from sandbox_core.errors import OutcomeUnknown, encode_error
+from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.wire import messages as m
+from sandbox_core.wire.failures import encode_error
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.worker.attempts import attempt
 from sandbox_core.worker.commands.retention import add_output, to_prune
@@ -84,7 +85,9 @@ _without_shim: WeakSet[SandboxSession] = WeakSet()
 _terminals: WeakKeyDictionary[SandboxSession, set[int]] = WeakKeyDictionary()
 
 
-def announce(request: m.Exec | m.PtyExecStart | m.PtyWriteStdin, *, durable: bool = True) -> None:
+def announce(
+    request: m.ExecRequest | m.PtyExecStartRequest | m.PtyWriteStdinRequest, *, durable: bool = True
+) -> None:
     """Take note of a request, before it is known whether this worker holds its session.
 
     Raises:
@@ -92,7 +95,7 @@ def announce(request: m.Exec | m.PtyExecStart | m.PtyWriteStdin, *, durable: boo
     """
     if attempt() == 1:
         return
-    if not durable or (isinstance(request, m.PtyExecStart) and request.tty):
+    if not durable or (isinstance(request, m.PtyExecStartRequest) and request.tty):
         raise _not_repeated(request.summary())
     # If the session has to be resumed here first, the workflow asks again, as a first attempt.
     _repeated[request.operation_id] = None
@@ -100,14 +103,16 @@ def announce(request: m.Exec | m.PtyExecStart | m.PtyWriteStdin, *, durable: boo
         _repeated.popitem(last=False)
 
 
-def _is_repeated(request: m.Exec | m.PtyExecStart | m.PtyWriteStdin) -> bool:
+def _is_repeated(request: m.ExecRequest | m.PtyExecStartRequest | m.PtyWriteStdinRequest) -> bool:
     return attempt() > 1 or request.operation_id in _repeated
 
 
 # --- Commands that are run to their end -----------------------------------------------------------
 
 
-async def run(session: SandboxSession, request: m.Exec, *, durable: bool = True) -> ExecResult:
+async def run(
+    session: SandboxSession, request: m.ExecRequest, *, durable: bool = True
+) -> ExecResult:
     """Run the command of `request` once, or attach to it if it was started before.
 
     Raises:
@@ -140,13 +145,13 @@ async def run(session: SandboxSession, request: m.Exec, *, durable: bool = True)
     )
 
 
-async def _plain(session: SandboxSession, request: m.Exec) -> ExecResult:
+async def _plain(session: SandboxSession, request: m.ExecRequest) -> ExecResult:
     return await session._inner.exec(
         *request.command, timeout=request.timeout, shell=_shell(request), user=request.user
     )
 
 
-async def _run(session: SandboxSession, request: m.Exec) -> ExecResult | None:
+async def _run(session: SandboxSession, request: m.ExecRequest) -> ExecResult | None:
     """Run the command under the shim; None if the shim cannot, and has not started it."""
     argv = _argv(session, request)
     shim = Shim(session=session, user=request.user, argv=argv)
@@ -223,7 +228,7 @@ def _exited(shim: Shim, answer: Answer) -> ExecResult:
 
 
 async def start(
-    session: SandboxSession, request: m.PtyExecStart, *, durable: bool = True
+    session: SandboxSession, request: m.PtyExecStartRequest, *, durable: bool = True
 ) -> PtyExecUpdate:
     """Start the command of `request` once, and return what it wrote within the yield time.
 
@@ -253,7 +258,7 @@ async def start(
     return update
 
 
-async def _start(session: SandboxSession, request: m.PtyExecStart) -> PtyExecUpdate | None:
+async def _start(session: SandboxSession, request: m.PtyExecStartRequest) -> PtyExecUpdate | None:
     argv = _argv(session, request)
     shim = Shim(session=session, user=request.user, argv=argv)
     wait_ms = clamp_pty_yield_time_ms(_milliseconds(request.yield_time_s, default=10_000))
@@ -309,7 +314,7 @@ async def _start(session: SandboxSession, request: m.PtyExecStart) -> PtyExecUpd
 
 
 async def write(
-    session: SandboxSession, request: m.PtyWriteStdin, *, durable: bool = True
+    session: SandboxSession, request: m.PtyWriteStdinRequest, *, durable: bool = True
 ) -> PtyExecUpdate:
     """Return the output of a process that no other request has been given.
 
@@ -336,7 +341,7 @@ async def write(
     )
 
 
-async def _write(session: SandboxSession, request: m.PtyWriteStdin) -> PtyExecUpdate | None:
+async def _write(session: SandboxSession, request: m.PtyWriteStdinRequest) -> PtyExecUpdate | None:
     """Poll a process under the shim; None if the sandbox knows of none with this id."""
     wait_ms = resolve_pty_write_yield_time_ms(
         yield_time_ms=_milliseconds(request.yield_time_s, default=250),

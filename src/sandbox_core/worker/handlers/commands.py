@@ -14,12 +14,12 @@ from sandbox_core.worker.handlers.registry import handles
 
 
 @handles(ops.EXEC)
-async def _exec(call: Call, request: m.Exec) -> m.ExecResult:
+async def _exec(call: Call, request: m.ExecRequest) -> m.ExecResponse:
     processes.announce(request, durable=call.durable)
     async with call.pool.use(request) as session:
         result = await processes.run(session, request, durable=call.durable)
     limit = current_limits().output
-    return m.ExecResult(
+    return m.ExecResponse(
         stdout=cut_output(result.stdout, limit),
         stderr=cut_output(result.stderr, limit),
         exit_code=result.exit_code,
@@ -27,7 +27,7 @@ async def _exec(call: Call, request: m.Exec) -> m.ExecResult:
 
 
 @handles(ops.PTY_EXEC_START)
-async def _pty_exec_start(call: Call, request: m.PtyExecStart) -> m.PtyUpdate:
+async def _pty_exec_start(call: Call, request: m.PtyExecStartRequest) -> m.PtyResponse:
     processes.announce(request, durable=call.durable)
     async with call.pool.use(request) as session:
         update = await processes.start(session, request, durable=call.durable)
@@ -35,15 +35,15 @@ async def _pty_exec_start(call: Call, request: m.PtyExecStart) -> m.PtyUpdate:
 
 
 @handles(ops.PTY_WRITE_STDIN)
-async def _pty_write_stdin(call: Call, request: m.PtyWriteStdin) -> m.PtyUpdate:
+async def _pty_write_stdin(call: Call, request: m.PtyWriteStdinRequest) -> m.PtyResponse:
     processes.announce(request, durable=call.durable)
     async with call.pool.use(request) as session:
         update = await processes.write(session, request, durable=call.durable)
     return _pty_update(update)
 
 
-def _pty_update(update: PtyExecUpdate) -> m.PtyUpdate:
-    return m.PtyUpdate(
+def _pty_update(update: PtyExecUpdate) -> m.PtyResponse:
+    return m.PtyResponse(
         process_id=update.process_id,
         output=update.output,
         exit_code=update.exit_code,
@@ -52,7 +52,7 @@ def _pty_update(update: PtyExecUpdate) -> m.PtyUpdate:
 
 
 @handles(ops.PTY_TERMINATE_ALL)
-async def _pty_terminate_all(call: Call, request: m.PtyTerminateAll) -> None:
+async def _pty_terminate_all(call: Call, request: m.PtyTerminateAllRequest) -> None:
     async with call.pool.use(request) as session:
         await processes.terminate_all(session, durable=call.durable)
         await session.pty_terminate_all()

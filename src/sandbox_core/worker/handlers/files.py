@@ -21,22 +21,22 @@ from sandbox_core.worker.handlers.registry import handles, handles_bytes
 
 
 @handles(ops.READ)
-async def _read(call: Call, request: m.Read) -> bytes:
+async def _read(call: Call, request: m.ReadRequest) -> bytes:
     async with call.pool.use(request) as session:
         return content_of(await session.read(Path(request.path), user=request.user))
 
 
 @handles_bytes(ops.WRITE)
-async def _write(call: Call, request: m.Write, body: bytes) -> None:
+async def _write(call: Call, request: m.WriteRequest, body: bytes) -> None:
     async with call.pool.use(request) as session:
         await session.write(Path(request.path), io.BytesIO(body), user=request.user)
 
 
 @handles(ops.LS)
-async def _ls(call: Call, request: m.Ls) -> m.Listing:
+async def _ls(call: Call, request: m.LsRequest) -> m.LsResponse:
     async with call.pool.use(request) as session:
         entries = await session.ls(request.path, user=request.user)
-    return m.Listing(
+    return m.LsResponse(
         entries=tuple(
             m.DirectoryEntry(
                 path=entry.path,
@@ -52,13 +52,13 @@ async def _ls(call: Call, request: m.Ls) -> m.Listing:
 
 
 @handles(ops.MKDIR)
-async def _mkdir(call: Call, request: m.Mkdir) -> None:
+async def _mkdir(call: Call, request: m.MkdirRequest) -> None:
     async with call.pool.use(request) as session:
         await session.mkdir(request.path, parents=request.parents, user=request.user)
 
 
 @handles(ops.RM)
-async def _rm(call: Call, request: m.Rm) -> None:
+async def _rm(call: Call, request: m.RmRequest) -> None:
     async with call.pool.use(request) as session:
         try:
             await session.rm(request.path, recursive=request.recursive, user=request.user)
@@ -75,7 +75,7 @@ async def _exists(session: SandboxSession, request: m.PathRequest) -> bool:
 
 
 @handles_bytes(ops.EXTRACT)
-async def _extract(call: Call, request: m.Extract, body: bytes) -> None:
+async def _extract(call: Call, request: m.ExtractRequest, body: bytes) -> None:
     limits = request.archive_limits
     async with call.pool.use(request) as session:
         await session.extract(
@@ -87,14 +87,16 @@ async def _extract(call: Call, request: m.Extract, body: bytes) -> None:
 
 
 @handles(ops.VALIDATE_PATH_ACCESS)
-async def _validate_path_access(call: Call, request: m.ValidatePath) -> m.ValidPath:
+async def _validate_path_access(
+    call: Call, request: m.ValidatePathAccessRequest
+) -> m.ValidatePathAccessResponse:
     async with call.pool.use(request) as session:
         path = await session._validate_path_access(request.path, for_write=request.for_write)
-    return m.ValidPath(path=sandbox_path_str(path))
+    return m.ValidatePathAccessResponse(path=sandbox_path_str(path))
 
 
 @handles(ops.APPLY_PATCH)
-async def _apply_patch(call: Call, request: m.ApplyPatch) -> m.PatchApplied:
+async def _apply_patch(call: Call, request: m.ApplyPatchRequest) -> m.ApplyPatchResponse:
     outputs: list[str] = []
     async with call.pool.use(request) as session:
         editor = WorkspaceEditor(
@@ -112,7 +114,7 @@ async def _apply_patch(call: Call, request: m.ApplyPatch) -> m.PatchApplied:
                 )
             )
             outputs.append(result.output or "")
-    return m.PatchApplied(outputs=tuple(outputs))
+    return m.ApplyPatchResponse(outputs=tuple(outputs))
 
 
 def content_of(stream: io.IOBase) -> bytes:

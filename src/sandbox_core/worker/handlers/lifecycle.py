@@ -41,22 +41,14 @@ from sandbox_core.worker.sessions.creation import (
     make,
 )
 from sandbox_core.worker.sessions.labels import digest
-from sandbox_core.worker.sessions.pool import (
-    Client,
-    OpenSession,
-    Resumed,
-    configure,
-    exists,
-    restart,
-    resume,
-    sandbox_identity,
-)
+from sandbox_core.worker.sessions.pool import Client, OpenSession, configure
+from sandbox_core.worker.sessions.resume import Resumed, exists, restart, resume, sandbox_identity
 
 logger = logging.getLogger(__name__)
 
 
 @handles(ops.CREATE_SESSION)
-async def _create_session(call: Call, request: m.CreateSession) -> m.SessionOpened:
+async def _create_session(call: Call, request: m.CreateSessionRequest) -> m.OpenSessionResponse:
     # An earlier attempt that hangs here must not hold up the next one, if that can do without it.
     alone = nullcontext() if finds_earlier_attempts(call) else call.pool.opening(request.create_key)
     async with alone:
@@ -70,7 +62,7 @@ async def _create_session(call: Call, request: m.CreateSession) -> m.SessionOpen
     return _opened(call, held, known)
 
 
-async def _create(call: Call, request: m.CreateSession) -> OpenSession:
+async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
     manifest = None if request.manifest is None else load_manifest(request.manifest)
     if manifest is not None:
         check_local_sources(manifest.entries, call.local_sources)
@@ -121,7 +113,7 @@ def _options(provider: Provider, data: JsonObject | None) -> BaseSandboxClientOp
 
 
 @handles(ops.RESUME_SESSION)
-async def _resume_session(call: Call, request: m.ResumeSession) -> m.SessionOpened:
+async def _resume_session(call: Call, request: m.ResumeSessionRequest) -> m.OpenSessionResponse:
     session_id = str(load_state(request.state).session_id)
     if request.held_by is not None and _is_held(call, session_id, request.held_by):
         raise SessionNotOpen(f"session {session_id} is held by the worker of {request.held_by}")
@@ -149,7 +141,7 @@ def _is_held(call: Call, session_id: str, held_by: str) -> bool:
     return not is_gone(activity.info().namespace, held_by)
 
 
-async def _resume(call: Call, request: m.ResumeSession) -> Resumed:
+async def _resume(call: Call, request: m.ResumeSessionRequest) -> Resumed:
     state = load_state(request.state)
     check_local_sources(state.manifest.entries, call.local_sources)
     state.manifest = with_credentials(state.manifest)
@@ -176,8 +168,8 @@ async def _resume(call: Call, request: m.ResumeSession) -> Resumed:
     return resumed[-1]
 
 
-def _opened(call: Call, held: OpenSession, known: JsonObject) -> m.SessionOpened:
-    return m.SessionOpened(
+def _opened(call: Call, held: OpenSession, known: JsonObject) -> m.OpenSessionResponse:
+    return m.OpenSessionResponse(
         session=held.ref,
         state_delta=state_delta(known, dump_state(held.session.state)),
         supports_pty=held.session.supports_pty(),
@@ -190,15 +182,15 @@ def _opened(call: Call, held: OpenSession, known: JsonObject) -> m.SessionOpened
 
 
 @handles(ops.DELETE_SESSION)
-async def _delete_session(call: Call, request: m.DeleteSession) -> m.StateChanged:
+async def _delete_session(call: Call, request: m.DeleteSessionRequest) -> m.StateResponse:
     if request.create_key is not None:
         await _delete_created(call, request.create_key)
-        return m.StateChanged()
+        return m.StateResponse()
     held = call.pool.find(request.session.session_id)
     # One of another epoch may have another sandbox than the workflow knows.
     if held is not None and held.ref == request.session:
         await _delete_held(call, held)
-        return m.StateChanged()
+        return m.StateResponse()
     if held is not None and held.ref.epoch < request.session.epoch:
         call.pool.remove(request.session.session_id)
     if request.state is None:
@@ -210,7 +202,7 @@ async def _delete_session(call: Call, request: m.DeleteSession) -> m.StateChange
     else:
         state.manifest = with_credentials(state.manifest)
         await call.client.delete(await call.client.resume(state))
-    return m.StateChanged()
+    return m.StateResponse()
 
 
 async def _delete_created(call: Call, create_key: str) -> None:
@@ -234,7 +226,7 @@ async def _delete_held(call: Call, held: OpenSession) -> None:
 
 
 @handles(ops.START)
-async def _start(call: Call, request: m.Start) -> m.StateChanged:
+async def _start(call: Call, request: m.StartRequest) -> m.StateResponse:
     async def start(session: SandboxSession) -> None:
         check_local_sources(session.state.manifest.entries, call.local_sources)
         # Some backends would make it again, empty.
@@ -247,7 +239,7 @@ async def _start(call: Call, request: m.Start) -> m.StateChanged:
 
 
 @handles(ops.STOP)
-async def _stop(call: Call, request: m.Stop) -> m.StateChanged:
+async def _stop(call: Call, request: m.StopRequest) -> m.StateResponse:
     async def stop(session: SandboxSession) -> None:
         # The SDK's sessions end theirs before they save the workspace.
         await processes.terminate_all(session, durable=call.durable)
@@ -257,7 +249,7 @@ async def _stop(call: Call, request: m.Stop) -> m.StateChanged:
 
 
 @handles(ops.SHUTDOWN)
-async def _shutdown(call: Call, request: m.Shutdown) -> m.StateChanged:
+async def _shutdown(call: Call, request: m.ShutdownRequest) -> m.StateResponse:
     return await _changing(call, request, SandboxSession.shutdown)
 
 
@@ -265,17 +257,17 @@ async def _changing(
     call: Call,
     request: m.SessionRequest,
     change: Callable[[SandboxSession], Awaitable[None]],
-) -> m.StateChanged:
+) -> m.StateResponse:
     async with call.pool.use(request) as session:
         before = dump_state(session.state)
         await change(session)
-        return m.StateChanged(
+        return m.StateResponse(
             state_delta=state_delta(before, dump_state(session.state)),
             sandbox_id=sandbox_identity(call.provider, session.state),
         )
 
 
 @handles(ops.RUNNING)
-async def _running(call: Call, request: m.Running) -> m.RunningAnswer:
+async def _running(call: Call, request: m.RunningRequest) -> m.RunningResponse:
     async with call.pool.use(request) as session:
-        return m.RunningAnswer(running=await session.running())
+        return m.RunningResponse(running=await session.running())

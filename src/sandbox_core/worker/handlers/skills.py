@@ -66,12 +66,12 @@ class _SkillFolder(LocalDir):
 
 
 @handles(ops.LIST_SKILLS)
-async def _list_skills(call: Call, request: m.ListSkills) -> m.SkillList:
+async def _list_skills(call: Call, request: m.ListSkillsRequest) -> m.ListSkillsResponse:
     async with call.pool.use(request) as session:
         source = _source(request, call.local_sources)
         skills = Skills(lazy_from=source, skills_path=request.skills_path)
         found = await skills._skill_metadata(session.state.manifest)
-    return m.SkillList(
+    return m.ListSkillsResponse(
         skills=tuple(
             m.ListedSkill(name=skill.name, description=skill.description, path=str(skill.path))
             for skill in found
@@ -80,7 +80,7 @@ async def _list_skills(call: Call, request: m.ListSkills) -> m.SkillList:
 
 
 @handles(ops.LOAD_SKILL)
-async def _load_skill(call: Call, request: m.LoadSkill) -> m.SkillLoaded:
+async def _load_skill(call: Call, request: m.LoadSkillRequest) -> m.LoadSkillResponse:
     async with call.pool.use(request) as session:
         source = _source(request, call.local_sources)
         loaded = await source.load_skill(
@@ -89,7 +89,7 @@ async def _load_skill(call: Call, request: m.LoadSkill) -> m.SkillLoaded:
             skills_path=request.skills_path,
             user=request.user,
         )
-    return m.SkillLoaded.model_validate(loaded)
+    return m.LoadSkillResponse.model_validate(loaded)
 
 
 def _source(request: m.SkillsRequest, allowed: Sequence[Path]) -> LocalDirLazySkillSource:

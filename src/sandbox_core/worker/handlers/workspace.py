@@ -18,43 +18,45 @@ from sandbox_core.worker.local_sources import check_local_sources
 
 
 @handles(ops.APPLY_MANIFEST)
-async def _apply_manifest(call: Call, request: m.ApplyManifest) -> m.Materialized:
+async def _apply_manifest(call: Call, request: m.ApplyManifestRequest) -> m.MaterializationResponse:
     async with call.pool.use(request) as session:
         check_local_sources(session.state.manifest.entries, call.local_sources)
         done = await session.apply_manifest(only_ephemeral=request.only_ephemeral)
-    return m.Materialized(
+    return m.MaterializationResponse(
         files=tuple(m.WrittenFile(path=str(f.path), sha256=f.sha256) for f in done.files)
     )
 
 
 @handles(ops.APPLY_ENTRIES)
-async def _apply_entries(call: Call, request: m.ApplyEntries) -> m.Materialized:
+async def _apply_entries(call: Call, request: m.ApplyEntriesRequest) -> m.MaterializationResponse:
     entries = [(Path(placed.path), load_entry(placed.entry)) for placed in request.entries]
     check_local_sources(dict(entries), call.local_sources)
     entries = [(path, entry_with_credentials(entry)) for path, entry in entries]
     async with call.pool.use(request) as session:
         files = await session._apply_entry_batch(entries, base_dir=session._manifest_base_dir())
-    return m.Materialized(
+    return m.MaterializationResponse(
         files=tuple(m.WrittenFile(path=str(f.path), sha256=f.sha256) for f in files)
     )
 
 
 @handles(ops.PERSIST_WORKSPACE)
-async def _persist_workspace(call: Call, request: m.PersistWorkspace) -> bytes:
+async def _persist_workspace(call: Call, request: m.PersistWorkspaceRequest) -> bytes:
     async with call.pool.use(request) as session:
         return content_of(await session.persist_workspace())
 
 
 @handles_bytes(ops.HYDRATE_WORKSPACE)
-async def _hydrate_workspace(call: Call, request: m.HydrateWorkspace, body: bytes) -> None:
+async def _hydrate_workspace(call: Call, request: m.HydrateWorkspaceRequest, body: bytes) -> None:
     async with call.pool.use(request) as session:
         await session.hydrate_workspace(io.BytesIO(body))
 
 
 @handles(ops.RESOLVE_EXPOSED_PORT)
-async def _resolve_exposed_port(call: Call, request: m.ResolveExposedPort) -> m.ExposedPort:
+async def _resolve_exposed_port(
+    call: Call, request: m.ResolveExposedPortRequest
+) -> m.ResolveExposedPortResponse:
     async with call.pool.use(request) as session:
         endpoint = await session.resolve_exposed_port(request.port)
-    return m.ExposedPort(
+    return m.ResolveExposedPortResponse(
         host=endpoint.host, port=endpoint.port, tls=endpoint.tls, query=endpoint.query
     )

@@ -20,7 +20,7 @@ from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import LabelledSandbox, SupportsDestroy, SupportsLabels
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import operations as ops
-from sandbox_core.wire.reap_messages import Reap, ReapAnswer, Reaped
+from sandbox_core.wire.reap_messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.reaping.owners import Owner, owner_of
@@ -46,7 +46,7 @@ def as_reapable(provider: Provider) -> Reapable | None:
 
 
 @handles(ops.REAP)
-async def _reap(call: Call, request: Reap) -> ReapAnswer:
+async def _reap(call: Call, request: ReapRequest) -> ReapResponse:
     provider, temporal = as_reapable(call.provider), activity.client()
     if provider is None:
         raise InvalidRequest(
@@ -62,10 +62,10 @@ async def reap(
     client: Client,
     temporal: TemporalClient,
     namespace: Namespace,
-    request: Reap,
+    request: ReapRequest,
     *,
     deleted_within: timedelta = _DELETED_WITHIN,
-) -> ReapAnswer:
+) -> ReapResponse:
     """Find the orphans of one provider and, if `request` says so, delete them.
 
     What becomes of a single sandbox, errors included, is in the answer.
@@ -98,10 +98,10 @@ class _Reaping:
     client: Client
     temporal: TemporalClient
     namespace: Namespace
-    request: Reap
+    request: ReapRequest
     deleted_within: timedelta
 
-    async def run(self) -> ReapAnswer:
+    async def run(self) -> ReapResponse:
         found = await self._find({})
         slots = asyncio.Semaphore(_CONCURRENCY)
 
@@ -113,7 +113,7 @@ class _Reaping:
         results = await asyncio.gather(*map(bounded, by_id))
         spared = [result for result in results if isinstance(result, Owner)]
         living = sum(owner.is_open for owner in spared)
-        return ReapAnswer(
+        return ReapResponse(
             sandboxes=tuple(result for result in results if isinstance(result, Reaped)),
             living=living,
             recent=len(spared) - living,

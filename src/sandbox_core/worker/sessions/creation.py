@@ -23,12 +23,13 @@ from temporalio import activity
 
 from sandbox_core.errors import CreateConflict
 from sandbox_core.providers import SupportsDestroy, SupportsIdentity, SupportsLabels
-from sandbox_core.wire.messages import CreateSession, ResumeSession
+from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest
 from sandbox_core.worker.attempts import attempt, overdue, uncancellable
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.sessions import labels as names
 from sandbox_core.worker.sessions.labels import owner_labels, request_labels
-from sandbox_core.worker.sessions.pool import Client, sandbox_identity
+from sandbox_core.worker.sessions.pool import Client
+from sandbox_core.worker.sessions.resume import sandbox_identity
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class _Labelling(SupportsLabels[Client], SupportsDestroy[Client], SupportsIdenti
 
 async def make(
     call: Call,
-    request: CreateSession | ResumeSession,
+    request: CreateSessionRequest | ResumeSessionRequest,
     opening: Callable[[Client], Awaitable[SandboxSession]],
     *,
     known: str | None = None,
@@ -74,7 +75,7 @@ async def make(
 
         async def discard(session: SandboxSession) -> None:
             sandbox_id = sandbox_identity(call.provider, session.state)
-            if isinstance(request, CreateSession) or sandbox_id not in (None, known):
+            if isinstance(request, CreateSessionRequest) or sandbox_id not in (None, known):
                 await call.client.delete(session)
 
         return await _to_its_end(opening(call.client), discard=discard)
@@ -170,7 +171,7 @@ class _Made:
         return True
 
 
-def _made_for(call: Call, request: CreateSession | ResumeSession) -> _Made | None:
+def _made_for(call: Call, request: CreateSessionRequest | ResumeSessionRequest) -> _Made | None:
     provider = _labelling(call)
     if provider is None or call.namespace is None:
         return None

@@ -15,7 +15,7 @@ from temporalio import activity
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
-from sandbox_core.wire.messages import CreateSession, ResumeSession
+from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest
 
 NAMESPACE_ID = "sandbox-core.namespace-id"
 """The id that the Temporal server gave the namespace: names are the same on many servers."""
@@ -70,15 +70,15 @@ def owner_labels(namespace: Namespace) -> dict[str, str]:
     }
 
 
-def request_labels(request: CreateSession | ResumeSession) -> dict[str, str]:
+def request_labels(request: CreateSessionRequest | ResumeSessionRequest) -> dict[str, str]:
     """Return the labels that name what a sandbox is made for."""
-    if isinstance(request, CreateSession):
+    if isinstance(request, CreateSessionRequest):
         return {KEY: request.create_key, REQUEST: digest(request)}
     # The epochs of a session are all different, and are the same in every attempt.
     return {KEY: f"{request.state.get('session_id', '')}.{request.epoch}", REQUEST: digest(request)}
 
 
-def digest(request: CreateSession | ResumeSession) -> str:
+def digest(request: CreateSessionRequest | ResumeSessionRequest) -> str:
     """Return what tells requests with the same key apart."""
     content = json.dumps(request.dump(), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

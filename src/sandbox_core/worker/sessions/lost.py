@@ -11,7 +11,7 @@ from sandbox_core.wire.messages import Message, SessionRequest
 from sandbox_core.wire.operations import Effect, Operation
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.sessions.pool import exists, on_host, sandbox_identity
+from sandbox_core.worker.sessions.resume import exists, on_host, sandbox_identity
 
 logger = logging.getLogger(__name__)
 

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
-from agents.sandbox.entries import Mount
-from agents.sandbox.errors import SandboxError
-from agents.sandbox.session.dependencies import Dependencies
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
-from agents.sandbox.session.sandbox_session_state import SandboxSessionState
-from agents.sandbox.snapshot import NoopSnapshot
 
-from sandbox_core.errors import SandboxLost, SessionNotOpen
-from sandbox_core.providers import SupportsExists, SupportsIdentity
-from sandbox_core.providers.registry import Provider
+from sandbox_core.errors import SessionNotOpen
 from sandbox_core.wire.agents_models import load_state
 from sandbox_core.wire.messages import SessionRef, SessionRequest, SessionSettings
 from sandbox_core.wire.mount_credentials import redact_credentials, with_credentials
@@ -156,83 +148,6 @@ class SessionPool:
                 del self._locks[session_id]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resumed:
-    """A resumed session, and whether its workspace is in use, or had to be restored."""
-
-    session: SandboxSession
-    started: bool = False
-    restored: bool = False
-
-
-async def resume(
-    provider: Provider,
-    client: Client,
-    state: SandboxSessionState,
-    *,
-    started: bool,
-    sandbox_id: str | None,
-) -> Resumed:
-    """Open the session of `state`, and if its workspace was in use, make it usable again.
-
-    Raises:
-        SandboxLost: The workspace was in use, its sandbox is gone, and there is no snapshot.
-    """
-    # The SDK's clients answer a lookup that fails with a new, empty sandbox.
-    known = sandbox_id or sandbox_identity(provider, state)
-    present = None
-    if known is not None and isinstance(provider, SupportsExists):
-        if started or state.workspace_root_ready:
-            present = await provider.exists(client, known)
-        # What another session has started in a sandbox that is still there is kept as it is.
-        started = started or present is True
-        if not present and started and not await _restorable(state, client._resolve_dependencies()):
-            raise _lost(provider, known)
-    session = await client.resume(state)
-    if not started:
-        return Resumed(session=session)
-    actual = sandbox_identity(provider, session.state)
-    if present is False or actual != known:
-        if not await _restorable(session.state, session.dependencies):
-            await client.delete(session)
-            raise _lost(provider, known)
-        await session.start()
-        return Resumed(session=session, started=True, restored=True)
-    await restart(session)
-    return Resumed(session=session, started=True)
-
-
-async def restart(session: SandboxSession) -> None:
-    """Start a session whose workspace is in use, without touching the workspace.
-
-    The SDK's `start` would restore the last snapshot or write the manifest's files again, over
-    whatever has happened in the workspace since. So for its duration the session has no snapshot,
-    and no manifest entries but mounts, which a restarted sandbox needs again. One that was not
-    restarted still has them; they are mounted anew, for only then does the SDK know which files
-    with their credentials to keep out of snapshots.
-    """
-    await _unmount(session)
-    inner = session._inner
-    inner._set_start_state_preserved(True)
-    state = session.state
-    snapshot, manifest = state.snapshot, state.manifest
-    state.workspace_root_ready = True
-    state.snapshot = NoopSnapshot(id=snapshot.id)
-    mounts = {path: entry for path, entry in manifest.iter_entries() if isinstance(entry, Mount)}
-    state.manifest = manifest.model_copy(update={"entries": mounts})
-    try:
-        await session.start()
-    finally:
-        session.state.snapshot, session.state.manifest = snapshot, manifest
-
-
-async def _unmount(session: SandboxSession) -> None:
-    for mount, path in session.state.manifest.mount_targets():
-        # Nothing is mounted in a sandbox that does not run yet.
-        with suppress(SandboxError):
-            await mount.unmount(session, path, session._manifest_base_dir())
-
-
 def configure(session: SandboxSession, settings: SessionSettings) -> None:
     """Give a live session the settings that the SDK's runtime gave the workflow's."""
     session._set_concurrency_limits(
@@ -246,37 +161,3 @@ def configure(session: SandboxSession, settings: SessionSettings) -> None:
     )
     for path in settings.persist_skip_paths:
         session.register_persist_workspace_skip_path(path)
-
-
-def sandbox_identity(provider: Provider, state: SandboxSessionState) -> str | None:
-    """Return the backend's id of the sandbox, if the provider can tell."""
-    return provider.identity(state) if isinstance(provider, SupportsIdentity) else None
-
-
-async def exists(provider: Provider, client: Client, state: SandboxSessionState) -> bool | None:
-    """Return whether the sandbox of `state` exists, or None if the provider cannot tell.
-
-    Raises:
-        Exception: The backend did not answer. That is not the same as "no".
-    """
-    sandbox_id = sandbox_identity(provider, state)
-    if sandbox_id is None or not isinstance(provider, SupportsExists):
-        return None
-    return await provider.exists(client, sandbox_id)
-
-
-async def _restorable(state: SandboxSessionState, dependencies: Dependencies | None) -> bool:
-    return await state.snapshot.restorable(dependencies=dependencies)
-
-
-def on_host(provider: Provider) -> str:
-    """Return " on host ..." if the provider's sandboxes live on this one."""
-    return f" on host {socket.gethostname()}" if provider.host_bound else ""
-
-
-def _lost(provider: Provider, sandbox_id: str | None) -> SandboxLost:
-    return SandboxLost(
-        f"sandbox {sandbox_id} of provider {provider.name!r} does not exist any more"
-        f"{on_host(provider)}, and its workspace was never saved to a snapshot. Create a new "
-        f"session, or save with session.stop() what must outlive a sandbox."
-    )
