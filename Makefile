@@ -7,7 +7,7 @@ READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check chaos clean
+.PHONY: demo test check types chaos clean
 
 demo: $(READY)
 	$(BIN)/sandbox demo
@@ -19,11 +19,14 @@ test: check
 chaos: $(READY)
 	SANDBOX_CHAOS_MINUTES=$${SANDBOX_CHAOS_MINUTES:-30} $(BIN)/pytest -m chaos -s
 
-check: $(READY)
+check: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+empty :=
+types: $(READY)
+	MYPYPATH=$(subst $(empty) $(empty),:,$(wildcard plugins/*/src plugins/*/tests)) $(BIN)/mypy
 
 $(READY): Makefile $(PROJECTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv .venv

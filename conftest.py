@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ import pytest
 from temporalio.client import Client
 
 from sandbox_core.testing import DevServer
+
+# What the tests of a plugin share among them; `pythonpath` of pytest takes no patterns.
+sys.path += map(str, Path(__file__).parent.glob("plugins/*/tests"))
 
 EXPECTED_SKIPS = ("this machine has no /dev/fuse",)
 """Parts of the reasons of the skips that may happen in CI."""

@@ -1,13 +1,22 @@
-"""Writes `operations.md` from the table: ``python docs/generate.py``."""
+"""Writes what is made from other files: ``python docs/generate.py``.
+
+`operations.md` from the table of operations, and the table of providers in the README from the
+``[tool.sandbox-core]`` of each plugin's pyproject.toml.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+import tomli
 
 from sandbox_core.wire.messages import Message
 from sandbox_core.wire.operations import Effect, Operation, operations
 
-PAGE = Path(__file__).with_name("operations.md")
+ROOT = Path(__file__).parents[1]
+OPERATIONS = ROOT / "docs" / "operations.md"
+README = ROOT / "README.md"
 
 _HEAD = """\
 # Operations
@@ -20,8 +29,8 @@ The effect of an operation decides how often it may be attempted:
 """
 
 
-def render() -> str:
-    """Return the page."""
+def render_operations() -> str:
+    """Return the page of operations."""
     lines = [_HEAD]
     lines += [f"- **{effect.value}**: {_documented(effect)}\n" for effect in Effect]
     lines += ["\n| Operation | Effect | What it does | Bytes in | Answer |\n"]
@@ -49,5 +58,29 @@ def _documented(effect: Effect) -> str:
     }[effect]
 
 
+def render_readme() -> str:
+    """Return the README with a row for each plugin in its table of providers."""
+    table = [
+        "| Name | Install | Sandboxes are | The worker needs |\n",
+        "| --- | --- | --- | --- |\n",
+        *map(_provider, sorted(ROOT.glob("plugins/*/pyproject.toml"))),
+    ]
+    return re.sub(
+        r"(<!-- providers -->\n).*(<!-- /providers -->)",
+        lambda marks: f"{marks[1]}{''.join(table)}{marks[2]}",
+        README.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+
+
+def _provider(pyproject: Path) -> str:
+    content = tomli.loads(pyproject.read_text(encoding="utf-8"))
+    project, row = content["project"], content["tool"]["sandbox-core"]
+    (name,) = project["entry-points"]["sandbox_core.providers"]
+    install = f"`pip install {project['name']}`"
+    return f"| `{name}` | {install} | {row['sandboxes']} | {row['needs']} |\n"
+
+
 if __name__ == "__main__":
-    PAGE.write_text(render(), encoding="utf-8")
+    OPERATIONS.write_text(render_operations(), encoding="utf-8")
+    README.write_text(render_readme(), encoding="utf-8")

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_page_of_operations_is_made_from_the_table() -> None:
-    """`python docs/generate.py` makes it anew."""
+@pytest.fixture
+def generate() -> ModuleType:
+    """The script that makes pages anew: ``python docs/generate.py``."""
     spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     assert spec is not None
     assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    assert generate.render() == (DOCS / "operations.md").read_text(encoding="utf-8")
+
+def test_the_page_of_operations_is_made_from_the_table(generate: ModuleType) -> None:
+    assert generate.render_operations() == generate.OPERATIONS.read_text(encoding="utf-8")
+
+
+def test_the_readme_has_a_row_for_each_plugin(generate: ModuleType) -> None:
+    assert generate.render_readme() == generate.README.read_text(encoding="utf-8")

@@ -61,14 +61,6 @@ def test_the_worker_and_the_workflow_run(temporal_address: str, tmp_path: Path) 
     assert "There are 1229 of them.\n" == result.stdout, result.stderr
 
 
-def test_every_installed_provider_is_in_the_table() -> None:
-    """One row for each plugin of this repository."""
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| `pip install ([a-z-]+)` \|", README.read_text(), re.M)
-    plugins = sorted(path.parent.name for path in README.parent.glob("plugins/*/pyproject.toml"))
-
-    assert plugins == sorted(distribution for _, distribution in rows)
-
-
 def test_the_links_lead_somewhere() -> None:
     """Relative links are files of this repository."""
     targets = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text())
