@@ -17,6 +17,7 @@ from sandbox_core.providers.registry import (
     Candidate,
     FailedProvider,
     LoadedProvider,
+    Provider,
     discover,
     load,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "FailedProvider",
     "LabelledSandbox",
     "LoadedProvider",
+    "Provider",
     "SandboxClientProvider",
     "SupportsCheck",
     "SupportsDestroy",
