@@ -1,11 +1,13 @@
 """Records the histories that `test_replay.py` replays: ``python tests/record_histories.py``.
 
-A history holds the host's name, as a part of its worker's queue. This gives it one for all to see::
+Given names, it records only these. A history holds the host's name, as a part of its worker's
+queue, and one scenario changes it; so it is run where that is nobody else's name::
 
     unshare --uts sh -c 'hostname recorder && python tests/record_histories.py'
 
 ``resumed-on-another-worker`` is not made any more: it is of the time before a worker could take a
-session over from one that is gone.
+session over from one that is gone. ``given-up`` was recorded when a worker that was busy for as
+long as an operation may wait for it was taken for one that is gone.
 
 Record again only when a changed history is meant, and say why in the changelog: a workflow that was
 started before the change will not survive it.
@@ -15,16 +17,32 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
+from faults.faulty import Fault
+from faults.harness import line_of, workers
 from parity.cases import write_skills
-from support import archive, running_worker
-from temporalio.client import Client, WorkflowHandle
+from support import archive, running_worker, until
+from temporalio.client import (
+    Client,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
 from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
-from workflows.sessions import CaughtErrors, EveryOperation, StepByStep
+from workflows.creates import CreateAndHold, Hold
+from workflows.fleet import KeepSession, Kept
+from workflows.processes import Job, RunJob
+from workflows.sessions import CaughtErrors, EveryOperation, StepByStep, Terminal
+from workflows.storage import Refused
 
 from sandbox_core.cli.demo import project_files
 from sandbox_core.demo.script import ScriptedRepair
@@ -36,6 +54,24 @@ from sandbox_core.worker import SandboxPlugin
 
 HISTORIES = Path(__file__).parent / "histories"
 
+WORKFLOWS = (
+    CaughtErrors,
+    CreateAndHold,
+    EveryOperation,
+    KeepSession,
+    Refused,
+    RepairWorkflow,
+    RunJob,
+    StepByStep,
+    Terminal,
+)
+"""Those that histories are recorded of."""
+
+_QUEUE = "recorded"
+_WORKFLOWS = tuple(each for each in WORKFLOWS if each is not RepairWorkflow)
+
+Handle: TypeAlias = "WorkflowHandle[Any, Any]"
+
 
 def agents_plugin() -> OpenAIAgentsPlugin:
     """Return the plugin for the demo's scripted model."""
@@ -45,72 +81,198 @@ def agents_plugin() -> OpenAIAgentsPlugin:
     )
 
 
-async def _record(client: Client) -> dict[str, WorkflowHandle[object, object]]:
-    """Run each scenario to its end; the key is the name of its history."""
-    queue = "recorded"
-    plain = (EveryOperation, CaughtErrors, StepByStep)
-    handles: dict[str, WorkflowHandle[object, object]] = {}
-    async with running_worker(client, *plain, task_queue=queue):
-        handles["every-operation"] = await client.start_workflow(
-            "EveryOperation",
-            args=["local", archive("inner.txt", b"inside")],
-            id="every-operation",
-            task_queue=queue,
-        )
-        handles["caught-errors"] = await client.start_workflow(
-            "CaughtErrors", "local", id="caught-errors", task_queue=queue
-        )
-        handles["taken-over"] = steps = await client.start_workflow(
-            "StepByStep", "local", id="taken-over", task_queue=queue
-        )
-        await steps.execute_update("do", "echo edited > hello.txt")
-        for name in ("every-operation", "caught-errors"):
-            await handles[name].result()
-    async with running_worker(client, *plain, task_queue=queue):
-        await steps.execute_update("do", "cat hello.txt")
-        await steps.signal("finish")
-        await steps.result()
-        asked = ReapProviders(providers=("local",), reap=ReapRequest(older_than_s=0))
-        handles["reap"] = await client.start_workflow(
-            REAP_WORKFLOW, asked.dump(), id="reap", task_queue=queue
-        )
-        await handles["reap"].result()
+async def _start(client: Client, workflow: str, *args: object) -> Handle:
+    return await client.start_workflow(workflow, args=args, id=workflow, task_queue=_QUEUE)
+
+
+async def _every_operation(client: Client) -> Handle:
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+        handle = await _start(client, "EveryOperation", "local", archive("inner.txt", b"inside"))
+        await handle.result()
+    return handle
+
+
+async def _every_operation_and_skills(client: Client) -> Handle:
     with tempfile.TemporaryDirectory() as folder:
         skills = write_skills(Path(folder))
         plugins = [SandboxPlugin(local_sources=[skills])]
-        async with running_worker(client, *plain, task_queue=queue, plugins=plugins):
-            handles["every-operation-and-skills"] = await client.start_workflow(
-                "EveryOperation",
-                args=["local", archive("inner.txt", b"inside"), str(skills)],
-                id="every-operation-and-skills",
-                task_queue=queue,
+        async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE, plugins=plugins):
+            handle = await _start(
+                client, "EveryOperation", "local", archive("inner.txt", b"inside"), str(skills)
             )
-            await handles["every-operation-and-skills"].result()
+            await handle.result()
+    return handle
+
+
+async def _caught_errors(client: Client) -> Handle:
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+        handle = await _start(client, "CaughtErrors", "local")
+        await handle.result()
+    return handle
+
+
+async def _taken_over(client: Client) -> Handle:
+    """A worker takes the place of the one that held the session."""
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+        handle = await _start(client, "StepByStep", "local")
+        await handle.execute_update("do", "echo edited > hello.txt")
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+        await handle.execute_update("do", "cat hello.txt")
+        await handle.signal("finish")
+        await handle.result()
+    return handle
+
+
+async def _given_up(client: Client) -> Handle:
+    """A worker of another host opens the session, because nobody asks for its own worker's tasks.
+
+    The operations before find that it is not there, and wait at its own worker's queue.
+    """
+    kept = Kept(schedule_to_start_s=1)
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+        handle = await _start(client, "KeepSession", kept)
+        await handle.execute_update("do", "echo edited > hello.txt")
+        await handle.execute_update("save")
+    first = socket.gethostname()
+    socket.sethostname("another")
+    try:
+        async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+            await handle.execute_update("do", "cat hello.txt")
+            await handle.execute_update("restorations")
+            await handle.signal("finish")
+            await handle.result()
+    finally:
+        socket.sethostname(first)
+    return handle
+
+
+async def _pinned(client: Client) -> Handle:
+    """A terminal is of the process of its worker: what follows is asked at that worker's queue."""
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+        handle = await _start(client, "Terminal", "word")
+        await handle.result()
+    return handle
+
+
+async def _waited_for_room(client: Client) -> Handle:
+    """A timer for each time that the worker had as many sandboxes as it may."""
+    plugins = [SandboxPlugin(max_sandboxes={"local": 1})]
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE, plugins=plugins):
+        first = await client.start_workflow(
+            "CreateAndHold", Hold("local"), id="holds", task_queue=_QUEUE
+        )
+        await first.execute_update("root")
+        handle = await _start(client, "CreateAndHold", Hold("local"))
+        async for event in handle.fetch_history_events(wait_new_event=True):
+            if event.HasField("timer_started_event_attributes"):
+                break
+        await first.signal("finish")
+        await handle.execute_update("root")
+        await handle.signal("finish")
+        await handle.result()
+        await first.result()
+    return handle
+
+
+async def _timed_out(client: Client) -> Handle:
+    """A worker is killed in the middle of a command, and the one attempt at it has its timeout."""
+    address = client.service_client.config.target_host
+    with tempfile.TemporaryDirectory() as folder, workers(address, _QUEUE, KeepSession) as started:
+        worker, begun = await started.start(), Path(folder) / "begun"
+        handle = await _start(client, "KeepSession", Kept(heartbeat_s=1, attempts=1))
+        doing = asyncio.create_task(handle.execute_update("do", f"echo begun >{begun}; sleep 30"))
+        await line_of(begun)
+        worker.kill()
+        async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+            with suppress(WorkflowUpdateFailedError):
+                await doing
+            await handle.signal("finish")
+            await handle.result()
+    return handle
+
+
+async def _cancelled(client: Client) -> Handle:
+    """A workflow is cancelled in the middle of a command."""
+    with tempfile.TemporaryDirectory() as root:
+        async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+            handle = await _start(client, "RunJob", Job("echo begun > begun; sleep 30", root=root))
+            await line_of(Path(root) / "begun")
+            await handle.cancel()
+            with suppress(WorkflowFailureError):
+                await handle.result()
+    return handle
+
+
+async def _create_cancelled(client: Client) -> Handle:
+    """A workflow is cancelled in the middle of a create, and has what was made deleted."""
+    address = client.service_client.config.target_host
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        workers(address, _QUEUE, CreateAndHold) as started,
+    ):
+        fault = Fault("create", "after", "hang", Path(folder) / "hangs")
+        await started.start(variables=fault.variable())
+        handle = await _start(client, "CreateAndHold", Hold("faulty"))
+        await until(partial(asyncio.to_thread, (Path(folder) / "hangs").exists))
+        await handle.cancel()
+        with suppress(WorkflowFailureError):
+            await handle.result()
+    return handle
+
+
+async def _refused(client: Client) -> Handle:
+    """A request is larger than the worker allows."""
+    plugins = [SandboxPlugin(max_file_bytes=3000)]
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE, plugins=plugins):
+        handle = await _start(client, "Refused", "local", 5000)
+        await handle.result()
+    return handle
+
+
+async def _reap(client: Client) -> Handle:
+    asked = ReapProviders(providers=("local",), reap=ReapRequest(older_than_s=0))
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+        handle = await _start(client, REAP_WORKFLOW, asked.dump())
+        await handle.result()
+    return handle
+
+
+async def _demo(client: Client) -> Handle:
     config = client.config()
     config["plugins"] = [agents_plugin(), SandboxPlugin()]
-    async with running_worker(Client(**config), RepairWorkflow, plugins=(), task_queue=queue):
-        handles["demo"] = await client.start_workflow(
-            "RepairWorkflow",
-            RepairRequest(provider="local", files=project_files()),
-            id="demo",
-            task_queue=queue,
-        )
-        await handles["demo"].result()
-    return handles
+    async with running_worker(Client(**config), RepairWorkflow, plugins=(), task_queue=_QUEUE):
+        request = RepairRequest(provider="local", files=project_files())
+        handle = await _start(client, "RepairWorkflow", request)
+        await handle.result()
+    return handle
+
+
+_SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
+    "cancelled": _cancelled,
+    "caught-errors": _caught_errors,
+    "create-cancelled": _create_cancelled,
+    "demo": _demo,
+    "every-operation": _every_operation,
+    "every-operation-and-skills": _every_operation_and_skills,
+    "given-up": _given_up,
+    "pinned": _pinned,
+    "reap": _reap,
+    "refused": _refused,
+    "taken-over": _taken_over,
+    "timed-out": _timed_out,
+    "waited-for-room": _waited_for_room,
+}
 
 
 async def _main(names: list[str]) -> None:
     with DevServer() as server:
         # The identity is a part of the history; the default is this process and this host.
         client = await Client.connect(server.address, identity="recorder")
-        for name, handle in (await _record(client)).items():
-            if not names or name in names:
-                history = await handle.fetch_history()
-                # Of a stack trace the replay takes no notice, and it names files of this machine.
-                text = re.sub(
-                    r'"stackTrace": "(?:[^"\\]|\\.)*"', '"stackTrace": ""', history.to_json()
-                )
-                (HISTORIES / f"{name}.json").write_text(text, encoding="utf-8")
+        for name in names or _SCENARIOS:
+            history = await (await _SCENARIOS[name](client)).fetch_history()
+            # Of a stack trace the replay takes no notice, and it names files of this machine.
+            text = re.sub(r'"stackTrace": "(?:[^"\\]|\\.)*"', '"stackTrace": ""', history.to_json())
+            (HISTORIES / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

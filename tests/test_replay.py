@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from record_histories import HISTORIES, agents_plugin
+from record_histories import HISTORIES, WORKFLOWS, agents_plugin
 from support import scheduled_activities
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Plugin, Replayer
 from temporalio.workflow import NondeterminismError
 from workflows.changed import ChangedEveryOperation
-from workflows.sessions import CaughtErrors, EveryOperation, StepByStep
 
-from sandbox_core.demo.workflow import RepairWorkflow
 from sandbox_core.wire.naming import split_activity_name
 from sandbox_core.wire.operations import operations
 from sandbox_core.worker import SandboxPlugin
@@ -31,9 +29,7 @@ async def test_a_recorded_history_replays(path: Path) -> None:
     plugins: list[Plugin] = [SandboxPlugin()]
     if path.stem == "demo":
         plugins.append(agents_plugin())
-    replayer = Replayer(
-        workflows=[RepairWorkflow, EveryOperation, CaughtErrors, StepByStep], plugins=plugins
-    )
+    replayer = Replayer(workflows=WORKFLOWS, plugins=plugins)
 
     result = await replayer.replay_workflow(_history(path), raise_on_replay_failure=False)
 
