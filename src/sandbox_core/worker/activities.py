@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeAlias
 
 from agents.sandbox.errors import SandboxError
@@ -25,6 +23,7 @@ from sandbox_core.wire.summaries import summarize
 from sandbox_core.wire.worker_env import Resolver, resolving
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.table import HANDLERS
+from sandbox_core.worker.heartbeats import heartbeats
 from sandbox_core.worker.sessions.lost import reason_of
 
 logger = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ def _make_activity(
 
     async def attempt(request: JsonObject, body: bytes, resolver: Resolver) -> Answer:
         try:
-            async with _heartbeats():
+            with heartbeats():
                 call = open_call()
                 parsed = operation.request.model_validate(request)
                 _check_size(operation.name, parsed, len(body), "it was given")
@@ -142,25 +141,3 @@ def _with_storage_cause(error: SandboxError) -> SandboxError:
         error.message = f"{error.message}: {cause.message}"
         error.retryable = not cause.non_retryable
     return error
-
-
-@asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    """Tell Temporal that this worker lives, three times in each heartbeat timeout."""
-    timeout = activity.info().heartbeat_timeout
-    if timeout is None:
-        yield
-        return
-
-    async def beat(interval: float) -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(interval)
-
-    beating = asyncio.create_task(beat(timeout.total_seconds() / 3))
-    try:
-        yield
-    finally:
-        beating.cancel()
-        with suppress(asyncio.CancelledError):
-            await beating

@@ -1,0 +1,116 @@
+"""Heartbeats that do not depend on the event loop: what blocks it must not end an activity.
+
+The SDK of a provider may block the loop for longer than a heartbeat timeout, and the activities of
+every other session with it. So one thread of the process sends the heartbeats of all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+
+from temporalio import activity
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def heartbeats() -> Iterator[None]:
+    """Tell Temporal that this worker lives, three times in each heartbeat timeout."""
+    timeout = activity.info().heartbeat_timeout
+    if timeout is None:
+        yield
+        return
+    activity.heartbeat()
+    beating = _Beating(copy_context(), timeout.total_seconds() / 3)
+    _beats.add(beating)
+    try:
+        yield
+    finally:
+        beating.stop()
+
+
+class _Beating:
+    """The heartbeats of one activity."""
+
+    def __init__(self, context: Context, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self._context: Context | None = context
+        self._lock = threading.Lock()
+
+    def beat(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Send one, unless the activity has ended; return whether there are more to come."""
+        with self._lock:
+            if self._context is None:
+                return False
+            loop.run_until_complete(self._context.run(loop.create_task, _heartbeat()))
+            return True
+
+    def stop(self) -> None:
+        """Return when none is being sent, and none will be."""
+        with self._lock:
+            self._context = None
+
+
+async def _heartbeat() -> None:
+    activity.heartbeat()
+    # It is sent by a task, for which nobody else waits in this loop.
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+
+
+class _Beats:
+    """The thread, and what is due when; it starts with the first activity."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, _Beating]] = []
+        self._number = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def add(self, beating: _Beating) -> None:
+        with self._changed:
+            first = self._push(beating)
+            if self._thread is None or not self._thread.is_alive():  # It is not, after a fork.
+                self._thread = threading.Thread(
+                    target=self._run, name="sandbox-core-heartbeats", daemon=True
+                )
+                self._thread.start()
+            elif first:
+                self._changed.notify()
+
+    def _push(self, beating: _Beating) -> bool:
+        entry = (time.monotonic() + beating.interval_s, next(self._number), beating)
+        heapq.heappush(self._due, entry)
+        return self._due[0] is entry
+
+    def _run(self) -> None:
+        loop = asyncio.new_event_loop()
+        while True:
+            beating = self._next()
+            try:
+                more = beating.beat(loop)
+            except Exception:
+                # It would end the heartbeats of all the others.
+                logger.warning("a heartbeat could not be sent", exc_info=True)
+                continue
+            if more:
+                with self._changed:
+                    self._push(beating)
+
+    def _next(self) -> _Beating:
+        with self._changed:
+            while True:
+                wait = self._due[0][0] - time.monotonic() if self._due else None
+                if wait is not None and wait <= 0:
+                    return heapq.heappop(self._due)[2]
+                self._changed.wait(wait)
+
+
+_beats = _Beats()
