@@ -1,8 +1,13 @@
-"""Errors of vendors' SDKs that carry the HTTP status of an answer."""
+"""Errors of vendors' SDKs, and whether the operation is attempted again."""
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+
 import pytest
+from agents.sandbox.errors import ExecTransportError
 
 from sandbox_core.wire.failures import encode_error
 
@@ -33,3 +38,33 @@ def test_an_answer_that_may_be_another_next_time_is_not(status: int) -> None:
     """A busy service does not stay busy."""
     assert not encode_error(VendorError(status)).non_retryable
     assert not encode_error(_wrapped(VendorError(status))).non_retryable
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        TypeError("create() got an unexpected keyword argument"),
+        AttributeError("'NoneType' object has no attribute 'id'"),
+        OverflowError("timestamp too large"),
+        OSError(errno.ELOOP, os.strerror(errno.ELOOP)),
+        RuntimeError("Symlink loop from '/workspace/a'"),
+    ],
+)
+def test_a_mistake_is_made_once(cause: Exception) -> None:
+    """Also where the SDK has wrapped it in an error of its own."""
+    assert encode_error(cause).non_retryable
+    assert encode_error(ExecTransportError(command=("ls",), cause=cause)).non_retryable
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)),
+        RuntimeError("the session is closed"),
+        json.JSONDecodeError("Expecting value", "<html>bad gateway", 0),
+    ],
+)
+def test_what_may_pass_is_attempted_again(cause: Exception) -> None:
+    """An error page is no mistake of the request."""
+    assert not encode_error(cause).non_retryable
+    assert not encode_error(ExecTransportError(command=("ls",), cause=cause)).non_retryable

@@ -12,6 +12,7 @@ from agents.editor import ApplyPatchOperation
 from agents.sandbox import Manifest
 from agents.sandbox.entries import File
 from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.types import ExecResult
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
@@ -75,8 +76,8 @@ class Perform:
             ),
         )
         names = (f"file-{number:05}.txt" for number in range(plan.files))
-        entries = {name: File(content=name.encode()) for name in names}
-        session = await client.create(manifest=Manifest(entries={**entries}))
+        manifest = Manifest(entries={name: File(content=name.encode()) for name in names})
+        session = await client.create(manifest=manifest)
         try:
             async with session:
                 return [await take(session, step) for step in plan.steps]
@@ -99,6 +100,8 @@ async def take(session: SandboxSession, step: Step) -> Outcome:
         return Outcome(text=str(error), error=type(error).__name__)
     if isinstance(answer, io.IOBase):
         answer = answer.read()
+    if isinstance(answer, ExecResult):
+        answer = answer.stdout + answer.stderr
     if isinstance(answer, list):
         answer = len(answer)
     return Outcome(text=answer.decode("latin-1") if isinstance(answer, bytes) else str(answer))

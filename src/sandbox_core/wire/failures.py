@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from sandbox_core.errors import OperationFailed, SandboxCoreError
+from sandbox_core.wire.terminal_errors import is_terminal
 
 _ErrorT = TypeVar("_ErrorT", bound=Exception)
 _SequenceT = TypeVar("_SequenceT", str, bytes)
@@ -43,10 +44,6 @@ _BUILTIN_ERRORS: dict[str, type[OperationFailed]] = {
         ValueError,
     )
 }
-_NEVER_RETRIED = (TypeError, ValueError, KeyError, NotImplementedError, FileNotFoundError)
-_STATUS_ATTRIBUTES = ("status_code", "status")
-# Timeout, conflict, too early, too many requests.
-_TRANSIENT_STATUSES = (408, 409, 425, 429)
 _SANDBOX_ERROR_FIELDS = frozenset(
     {"message", "error_code", "op", "context", "cause", "retryable"},
 )
@@ -55,11 +52,10 @@ _SANDBOX_ERROR_FIELDS = frozenset(
 def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
     """Return what an activity raises for `error`, so that `decode_error` can restore it.
 
-    Only what is known to be terminal is non-retryable: a `SandboxError` with ``retryable=False``,
-    our own errors, built-in errors that mean a wrong request, and a vendor's errors that carry the
-    HTTP status of one. A terminal `SandboxError` is an
-    answer to whoever asked, such as "file not found", and no reason to alarm the worker's operator.
-    One that does not say (``retryable=None``) is most often an answer too: it is tried once more.
+    Only what is known to be terminal is non-retryable: our own errors, and those that `is_terminal`
+    tells. A terminal `SandboxError` is an answer to whoever asked, such as "file not found", and no
+    reason to alarm the worker's operator. One that does not say (``retryable=None``) is most often
+    an answer too: it is tried once more.
 
     Args:
         error: What a handler raised.
@@ -68,7 +64,7 @@ def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
     if isinstance(error, ApplicationError):
         return error
     if isinstance(error, SandboxError):
-        terminal = error.retryable is False or (error.retryable is None and attempt > 1)
+        terminal = is_terminal(error) or (error.retryable is None and attempt > 1)
         return ApplicationError(
             _text(error.message),
             {
@@ -90,18 +86,8 @@ def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
         _text(str(error)) or type(error).__name__,
         {"classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object]},
         type=type(error).__name__,
-        non_retryable=isinstance(error, _NEVER_RETRIED) or _is_refusal(error),
+        non_retryable=is_terminal(error),
     )
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """Tell whether a vendor's error is of an HTTP answer that will be the same next time."""
-    response = getattr(error, "response", None)
-    statuses = (getattr(o, name, None) for o in (error, response) for name in _STATUS_ATTRIBUTES)
-    status = next((status for status in statuses if isinstance(status, int)), None)
-    if status is not None:
-        return 400 <= status < 500 and status not in _TRANSIENT_STATUSES
-    return error.__cause__ is not None and _is_refusal(error.__cause__)
 
 
 def _category(*, benign: bool) -> ApplicationErrorCategory:

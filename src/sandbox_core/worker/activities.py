@@ -20,6 +20,7 @@ from sandbox_core.wire.messages import Message
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import Operation
 from sandbox_core.wire.summaries import summarize
+from sandbox_core.wire.terminal_errors import reason_of_file
 from sandbox_core.wire.worker_env import Resolver, resolving
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.table import HANDLERS
@@ -73,7 +74,7 @@ def _make_activity(
         except SandboxError as error:
             logger.debug("%s failed", operation.name, exc_info=error)
             tried = activity.info().attempt
-            raise encode_error(_with_storage_cause(error), attempt=tried) from None
+            raise encode_error(_with_reason(error), attempt=tried) from None
         except Exception as error:
             # The boundary to a provider, whose client may raise anything. The cause stays in this
             # worker's log: it can hold what must not get into a history.
@@ -131,13 +132,17 @@ def _redacted(error: ApplicationError, resolver: Resolver) -> ApplicationError:
     )
 
 
-def _with_storage_cause(error: SandboxError) -> SandboxError:
-    # The SDK says only "failed to stop session". Unlike a vendor's error, this cause is a message
-    # of ours, which holds no credentials and says what to do.
+def _with_reason(error: SandboxError) -> SandboxError:
+    # The SDK says only "failed to stop session", "failed to read archive". Unlike a vendor's error,
+    # these causes are text of ours and of the operating system, without credentials or paths.
     cause: BaseException | None = error
     while isinstance(cause, SandboxError):
         cause = cause.cause
     if isinstance(cause, StorageError):
         error.message = f"{error.message}: {cause.message}"
         error.retryable = not cause.non_retryable
+    elif not isinstance(cause, FileNotFoundError):
+        reason = reason_of_file(error)
+        if reason is not None:
+            error.message = f"{error.message}: {reason}"
     return error

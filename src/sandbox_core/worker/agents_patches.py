@@ -1,17 +1,30 @@
-"""Lets a model be told what a custom tool has answered, such as `apply_patch`.
-
-The OpenAI client's type of such an item says ``output: str | Iterable[...]``. Pydantic, by which
-the OpenAI Agents plugin reads what a model activity is given, takes a string for the iterable of
-its characters, and every request to the model fails from then on. It does not with a list.
-"""
+"""What is replaced in the SDKs on a worker, and why."""
 
 from __future__ import annotations
 
+from agents.sandbox.session.manifest_application import ManifestApplier
 from openai.types.responses import response_custom_tool_call_output_param as module
 from typing_extensions import Required
 
+from sandbox_core.worker.manifest_batches import apply_entry_batch
+
 
 def read_custom_tool_outputs_as_text() -> None:
-    """Say `list` in the type where it says `Iterable`; repeating it is safe."""
+    """Let a model be told what a custom tool has answered, such as `apply_patch`.
+
+    The OpenAI client's type of such an item says ``output: str | Iterable[...]``. Pydantic, by
+    which the OpenAI Agents plugin reads what a model activity is given, takes a string for the
+    iterable of its characters, and every request to the model fails from then on. It does not with
+    a list. Repeating it is safe.
+    """
     annotations = module.ResponseCustomToolCallOutputParam.__annotations__
     annotations["output"] = Required[str | list[module.OutputOutputContentList]]
+
+
+def apply_manifests_in_linear_time() -> None:
+    """Replace how the SDK finds which entries overlap, for all sessions; repeating it is safe.
+
+    What is applied, and in which order, stays the same.
+    """
+    assert callable(ManifestApplier._apply_entry_batch), "the SDK has changed"
+    ManifestApplier._apply_entry_batch = apply_entry_batch  # type: ignore[method-assign,assignment]  # its self has another name

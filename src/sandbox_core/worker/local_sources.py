@@ -17,7 +17,7 @@ def check_local_sources(entries: Mapping[str | Path, BaseEntry], allowed: Sequen
 
     Raises:
         InvalidRequest: One does not, or is named by a relative path, which would depend on where
-            the worker was started.
+            the worker was started; or it is a FIFO or a device, which blocks whoever opens it.
     """
     roots = [os.path.realpath(root) for root in allowed]
     for path, source in _sources(entries):
@@ -28,6 +28,12 @@ def check_local_sources(entries: Mapping[str | Path, BaseEntry], allowed: Sequen
                 f"manifest entry {str(path)!r} takes {str(source)!r} from the worker's disk. This "
                 f"worker allows {', '.join(map(str, allowed)) or 'no folder'}: name an absolute "
                 f"path in a folder of SandboxPlugin(local_sources=[...])."
+            )
+        found = Path(real)
+        if found.exists() and not (found.is_file() or found.is_dir()):
+            raise InvalidRequest(
+                f"manifest entry {str(path)!r} takes {str(source)!r} from the worker's disk, which "
+                f"is neither a regular file nor a directory."
             )
 
 

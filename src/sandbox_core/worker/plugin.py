@@ -35,7 +35,10 @@ from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
 from sandbox_core.wire.limits import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_OUTPUT_BYTES
 from sandbox_core.wire.naming import check_provider_name
 from sandbox_core.worker.activities import Activity
-from sandbox_core.worker.agents_patches import read_custom_tool_outputs_as_text
+from sandbox_core.worker.agents_patches import (
+    apply_manifests_in_linear_time,
+    read_custom_tool_outputs_as_text,
+)
 from sandbox_core.worker.failure_interceptor import FailuresInterceptor
 from sandbox_core.worker.metrics import PoolMetrics
 from sandbox_core.worker.own_queue import own_queue
@@ -161,6 +164,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     activities.append(fn)
         config["activities"] = activities
         read_custom_tool_outputs_as_text()
+        apply_manifests_in_linear_time()
         deployment = config.get("deployment_config")
         config["workflows"] = _with_maintenance(
             config.get("workflows") or (),

@@ -64,7 +64,8 @@ def file_entry(entry: m.DirectoryEntry) -> FileEntry:
     """Return the SDK's directory entry."""
     return FileEntry(
         path=entry.path,
-        permissions=Permissions.model_validate(entry.permissions),
+        # They are validated by the worker, and there may be very many of them.
+        permissions=Permissions.model_construct(None, **entry.permissions),
         owner=entry.owner,
         group=entry.group,
         size=entry.size,

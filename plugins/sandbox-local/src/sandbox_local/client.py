@@ -24,6 +24,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 
 from sandbox_local import records
+from sandbox_local.regular_files import RegularFiles
 
 _DEFAULT_ROOT: Final = Manifest().root
 """Stands for a directory that the client makes."""
@@ -46,6 +47,7 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
         taken = cls(state=session.state)
         vars(taken).update(vars(session))
         taken._labels = labels
+        taken._files = RegularFiles(session.state.manifest)
         return taken
 
     async def _prepare_backend_workspace(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-from pathlib import Path
+import shlex
+from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
 from agents.editor import ApplyPatchOperation, ApplyPatchOperationType
@@ -14,28 +16,42 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.workspace_paths import SandboxWorkspaceScope, sandbox_path_str
 from temporalio import activity
 
+from sandbox_core.errors import InvalidRequest
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.registry import handles, handles_bytes
+from sandbox_core.worker.handlers.special_files import unless_special
+
+MAX_ENTRIES = 30_000
+"""The most entries that `ls` answers with. A workflow decodes ten of them in a fifth of a
+millisecond, and Temporal gives its task two seconds."""
 
 
 @handles(ops.READ)
 async def _read(call: Call, request: m.ReadRequest) -> bytes:
     async with call.pool.use(request) as session:
-        return content_of(await session.read(Path(request.path), user=request.user))
+        reading = session.read(Path(request.path), user=request.user)
+        return await content_of(await unless_special(session, request.path, reading))
 
 
 @handles_bytes(ops.WRITE)
 async def _write(call: Call, request: m.WriteRequest, body: bytes) -> None:
     async with call.pool.use(request) as session:
-        await session.write(Path(request.path), io.BytesIO(body), user=request.user)
+        writing = session.write(Path(request.path), io.BytesIO(body), user=request.user)
+        await unless_special(session, request.path, writing)
 
 
 @handles(ops.LS)
 async def _ls(call: Call, request: m.LsRequest) -> m.LsResponse:
     async with call.pool.use(request) as session:
         entries = await session.ls(request.path, user=request.user)
+    if len(entries) > MAX_ENTRIES:
+        raise InvalidRequest(
+            f"ls {request.path!r}: it has {len(entries):,} entries, more than the {MAX_ENTRIES:,} "
+            f"that a workflow takes. List it with exec, for instance by "
+            f"`ls -f {shlex.quote(request.path)} | head`, or list its folders."
+        )
     return m.LsResponse(
         entries=tuple(
             m.DirectoryEntry(
@@ -78,12 +94,13 @@ async def _exists(session: SandboxSession, request: m.PathRequest) -> bool:
 async def _extract(call: Call, request: m.ExtractRequest, body: bytes) -> None:
     limits = request.archive_limits
     async with call.pool.use(request) as session:
-        await session.extract(
+        extracting = session.extract(
             request.path,
             io.BytesIO(body),
             compression_scheme=cast("Literal['tar', 'zip'] | None", request.compression_scheme),
             archive_limits=None if limits is None else SandboxArchiveLimits(**limits.model_dump()),
         )
+        await unless_special(session, request.path, extracting)
 
 
 @handles(ops.VALIDATE_PATH_ACCESS)
@@ -105,7 +122,7 @@ async def _apply_patch(call: Call, request: m.ApplyPatchRequest) -> m.ApplyPatch
             workspace_scope=SandboxWorkspaceScope.from_cwd(request.cwd),
         )
         for operation in request.operations:
-            result = await editor.apply_operation(
+            applying = editor.apply_operation(
                 ApplyPatchOperation(
                     type=cast("ApplyPatchOperationType", operation.type),
                     path=operation.path,
@@ -113,12 +130,19 @@ async def _apply_patch(call: Call, request: m.ApplyPatchRequest) -> m.ApplyPatch
                     move_to=operation.move_to,
                 )
             )
+            path = str(PurePosixPath(request.cwd or "", operation.path))
+            result = await unless_special(session, path, applying)
             outputs.append(result.output or "")
     return m.ApplyPatchResponse(outputs=tuple(outputs))
 
 
-def content_of(stream: io.IOBase) -> bytes:
+async def content_of(stream: io.IOBase) -> bytes:
     """Return what is left of a stream, and close it; text as UTF-8."""
-    with stream:
-        content = stream.read()
+    # A file may be large, and on a slow disk.
+    content = await asyncio.to_thread(_rest_of, stream)
     return content.encode("utf-8") if isinstance(content, str) else bytes(content)
+
+
+def _rest_of(stream: io.IOBase) -> str | bytes:
+    with stream:
+        return cast("str | bytes", stream.read())

@@ -42,7 +42,7 @@ async def _apply_entries(call: Call, request: m.ApplyEntriesRequest) -> m.Materi
 @handles(ops.PERSIST_WORKSPACE)
 async def _persist_workspace(call: Call, request: m.PersistWorkspaceRequest) -> bytes:
     async with call.pool.use(request) as session:
-        return content_of(await session.persist_workspace())
+        return await content_of(await session.persist_workspace())
 
 
 @handles_bytes(ops.HYDRATE_WORKSPACE)
