@@ -1,7 +1,8 @@
-"""The sessions that a worker holds: bounded, let go when unused, and counted."""
+"""The sessions that a worker holds: bounded, evicted when unused, and counted."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import cast
 from weakref import WeakSet
@@ -46,6 +47,16 @@ async def delete(call: Call, opened: m.OpenSessionResponse) -> None:
     await perform(call, ops.DELETE_SESSION.name, m.DeleteSessionRequest(session=opened.session))
 
 
+class Closable:
+    """What a session depends on, and closes with its handle."""
+
+    def __init__(self, closed: asyncio.Event) -> None:
+        self._closed = closed
+
+    async def aclose(self) -> None:
+        self._closed.set()
+
+
 class TestPool:
     async def test_a_thousand_sessions_leave_nothing(self) -> None:
         pool = SessionPool()
@@ -59,10 +70,11 @@ class TestPool:
             del held
             await delete(call, opened)
 
+        await asyncio.gather(*pool._closing)
         gc.collect()
         assert (0, {}, 0) == (len(pool), pool._locks, len(alive))
 
-    async def test_beyond_the_limit_the_longest_unused_one_is_let_go(self) -> None:
+    async def test_beyond_the_limit_the_longest_unused_one_is_evicted(self) -> None:
         call = call_with(SessionPool(max_sessions=2))
         first, second = await create(call, "1"), await create(call, "2")
         await perform(call, ops.RUNNING.name, m.RunningRequest(session=first.session))
@@ -75,7 +87,7 @@ class TestPool:
             await perform(call, ops.RUNNING.name, m.RunningRequest(session=opened.session))
             await delete(call, opened)
 
-    async def test_one_that_is_not_used_is_let_go(self) -> None:
+    async def test_one_that_is_not_used_is_evicted_by_the_next(self) -> None:
         call = call_with(SessionPool(max_idle_s=0))
         first = await create(call, "1")
 
@@ -86,7 +98,7 @@ class TestPool:
             await perform(call, ops.RUNNING.name, m.RunningRequest(session=first.session))
         await delete(call, second)
 
-    async def test_one_in_use_is_not_let_go(self) -> None:
+    async def test_one_in_use_is_not_evicted(self) -> None:
         call = call_with(SessionPool(max_idle_s=0, max_sessions=1))
         first = await create(call, "1")
         async with call.pool.use(m.RunningRequest(session=first.session)):
@@ -94,6 +106,69 @@ class TestPool:
             assert 2 == len(call.pool)
         for opened in (first, second):
             await delete(call, opened)
+
+    async def test_one_that_is_not_used_is_evicted_without_another_and_its_handle_is_closed(
+        self,
+    ) -> None:
+        pool = SessionPool(max_idle_s=0.2)
+        call = call_with(pool)
+        closed = asyncio.Event()
+        async with pool.evicting():
+            opened = await create(call, "1")
+            held = pool.find(opened.session.session_id)
+            assert held is not None
+            held.session.dependencies.bind_factory(
+                "acme", lambda _: Closable(closed), owns_result=True
+            )
+            await held.session.dependencies.require("acme")
+            del held
+
+            await asyncio.wait_for(closed.wait(), 20)
+
+        assert 0 == len(pool)
+        provider = cast("LocalProvider", call.provider)
+        (sandbox_id,) = [opened.sandbox_id]
+        assert sandbox_id is not None
+        assert await provider.exists(provider.create_client(), sandbox_id)
+        await provider.destroy(provider.create_client(), sandbox_id)
+
+    async def test_what_is_held_is_closed_when_the_worker_stops(self) -> None:
+        pool = SessionPool()
+        async with pool.evicting():
+            opened = await create(call_with(pool), "1")
+            assert opened.sandbox_id is not None
+
+        assert 0 == len(pool)
+        provider = LocalProvider()
+        await provider.destroy(provider.create_client(), opened.sandbox_id)
+
+
+class TestOpening:
+    async def test_is_for_one_at_a_time_however_many_wait(self) -> None:
+        """Also for one that comes when the first is done and the second has not begun yet."""
+        pool = SessionPool()
+        inside, most = 0, 0
+
+        async def open_it() -> None:
+            nonlocal inside, most
+            async with pool.opening("id"):
+                inside += 1
+                most = max(most, inside)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                inside -= 1
+
+        async def come_later(first: asyncio.Task[None]) -> None:
+            await asyncio.wait({first})
+            await open_it()
+
+        first = asyncio.create_task(open_it())
+        waiting = [asyncio.create_task(open_it()), asyncio.create_task(come_later(first))]
+        await asyncio.gather(first, *waiting)
+
+        assert 1 == most
+        del first, waiting
+        assert not pool._locks
 
 
 class TestMetrics:

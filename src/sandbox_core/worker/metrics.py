@@ -3,7 +3,7 @@
 ``sandbox_core_open_sessions`` (gauge)
     The sessions that the worker holds.
 ``sandbox_core_released_sessions`` (counter, ``reason``)
-    Those that it has let go: for the ``limit`` on their number, or because they were ``idle``.
+    Those that it has evicted: for the ``limit`` on their number, or because they were ``idle``.
 
 Both have the attributes ``provider`` and ``task_queue``.
 """
@@ -23,7 +23,7 @@ class PoolMetrics:
             "sandbox_core_open_sessions", "Sessions that the worker holds"
         )
         self._released = meter.create_counter(
-            "sandbox_core_released_sessions", "Sessions that the worker has let go of"
+            "sandbox_core_released_sessions", "Sessions that the worker has evicted"
         )
 
     @classmethod
@@ -37,6 +37,6 @@ class PoolMetrics:
         """Record how many sessions are held."""
         self._open.set(number)
 
-    def released(self, reason: str) -> None:
-        """Count one that was let go."""
+    def evicted(self, reason: str) -> None:
+        """Count one that was evicted."""
         self._released.add(1, {"reason": reason})

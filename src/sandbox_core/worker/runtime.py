@@ -104,7 +104,8 @@ class ProviderRuntime:
         if metrics is not None:
             self._pool.metrics = metrics
         try:
-            yield
+            async with self._pool.evicting():
+                yield
         finally:
             self._client = None
             await close_client(client)

@@ -24,7 +24,7 @@ async def reason_of(
 ) -> Exception:
     """Return why an operation has failed: `error`, unless that is because its sandbox is gone.
 
-    The backend is asked, if it can be. The handle of a sandbox that is gone is let go, so that the
+    The backend is asked, if it can be. The handle of a sandbox that is gone is evicted, so that the
     workflow resumes the session: from its last snapshot, or with `SandboxLost`. An operation that
     may be repeated is, then; any other may have begun in the sandbox that is gone, and ends here.
     """

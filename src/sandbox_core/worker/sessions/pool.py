@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
+from weakref import WeakValueDictionary
 
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
@@ -22,11 +24,19 @@ from sandbox_core.worker.metrics import PoolMetrics
 
 Client: TypeAlias = "BaseSandboxClient[BaseSandboxClientOptions | None]"
 
+logger = logging.getLogger(__name__)
+
 MAX_SESSIONS = 1000
-"""How many sessions a worker holds for a provider before it lets go of the longest unused one."""
+"""How many sessions a worker holds for a provider before it evicts the longest unused one."""
 
 MAX_IDLE_S = 3600.0
 """How long a worker holds a session that is not used."""
+
+_LOOKS = 4
+"""How often idle sessions are looked for within the time that makes one idle."""
+
+_CLOSE_S = 10.0
+"""How long a worker that stops waits for the handles of its sessions to close."""
 
 _INTERRUPT_S = 10.0
 """How long operations may take to end before the sandbox is deleted under them."""
@@ -56,7 +66,8 @@ class OpenSession:
 class SessionPool:
     """The open sessions of one provider on one worker.
 
-    To let go of a session is not to delete its sandbox: the workflow resumes it when it is needed.
+    To evict a session closes its handle and does not delete its sandbox: the workflow resumes it
+    when it is needed.
     """
 
     max_sessions: int = MAX_SESSIONS
@@ -64,24 +75,57 @@ class SessionPool:
     metrics: PoolMetrics = field(default_factory=PoolMetrics)
     # The longest unused one comes first.
     _open: OrderedDict[str, OpenSession] = field(default_factory=OrderedDict)
-    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    # Whoever opens a session, or waits to, keeps its lock alive.
+    _locks: MutableMapping[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self._open)
 
+    @asynccontextmanager
+    async def evicting(self) -> AsyncIterator[None]:
+        """Evict what is not used for the duration, and at its end everything."""
+        evicting = asyncio.create_task(self._evict_for_ever())
+        try:
+            yield
+        finally:
+            evicting.cancel()
+            for session_id in list(self._open):
+                self.remove(session_id)
+            if self._closing:
+                await asyncio.wait(self._closing, timeout=_CLOSE_S)
+
     def add(self, opened: OpenSession) -> None:
-        """Hold a session that was just created or resumed, and let go of those not needed."""
+        """Hold a session that was just created or resumed, and evict those not needed."""
+        replaced = self._open.get(opened.ref.session_id)
         self._open[opened.ref.session_id] = opened
         self._open.move_to_end(opened.ref.session_id)
+        if replaced is not None and replaced is not opened and not replaced.in_use:
+            self._close(replaced)
+        self._evict_unused(but=opened)
+        self.metrics.open(len(self._open))
+
+    def _evict_unused(self, *, but: OpenSession | None = None) -> None:
         forgotten = time.monotonic() - self.max_idle_s
         for session_id, held in list(self._open.items()):
             full = len(self._open) > self.max_sessions
             if not full and held.used_at > forgotten:
                 break
-            if not held.in_use and held is not opened:
+            if not held.in_use and held is not but:
                 del self._open[session_id]
-                self.metrics.released("limit" if full else "idle")
-        self.metrics.open(len(self._open))
+                self._close(held)
+                self.metrics.evicted("limit" if full else "idle")
+
+    async def _evict_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(max(self.max_idle_s / _LOOKS, 0.01))
+            self._evict_unused()
+            self.metrics.open(len(self._open))
+
+    def _close(self, held: OpenSession) -> None:
+        closing = asyncio.ensure_future(_close_handle(held.session))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def keys(self) -> set[str]:
         """Return what names the sandboxes of the open sessions: create keys, or session ids."""
@@ -97,8 +141,10 @@ class SessionPool:
         return next(made, None)
 
     def remove(self, session_id: str) -> None:
-        """Let go of a session whose sandbox was deleted, or is gone."""
-        self._open.pop(session_id, None)
+        """Evict a session whose sandbox was deleted, or is gone."""
+        held = self._open.pop(session_id, None)
+        if held is not None:
+            self._close(held)
         self.metrics.open(len(self._open))
 
     async def interrupt(self, held: OpenSession) -> None:
@@ -140,12 +186,15 @@ class SessionPool:
     async def opening(self, session_id: str) -> AsyncIterator[None]:
         """Let one caller at a time open the session with this id."""
         lock = self._locks.setdefault(session_id, asyncio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked() and self._locks.get(session_id) is lock:
-                del self._locks[session_id]
+        async with lock:
+            yield
+
+
+async def _close_handle(session: SandboxSession) -> None:
+    try:
+        await session._aclose_dependencies()
+    except Exception as error:  # noqa: BLE001 - a provider's, and nobody waits for it
+        logger.info("the handle of a session could not be closed: %s", error)
 
 
 def configure(session: SandboxSession, settings: SessionSettings) -> None:
