@@ -22,6 +22,7 @@ from sandbox_core.wire.operations import Operation
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.wire.terminal_errors import reason_of_file
 from sandbox_core.wire.worker_env import Resolver, resolving
+from sandbox_core.worker.attempts import timed
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.table import HANDLERS
 from sandbox_core.worker.heartbeats import heartbeats
@@ -55,7 +56,7 @@ def _make_activity(
     handler = HANDLERS[operation.name]
 
     async def run(request: JsonObject, body: bytes) -> Answer:
-        with resolving(worker_env) as resolver:
+        with timed(), resolving(worker_env) as resolver:
             try:
                 return await attempt(request, body, resolver)
             except ApplicationError as error:

@@ -1,16 +1,41 @@
-"""Which attempt of its activity a handler is, and work that no cancellation interrupts."""
+"""Which attempt of its activity a handler is, how long it has had, and what outlives it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+import time
+from collections.abc import Awaitable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import activity
 
 _ResultT = TypeVar("_ResultT")
+
+_EARLY_S = 0.5
+"""How much sooner than the server an attempt takes itself to be over."""
+
+_SHUTDOWN_S = 10.0
+"""How long work that outlives its attempt may go on when the worker shuts down.
+
+The worker waits for it. Temporal cancels a plugin 60 seconds after its worker has stopped, and
+Kubernetes kills a worker 30 seconds after it was told to stop.
+"""
+
+# By the clock that nobody sets: that of the server is another one.
+_begun: ContextVar[float] = ContextVar("begun")
+
+
+@contextmanager
+def timed() -> Iterator[None]:
+    """Take note that the attempt of the current activity begins."""
+    token = _begun.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _begun.reset(token)
 
 
 def attempt() -> int:
@@ -20,13 +45,13 @@ def attempt() -> int:
 
 def overdue() -> bool:
     """Return whether the activity has had its start-to-close timeout: another attempt may run."""
-    if not activity.in_activity():
+    begun = _begun.get(None)
+    if begun is None or not activity.in_activity():
         return False
-    info = activity.info()
-    allowed = info.start_to_close_timeout
+    allowed = activity.info().start_to_close_timeout
     # Temporal tells a little late, and never early.
     return allowed is not None and (
-        datetime.now(timezone.utc) - info.started_time >= allowed - timedelta(seconds=0.5)
+        time.monotonic() - begun >= (allowed - timedelta(seconds=_EARLY_S)).total_seconds()
     )
 
 
@@ -37,3 +62,29 @@ async def uncancellable(work: Awaitable[_ResultT]) -> _ResultT:
         with suppress(asyncio.CancelledError):
             await asyncio.wait({task})
     return task.result()
+
+
+async def finished(work: Coroutine[object, object, object], *, within_s: float) -> bool:
+    """Return whether `work` has ended in time; it is cancelled if it has not.
+
+    It has `within_s` seconds, and less once the worker shuts down, which waits for it.
+    """
+    task = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(_worker_shuts_down())
+    try:
+        await asyncio.wait({task, stopping}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            await asyncio.wait({task}, timeout=min(within_s, _SHUTDOWN_S))
+        if task.done():
+            task.result()
+        return task.done()
+    finally:
+        task.cancel()
+        stopping.cancel()
+
+
+async def _worker_shuts_down() -> None:
+    if activity.in_activity():
+        await activity.wait_for_worker_shutdown()
+    else:
+        await asyncio.Event().wait()

@@ -10,6 +10,7 @@ from functools import partial
 
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import LocalSnapshot
 from temporalio import activity
 
@@ -42,7 +43,7 @@ from sandbox_core.worker.sessions.creation import (
 )
 from sandbox_core.worker.sessions.labels import digest
 from sandbox_core.worker.sessions.pool import Client, OpenSession, configure
-from sandbox_core.worker.sessions.resume import Resumed, exists, restart, resume, sandbox_identity
+from sandbox_core.worker.sessions.resume import Opened, exists, restart, resume, sandbox_identity
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +71,14 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
     snapshot = None if request.snapshot is None else load_snapshot(request.snapshot)
     options = _options(call.provider, request.options)
 
-    async def create(client: Client) -> SandboxSession:
-        return await client.create(manifest=manifest, snapshot=snapshot, options=options)
+    async def create(client: Client) -> Opened:
+        created = await client.create(manifest=manifest, snapshot=snapshot, options=options)
+        return Opened(session=created)
 
     async with call.capacity.reserved(
         call.provider.name, request.create_key, partial(keys_made, call)
     ):
-        session = await make(call, request, create)
+        session = (await make(call, request, create)).session
     read_from_any_folder(session)
     if call.fleet and isinstance(session.state.snapshot, LocalSnapshot):
         logger.warning(
@@ -114,7 +116,8 @@ def _options(provider: Provider, data: JsonObject | None) -> BaseSandboxClientOp
 
 @handles(ops.RESUME_SESSION)
 async def _resume_session(call: Call, request: m.ResumeSessionRequest) -> m.OpenSessionResponse:
-    session_id = str(load_state(request.state).session_id)
+    state = load_state(request.state)
+    session_id = str(state.session_id)
     if request.held_by is not None and _is_held(call, session_id, request.held_by):
         raise SessionNotOpen(f"session {session_id} is held by the worker of {request.held_by}")
     async with call.pool.opening(session_id):
@@ -122,12 +125,12 @@ async def _resume_session(call: Call, request: m.ResumeSessionRequest) -> m.Open
         if held is not None and held.ref.epoch > request.epoch:
             raise SessionNotOpen(f"session {session_id} has been resumed again since")
         if held is None or held.ref.epoch != request.epoch:
-            resumed = await _resume(call, request)
+            opened = await _resume(call, request, state)
             held = OpenSession(
-                session=resumed.session,
+                session=opened.session,
                 ref=m.SessionRef(session_id=session_id, epoch=request.epoch),
-                restored=resumed.restored,
-                started=resumed.started,
+                restored=opened.restored,
+                started=opened.started,
             )
             call.pool.add(held)
         if request.settings is not None:
@@ -141,31 +144,24 @@ def _is_held(call: Call, session_id: str, held_by: str) -> bool:
     return not is_gone(activity.info().namespace, held_by)
 
 
-async def _resume(call: Call, request: m.ResumeSessionRequest) -> Resumed:
-    state = load_state(request.state)
+async def _resume(
+    call: Call, request: m.ResumeSessionRequest, state: SandboxSessionState
+) -> Opened:
     check_local_sources(state.manifest.entries, call.local_sources)
     state.manifest = with_credentials(state.manifest)
     known = request.sandbox_id or sandbox_identity(call.provider, state)
-    resumed: list[Resumed] = []
 
-    async def attach(client: Client) -> SandboxSession:
-        resumed.append(
-            await resume(
-                call.provider,
-                client,
-                state,
-                started=request.started,
-                sandbox_id=request.sandbox_id,
-            )
+    async def attach(client: Client) -> Opened:
+        return await resume(
+            call.provider, client, state, started=request.started, sandbox_id=request.sandbox_id
         )
-        return resumed[-1].session
 
-    session = await make(call, request, attach, known=known)
+    opened = await make(call, request, attach, known=known)
     if request.sandbox_id is None:
         # The workflow has the session from elsewhere: it owns the sandbox from now on.
-        await claim(call, sandbox_identity(call.provider, session.state))
-    read_from_any_folder(session)
-    return resumed[-1]
+        await claim(call, sandbox_identity(call.provider, opened.session.state))
+    read_from_any_folder(opened.session)
+    return opened
 
 
 def _opened(call: Call, held: OpenSession, known: JsonObject) -> m.OpenSessionResponse:

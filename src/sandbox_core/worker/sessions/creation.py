@@ -18,18 +18,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from agents.sandbox.session.sandbox_session import SandboxSession
-from temporalio import activity
-
 from sandbox_core.errors import CreateConflict
 from sandbox_core.providers import SupportsDestroy, SupportsIdentity, SupportsLabels
 from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest
-from sandbox_core.worker.attempts import attempt, overdue, uncancellable
+from sandbox_core.worker.attempts import attempt, finished, overdue, uncancellable
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.sessions import labels as names
 from sandbox_core.worker.sessions.labels import owner_labels, request_labels
 from sandbox_core.worker.sessions.pool import Client
-from sandbox_core.worker.sessions.resume import sandbox_identity
+from sandbox_core.worker.sessions.resume import Opened, sandbox_identity
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +37,11 @@ _SOON_S = 5.0
 """How long a create may still take before what it has made so far is destroyed under it."""
 
 _DESTROY_S = 30.0
-"""How long a backend may take to destroy what a failed attempt has made."""
+"""How long a backend may take to destroy what a failed attempt has made; then it is asked again."""
 
-_DESTROY_ATTEMPTS = 10
+_DESTROYING_S = 300.0
+"""How long a worker that goes on tries to."""
+
 _AGAIN_S = 1.0
 """How long to wait before the backend is asked again."""
 
@@ -54,10 +53,10 @@ class _Labelling(SupportsLabels[Client], SupportsDestroy[Client], SupportsIdenti
 async def make(
     call: Call,
     request: CreateSessionRequest | ResumeSessionRequest,
-    opening: Callable[[Client], Awaitable[SandboxSession]],
+    opening: Callable[[Client], Awaitable[Opened]],
     *,
     known: str | None = None,
-) -> SandboxSession:
+) -> Opened:
     """Open a session so that at most one sandbox is left of all attempts at `request`.
 
     Args:
@@ -66,6 +65,9 @@ async def make(
         opening: Opens the session with the client that it is given.
         known: The sandbox that there was before; it is not destroyed if the attempt fails.
 
+    Returns:
+        What `opening` returned.
+
     Raises:
         CreateConflict: The key was used for another create before.
         Exception: What `opening` raises.
@@ -73,23 +75,23 @@ async def make(
     made = _made_for(call, request)
     if made is None:
 
-        async def discard(session: SandboxSession) -> None:
-            sandbox_id = sandbox_identity(call.provider, session.state)
+        async def discard(opened: Opened) -> None:
+            sandbox_id = sandbox_identity(call.provider, opened.session.state)
             if isinstance(request, CreateSessionRequest) or sandbox_id not in (None, known):
-                await call.client.delete(session)
+                await call.client.delete(opened.session)
 
         return await _to_its_end(opening(call.client), discard=discard)
     again = made.attempt > 1
     if again:
         await made.destroy()
     try:
-        session = await _to_its_end(opening(made.labelled_client), made=made)
+        opened = await _to_its_end(opening(made.labelled_client), made=made)
         if again:
-            await made.destroy(keep=made.provider.identity(session.state))
+            await made.destroy(keep=made.provider.identity(opened.session.state))
     except BaseException:
         await uncancellable(made.destroy_quietly())
         raise
-    return session
+    return opened
 
 
 async def claim(call: Call, sandbox_id: str | None) -> None:
@@ -153,12 +155,15 @@ class _Made:
 
     async def destroy_quietly(self) -> None:
         """Destroy them; what cannot be is found by `sandbox reap` when the workflow is closed."""
-        for _ in range(_DESTROY_ATTEMPTS):
+        if not await finished(self._destroy_at_last(), within_s=_DESTROYING_S):
+            key = self.labels[names.KEY]
+            logger.warning("what was made for request %s could not be destroyed", key)
+
+    async def _destroy_at_last(self) -> None:
+        while True:
             if await self._destroyed():
                 return
             await asyncio.sleep(_AGAIN_S)  # Some backends delete nothing that is still being made.
-        key = self.labels[names.KEY]
-        logger.warning("what was made for request %s could not be destroyed", key)
 
     async def _destroyed(self) -> bool:
         try:
@@ -193,11 +198,11 @@ def _labelling(call: Call) -> _Labelling | None:
 
 
 async def _to_its_end(
-    opening: Awaitable[SandboxSession],
+    opening: Awaitable[Opened],
     *,
     made: _Made | None = None,
-    discard: Callable[[SandboxSession], Awaitable[None]] | None = None,
-) -> SandboxSession:
+    discard: Callable[[Opened], Awaitable[None]] | None = None,
+) -> Opened:
     """Await `opening`, also if nobody waits for it any more: a backend does not take back a create.
 
     Args:
@@ -216,25 +221,22 @@ async def _to_its_end(
             raise asyncio.TimeoutError("it took longer than its start-to-close timeout")
         return task.result()
     except (asyncio.CancelledError, asyncio.TimeoutError):
-        await uncancellable(_abandon(task, made, discard))
+        # What a worker that shuts down leaves of it is for the next attempt.
+        await uncancellable(finished(_abandon(task, made, discard), within_s=_ABANDONED_S))
         raise
 
 
 async def _abandon(
-    task: asyncio.Task[SandboxSession],
+    task: asyncio.Task[Opened],
     made: _Made | None,
-    discard: Callable[[SandboxSession], Awaitable[None]] | None,
+    discard: Callable[[Opened], Awaitable[None]] | None,
 ) -> None:
-    await asyncio.wait({task}, timeout=_SOON_S)
-    if not task.done() and made is not None:
-        await made.destroy_quietly()
-    # A worker that shuts down leaves the rest to the next attempt.
-    await asyncio.wait({task}, timeout=_SOON_S if _shutting_down() else _ABANDONED_S)
-    if not task.done():
+    try:
+        await asyncio.wait({task}, timeout=_SOON_S)
+        if not task.done() and made is not None:
+            await made.destroy_quietly()
+        await asyncio.wait({task})
+        if discard is not None and not task.cancelled() and task.exception() is None:
+            await discard(task.result())
+    finally:
         task.cancel()
-    elif discard is not None and not task.cancelled() and task.exception() is None:
-        await discard(task.result())
-
-
-def _shutting_down() -> bool:
-    return activity.in_activity() and activity.is_worker_shutdown()

@@ -20,8 +20,8 @@ from sandbox_core.worker.sessions.pool import Client
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resumed:
-    """A resumed session, and whether its workspace is in use, or had to be restored."""
+class Opened:
+    """A created or resumed session; whether its workspace is in use, and had to be restored."""
 
     session: SandboxSession
     started: bool = False
@@ -35,7 +35,7 @@ async def resume(
     *,
     started: bool,
     sandbox_id: str | None,
-) -> Resumed:
+) -> Opened:
     """Open the session of `state`, and if its workspace was in use, make it usable again.
 
     Raises:
@@ -53,16 +53,16 @@ async def resume(
             raise _lost(provider, known)
     session = await client.resume(state)
     if not started:
-        return Resumed(session=session)
+        return Opened(session=session)
     actual = sandbox_identity(provider, session.state)
     if present is False or actual != known:
         if not await _restorable(session.state, session.dependencies):
             await client.delete(session)
             raise _lost(provider, known)
         await session.start()
-        return Resumed(session=session, started=True, restored=True)
+        return Opened(session=session, started=True, restored=True)
     await restart(session)
-    return Resumed(session=session, started=True)
+    return Opened(session=session, started=True)
 
 
 async def restart(session: SandboxSession) -> None:
