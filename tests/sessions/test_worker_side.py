@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,15 @@ from parity.cases import write_skills
 from support import attempts, bytes_of, running_worker, unique
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
-from workflows.worker_side import CopiesFromWorker, LoadsSkill, MountsBucket, UsesSecret
+from workflows.worker_side import (
+    CopiesFromWorker,
+    LoadsSkill,
+    MountsBucket,
+    SavesSecret,
+    UsesSecret,
+)
 
-from sandbox_core.worker import SandboxPlugin
+from sandbox_core.worker import AllowAllWorkerEnvVars, SandboxPlugin
 
 SECRET = "s3cr3t-0f-th3-w0rk3r"
 
@@ -51,6 +59,40 @@ class TestWorkerEnv:
         written = bytes_of(await handle.fetch_history())
         assert b"ACME_TOKEN" in written
         assert SECRET.encode() not in written
+
+    async def test_is_left_in_the_bytes_of_files_and_archives(
+        self, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An archive that were changed could not be read any more."""
+        monkeypatch.setenv("ACME_TOKEN", "0f-the-w0rker")
+        plugins = [SandboxPlugin(worker_env=["ACME_TOKEN"])]
+        async with running_worker(temporal_client, SavesSecret, plugins=plugins) as queue:
+            seen = await temporal_client.execute_workflow(
+                SavesSecret.run, "ACME_TOKEN", id=unique("saved"), task_queue=queue
+            )
+
+        with tarfile.open(fileobj=io.BytesIO(bytes.fromhex(seen[1]))) as saved:
+            (name,) = (name for name in saved.getnames() if name.endswith("token.txt"))
+            content = saved.extractfile(name)
+            assert content is not None
+            assert ("0f-the-w0rker", b"0f-the-w0rker") == (seen[0], content.read())
+
+    async def test_all_are_allowed_only_with_a_loud_warning(
+        self,
+        temporal_client: Client,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """They are the worker's own, too."""
+        monkeypatch.setenv("ACME_TOKEN", SECRET)
+        plugins = [SandboxPlugin(worker_env=AllowAllWorkerEnvVars())]
+        async with running_worker(temporal_client, UsesSecret, plugins=plugins) as queue:
+            seen = await temporal_client.execute_workflow(
+                UsesSecret.run, "ACME_TOKEN", id=unique("secret"), task_queue=queue
+            )
+
+        assert "out ***\n" == seen[1]
+        assert "EVERY variable of this worker's environment" in caplog.text
 
     async def test_has_to_be_allowed(
         self, temporal_client: Client, monkeypatch: pytest.MonkeyPatch

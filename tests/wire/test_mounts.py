@@ -36,8 +36,8 @@ from sandbox_core.wire.agents_models import (
     load_manifest,
     load_state,
 )
-from sandbox_core.wire.mount_credentials import with_credentials, worker_env_reference
-from sandbox_core.wire.worker_env import resolving
+from sandbox_core.wire.mount_credentials import worker_env_reference
+from sandbox_core.worker.secrets import knowing_secrets, with_credentials
 from sandbox_core.workflow import TemporalSandboxClient
 
 some = settings(max_examples=50, deadline=None)
@@ -141,7 +141,7 @@ class TestMount:
         referring = mount.model_copy(update={field: worker_env_reference("ACME_CREDENTIAL")})
         manifest = Manifest(entries={"in": Dir(children={"m": referring})})
 
-        with resolving(["ACME_CREDENTIAL"]):
+        with knowing_secrets(frozenset({"ACME_CREDENTIAL"})):
             state = holder(with_credentials(manifest).model_copy(deep=True))
 
         inside = cast("Dir", state.manifest.entries["in"]).children["m"]

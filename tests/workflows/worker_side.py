@@ -37,6 +37,20 @@ class UsesSecret:
 
 
 @workflow.defn
+class SavesSecret:
+    """Has a command write a variable of the worker's environment into a file."""
+
+    @workflow.run
+    async def run(self, variable: str) -> list[str]:
+        environment = Environment(value={"TOKEN": WorkerEnv(name=variable)})
+        async with new_session("local", Manifest(environment=environment)) as session:
+            await session.exec('printf %s "$TOKEN" > token.txt')
+            read = (await session.read(Path("token.txt"))).read()
+            saved = (await session.persist_workspace()).read()
+        return [read.decode(), saved.hex()]
+
+
+@workflow.defn
 class CopiesFromWorker:
     """Copies a folder and a file of the worker's disk into the workspace."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import builtins
 from collections.abc import Iterator, Mapping
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from agents.sandbox.errors import ErrorCode, OpName, SandboxError
 from pydantic import JsonValue
@@ -49,7 +49,21 @@ _SANDBOX_ERROR_FIELDS = frozenset(
 )
 
 
-def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
+class Redact(Protocol):
+    """Takes secrets out of text and output."""
+
+    def __call__(self, text: _SequenceT, /) -> _SequenceT:
+        """Return `text` without secrets."""
+        ...
+
+
+def _as_it_is(text: _SequenceT, /) -> _SequenceT:
+    return text
+
+
+def encode_error(
+    error: Exception, *, attempt: int = 1, redact: Redact = _as_it_is
+) -> ApplicationError:
     """Return what an activity raises for `error`, so that `decode_error` can restore it.
 
     Only what is known to be terminal is non-retryable: our own errors, and those that `is_terminal`
@@ -60,20 +74,21 @@ def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
     Args:
         error: What a handler raised.
         attempt: The attempt in which it did, from 1.
+        redact: Takes secrets out of everything that is written of it, before that is cut.
     """
     if isinstance(error, ApplicationError):
         return error
     if isinstance(error, SandboxError):
         terminal = is_terminal(error) or (error.retryable is None and attempt > 1)
         return ApplicationError(
-            _text(error.message),
+            _text(error.message, redact),
             {
                 "classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object],
                 "op": error.op,
-                "context": _jsonable(error.context),
+                "context": _jsonable(error.context, redact),
                 "retryable": error.retryable,
                 "attributes": {
-                    key: _jsonable(value)
+                    key: _jsonable(value, redact)
                     for key, value in vars(error).items()
                     if key not in _SANDBOX_ERROR_FIELDS and not key.startswith("_")
                 },
@@ -83,7 +98,7 @@ def encode_error(error: Exception, *, attempt: int = 1) -> ApplicationError:
             category=_category(benign=terminal),
         )
     return ApplicationError(
-        _text(str(error)) or type(error).__name__,
+        _text(str(error), redact) or type(error).__name__,
         {"classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object]},
         type=type(error).__name__,
         non_retryable=is_terminal(error),
@@ -156,31 +171,35 @@ def _with_subclasses(cls: builtins.type[_ErrorT]) -> Iterator[builtins.type[_Err
         yield from _with_subclasses(subclass)
 
 
-def _jsonable(value: object, depth: int = 0) -> JsonValue:
+def _jsonable(value: object, redact: Redact, depth: int = 0) -> JsonValue:
     # Providers put anything into an error, and it must not be what makes the error unreadable.
     if depth > _MAX_DEPTH:
         return "..."
     if isinstance(value, str):
-        return _text(value)
+        return _text(value, redact)
     if isinstance(value, bytes | bytearray | memoryview):
-        return {"base64": base64.b64encode(_cut(bytes(value), b"\n...\n")).decode("ascii")}
+        cut = _cut(redact(bytes(value)), b"\n...\n")
+        return {"base64": base64.b64encode(cut).decode("ascii")}
     if isinstance(value, Mapping):
-        items = {_text(str(key)): _jsonable(item, depth + 1) for key, item in value.items()}
+        items = {
+            _text(str(key), redact): _jsonable(item, redact, depth + 1)
+            for key, item in value.items()
+        }
         return {"mapping": items} if items.keys() in ({"base64"}, {"mapping"}) else items
     if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(item, depth + 1) for item in value]
+        return [_jsonable(item, redact, depth + 1) for item in value]
     if value is None or isinstance(value, bool | int | float):
         return value
     try:
         plain = to_jsonable_python(value, fallback=str)
     except Exception:  # noqa: BLE001 - whatever an object of a provider does when it is printed
         return f"<{type(value).__name__}>"
-    return _jsonable(plain, depth + 1)
+    return _jsonable(plain, redact, depth + 1)
 
 
-def _text(text: str) -> str:
+def _text(text: str, redact: Redact) -> str:
     # Names of files may hold lone surrogates, which neither JSON nor protobuf takes.
-    return _cut(text, "\n...\n").encode("utf-8", "backslashreplace").decode("utf-8")
+    return _cut(redact(text), "\n...\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _cut(value: _SequenceT, mark: _SequenceT) -> _SequenceT:

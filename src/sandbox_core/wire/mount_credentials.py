@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import re
 
-from agents.sandbox import Manifest
 from agents.sandbox._mount_security import (
     _AUTHORITY_FIELDS_BY_MOUNT_TYPE,
     _configured_mount_authority_fields,
 )
-from agents.sandbox.entries import BaseEntry, Mount
+from agents.sandbox.entries import Mount
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.wire.manifest_entries import change_entries, change_entry
-from sandbox_core.wire.worker_env import current_resolver
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$\{worker_env:([A-Za-z_][A-Za-z0-9_]*)\}")
-
-_WHAT = "the credentials of mounts"
 
 
 def worker_env_reference(name: str) -> str:
@@ -49,11 +44,18 @@ def worker_env_reference(name: str) -> str:
     return f"${{worker_env:{name}}}"
 
 
-class _Credential(str):
-    """A credential that was read on the worker, and the reference that it was read for."""
+class Credential(str):
+    """A credential that was read on the worker, and the variable that it was read from."""
 
-    __slots__ = ("reference",)
-    reference: str
+    __slots__ = ("variable",)
+    variable: str
+
+    @classmethod
+    def read_from(cls, variable: str, value: str) -> Credential:
+        """Return `value`, which knows its variable."""
+        credential = cls(value)
+        credential.variable = variable
+        return credential
 
 
 def with_references(mount: Mount) -> Mount:
@@ -64,9 +66,9 @@ def with_references(mount: Mount) -> Mount:
     """
     credentials = _credentials(mount)
     read = {
-        name: value.reference
+        name: worker_env_reference(value.variable)
         for name, value in credentials.items()
-        if isinstance(value, _Credential)
+        if isinstance(value, Credential)
     }
     referenced = read | {
         name: value for name, value in credentials.items() if _REFERENCE.fullmatch(value)
@@ -84,44 +86,13 @@ def with_references(mount: Mount) -> Mount:
     return mount.model_copy(update=read) if read else mount
 
 
-def with_credentials(manifest: Manifest) -> Manifest:
-    """Return `manifest` with what its mounts refer to; only an activity on a worker can.
-
-    Raises:
-        InvalidRequest: A variable is not allowed on this worker, or is not set.
-    """
-    return change_entries(manifest, _with_credentials)
-
-
-def entry_with_credentials(entry: BaseEntry) -> BaseEntry:
-    """Return one entry as `with_credentials` returns those of a manifest."""
-    return change_entry(entry, _with_credentials)
-
-
-def _with_credentials(entry: BaseEntry) -> BaseEntry:
-    if not isinstance(entry, Mount):
-        return entry
-    read = {
-        name: _read(match)
-        for name, value in _credentials(entry).items()
+def referenced_variables(mount: Mount) -> dict[str, str]:
+    """Return the fields of a mount that refer to the worker's environment, and the variables."""
+    return {
+        name: match[1]
+        for name, value in _credentials(mount).items()
         if (match := _REFERENCE.fullmatch(value))
     }
-    return entry.model_copy(update=read) if read else entry
-
-
-def redact_credentials(manifest: Manifest) -> None:
-    """Have what the mounts of an open session were given taken out of the current answer."""
-    for _, entry in manifest.iter_entries():
-        if isinstance(entry, Mount):
-            for value in _credentials(entry).values():
-                if isinstance(value, _Credential):
-                    current_resolver(_WHAT).resolved.add(value.encode())
-
-
-def _read(reference: re.Match[str]) -> _Credential:
-    credential = _Credential(current_resolver(_WHAT).resolve(reference[1]))
-    credential.reference = reference[0]
-    return credential
 
 
 def _credentials(mount: Mount) -> dict[str, str]:

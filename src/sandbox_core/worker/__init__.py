@@ -1,5 +1,6 @@
 """What a worker imports."""
 
 from sandbox_core.worker.plugin import SandboxPlugin
+from sandbox_core.worker.secrets import AllowAllWorkerEnvVars
 
-__all__ = ["SandboxPlugin"]
+__all__ = ["AllowAllWorkerEnvVars", "SandboxPlugin"]

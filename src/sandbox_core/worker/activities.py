@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from agents.sandbox.errors import SandboxError
@@ -21,11 +21,11 @@ from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import Operation
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.wire.terminal_errors import reason_of_file
-from sandbox_core.wire.worker_env import Resolver, resolving
 from sandbox_core.worker.attempts import timed
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.table import HANDLERS
 from sandbox_core.worker.heartbeats import heartbeats
+from sandbox_core.worker.secrets import Allowed, Secrets, knowing_secrets
 from sandbox_core.worker.sessions.lost import reason_of
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ Activity: TypeAlias = Callable[..., Awaitable[Answer]]
 
 
 def make_activities(
-    provider_name: str, open_call: Callable[[], Call], worker_env: Collection[str] = ()
+    provider_name: str, open_call: Callable[[], Call], worker_env: Allowed = frozenset()
 ) -> list[Activity]:
     """Return the activities of one provider, one per row of the table.
 
@@ -51,38 +51,36 @@ def _make_activity(
     provider_name: str,
     operation: Operation[Message, Message | bytes | None],
     open_call: Callable[[], Call],
-    worker_env: Collection[str],
+    worker_env: Allowed,
 ) -> Activity:
     handler = HANDLERS[operation.name]
 
     async def run(request: JsonObject, body: bytes) -> Answer:
-        with timed(), resolving(worker_env) as resolver:
-            try:
-                return await attempt(request, body, resolver)
-            except ApplicationError as error:
-                raise _redacted(error, resolver) from None
+        with timed(), knowing_secrets(worker_env) as secrets:
+            return await attempt(request, body, secrets)
 
-    async def attempt(request: JsonObject, body: bytes, resolver: Resolver) -> Answer:
+    async def attempt(request: JsonObject, body: bytes, secrets: Secrets) -> Answer:
         try:
             with heartbeats():
                 call = open_call()
                 parsed = operation.request.model_validate(request)
                 _check_size(operation.name, parsed, len(body), "it was given")
-                answer = resolver.redact(await perform(call, parsed, body))
+                answer = secrets.redact(await perform(call, parsed, body))
                 return _encode(operation.name, parsed, answer)
-        except ApplicationError:
-            raise
+        except ApplicationError as error:
+            raise _redacted(error, secrets) from None
         except SandboxError as error:
             logger.debug("%s failed", operation.name, exc_info=error)
             tried = activity.info().attempt
-            raise encode_error(_with_reason(error), attempt=tried) from None
+            failure = _with_reason(error)
+            raise encode_error(failure, attempt=tried, redact=secrets.redact_output) from None
         except Exception as error:
             # The boundary to a provider, whose client may raise anything. The cause stays in this
             # worker's log: it can hold what must not get into a history.
             logger.warning(
                 "%s of provider %s failed", operation.name, provider_name, exc_info=error
             )
-            raise encode_error(error) from None
+            raise encode_error(error, redact=secrets.redact_output) from None
 
     async def perform(call: Call, request: Message, body: bytes) -> Message | bytes | None:
         try:
@@ -121,12 +119,12 @@ def _check_size(name: str, request: Message, size: int, what: str) -> None:
         )
 
 
-def _redacted(error: ApplicationError, resolver: Resolver) -> ApplicationError:
-    if not resolver.resolved:
+def _redacted(error: ApplicationError, secrets: Secrets) -> ApplicationError:
+    if not secrets.values:
         return error
     return ApplicationError(
-        resolver.redact(error.message),
-        *resolver.redact(list(error.details)),
+        secrets.redact_output(error.message),
+        *secrets.redact(list(error.details)),
         type=error.type,
         non_retryable=error.non_retryable,
         category=error.category,

@@ -38,11 +38,17 @@ from sandbox_core.worker.activities import Activity
 from sandbox_core.worker.agents_patches import (
     apply_manifests_in_linear_time,
     read_custom_tool_outputs_as_text,
+    remember_resolved_environments,
 )
 from sandbox_core.worker.failure_interceptor import FailuresInterceptor
 from sandbox_core.worker.metrics import PoolMetrics
 from sandbox_core.worker.own_queue import own_queue
 from sandbox_core.worker.runtime import ProviderRuntime
+from sandbox_core.worker.secrets import (
+    AllowAllWorkerEnvVars,
+    allowed_names,
+    keep_secrets_out_of_logs,
+)
 from sandbox_core.worker.sessions.labels import Namespace
 
 logger = logging.getLogger(__name__)
@@ -83,12 +89,14 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         max_output_bytes: The most of a command's stdout, and of its stderr; what is more keeps its
             head and tail, and says how much was cut.
         local_sources: Folders of this host from which manifests may take files and directories.
-        worker_env: The variables of this worker's environment that `WorkerEnv` may read.
+        worker_env: The variables of this worker's environment that `WorkerEnv` may read;
+            `AllowAllWorkerEnvVars` lets workflows read all, the worker's own credentials included.
         max_sandboxes: By the name of a provider, how many of its sandboxes a worker has at a time.
             A create beyond that waits until another is deleted.
 
     Raises:
         StorageError: `storage` is not the URL of a storage, or has credentials in it.
+        TypeError: `worker_env` is one name and no collection of names.
         ValueError: A limit in `max_sandboxes` is less than 1.
     """
 
@@ -102,12 +110,12 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
         max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
         local_sources: Iterable[str | Path] = (),
-        worker_env: Iterable[str] = (),
+        worker_env: Iterable[str] | AllowAllWorkerEnvVars = (),
         max_sandboxes: Mapping[str, int] | None = None,
     ) -> None:
         self._providers = tuple(providers)
         self._local_sources = tuple(Path(folder).absolute() for folder in local_sources)
-        self._worker_env = frozenset(worker_env)
+        self._worker_env = allowed_names(worker_env)
         self._max_sandboxes = dict(max_sandboxes or {})
         for name, limit in self._max_sandboxes.items():
             if limit < 1:
@@ -165,6 +173,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         config["activities"] = activities
         read_custom_tool_outputs_as_text()
         apply_manifests_in_linear_time()
+        remember_resolved_environments()
         deployment = config.get("deployment_config")
         config["workflows"] = _with_maintenance(
             config.get("workflows") or (),
@@ -196,6 +205,15 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         if not mine:
             await next(worker)
             return
+        keep_secrets_out_of_logs()
+        if isinstance(self._worker_env, AllowAllWorkerEnvVars):
+            logger.warning(
+                "EVERY variable of this worker's environment, its own credentials included, can be "
+                "read by the workflows of task queue %s, and by the commands that models write in "
+                "their sandboxes: SandboxPlugin(worker_env=AllowAllWorkerEnvVars()). Name the "
+                "variables instead: worker_env=[...].",
+                worker.task_queue,
+            )
         async with contextlib.AsyncExitStack() as stack:
             queue = stack.enter_context(own_queue(worker.client.namespace, worker.task_queue))
             namespace = await _namespace(worker)

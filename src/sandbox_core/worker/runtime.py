@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -14,6 +14,7 @@ from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
 from sandbox_core.worker.activities import Activity, make_activities
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.metrics import PoolMetrics
+from sandbox_core.worker.secrets import Allowed
 from sandbox_core.worker.sessions.capacity import Capacity
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client, SessionPool
@@ -36,7 +37,7 @@ class ProviderRuntime:
         required: bool = False,
         snapshots: SnapshotStore | None = None,
         local_sources: tuple[Path, ...] = (),
-        worker_env: Collection[str] = (),
+        worker_env: Allowed = frozenset(),
         max_sandboxes: int | None = None,
         fleet: bool = False,
     ) -> None:

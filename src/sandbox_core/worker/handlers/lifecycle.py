@@ -28,12 +28,12 @@ from sandbox_core.wire.agents_models import (
     load_state,
     state_delta,
 )
-from sandbox_core.wire.mount_credentials import with_credentials
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.commands import processes
 from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.local_sources import check_local_sources, read_from_any_folder
 from sandbox_core.worker.own_queue import is_gone
+from sandbox_core.worker.secrets import current_secrets, with_credentials
 from sandbox_core.worker.sessions.creation import (
     claim,
     destroy_created,
@@ -68,6 +68,7 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
     if manifest is not None:
         check_local_sources(manifest.entries, call.local_sources)
         manifest = with_credentials(manifest)
+        await current_secrets().learn(manifest)
     snapshot = None if request.snapshot is None else load_snapshot(request.snapshot)
     options = _options(call.provider, request.options)
 
@@ -149,6 +150,7 @@ async def _resume(
 ) -> Opened:
     check_local_sources(state.manifest.entries, call.local_sources)
     state.manifest = with_credentials(state.manifest)
+    await current_secrets().learn(state.manifest)
     known = request.sandbox_id or sandbox_identity(call.provider, state)
 
     async def attach(client: Client) -> Opened:

@@ -19,8 +19,8 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from sandbox_core.errors import SessionNotOpen
 from sandbox_core.wire.agents_models import load_state
 from sandbox_core.wire.messages import SessionRef, SessionRequest, SessionSettings
-from sandbox_core.wire.mount_credentials import redact_credentials, with_credentials
 from sandbox_core.worker.metrics import PoolMetrics
+from sandbox_core.worker.secrets import current_secrets, with_credentials
 
 Client: TypeAlias = "BaseSandboxClient[BaseSandboxClientOptions | None]"
 
@@ -55,6 +55,9 @@ class OpenSession:
     restored: bool = False
     started: bool = False
     """As it was opened: the answer is the same however often it is asked for."""
+
+    secrets: set[bytes] = field(default_factory=lambda: set(current_secrets().values))
+    """What the operations on it have learned of secrets, first of all that which opened it."""
 
     in_use: set[asyncio.Task[object]] = field(default_factory=set)
     """The operations that are going on."""
@@ -166,11 +169,13 @@ class SessionPool:
         if held is None or held.ref.epoch != request.session.epoch:
             raise SessionNotOpen(f"session {request.session.session_id} is not open here")
         self._open.move_to_end(request.session.session_id)
+        secrets = current_secrets()
+        secrets.values |= held.secrets
         if request.state is not None:
             state = load_state(request.state)
             state.manifest = with_credentials(state.manifest)
+            await secrets.learn(state.manifest)
             held.session.state = state
-        redact_credentials(held.session.state.manifest)
         if request.settings is not None:
             configure(held.session, request.settings)
         task = asyncio.current_task()
@@ -180,6 +185,7 @@ class SessionPool:
             yield held.session
         finally:
             held.in_use.discard(task)
+            held.secrets |= secrets.values
             held.used_at = time.monotonic()
 
     @asynccontextmanager

@@ -1,0 +1,19 @@
+"""The core's promises of secrets, with the vendor's SDK and the loopback server."""
+
+from __future__ import annotations
+
+import pytest
+from contract.secrets import SecretPromises
+from daytona_loopback import DaytonaLoopback
+
+pytest_plugins = ["daytona_fixtures"]
+
+
+@pytest.fixture
+def provider_name(server: DaytonaLoopback, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "daytona")
+    return "daytona"
+
+
+class TestSecret(SecretPromises):
+    """In the command line of everything that Daytona runs."""

@@ -1,0 +1,16 @@
+"""The core's promises of secrets, with directories."""
+
+from __future__ import annotations
+
+import pytest
+from contract.secrets import SecretPromises
+
+
+@pytest.fixture
+def provider_name(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "local")
+    return "local"
+
+
+class TestSecret(SecretPromises):
+    """In the environment of processes of the worker's host."""
