@@ -26,8 +26,8 @@ from parity.surface import CLIENT, SESSION, Kind
 
 from sandbox_core.wire.messages import OpenSessionResponse, SessionRef
 from sandbox_core.workflow import TemporalSandboxClient
-from sandbox_core.workflow.client import WorkflowSandboxSession
 from sandbox_core.workflow.session import TemporalSandboxSession
+from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession
 
 _SDK = Path(agents.sandbox.__file__).parent
 

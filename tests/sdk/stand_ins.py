@@ -17,9 +17,9 @@ from temporalio.workflow import ActivityConfig
 
 from sandbox_core.wire.messages import OpenSessionResponse, SessionRef
 from sandbox_core.workflow import TemporalSandboxClient
-from sandbox_core.workflow.client import WorkflowSandboxSession
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
 from sandbox_core.workflow.session import TemporalSandboxSession
+from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession
 
 # Many tests provoke an error that may pass, so that it is tried again: here without a pause.
 _CONFIG: Final = ActivityConfig(

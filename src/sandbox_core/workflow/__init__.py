@@ -4,12 +4,10 @@ from sandbox_core.wire.mount_credentials import worker_env_reference
 from sandbox_core.wire.worker_env import WorkerEnv
 from sandbox_core.workflow.agents_patches import keep_inside_workflows
 from sandbox_core.workflow.binding import Restoration
-from sandbox_core.workflow.client import (
-    TemporalSandboxClient,
-    WorkflowSandboxSession,
-    temporal_sandbox_client,
-)
+from sandbox_core.workflow.client import TemporalSandboxClient, temporal_sandbox_client
+from sandbox_core.workflow.lending import with_session
 from sandbox_core.workflow.session import TemporalSandboxSession
+from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession
 
 __all__ = [
     "Restoration",
@@ -18,6 +16,7 @@ __all__ = [
     "WorkerEnv",
     "WorkflowSandboxSession",
     "temporal_sandbox_client",
+    "with_session",
     "worker_env_reference",
 ]
 

@@ -1,65 +1,100 @@
-"""Keeps the Agents SDK's own code inside the workflow.
+"""Keeps the Agents SDK's own code inside the workflow, for sessions of ours.
 
 Some of the SDK's sandbox code runs in the workflow and steps out of it: the shell tool takes a
 random id and the time from the process, so that a replayed conversation differs from what was sent
 to the model; the patch tool reads and writes file by file; the snapshots of a run that names no
 other place for them are on the workflow worker's disk; skills that are loaded when they are needed
-are read from it. The SDK offers no place to say otherwise, so the names that it looks up are
-replaced. Outside of workflows they do what they did.
+are read from it. The SDK offers no place to say otherwise, so `PATCHES` replaces the names that it
+looks up.
+
+A replaced name holds in the whole process, where other workflows run too, with other clients. Each
+replacement therefore asks first whose session, or whose client, it is called for, and does what the
+SDK does unless it is ours.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
-from typing import Literal
+from types import ModuleType
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
+import agents.run
+from agents import Agent, RunState
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
+from agents.memory import Session
+from agents.run import RunConfig
+from agents.run_config import SandboxRunConfig
 from agents.run_internal import run_grouping
-from agents.sandbox import runtime_session_manager
 from agents.sandbox.apply_patch import PatchFormat, WorkspaceEditor
 from agents.sandbox.capabilities import LocalDirLazySkillSource, SkillMetadata, Skills
 from agents.sandbox.capabilities.tools import apply_patch_tool, shell_tool
 from agents.sandbox.manifest import Manifest
 from agents.sandbox.memory import rollouts, storage
 from agents.sandbox.memory.manager import SandboxMemoryGenerationManager
+from agents.sandbox.runtime import SandboxRuntime
+from agents.sandbox.runtime_session_manager import SandboxRuntimeSessionManager
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
-from agents.sandbox.snapshot import RemoteSnapshotSpec, SnapshotSpec
-from agents.sandbox.snapshot_defaults import resolve_default_local_snapshot_spec
+from agents.sandbox.snapshot import RemoteSnapshotSpec, SnapshotBase, SnapshotSpec
 from agents.sandbox.types import User
 from temporalio import workflow
 
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
-from sandbox_core.workflow.lending import memory_run_config, workflow_session
+from sandbox_core.workflow.client import TemporalSandboxClient
+from sandbox_core.workflow.lending import live_session, with_session
+from sandbox_core.workflow.session_wrapper import workflow_session
 
-_sdk_skill_metadata = Skills._skill_metadata
-_sdk_load_skill = LocalDirLazySkillSource.load_skill
+_OwnerT = TypeVar("_OwnerT")
+_ResultT = TypeVar("_ResultT")
+_P = ParamSpec("_P")
+
+_Shell = shell_tool.ExecCommandTool | shell_tool.WriteStdinTool
+
+_of_ours: ContextVar[bool] = ContextVar("sandbox_core_session_of_ours", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """A name of the SDK, what stands in its place, and what for."""
+
+    owner: ModuleType | type
+    name: str
+    replacement: object
+    reason: str
 
 
 def keep_inside_workflows() -> None:
-    """Replace what the SDK's tools would take from outside of a workflow; repeating it is safe."""
-    for owner, name, replacement in (
-        (shell_tool, "time", _Time),
-        (shell_tool, "uuid", _Uuid),
-        (apply_patch_tool, "WorkspaceEditor", _Editor),
-        (run_grouping, "uuid4", _uuid4),
-        (SandboxMemoryGenerationManager, "_memory_run_config", memory_run_config),
-        (rollouts, "datetime", _DateTime),
-        (storage, "datetime", _DateTime),
-        (Skills, "_skill_metadata", _skill_metadata),
-        (LocalDirLazySkillSource, "load_skill", _load_skill),
-        (runtime_session_manager, "resolve_default_local_snapshot_spec", _default_snapshot),
-    ):
-        getattr(owner, name)  # An SDK that has no such name must not get past this unnoticed.
-        setattr(owner, name, replacement)
+    """Replace what the SDK's tools would take from outside of a workflow; repeating it is safe.
+
+    Raises:
+        AttributeError: The installed SDK has not one of the names.
+    """
+    for patch in PATCHES:
+        getattr(patch.owner, patch.name)
+        setattr(patch.owner, patch.name, patch.replacement)
 
 
-def _default_snapshot() -> SnapshotSpec:
-    # The SDK's own default is a directory of the host that asks, which it makes at once.
-    if workflow.in_workflow():
-        return RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY)
-    return resolve_default_local_snapshot_spec()
+def _ours(
+    method: Callable[Concatenate[_OwnerT, _P], Awaitable[_ResultT]],
+    session_of: Callable[[_OwnerT], BaseSandboxSession | None],
+) -> Callable[Concatenate[_OwnerT, _P], Awaitable[_ResultT]]:
+    """Have the clock and the ids be the workflow's while `method` works for a session of ours."""
+
+    @functools.wraps(method)
+    async def wrapper(owner: _OwnerT, /, *args: _P.args, **kwargs: _P.kwargs) -> _ResultT:
+        ours = workflow_session(session_of(owner)) is not None
+        token = _of_ours.set(ours and workflow.in_workflow())
+        try:
+            return await method(owner, *args, **kwargs)
+        finally:
+            _of_ours.reset(token)
+
+    return wrapper
 
 
 class _Time:
@@ -67,19 +102,11 @@ class _Time:
 
     @staticmethod
     def perf_counter() -> float:
-        return workflow.time() if workflow.in_workflow() else time.perf_counter()
+        return workflow.time() if _of_ours.get() else time.perf_counter()
 
 
 def _uuid4() -> uuid.UUID:
-    return workflow.uuid4() if workflow.in_workflow() else uuid.uuid4()
-
-
-class _DateTime:
-    """What the files of a run's memory take of `datetime`."""
-
-    @staticmethod
-    def now(tz: tzinfo | None = None) -> datetime:
-        return workflow.now().astimezone(tz) if workflow.in_workflow() else datetime.now(tz)
+    return workflow.uuid4() if _of_ours.get() else uuid.uuid4()
 
 
 class _Uuid:
@@ -88,6 +115,76 @@ class _Uuid:
     @staticmethod
     def uuid4() -> uuid.UUID:
         return _uuid4()
+
+
+class _DateTime:
+    """What the files of a run's memory take of `datetime`."""
+
+    @staticmethod
+    def now(tz: tzinfo | None = None) -> datetime:
+        return workflow.now().astimezone(tz) if _of_ours.get() else datetime.now(tz)
+
+
+_sdk_rollout_id = agents.run._sandbox_memory_rollout_id
+
+
+def _rollout_id(
+    *, run_config: RunConfig, conversation_id: str | None, session: Session | None
+) -> str | None:
+    token = _of_ours.set(_runs_with_ours(run_config.sandbox) and workflow.in_workflow())
+    try:
+        return _sdk_rollout_id(
+            run_config=run_config, conversation_id=conversation_id, session=session
+        )
+    finally:
+        _of_ours.reset(token)
+
+
+def _runs_with_ours(sandbox: SandboxRunConfig | None) -> bool:
+    if sandbox is None:
+        return False
+    if sandbox.session is not None:
+        return workflow_session(sandbox.session) is not None
+    return isinstance(sandbox.client, TemporalSandboxClient)
+
+
+_sdk_manager_init = SandboxRuntimeSessionManager.__init__
+
+
+def _manager_init(
+    manager: SandboxRuntimeSessionManager[Any],
+    *,
+    starting_agent: Agent[Any],
+    sandbox_config: SandboxRunConfig | None,
+    run_state: RunState[Any] | None,
+) -> None:
+    """Let a run that is given `with_session(session)` work in the live session."""
+    session = None if sandbox_config is None else live_session(sandbox_config.client)
+    if sandbox_config is not None and session is not None:
+        sandbox_config = replace(sandbox_config, client=None, session=session)
+    _sdk_manager_init(
+        manager, starting_agent=starting_agent, sandbox_config=sandbox_config, run_state=run_state
+    )
+
+
+_sdk_snapshot_spec = SandboxRuntimeSessionManager._resolve_snapshot_spec
+
+
+class _SnapshotSpec:
+    """The static method that chooses a run's snapshot, which knows the run's client here."""
+
+    def __get__(
+        self, manager: SandboxRuntimeSessionManager[Any] | None, owner: type
+    ) -> Callable[[SnapshotSpec | SnapshotBase | None], SnapshotSpec | SnapshotBase]:
+        if manager is None or not _runs_with_ours(manager._sandbox_config):
+            return _sdk_snapshot_spec
+        return _snapshot_in_the_store
+
+
+def _snapshot_in_the_store(
+    snapshot: SnapshotSpec | SnapshotBase | None,
+) -> SnapshotSpec | SnapshotBase:
+    return snapshot or RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY)
 
 
 class _Editor(WorkspaceEditor):
@@ -109,9 +206,22 @@ class _Editor(WorkspaceEditor):
         return ApplyPatchResult(output=output)
 
 
+_sdk_memory_run_config = SandboxMemoryGenerationManager._memory_run_config
+
+
+def _memory_run_config(manager: SandboxMemoryGenerationManager) -> RunConfig:
+    session = manager._session
+    if workflow_session(session) is None or not workflow.in_workflow():
+        return _sdk_memory_run_config(manager)
+    return RunConfig(sandbox=SandboxRunConfig(client=with_session(session)))
+
+
+_sdk_skill_metadata = Skills._skill_metadata
+
+
 async def _skill_metadata(skills: Skills, manifest: Manifest) -> list[SkillMetadata]:
     """Let the worker list a folder, and put the answer where the SDK keeps its own."""
-    session = None if skills.session is None else workflow_session(skills.session)
+    session = workflow_session(skills.session)
     source = skills.lazy_from
     if (
         session is not None
@@ -124,6 +234,9 @@ async def _skill_metadata(skills: Skills, manifest: Manifest) -> list[SkillMetad
             skills._skills_metadata = await session.list_skills(source.source, skills.skills_path)
             skills._skills_metadata_cache_key = key
     return await _sdk_skill_metadata(skills, manifest)
+
+
+_sdk_load_skill = LocalDirLazySkillSource.load_skill
 
 
 async def _load_skill(
@@ -141,3 +254,113 @@ async def _load_skill(
             source, skill_name=skill_name, session=session, skills_path=skills_path, user=user
         )
     return await inner.load_skill(source.source, skill_name, skills_path, user=user)
+
+
+def _of_tool(tool: _Shell) -> BaseSandboxSession:
+    return tool.session
+
+
+def _of_run(runtime: SandboxRuntime[Any]) -> BaseSandboxSession | None:
+    return runtime.current_session
+
+
+def _of_memories(manager: SandboxMemoryGenerationManager) -> BaseSandboxSession:
+    return manager._session
+
+
+_SAID_TO_THE_MODEL = "a replayed conversation is the one that was sent to the model"
+_WRITTEN_TO_A_FILE = "a replayed write has the content of the first"
+_OPENS_THE_SCOPE = "says that a session of ours is at work, for the names that take time and ids"
+
+PATCHES = (
+    Patch(owner=shell_tool, name="time", replacement=_Time, reason=_SAID_TO_THE_MODEL),
+    Patch(owner=shell_tool, name="uuid", replacement=_Uuid, reason=_SAID_TO_THE_MODEL),
+    Patch(
+        owner=shell_tool.ExecCommandTool,
+        name="_invoke",
+        replacement=_ours(shell_tool.ExecCommandTool._invoke, _of_tool),
+        reason=_OPENS_THE_SCOPE,
+    ),
+    Patch(
+        owner=shell_tool.ExecCommandTool,
+        name="run",
+        replacement=_ours(shell_tool.ExecCommandTool.run, _of_tool),
+        reason=_OPENS_THE_SCOPE,
+    ),
+    Patch(
+        owner=shell_tool.WriteStdinTool,
+        name="run",
+        replacement=_ours(shell_tool.WriteStdinTool.run, _of_tool),
+        reason=_OPENS_THE_SCOPE,
+    ),
+    Patch(owner=rollouts, name="datetime", replacement=_DateTime, reason=_WRITTEN_TO_A_FILE),
+    Patch(owner=storage, name="datetime", replacement=_DateTime, reason=_WRITTEN_TO_A_FILE),
+    Patch(
+        owner=SandboxRuntime,
+        name="enqueue_memory_result",
+        replacement=_ours(SandboxRuntime.enqueue_memory_result, _of_run),
+        reason=_OPENS_THE_SCOPE,
+    ),
+    Patch(
+        owner=SandboxRuntime,
+        name="enqueue_memory_payload",
+        replacement=_ours(SandboxRuntime.enqueue_memory_payload, _of_run),
+        reason=_OPENS_THE_SCOPE,
+    ),
+    Patch(
+        owner=SandboxMemoryGenerationManager,
+        name="flush",
+        replacement=_ours(SandboxMemoryGenerationManager.flush, _of_memories),
+        reason=_OPENS_THE_SCOPE,
+    ),
+    Patch(
+        owner=SandboxMemoryGenerationManager,
+        name="_memory_run_config",
+        replacement=_memory_run_config,
+        reason="the agents that write memories run in the live session, which the OpenAI plugin's "
+        "runner refuses",
+    ),
+    Patch(
+        owner=run_grouping,
+        name="uuid4",
+        replacement=_uuid4,
+        reason="the id of a run that has no other is the name of its memory file",
+    ),
+    Patch(
+        owner=agents.run,
+        name="_sandbox_memory_rollout_id",
+        replacement=_rollout_id,
+        reason=_OPENS_THE_SCOPE,
+    ),
+    Patch(
+        owner=apply_patch_tool,
+        name="WorkspaceEditor",
+        replacement=_Editor,
+        reason="a patch is one activity, not several a file",
+    ),
+    Patch(
+        owner=Skills,
+        name="_skill_metadata",
+        replacement=_skill_metadata,
+        reason="the folder of skills is on the worker's disk",
+    ),
+    Patch(
+        owner=LocalDirLazySkillSource,
+        name="load_skill",
+        replacement=_load_skill,
+        reason="the folder of skills is on the worker's disk",
+    ),
+    Patch(
+        owner=SandboxRuntimeSessionManager,
+        name="__init__",
+        replacement=_manager_init,
+        reason="the OpenAI plugin's runner takes a client and no session",
+    ),
+    Patch(
+        owner=SandboxRuntimeSessionManager,
+        name="_resolve_snapshot_spec",
+        replacement=_SnapshotSpec(),
+        reason="the SDK's default is a directory of the workflow's host, which it makes at once",
+    ),
+)
+"""Every name of the Agents SDK that is replaced where workflows run."""

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 
-from agents import tracing
-from agents.editor import ApplyPatchOperation
-from agents.run_config import SandboxArchiveLimits
 from agents.sandbox import Manifest
-from agents.sandbox.apply_patch import PatchFormat
-from agents.sandbox.entries import BaseEntry
-from agents.sandbox.errors import OpName
-from agents.sandbox.materialization import MaterializationResult, MaterializedFile
-from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
-from agents.sandbox.session.manager import Instrumentation
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
-from agents.sandbox.workspace_paths import WorkspacePathPolicy
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
@@ -40,14 +27,13 @@ from sandbox_core.wire.agents_models import (
 )
 from sandbox_core.wire.naming import check_provider_name
 from sandbox_core.workflow.binding import (
-    BoundSession,
-    Restoration,
     next_epoch,
     resume_session,
 )
 from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
 from sandbox_core.workflow.session import TemporalSandboxSession
+from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession, workflow_session
 
 _T = TypeVar("_T")
 
@@ -127,18 +113,19 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
         """Delete the sandbox of a session that this client has made."""
-        inner = session._inner
-        if not isinstance(inner, TemporalSandboxSession):
+        inner = workflow_session(session)
+        if inner is None:
             raise InvalidRequest(
-                f"delete takes a session that TemporalSandboxClient has made, not one around a "
-                f"{type(inner).__name__}"
+                f"delete takes a session that TemporalSandboxClient has made, not this "
+                f"{type(session).__name__}"
             )
         await inner.delete()
         return session
 
-    def _serialize_session_state(self, state: SandboxSessionState) -> dict[str, object]:
+    def serialize_session_state(self, state: SandboxSessionState) -> dict[str, object]:
+        """Return `state` as JSON, without a mount's credentials and the paths of a host."""
         # The SDK's serializer stops at file contents that are not UTF-8.
-        return super()._serialize_session_state(with_encoded_contents(state))
+        return super().serialize_session_state(with_encoded_contents(state))
 
     def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:
         """Return the session state of the class that the provider has registered."""
@@ -151,17 +138,10 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         *,
         create_key: str | None = None,
     ) -> WorkflowSandboxSession:
-        return self._wrap_session(
+        return WorkflowSandboxSession(
             TemporalSandboxSession(
                 self._name, self._config, opened=opened, state=state, create_key=create_key
             )
-        )
-
-    def _wrap_session(
-        self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
-    ) -> WorkflowSandboxSession:
-        return WorkflowSandboxSession(
-            inner, instrumentation=instrumentation, dependencies=self._resolve_dependencies()
         )
 
 
@@ -178,69 +158,3 @@ def _register_with_openai_runner() -> None:
     module = sys.modules.get("temporalio.openai_agents.sandbox._temporal_sandbox_client")
     if module is not None:
         module.TemporalSandboxClient.register(TemporalSandboxClient)
-
-
-class WorkflowSandboxSession(SandboxSession):
-    """The SDK's instrumented wrapper, with those methods delegated that it composes itself.
-
-    `SandboxSession` runs them in the caller's process out of exec, read and write; here each is one
-    operation of the inner session.
-    """
-
-    @property
-    def restorations(self) -> tuple[Restoration, ...]:
-        """What was lost since the session was opened, and replaced from a snapshot."""
-        inner = self._inner
-        return inner.restorations if isinstance(inner, BoundSession) else ()
-
-    async def _annotate(
-        self, *, run: Callable[[], Coroutine[object, object, _T]], **rest: object
-    ) -> _T:
-        # To ask for the current trace makes the SDK's default provider, with an HTTP client, where
-        # nobody has set one. OpenAIAgentsPlugin sets one that is made for workflows.
-        if tracing.setup.GLOBAL_TRACE_PROVIDER is None:
-            return await run()
-        return await super()._annotate(run=run, **rest)  # type: ignore[arg-type]  # passed on as it came
-
-    def _trace_span_data(self, *, op: OpName) -> dict[str, object]:
-        data = super()._trace_span_data(op=op)
-        if isinstance(self._inner, BoundSession):
-            # The SDK names a backend after the module of its session's class.
-            data["sandbox.backend"] = self._inner._provider
-        return data
-
-    def _workspace_path_policy(self) -> WorkspacePathPolicy:
-        return self._inner._workspace_path_policy()
-
-    async def extract(
-        self,
-        path: Path | str,
-        data: io.IOBase,
-        *,
-        compression_scheme: Literal["tar", "zip"] | None = None,
-        archive_limits: SandboxArchiveLimits | None = None,
-    ) -> None:
-        await self._inner.extract(
-            path, data, compression_scheme=compression_scheme, archive_limits=archive_limits
-        )
-
-    async def apply_patch(
-        self,
-        operations: ApplyPatchOperation
-        | dict[str, object]
-        | list[ApplyPatchOperation | dict[str, object]],
-        *,
-        patch_format: PatchFormat | Literal["v4a"] = "v4a",
-    ) -> str:
-        return await self._inner.apply_patch(operations, patch_format=patch_format)
-
-    async def apply_manifest(self, *, only_ephemeral: bool = False) -> MaterializationResult:
-        return await self._inner.apply_manifest(only_ephemeral=only_ephemeral)
-
-    async def _apply_entry_batch(
-        self, entries: Sequence[tuple[Path, BaseEntry]], *, base_dir: Path
-    ) -> list[MaterializedFile]:
-        return await self._inner._apply_entry_batch(entries, base_dir=base_dir)
-
-    def _manifest_base_dir(self) -> Path:
-        return self._inner._manifest_base_dir()

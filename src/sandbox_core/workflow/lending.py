@@ -1,65 +1,62 @@
-"""Lets the SDK make memories in a workflow.
-
-The SDK runs the agents that write memories in the live session of the run. The OpenAI plugin's
-runner takes no live session, only a client, so they are given a client that lends them the session.
-"""
+"""Runs agents in a session that is open already."""
 
 from __future__ import annotations
 
-from agents.run import RunConfig
-from agents.run_config import SandboxRunConfig
+from typing import NoReturn
+
 from agents.sandbox import Manifest
-from agents.sandbox.memory.manager import SandboxMemoryGenerationManager
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
-from agents.sandbox.session.sandbox_session import SandboxSession
-from agents.sandbox.snapshot import NoopSnapshotSpec, SnapshotBase, SnapshotSpec
-from temporalio import workflow
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 
-from sandbox_core.workflow.client import TemporalSandboxClient, WorkflowSandboxSession
-from sandbox_core.workflow.session import TemporalSandboxSession
-
-_sdk_run_config = SandboxMemoryGenerationManager._memory_run_config
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.workflow.client import TemporalSandboxClient
+from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession, workflow_session
 
 
-def memory_run_config(manager: SandboxMemoryGenerationManager) -> RunConfig:
-    """Return the run config of the agents that write memories."""
-    session = workflow_session(manager._session)
-    if session is None or not workflow.in_workflow():
-        return _sdk_run_config(manager)
-    return RunConfig(
-        sandbox=SandboxRunConfig(client=_LendingClient(session), snapshot=NoopSnapshotSpec())
-    )
+def with_session(session: BaseSandboxSession) -> TemporalSandboxClient:
+    """Return a client with which agents run in `session`, which stays open.
+
+    It stands for ``SandboxRunConfig(session=session)`` where the runner of `OpenAIAgentsPlugin`
+    takes only a client, and is the same to the SDK: a run starts the session if it is not started,
+    adds to its workspace what the agent's capabilities need, and neither stops nor deletes it. The
+    manifest, the snapshot and the options of the run config, and the agent's own manifest, have no
+    effect. What is run inside the run, `Agent.as_tool` and handoffs, works in the session too::
+
+        async with await temporal_sandbox_client("local").create() as session:
+            sandbox = SandboxRunConfig(client=with_session(session))
+            await Runner.run(writer, "Write it.", run_config=RunConfig(sandbox=sandbox))
+            await Runner.run(reviewer, "Review it.", run_config=RunConfig(sandbox=sandbox))
+
+    Args:
+        session: A session of a `TemporalSandboxClient`. Several runs may use it at once.
+
+    Raises:
+        InvalidRequest: It is none of a `TemporalSandboxClient`.
+    """
+    inner = workflow_session(session)
+    if inner is None:
+        raise InvalidRequest(
+            f"with_session takes a session that TemporalSandboxClient has made, not this "
+            f"{type(session).__name__}"
+        )
+    if not isinstance(session, WorkflowSandboxSession):
+        session = WorkflowSandboxSession(inner)
+    return _LiveSessionClient(inner.provider, session)
 
 
-def workflow_session(session: BaseSandboxSession) -> TemporalSandboxSession | None:
-    """Return the workflow's session that `session` is or wraps, if it is one."""
-    inner = session._inner if isinstance(session, SandboxSession) else session
-    return inner if isinstance(inner, TemporalSandboxSession) else None
+def live_session(client: object) -> WorkflowSandboxSession | None:
+    """Return the session that a client of `with_session` stands for; of another one None."""
+    return client.live if isinstance(client, _LiveSessionClient) else None
 
 
-class _LentSession(WorkflowSandboxSession):
-    """Somebody else's session, which they start and end themselves."""
+class _LiveSessionClient(TemporalSandboxClient):
+    """Stands for one session, which a run finds in it."""
 
-    async def start(self) -> None:
-        return
-
-    async def stop(self) -> None:
-        return
-
-    async def shutdown(self) -> None:
-        return
-
-    async def _aclose_dependencies(self) -> None:
-        return
-
-
-class _LendingClient(TemporalSandboxClient):
-    """Answers every create with the one session, and deletes nothing."""
-
-    def __init__(self, session: TemporalSandboxSession) -> None:
-        super().__init__(session._provider, session._config)
-        self._lent = session
+    def __init__(self, provider: str, live: WorkflowSandboxSession) -> None:
+        super().__init__(provider)
+        self.live = live
 
     async def create(
         self,
@@ -67,8 +64,15 @@ class _LendingClient(TemporalSandboxClient):
         snapshot: SnapshotSpec | SnapshotBase | None = None,
         manifest: Manifest | None = None,
         options: BaseSandboxClientOptions | None = None,
-    ) -> WorkflowSandboxSession:
-        return _LentSession(self._lent)
+    ) -> NoReturn:
+        _refuse("create")
 
-    async def delete(self, session: SandboxSession) -> SandboxSession:
-        return session
+    async def resume(self, state: SandboxSessionState) -> NoReturn:
+        _refuse("resume")
+
+
+def _refuse(method: str) -> NoReturn:
+    raise InvalidRequest(
+        f"{method}: with_session(session) is for SandboxRunConfig(client=...) and makes no other "
+        f"session. Use temporal_sandbox_client(name)."
+    )

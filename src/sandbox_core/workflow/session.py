@@ -43,6 +43,11 @@ class _PurePathPolicy(WorkspacePathPolicy):
 class TemporalSandboxSession(BoundSession):
     """The whole surface of the SDK's session, with every operation an activity."""
 
+    @property
+    def provider(self) -> str:
+        """The name of the provider whose sandbox it is."""
+        return self._provider
+
     # --- Lifecycle ------------------------------------------------------------------------------
 
     async def start(self) -> None:

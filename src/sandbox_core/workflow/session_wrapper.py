@@ -1,0 +1,96 @@
+"""The SDK's wrapper around a workflow's session, and the way back from it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from agents import tracing
+from agents.editor import ApplyPatchOperation
+from agents.run_config import SandboxArchiveLimits
+from agents.sandbox.apply_patch import PatchFormat
+from agents.sandbox.entries import BaseEntry
+from agents.sandbox.errors import OpName
+from agents.sandbox.materialization import MaterializationResult, MaterializedFile
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.workspace_paths import WorkspacePathPolicy
+
+from sandbox_core.workflow.binding import BoundSession, Restoration
+from sandbox_core.workflow.session import TemporalSandboxSession
+
+_T = TypeVar("_T")
+
+
+def workflow_session(session: BaseSandboxSession | None) -> TemporalSandboxSession | None:
+    """Return the workflow's session that `session` is or wraps, if it is one."""
+    inner = session._inner if isinstance(session, SandboxSession) else session
+    return inner if isinstance(inner, TemporalSandboxSession) else None
+
+
+class WorkflowSandboxSession(SandboxSession):
+    """The SDK's instrumented wrapper, with those methods delegated that it composes itself.
+
+    `SandboxSession` runs them in the caller's process out of exec, read and write; here each is one
+    operation of the inner session.
+    """
+
+    @property
+    def restorations(self) -> tuple[Restoration, ...]:
+        """What was lost since the session was opened, and replaced from a snapshot."""
+        inner = self._inner
+        return inner.restorations if isinstance(inner, BoundSession) else ()
+
+    async def _annotate(
+        self, *, run: Callable[[], Coroutine[object, object, _T]], **rest: object
+    ) -> _T:
+        # To ask for the current trace makes the SDK's default provider, with an HTTP client, where
+        # nobody has set one. OpenAIAgentsPlugin sets one that is made for workflows.
+        if tracing.setup.GLOBAL_TRACE_PROVIDER is None:
+            return await run()
+        return await super()._annotate(run=run, **rest)  # type: ignore[arg-type]  # passed on as it came
+
+    def _trace_span_data(self, *, op: OpName) -> dict[str, object]:
+        data = super()._trace_span_data(op=op)
+        if isinstance(self._inner, TemporalSandboxSession):
+            # The SDK names a backend after the module of its session's class.
+            data["sandbox.backend"] = self._inner.provider
+        return data
+
+    def _workspace_path_policy(self) -> WorkspacePathPolicy:
+        return self._inner._workspace_path_policy()
+
+    async def extract(
+        self,
+        path: Path | str,
+        data: io.IOBase,
+        *,
+        compression_scheme: Literal["tar", "zip"] | None = None,
+        archive_limits: SandboxArchiveLimits | None = None,
+    ) -> None:
+        await self._inner.extract(
+            path, data, compression_scheme=compression_scheme, archive_limits=archive_limits
+        )
+
+    async def apply_patch(
+        self,
+        operations: ApplyPatchOperation
+        | dict[str, object]
+        | list[ApplyPatchOperation | dict[str, object]],
+        *,
+        patch_format: PatchFormat | Literal["v4a"] = "v4a",
+    ) -> str:
+        return await self._inner.apply_patch(operations, patch_format=patch_format)
+
+    async def apply_manifest(self, *, only_ephemeral: bool = False) -> MaterializationResult:
+        return await self._inner.apply_manifest(only_ephemeral=only_ephemeral)
+
+    async def _apply_entry_batch(
+        self, entries: Sequence[tuple[Path, BaseEntry]], *, base_dir: Path
+    ) -> list[MaterializedFile]:
+        return await self._inner._apply_entry_batch(entries, base_dir=base_dir)
+
+    def _manifest_base_dir(self) -> Path:
+        return self._inner._manifest_base_dir()
