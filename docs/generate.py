@@ -1,13 +1,14 @@
 """Writes what is made from other files: ``python docs/generate.py``.
 
-`operations.md` from the table of operations, and the table of providers in the README from the
-``[tool.sandbox-core]`` of each plugin's pyproject.toml.
+`operations.md` from the table of operations; from each plugin's pyproject.toml the table of
+providers in the README, and the names that `sandbox_core.wire.published` advises to install.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import tomli
 
@@ -17,6 +18,7 @@ from sandbox_core.wire.operations import Effect, Operation, operations
 ROOT = Path(__file__).parents[1]
 OPERATIONS = ROOT / "docs" / "operations.md"
 README = ROOT / "README.md"
+PUBLISHED = ROOT / "src" / "sandbox_core" / "wire" / "published.py"
 
 _HEAD = """\
 # Operations
@@ -63,7 +65,7 @@ def render_readme() -> str:
     table = [
         "| Name | Install | Sandboxes are | The worker needs |\n",
         "| --- | --- | --- | --- |\n",
-        *map(_provider, sorted(ROOT.glob("plugins/*/pyproject.toml"))),
+        *map(_provider, _plugins()),
     ]
     return re.sub(
         r"(<!-- providers -->\n).*(<!-- /providers -->)",
@@ -73,14 +75,34 @@ def render_readme() -> str:
     )
 
 
-def _provider(pyproject: Path) -> str:
-    content = tomli.loads(pyproject.read_text(encoding="utf-8"))
-    project, row = content["project"], content["tool"]["sandbox-core"]
-    (name,) = project["entry-points"]["sandbox_core.providers"]
-    install = f"`pip install {project['name']}`"
-    return f"| `{name}` | {install} | {row['sandboxes']} | {row['needs']} |\n"
+def render_published() -> str:
+    """Return the module of the published providers with an entry for each plugin."""
+    entries = [f'    "{_name(plugin)}": "{plugin["project"]["name"]}",\n' for plugin in _plugins()]
+    return re.sub(
+        r"(PUBLISHED = \{\n).*?(\}\n)",
+        lambda marks: f"{marks[1]}{''.join(entries)}{marks[2]}",
+        PUBLISHED.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+
+
+def _plugins() -> list[dict[str, Any]]:
+    files = sorted(ROOT.glob("plugins/*/pyproject.toml"))
+    return [tomli.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def _name(plugin: dict[str, Any]) -> str:
+    (name,) = plugin["project"]["entry-points"]["sandbox_core.providers"]
+    return str(name)
+
+
+def _provider(plugin: dict[str, Any]) -> str:
+    row = plugin["tool"]["sandbox-core"]
+    install = f"`pip install {plugin['project']['name']}`"
+    return f"| `{_name(plugin)}` | {install} | {row['sandboxes']} | {row['needs']} |\n"
 
 
 if __name__ == "__main__":
     OPERATIONS.write_text(render_operations(), encoding="utf-8")
     README.write_text(render_readme(), encoding="utf-8")
+    PUBLISHED.write_text(render_published(), encoding="utf-8")

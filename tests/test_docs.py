@@ -28,3 +28,7 @@ def test_the_page_of_operations_is_made_from_the_table(generate: ModuleType) -> 
 
 def test_the_readme_has_a_row_for_each_plugin(generate: ModuleType) -> None:
     assert generate.render_readme() == generate.README.read_text(encoding="utf-8")
+
+
+def test_each_plugin_is_advised_to_be_installed(generate: ModuleType) -> None:
+    assert generate.render_published() == generate.PUBLISHED.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from sandbox_core.errors import OrphansLeft
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import JsonObject
 from sandbox_core.wire.messages import Message
-from sandbox_core.wire.naming import NOT_REGISTERED, activity_name
+from sandbox_core.wire.naming import NOT_REGISTERED, activity_name, is_not_registered
 from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
 from sandbox_core.wire.summaries import summarize
 
@@ -108,7 +108,7 @@ def problems_of(provider: str, answer: ReapResponse) -> list[str]:
 
 def _reason(error: ActivityError) -> str:
     cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type == NOT_REGISTERED:
+    if isinstance(cause, ApplicationError) and is_not_registered(cause):
         return (
             f"the worker of task queue {workflow.info().task_queue!r} that was asked does not "
             f"have it"

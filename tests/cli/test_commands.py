@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandbox_core.providers import discover
+from sandbox_core.wire.published import how_to_install
 
 SANDBOX = Path(sys.executable).parent / "sandbox"
 
@@ -92,10 +93,10 @@ class TestProviders:
 
         assert 1 == result.returncode
         installed = ", ".join(repr(candidate.name) for candidate in discover())
+        advice = how_to_install("modal")
         assert (
             f"error: SANDBOX_CORE_PROVIDERS requires 'modal', which is not installed here. "
-            f"Installed: {installed}. Install it (pip install sandbox-modal) or take it off the "
-            f"list."
+            f"Installed: {installed}. Install it ({advice}) or take it off the list."
         ) == " ".join(result.stderr.split())
 
 
@@ -155,7 +156,7 @@ class TestDemo:
         installed = ", ".join(candidate.name for candidate in discover())
         assert (
             f"error: provider 'moon' is not installed here. Installed: {installed}. Install it: "
-            f"pip install sandbox-moon"
+            f"{how_to_install('moon')}"
         ) == " ".join(result.stderr.split())
 
     def test_a_backend_without_credentials_fails_at_once(self) -> None:

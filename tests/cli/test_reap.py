@@ -281,7 +281,7 @@ class TestBadInput:
         assert 1 == result.returncode
         assert (
             "error: provider 'moon' is not installed here, or turned off. Those that can be "
-            "reaped: local. Install it: pip install sandbox-moon"
+            "reaped: local. Install it: with the distribution that its author names"
         ) == words(result.stderr)
 
     async def test_no_provider_that_can_be_reaped(self, site: Site) -> None:

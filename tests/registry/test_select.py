@@ -8,6 +8,8 @@ import pytest
 from registry.distributions import Environment, plugin
 from registry.reports import SelectionReport, registry_report
 
+from sandbox_core.wire.published import how_to_install
+
 REQUIRED = "SANDBOX_CORE_PROVIDERS"
 DISABLED = "SANDBOX_CORE_DISABLED_PROVIDERS"
 
@@ -83,8 +85,8 @@ class TestTheAllowList:
         """It says what is installed, and what to do."""
         expected = (
             f"SANDBOX_CORE_PROVIDERS requires 'omega', which is not installed here. "
-            f"Installed: {_quoted(installed)}. Install it (pip install sandbox-omega) or take it "
-            f"off the list."
+            f"Installed: {_quoted(installed)}. Install it ({how_to_install('omega')}) or take "
+            f"it off the list."
         )
         assert _unknown(expected) == selections["another is required"]
 
@@ -94,8 +96,8 @@ class TestTheAllowList:
         """Nobody has to find them one after the other."""
         expected = (
             f"SANDBOX_CORE_PROVIDERS requires 'omega', 'psi', which is not installed here. "
-            f"Installed: {_quoted(installed)}. Install it (pip install sandbox-omega sandbox-psi) "
-            f"or take it off the list."
+            f"Installed: {_quoted(installed)}. Install it ({how_to_install('omega')}) or take "
+            f"it off the list."
         )
         assert _unknown(expected) == selections["others are required"]
 
@@ -105,8 +107,8 @@ class TestTheAllowList:
         """Another spelling is another name, never normalised."""
         expected = (
             f"SANDBOX_CORE_PROVIDERS requires 'Alpha', which is not installed here. "
-            f"Installed: {_quoted(installed)}. Install it (pip install sandbox-Alpha) or take it "
-            f"off the list."
+            f"Installed: {_quoted(installed)}. Install it ({how_to_install('Alpha')}) or take "
+            f"it off the list."
         )
         assert _unknown(expected) == selections["another spelling is required"]
 
@@ -163,3 +165,12 @@ def _unknown(message: str) -> SelectionReport:
 
 def _quoted(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
+
+
+class TestAdvice:
+    """How a provider that is missing is installed."""
+
+    def test_it_is_a_command_only_for_what_is_published_here(self) -> None:
+        """Anybody may publish a distribution whose name ends in that of a workflow's provider."""
+        assert "pip install sandbox-docker sandbox-local" == how_to_install("docker", "local")
+        assert "with the distribution that its author names" == how_to_install("local", "loca")

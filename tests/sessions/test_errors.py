@@ -132,7 +132,8 @@ class TestBadInput:
         installed = ", ".join(candidate.name for candidate in discover())
         assert (
             f"no provider 'dayton' on task queue {queue!r}: it offers {installed}. Check the "
-            f"name, or install the provider where the worker runs (pip install sandbox-dayton), "
+            f"name, or install the provider where the worker runs (with the distribution that its "
+            f"author names), "
             f"make sure that the worker has SandboxPlugin() among its plugins, and restart it."
         ) == error.message
         assert error.type == "UnknownProvider"

@@ -9,7 +9,9 @@ import os
 import pytest
 from agents.sandbox.errors import ExecTransportError
 
-from sandbox_core.wire.failures import encode_error
+from sandbox_core.errors import OperationFailed
+from sandbox_core.wire.failures import decode_error, encode_error
+from sandbox_core.wire.naming import NOT_REGISTERED, is_not_registered
 
 
 class VendorError(Exception):
@@ -68,3 +70,14 @@ def test_what_may_pass_is_attempted_again(cause: Exception) -> None:
     """An error page is no mistake of the request."""
     assert not encode_error(cause).non_retryable
     assert not encode_error(ExecTransportError(command=("ls",), cause=cause)).non_retryable
+
+
+def test_a_class_that_is_called_as_temporals_error_stays_the_vendors() -> None:
+    """It neither means that the provider is unknown, nor does the retry policy take it so."""
+    error = encode_error(type(NOT_REGISTERED, (Exception,), {})("no such image"))
+    decoded = decode_error(error)
+
+    assert NOT_REGISTERED != error.type
+    assert not is_not_registered(error)
+    assert isinstance(decoded, OperationFailed)
+    assert decoded.message.endswith("NotFoundError: no such image")

@@ -35,6 +35,7 @@ from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
 from sandbox_core.providers.registry import Provider, close_client, select
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
+from sandbox_core.wire.published import how_to_install
 from sandbox_core.wire.reap_messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions.labels import Namespace
@@ -185,7 +186,7 @@ def _unusable(
     if result is None:
         return UnknownProvider(
             f"provider {name!r} is not installed here, or turned off. Those that can be reaped: "
-            f"{able}. Install it: pip install sandbox-{name}"
+            f"{able}. Install it: {how_to_install(name)}"
         )
     return ProviderError(
         f"provider {name!r} cannot label its sandboxes, or not destroy them by their id: which of "

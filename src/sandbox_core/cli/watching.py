@@ -27,6 +27,7 @@ from sandbox_core.providers.registry import Provider
 from sandbox_core.testing import DevServer
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import CREATE_SESSION, DELETE_SESSION
+from sandbox_core.wire.published import how_to_install
 
 _GIVEN_UP_WITHIN_S = 30.0
 
@@ -49,7 +50,7 @@ def load_provider(name: str) -> Provider:
         raise result.error
     raise UnknownProvider(
         f"provider {name!r} is not installed here. Installed: {', '.join(results) or 'none'}. "
-        f"Install it: pip install sandbox-{name}"
+        f"Install it: {how_to_install(name)}"
     )
 
 

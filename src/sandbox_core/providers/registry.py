@@ -39,6 +39,7 @@ from sandbox_core.errors import (
 from sandbox_core.providers import hooks
 from sandbox_core.providers.contract import CONTRACT_VERSION, SandboxClientProvider
 from sandbox_core.wire.naming import check_provider_name
+from sandbox_core.wire.published import how_to_install
 
 if TYPE_CHECKING:
     from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
@@ -156,8 +157,8 @@ def select(candidates: Sequence[Candidate], environ: Mapping[str, str] = os.envi
     if missing:
         raise UnknownProvider(
             f"{REQUIRED_VARIABLE} requires {_quoted(missing)}, which is not installed here. "
-            f"Installed: {_quoted(sorted(installed)) or 'none'}. Install it (pip install "
-            f"{' '.join(f'sandbox-{name}' for name in missing)}) or take it off the list."
+            f"Installed: {_quoted(sorted(installed)) or 'none'}. Install it "
+            f"({how_to_install(*missing)}) or take it off the list."
         )
     allowed = required if allow_list else installed - disabled
     return Selection(

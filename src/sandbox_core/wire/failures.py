@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from sandbox_core.errors import OperationFailed, SandboxCoreError
+from sandbox_core.wire.naming import NOT_REGISTERED
 from sandbox_core.wire.terminal_errors import is_terminal
 
 _ErrorT = TypeVar("_ErrorT", bound=Exception)
@@ -100,9 +101,15 @@ def encode_error(
     return ApplicationError(
         _text(str(error), redact) or type(error).__name__,
         {"classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object]},
-        type=type(error).__name__,
+        type=_type_of(error),
         non_retryable=is_terminal(error),
     )
+
+
+def _type_of(error: Exception) -> str:
+    # The retry policy takes this one for an activity type that the worker does not know.
+    name = type(error).__name__
+    return f"{type(error).__module__}.{name}" if name == NOT_REGISTERED else name
 
 
 def _category(*, benign: bool) -> ApplicationErrorCategory:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 
+from temporalio.exceptions import ApplicationError
+
 from sandbox_core.errors import InvalidProviderName
 
 NOT_REGISTERED = "NotFoundError"
 """The error type with which a worker answers for an activity type that it does not know.
 
-Temporal would ask it for ever.
+Temporal would ask it for ever. A vendor's exception class may have the same name; see
+`is_not_registered`.
 """
 
 _PROVIDER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -45,6 +48,15 @@ def split_activity_name(name: str) -> tuple[str, str] | None:
     if not infix or not operation or not _PROVIDER_NAME.fullmatch(provider):
         return None
     return provider, operation
+
+
+def is_not_registered(error: ApplicationError) -> bool:
+    """Tell whether a worker answered that it does not know the activity type."""
+    return (
+        error.type == NOT_REGISTERED
+        and not error.details
+        and "is not registered on this worker" in error.message
+    )
 
 
 def worker_queue(task_queue: str, host: str, slot: int) -> str:

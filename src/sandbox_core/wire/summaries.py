@@ -35,9 +35,13 @@ _SCANNED_CHARS = 1000
 
 
 def summarize(text: str) -> str:
-    """Return `text` as one line of at most 100 characters with what looks like a secret removed."""
+    """Return `text` as one line of at most 100 characters with what looks like a secret removed.
+
+    Whatever is no text, such as half of a surrogate pair, is shown as its escape sequence.
+    """
     # The patterns are quadratic in the length of the text. Its last word may be cut in two.
-    words = text[:_SCANNED_CHARS].replace(_QUOTE_IN_QUOTES, "'").split()
+    shown = text[:_SCANNED_CHARS].encode("utf-8", "backslashreplace").decode("utf-8")
+    words = shown.replace(_QUOTE_IN_QUOTES, "'").split()
     line = " ".join(words[:-1] or words if len(text) > _SCANNED_CHARS else words)
     for pattern in _SECRETS:
         line = pattern.sub(r"\g<kept>***", line)

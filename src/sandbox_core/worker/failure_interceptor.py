@@ -1,4 +1,8 @@
-"""An error of a sandbox that escapes a workflow ends it, instead of its task over and over again.
+"""What escapes a workflow that uses a sandbox ends it, not its task over and over again.
+
+That is an error of a sandbox, and what the Agents SDK raises where a model makes a mistake:
+arguments that are no JSON or no text, a tool that does not exist, too many turns. Each would be the
+same the next time.
 
 Temporal's own way, `workflow_failure_exception_types`, would keep errors of the Agents SDK from the
 workflow: the runner of the OpenAI Agents plugin replaces those whose cause is of such a type.
@@ -6,12 +10,15 @@ workflow: the runner of the OpenAI Agents plugin replaces those whose cause is o
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agents.exceptions import AgentsException
+import agents
+from agents.exceptions import AgentsException, UserError
 from agents.sandbox.errors import SandboxError
+from pydantic import ValidationError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ExecuteWorkflowInput,
@@ -21,6 +28,8 @@ from temporalio.worker import (
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
 )
+
+from sandbox_core.wire.sandbox_workflows import uses_sandbox
 
 
 class FailuresInterceptor(Interceptor):
@@ -52,8 +61,21 @@ class _WorkflowFailures(WorkflowInboundInterceptor):
 def _sandbox_errors_as_failures() -> Iterator[None]:
     try:
         yield
-    except (SandboxError, AgentsException) as error:
-        if isinstance(error, AgentsException) and not isinstance(error.__cause__, SandboxError):
-            raise  # It is none of a sandbox, and the application's to decide about.
+    except (SandboxError, AgentsException, UnicodeError, ValidationError) as error:
+        if not _ends_workflow(error):
+            raise
         failure = ApplicationError(str(error), type=type(error).__name__)
         raise failure.with_traceback(error.__traceback__) from error.__cause__
+
+
+def _ends_workflow(error: Exception) -> bool:
+    if isinstance(error, SandboxError) or isinstance(error.__cause__, SandboxError):
+        return True
+    if not uses_sandbox():
+        return False
+    # What is wrong with the code of a workflow is mended by deploying it anew, as in Temporal.
+    if isinstance(error, AgentsException):
+        return not (isinstance(error, UserError) and error.__cause__ is None)
+    frames = traceback.walk_tb(error.__traceback__)
+    packages = (str(frame.f_globals.get("__package__")) for frame, _ in frames)
+    return any(package.partition(".")[0] == agents.__name__ for package in packages)

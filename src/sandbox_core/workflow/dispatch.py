@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
@@ -13,17 +15,27 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
 from temporalio.workflow import ActivityConfig
 
 from sandbox_core.errors import (
+    InvalidRequest,
     OutcomeUnknown,
     PayloadTooLarge,
     SandboxCoreError,
     StorageError,
     UnknownProvider,
 )
+from sandbox_core.wire.agents_models import JsonObject
+from sandbox_core.wire.checks import check_request
 from sandbox_core.wire.failures import decode_error
 from sandbox_core.wire.limits import current_limits
 from sandbox_core.wire.messages import CommandRequest, Message, PtyWriteStdinRequest
-from sandbox_core.wire.naming import NOT_REGISTERED, activity_name, offered_providers
+from sandbox_core.wire.naming import (
+    NOT_REGISTERED,
+    activity_name,
+    is_not_registered,
+    offered_providers,
+)
 from sandbox_core.wire.operations import Effect, Operation, RequestT, ResponseT
+from sandbox_core.wire.published import how_to_install
+from sandbox_core.wire.sandbox_workflows import note_use_of_sandbox
 from sandbox_core.wire.summaries import summarize
 
 DEFAULT_START_TO_CLOSE_TIMEOUT = timedelta(minutes=5)
@@ -37,6 +49,8 @@ _RETRY_POLICY = RetryPolicy(
 )
 # What starting, transferring and reporting may take beyond the seconds that a request asks for.
 _OVERHEAD = timedelta(seconds=60)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_BYTE_OF_NAME = re.compile("[\udc80-\udcff]")
 _LONGEST_S = timedelta(days=3650).total_seconds()
 
 
@@ -59,11 +73,17 @@ async def dispatch(
 
     Raises:
         SandboxError: As it was raised in the activity, of the same class.
+        InvalidRequest: No worker could carry it out; nothing is scheduled.
         SandboxCoreError: See `sandbox_core.errors`.
         temporalio.exceptions.ActivityError: The activity was cancelled or timed out.
     """
+    if workflow.in_workflow():
+        note_use_of_sandbox()
+    check_request(operation.name, request)
     data = request.dump()
-    _check_size(operation.name, request, max(len(json.dumps(data)), len(body or b"")))
+    text = json.dumps(data)
+    _check_text(operation.name, data, text)
+    _check_size(operation.name, request, max(len(text), len(body or b"")))
     answers_bytes = issubclass(operation.response, bytes)
     try:
         result = await workflow.execute_activity(
@@ -121,6 +141,26 @@ def _retry_policy(options: ActivityConfig, effect: Effect) -> RetryPolicy:
     )
 
 
+def _check_text(name: str, data: JsonObject, text: str) -> None:
+    """Return if the request, which is `text` in JSON, can be sent.
+
+    Raises:
+        InvalidRequest: It holds half of a surrogate pair, which is no text. Some data converters
+            take those that stand for a byte of a file's name.
+    """
+    lone = _LONE_SURROGATE.search(json.dumps(data, ensure_ascii=False)) if "\\ud" in text else None
+    if lone is None:
+        return
+    if workflow.in_workflow() and _BYTE_OF_NAME.fullmatch(lone[0]):
+        with suppress(Exception):  # A data converter may raise anything.
+            workflow.payload_converter().to_payloads([data])
+            return
+    raise InvalidRequest(
+        f"{name}: the request holds {lone[0]!r}, half of a surrogate pair, which is not text and "
+        f"cannot be sent."
+    )
+
+
 def _check_size(name: str, request: Message, size: int) -> None:
     limits = current_limits()
     number = None if limits.requests is None else next(limits.requests)
@@ -156,7 +196,7 @@ def _error_from(
 ) -> Exception | None:
     cause = error.cause
     if isinstance(cause, ApplicationError):
-        if cause.type == NOT_REGISTERED:
+        if is_not_registered(cause):
             return _unknown_provider(provider, cause)
         # An activity whose input cannot be loaded fails with "Failed decoding arguments".
         inner = cause.cause
@@ -188,6 +228,6 @@ def _unknown_provider(provider: str, cause: ApplicationError) -> SandboxCoreErro
     )
     return UnknownProvider(
         f"no provider {provider!r} on task queue {task_queue!r}: {offers}. Check the name, or "
-        f"install the provider where the worker runs (pip install sandbox-{provider}), make sure "
-        f"that the worker has SandboxPlugin() among its plugins, and restart it."
+        f"install the provider where the worker runs ({how_to_install(provider)}), make sure that "
+        f"the worker has SandboxPlugin() among its plugins, and restart it."
     )

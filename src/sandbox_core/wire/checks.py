@@ -1,0 +1,36 @@
+"""What a request must be, so that any worker can carry it out; told before it is sent."""
+
+from __future__ import annotations
+
+import math
+
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.wire.messages import (
+    CommandRequest,
+    ExecRequest,
+    Message,
+    PtyExecStartRequest,
+    PtyWriteStdinRequest,
+)
+
+
+def check_request(name: str, request: Message) -> None:
+    """Return if a worker may be able to carry out `request` of operation `name`.
+
+    Raises:
+        InvalidRequest: None is, however often it is asked.
+    """
+    if isinstance(request, CommandRequest) and request.shell is False and not request.command:
+        raise InvalidRequest(f"{name}: there is no command, and with shell=False no shell.")
+    if isinstance(request, ExecRequest | PtyExecStartRequest):
+        _check_seconds(name, "timeout", request.timeout, "None, for no timeout of its own")
+    if isinstance(request, PtyExecStartRequest | PtyWriteStdinRequest):
+        default = "None, for the backend's default"
+        _check_seconds(name, "yield_time_s", request.yield_time_s, default)
+
+
+def _check_seconds(name: str, argument: str, value: float | None, none: str) -> None:
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise InvalidRequest(
+            f"{name}: {argument} is {value!r}. It is a number of seconds, 0 or more, or {none}."
+        )

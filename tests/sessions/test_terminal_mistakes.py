@@ -1,0 +1,59 @@
+"""Requests that no worker can carry out fail at once, and are not attempted again."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from support import attempts, running_worker, scheduled_activities, unique
+from temporalio.client import Client
+from workflows.steps import Outcome, Perform, Plan, Step
+
+
+@pytest.fixture(autouse=True)
+def _only_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "local")
+
+
+async def _perform(client: Client, *steps: Step) -> tuple[list[Outcome], list[int], list[str]]:
+    async with running_worker(client, Perform) as queue:
+        handle = await client.start_workflow(
+            Perform.run, Plan([*steps]), id=unique("mistakes"), task_queue=queue
+        )
+        outcomes = await handle.result()
+        history = await handle.fetch_history()
+    return outcomes, attempts(history), scheduled_activities(history)
+
+
+async def test_what_the_workflow_can_tell_is_never_sent(temporal_client: Client) -> None:
+    """The message names the argument, and what it may be."""
+    times = (math.inf, -math.inf, math.nan, -1.0)
+    steps = [Step("exec", ["true"], options={"timeout": time}) for time in times]
+    steps += [Step("pty_exec_start", ["true"], options={"yield_time_s": time}) for time in times]
+    steps += [Step("exec", [], options={"shell": False}), Step("exec", ["echo \ud800"])]
+    outcomes, _, scheduled = await _perform(temporal_client, *steps)
+
+    assert {"InvalidRequest"} == {outcome.error for outcome in outcomes}
+    assert (
+        "exec: timeout is inf. It is a number of seconds, 0 or more, or None, for no timeout of "
+        "its own."
+    ) == outcomes[0].text
+    assert (
+        "exec: there is no command, and with shell=False no shell.",
+        "exec: the request holds '\\ud800', half of a surrogate pair, which is not text and cannot "
+        "be sent.",
+    ) == (outcomes[-2].text, outcomes[-1].text)
+    assert [] == [name for name in scheduled if "exec" in name]
+
+
+async def test_what_only_the_sandbox_can_tell_is_attempted_once(temporal_client: Client) -> None:
+    """The error says what the operating system does."""
+    operations = ("read", "ls", "mkdir", "rm")
+    steps = [Step("exec", ["ln -s b a; ln -s a b; touch file"])]
+    steps += [Step(operation, ["a/x"]) for operation in operations]
+    steps += [Step("write", ["a/x"], data="text"), Step("write", ["file/x"], data="text")]
+    steps += [Step("read", ["file/x"]), Step("ls", ["file"]), Step("mkdir", ["x" * 300])]
+    outcomes, tried, _ = await _perform(temporal_client, *steps)
+
+    assert [True, *[False] * 9] == [bool(outcome) for outcome in outcomes], outcomes
+    assert {1} == set(tried)
