@@ -58,6 +58,48 @@ def providers(
 
 
 @app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="The provider.")],
+    level: Annotated[
+        list[str] | None,
+        typer.Option(help="Only package, session, labels or durable; may be repeated."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only checks such as 'files.*'; may be repeated."),
+    ] = None,
+    slow: Annotated[bool, typer.Option(help="Also run those that take more than seconds.")] = True,
+    max_sandboxes: Annotated[
+        int, typer.Option(min=2, help="How many sandboxes there may be at a time.")
+    ] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the report to this file, as JSON.")
+    ] = None,
+) -> None:
+    """Check that a provider keeps the contract's promises, with real sandboxes of its backend.
+
+    Level `durable` runs workers, and kills them; it uses TEMPORAL_ADDRESS, or starts a dev server.
+    Exits 1 if a promise is broken.
+    """
+    from sandbox_core.cli.check import check_provider
+
+    raise typer.Exit(
+        _run(
+            check_provider(
+                name,
+                levels=level or (),
+                only=only or (),
+                slow=slow,
+                max_sandboxes=max_sandboxes,
+                as_json=as_json,
+                output=output,
+            )
+        )
+    )
+
+
+@app.command()
 def dev(
     port: Annotated[
         int, typer.Option(help="Where the server listens; 0 takes a free port.")

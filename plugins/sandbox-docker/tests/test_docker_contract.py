@@ -1,0 +1,38 @@
+"""What the contract promises, of containers of a real engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from docker_engine import IMAGE, DockerEngine
+
+from sandbox_core.testing.contract import Backend
+from sandbox_core.testing.contract.pytest_plugin import ProviderContract
+
+pytest_plugins = ["docker_fixtures"]
+
+pytestmark = pytest.mark.xdist_group("docker")
+
+
+class TestDocker(ProviderContract):
+    """Containers."""
+
+    provider_module = "sandbox_docker"
+
+    @pytest.fixture(scope="class")
+    def contract_backend(self, shared_engine: DockerEngine) -> Iterator[Backend]:
+        async def containers() -> set[str]:
+            listed = await asyncio.to_thread(shared_engine.client.containers.list, all=True)
+            return {str(container.id) for container in listed}
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DOCKER_HOST", shared_engine.host)
+            patch.setenv("SANDBOX_DOCKER_IMAGE", IMAGE)
+            yield Backend(
+                backend_ids=containers,
+                unreachable={"DOCKER_HOST": "tcp://127.0.0.1:1"},
+                max_sandboxes=8,
+            )
+        shared_engine.remove_containers()

@@ -1,0 +1,29 @@
+"""What the contract promises, of directories of this host."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox_core.testing.contract import Backend
+from sandbox_core.testing.contract.pytest_plugin import ProviderContract
+
+
+class TestLocal(ProviderContract):
+    """Directories of this host."""
+
+    provider_module = "sandbox_local"
+
+    @pytest.fixture(scope="class")
+    def contract_backend(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+        folder = tmp_path_factory.mktemp("directories")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", str(folder))
+            patch.setattr(tempfile, "tempdir", None)
+
+            async def directories() -> set[str]:
+                return {str(path) for path in folder.glob("sandbox-local-*")}
+
+            yield Backend(backend_ids=directories, max_sandboxes=25)

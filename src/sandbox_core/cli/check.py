@@ -1,0 +1,100 @@
+"""`sandbox check`: whether a provider keeps the promises of the contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from sandbox_core.errors import UnknownProvider
+from sandbox_core.providers import FailedProvider, discover, load
+from sandbox_core.testing.contract import (
+    LEVELS,
+    Backend,
+    Level,
+    Outcome,
+    Subject,
+    run_checks,
+    select,
+)
+
+CONTRACT_PAGE = "https://github.com/sandbox-core/sandbox-core/blob/main/docs/contract.md"
+
+_MARKS = {"kept": "[green]kept   [/]", "broken": "[red]BROKEN [/]", "skipped": "[yellow]skipped[/]"}
+
+
+async def check_provider(
+    name: str,
+    *,
+    levels: Sequence[str],
+    only: Sequence[str],
+    slow: bool,
+    max_sandboxes: int,
+    as_json: bool,
+    output: Path | None,
+) -> int:
+    """Check an installed provider, and return 1 if it breaks a promise, 0 otherwise.
+
+    Raises:
+        UnknownProvider: It is not installed, a level does not exist, or no check is chosen.
+        ProviderError: It does not load.
+    """
+    checks = select(levels=_levels(levels), only=only, slow=slow)
+    if not checks:
+        raise UnknownProvider(
+            f"no check is called {', '.join(only)}; `--only 'files.*'` is one way"
+        )
+    candidates = [candidate for candidate in discover() if candidate.name == name]
+    if not candidates:
+        installed = ", ".join(sorted({each.name for each in discover()})) or "none"
+        raise UnknownProvider(f"provider {name!r} is not installed here. Installed: {installed}.")
+    (result,) = load(candidates)
+    if isinstance(result, FailedProvider):
+        raise result.error
+    # What the checks log is in their outcomes.
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    subject = Subject(
+        provider=result.provider,
+        module=result.candidate.module,
+        backend=Backend(max_sandboxes=max_sandboxes),
+        temporal=os.environ.get("TEMPORAL_ADDRESS"),
+    )
+    async with subject:
+        report = await run_checks(
+            subject,
+            checks,
+            distribution=str(result.candidate),
+            tell=lambda outcome: _tell(console, outcome),
+        )
+    content = json.dumps(report.as_json(), indent=2)
+    if output is not None:
+        output.write_text(f"{content}\n", encoding="utf-8")  # noqa: ASYNC240 - all is done
+    if as_json:
+        sys.stdout.write(f"{content}\n")
+    else:
+        console.print(report.summary())
+    return int(not report.passed)
+
+
+def _levels(names: Sequence[str]) -> list[Level]:
+    unknown = [name for name in names if name not in LEVELS]
+    if unknown:
+        raise UnknownProvider(f"no level is called {unknown[0]!r}; levels: {', '.join(LEVELS)}")
+    return [level for level in LEVELS if level in names]
+
+
+def _tell(console: Console, outcome: Outcome) -> None:
+    each = outcome.check
+    mark = _MARKS.get(outcome.status, outcome.status)
+    console.print(f"{mark} {each.level:8} {escape(each.promise)} [dim]{outcome.seconds:.1f} s[/]")
+    if outcome.status == "broken":
+        console.print(f"        seen:  {escape(outcome.seen)}")
+        console.print(f"        costs: {escape(each.cost)}")
+        console.print(f"        [dim]{each.name}, {CONTRACT_PAGE}#{each.name.replace('.', '')}[/]")
+    elif outcome.status == "skipped":
+        console.print(f"        [dim]{escape(outcome.seen)}[/]")

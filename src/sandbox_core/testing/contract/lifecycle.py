@@ -1,0 +1,297 @@
+"""What the way of a sandbox from its creation to its end promises."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from agents.sandbox import Manifest
+from agents.sandbox.entries import BaseEntry, File
+from agents.sandbox.errors import SandboxError
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+
+from sandbox_core.providers import SupportsCheck
+from sandbox_core.providers.registry import close_client
+from sandbox_core.testing.contract.model import (
+    NotApplicable,
+    PromiseBroken,
+    check,
+    expect,
+    expect_equal,
+)
+from sandbox_core.testing.contract.subject import Client, Subject
+
+_UNKNOWN = "sandbox-core-no-such-sandbox"
+
+
+def _copied(client: Client, state: SandboxSessionState) -> SandboxSessionState:
+    """Return a state as another process has it."""
+    return client.deserialize_session_state(client.serialize_session_state(state))
+
+
+async def _resume(
+    subject: Subject, state: SandboxSessionState, client: Client | None = None
+) -> SandboxSession:
+    used = client or subject.client
+    session = await subject.within(used.resume(_copied(used, state)))
+    await subject.within(session.start())
+    return session
+
+
+@check("session", needs=("identity",), cost="a lost sandbox is not noticed")
+async def the_identity_is_stable(subject: Subject) -> None:
+    """A sandbox has one id, from its creation to its end, and no other sandbox has it."""
+    session = await subject.make(start=False)
+    created = subject.identity(session.state)
+    await subject.within(session.start())
+    await subject.sh("echo > file", session)
+    other = await subject.make()
+
+    expect(isinstance(created, str) and created != "", f"an identity of {created!r}")
+    expect_equal(created, subject.identity(session.state), "the identity after its start")
+    expect(created != subject.identity(other.state), f"two sandboxes are both {created!r}")
+
+
+@check("session", cost="every change of the worker loses the workspace")
+async def a_state_is_resumed_by_another_client(subject: Subject) -> None:
+    """A state that was serialised resumes the same sandbox, with another client."""
+    session = await subject.make()
+    await subject.sh("echo kept > file", session)
+    client = subject.new_client()
+    try:
+        resumed = await _resume(subject, session.state, client)
+        seen = await subject.sh("cat file", resumed)
+        if subject.can("identity"):
+            expect_equal(
+                subject.identity(session.state), subject.identity(resumed.state), "the identity"
+            )
+    finally:
+        await close_client(client)
+
+    expect_equal(b"kept\n", seen.stdout, "what the resumed session finds")
+
+
+@check("session", cost="several workers, or sub-agents, cannot use one sandbox")
+async def a_sandbox_is_used_by_two_sessions(subject: Subject) -> None:
+    """A resumed session does not end the one that there is."""
+    session = await subject.make()
+    second, third = await _resume(subject, session.state), await _resume(subject, session.state)
+    await subject.sh("echo 1 > one", session)
+    await subject.sh("echo 2 > two", second)
+    seen = await subject.sh("cat one two", third)
+
+    expect_equal(b"1\n2\n", seen.stdout, "what the third session finds")
+
+
+@check("session", cost="a session does not survive a change of its worker's process")
+async def a_state_outlives_its_process(subject: Subject) -> None:
+    """The state is JSON, from which another process makes the same state again."""
+    session = await subject.make()
+    payload = subject.client.serialize_session_state(session.state)
+    again = subject.client.serialize_session_state(_copied(subject.client, session.state))
+
+    expect_equal(payload, again, "a state that was serialised twice")
+    expect(isinstance(payload.get("type"), str), "the state has no `type`")
+
+
+@check("session", cost="a lost workspace is passed off as the agent's, and is empty")
+async def a_gone_sandbox_is_not_passed_off(subject: Subject) -> None:
+    """A sandbox that is gone is told from one that is there.
+
+    By `exists`, or because a resume fails or makes one with another identity.
+    """
+    session = await subject.make()
+    lost = subject.identity(session.state) if subject.can("identity") else ""
+    await subject.kill(session)
+    if subject.can("exists"):
+        expect(not await subject.exists(lost), "a sandbox that is gone exists")
+        return  # Nobody resumes it without having asked.
+    try:
+        resumed = await _resume(subject, session.state)
+    except Exception:  # noqa: BLE001 - any error says that it is gone
+        return
+    now = subject.identity(resumed.state)
+    subject._made.append((subject.client, resumed))
+
+    expect(now != lost, f"the replacement of {lost} has the same identity")
+
+
+@check("session", cost="an operation on a dead sandbox hangs until its activity times out")
+async def a_gone_sandbox_is_an_error(subject: Subject) -> None:
+    """A command in a sandbox that is gone fails, soon, and not with an exit code of 0."""
+    session = await subject.make()
+    await subject.kill(session)
+    try:
+        ran = await subject.within(session.exec("echo alive", timeout=10))
+    except PromiseBroken:
+        raise
+    except Exception:  # noqa: BLE001 - any error says that it is gone
+        return
+    expect(ran.exit_code != 0, "a command ran in a sandbox that is gone")
+
+
+@check("session", cost="the SDK starts a session again that is running, or uses one that is not")
+async def running_tells_the_truth(subject: Subject) -> None:
+    """`running` is true of a started session."""
+    session = await subject.make()
+
+    expect(await subject.within(session.running()), "running() is false of a started session")
+
+
+@check("session", cost="stopping twice, as retries do, fails")
+async def ending_may_be_repeated(subject: Subject) -> None:
+    """`stop`, `shutdown` and a client's `delete` may be repeated."""
+    session = await subject.make()
+    for _ in range(2):
+        await subject.within(session.stop())
+    for _ in range(2):
+        await subject.within(session.shutdown())
+    for _ in range(2):
+        await subject.within(subject.client.delete(session))
+
+
+@check("session", needs=("identity", "exists"), cost="`SandboxLost` is raised, or is not, wrongly")
+async def exists_tells_the_truth(subject: Subject) -> None:
+    """`exists` is true of a sandbox until it is deleted, and false of one that never was."""
+    session = await subject.make()
+    sandbox_id = subject.identity(session.state)
+    before = await subject.exists(sandbox_id)
+    await subject.delete(session)
+    after = await subject.exists(sandbox_id)
+
+    expect_equal((True, False), (before, after), "exists before and after the deletion")
+    expect(not await subject.exists(_UNKNOWN), "a sandbox that never was exists")
+
+
+@check("session", needs=("exists",), cost="a backend that is away for a moment ends workflows")
+async def no_answer_is_not_no(subject: Subject) -> None:
+    """`exists` raises where the backend does not answer."""
+    if subject.backend.unreachable is None:
+        raise NotApplicable("the hook `unreachable` is not there")
+    with _environment(subject.backend.unreachable):
+        client = subject.new_client()
+        try:
+            answer = await subject.exists(_UNKNOWN, client)
+        except PromiseBroken:
+            raise
+        except Exception:  # noqa: BLE001 - that is the promise
+            return
+        finally:
+            await close_client(client)
+    raise PromiseBroken(f"exists answered {answer} although the backend did not")
+
+
+@check("session", needs=("check",), cost="`sandbox providers --check` says that all is well")
+async def check_finds_an_unreachable_backend(subject: Subject) -> None:
+    """`check` returns where the backend answers, and raises where it does not."""
+    provider = cast("SupportsCheck[Client]", subject.provider)
+    await subject.within(provider.check(subject.client))
+    if subject.backend.unreachable is None:
+        return
+    with _environment(subject.backend.unreachable):
+        client = subject.new_client()
+        try:
+            await subject.within(provider.check(client))
+        except PromiseBroken:
+            raise
+        except Exception:  # noqa: BLE001 - that is the promise
+            return
+        finally:
+            await close_client(client)
+    raise PromiseBroken("check returned although the backend did not answer")
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@check("session", needs=("identity", "destroy"), cost="orphans stay, and are paid for")
+async def destroy_deletes(subject: Subject) -> None:
+    """`destroy` deletes a sandbox by its id; once more is no error."""
+    session = await subject.make()
+    sandbox_id = subject.identity(session.state)
+    await subject.destroy(sandbox_id)
+    await subject.destroy(sandbox_id)
+    try:
+        ran = await subject.within(session.exec("echo alive", timeout=10))
+    except PromiseBroken:
+        raise
+    except Exception:  # noqa: BLE001 - any error says that it is gone
+        ran = None
+
+    expect(ran is None or ran.exit_code != 0, "a command ran in a sandbox that was destroyed")
+    if subject.can("exists"):
+        expect(not await subject.exists(sandbox_id), "a sandbox that was destroyed exists")
+
+
+@check("session", cost="every failed create leaves a sandbox that is paid for")
+async def a_failed_start_can_be_cleaned_up(subject: Subject) -> None:
+    """A session whose start fails is deleted like any other; nothing is left."""
+    # The second entry is below the first, which is no folder.
+    spoilt: dict[str | Path, BaseEntry] = {
+        "file": File(content=b""),
+        "file/below": File(content=b""),
+    }
+    async with subject.leaving_nothing():
+        try:
+            session = await subject.make(files=spoilt, start=False)
+        except SandboxError:
+            return
+        try:
+            await subject.within(session.start())
+        except SandboxError:
+            pass
+        else:
+            raise PromiseBroken("a manifest that contradicts itself was applied")
+        await subject.delete(session)
+
+
+@check("session", cost="what is created is left behind, and paid for")
+async def deleting_leaves_nothing(subject: Subject) -> None:
+    """After `delete` the backend has nothing of the sandbox."""
+    async with subject.leaving_nothing():
+        session = await subject.make()
+        await subject.sh("echo > file", session)
+        await subject.delete(session)
+
+
+@check("session", cost="one sandbox's files are seen, or changed, in another")
+async def sandboxes_are_apart(subject: Subject) -> None:
+    """Two sandboxes have nothing in common."""
+    first, second = await asyncio.gather(subject.make(), subject.make())
+    await subject.sh("echo first > file", first)
+    seen = await subject.sh("cat file 2>/dev/null || echo nothing", second)
+
+    expect_equal(b"nothing\n", seen.stdout, "what the second sandbox has of the first's file")
+
+
+@check("session", cost="options are required although the provider says that it has a default")
+async def the_default_options_are_enough(subject: Subject) -> None:
+    """`create` with `default_options()` makes a sandbox; a provider without a default says so."""
+    try:
+        options = subject.provider.default_options()
+    except ValueError as error:
+        expect(str(error) != "", "default_options() raises a ValueError that says nothing")
+        return
+    session = await subject.within(subject.client.create(manifest=Manifest(), options=options))
+    subject._made.append((subject.client, session))
+    await subject.within(session.start())
+    ran = await subject.sh("echo ready", session)
+
+    expect_equal(b"ready\n", ran.stdout, f"a command on Python {sys.version_info[:2]}")

@@ -1,0 +1,342 @@
+"""What a provider's distribution promises; nothing of these checks needs the backend."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+import importlib_metadata
+from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+from sandbox_core.providers import CAPABILITIES, CONTRACT_VERSION, ENTRY_POINT_GROUP
+from sandbox_core.testing.contract.model import (
+    NotApplicable,
+    PromiseBroken,
+    check,
+    expect,
+    expect_equal,
+)
+from sandbox_core.testing.contract.subject import Subject
+from sandbox_core.wire.naming import check_provider_name
+
+_IMPORT_LIMIT_S = 60
+_PROBE = """\
+import json, os, sys, threading
+import agents.sandbox, sandbox_core.providers, sandbox_core.worker
+before, environ = set(sys.modules), dict(os.environ)
+module = __import__({module!r}, fromlist=["*"])
+loaded = sorted(set(sys.modules) - before)
+module.sandbox_client_provider()
+print(json.dumps({{
+    "modules": loaded,
+    "of_the_hook": sorted(set(sys.modules) - before - set(loaded)),
+    "threads": [thread.name for thread in threading.enumerate() if thread.name != "MainThread"],
+    "environ": sorted(set(environ.items()) ^ set(os.environ.items())),
+}}))
+"""
+_ABILITIES: Mapping[str, tuple[tuple[str, tuple[str, ...], bool], ...]] = {
+    "identity": (("identity", ("state",), False),),
+    "exists": (("exists", ("client", "sandbox_id"), True),),
+    "destroy": (("destroy", ("client", "sandbox_id"), True),),
+    "labels": (
+        ("labelled", ("client", "labels"), False),
+        ("find", ("client", "labels"), True),
+        ("relabel", ("client", "sandbox_id", "labels"), True),
+    ),
+    "check": (("check", ("client",), True),),
+}
+"""The methods of each ability, their arguments, and whether they are asynchronous."""
+
+_NOT_PROVIDERS = ("abc", "builtins", "sandbox_core", "typing")
+
+_SECRET = re.compile(r"(api_?key|access_?key|secret|token|password|credential)", re.IGNORECASE)
+# Names of variables, files and so on hold no secret.
+_NAMES_ONE = re.compile(r"(_name|_names|_ref|_id|_env|_var|_path|_file|_limit|tokens)$")
+
+
+def _module(subject: Subject) -> str:
+    if subject.module is None:
+        raise NotApplicable("the provider comes from no distribution")
+    return subject.module
+
+
+def _entry_point(subject: Subject) -> importlib_metadata.EntryPoint:
+    module = _module(subject)
+    entry_point: importlib_metadata.EntryPoint
+    for entry_point in importlib_metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if entry_point.value == module:
+            return entry_point
+    raise PromiseBroken(
+        f"no installed distribution has an entry point of group {ENTRY_POINT_GROUP!r} with the "
+        f"module {module!r}: workers do not find it"
+    )
+
+
+async def _run(source: str, environ: Mapping[str, str]) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", source),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=dict(environ),
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), _IMPORT_LIMIT_S)
+    except asyncio.TimeoutError:
+        process.kill()
+        raise PromiseBroken(f"it took longer than {_IMPORT_LIMIT_S} s") from None
+    return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
+
+
+async def _probe(subject: Subject) -> dict[str, list[str]]:
+    code, out, err = await _run(_PROBE.format(module=_module(subject)), os.environ)
+    if code != 0:
+        raise PromiseBroken(f"the module cannot be imported: {err.strip().splitlines()[-1:]}")
+    answer: dict[str, list[str]] = json.loads(out.splitlines()[-1])
+    return answer
+
+
+@check("package", cost="workers do not find the provider")
+async def the_entry_point_names_the_provider(subject: Subject) -> None:
+    """The distribution has one entry point, with the provider's name and the hook's module."""
+    entry_point = _entry_point(subject)
+
+    expect_equal(subject.provider.name, entry_point.name, "the name of the entry point")
+    check_provider_name(subject.provider.name)
+    expect(":" not in entry_point.value, f"the entry point names {entry_point.value!r}, no module")
+
+
+@check("package", cost="workers refuse the provider, or use it wrongly")
+async def it_says_what_it_is(subject: Subject) -> None:
+    """Name, summary, contract version and options type are there, and right."""
+    provider = subject.provider
+
+    expect_equal(CONTRACT_VERSION, provider.api_version, "api_version")
+    expect(
+        isinstance(provider.summary, str) and provider.summary.strip() != "", "there is no summary"
+    )
+    expect("\n" not in provider.summary, "the summary has more than one line")
+    expect(len(provider.summary) <= 80, f"the summary has {len(provider.summary)} characters")
+    expect(
+        isinstance(provider.options_type, type)
+        and issubclass(provider.options_type, BaseSandboxClientOptions),
+        f"options_type is {provider.options_type!r}",
+    )
+    for name in ("host_bound", "durable_processes"):
+        expect(isinstance(getattr(provider, name), bool), f"{name} is no bool")
+
+
+@check("package", cost="every worker pays for the vendor's SDK, also those that only run workflows")
+async def importing_it_is_light(subject: Subject) -> None:
+    """Importing the module, and calling its hook, imports no package that only it requires."""
+    distribution = _entry_point(subject).dist
+    if distribution is None:
+        raise NotApplicable("the entry point has no distribution")
+    probed = await _probe(subject)
+    installed = importlib_metadata.packages_distributions()
+    required = {
+        _canonical(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
+        for requirement in distribution.requires or ()
+        if "extra ==" not in requirement
+    }
+    shared = {"openai-agents", "pydantic", "typing-extensions", "temporalio"}
+    required -= {name for name in required if name in shared or name.startswith("sandbox-core")}
+    imported = {module.partition(".")[0] for module in probed["modules"] + probed["of_the_hook"]}
+    heavy = sorted(
+        module
+        for module in imported
+        if required & {_canonical(name) for name in installed.get(module, ())}
+    )
+
+    expect(not heavy, f"importing it imports {', '.join(heavy)}: import that in create_client")
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@check("package", cost="importing what is installed changes the worker")
+async def importing_it_does_nothing(subject: Subject) -> None:
+    """Importing the module starts no threads and changes no variables."""
+    probed = await _probe(subject)
+
+    expect_equal([], probed["threads"], "threads that importing it starts")
+    expect_equal([], probed["environ"], "variables that importing it changes")
+
+
+@check("package", cost="an ability that is not whole is none, in silence")
+async def abilities_are_whole(subject: Subject) -> None:
+    """An ability has all of its methods, with the contract's arguments."""
+    for ability, methods in _ABILITIES.items():
+        there = [name for name, _, _ in methods if callable(getattr(subject.provider, name, None))]
+        if not there:
+            continue
+        missing = [name for name, _, _ in methods if name not in there]
+        expect(not missing, f"{ability} lacks {', '.join(missing)}")
+        for name, arguments, is_async in methods:
+            method = getattr(subject.provider, name)
+            parameters = [
+                parameter
+                for parameter in inspect.signature(method).parameters.values()
+                if parameter.default is parameter.empty
+                and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+            ]
+            expect_equal(len(arguments), len(parameters), f"arguments of {name}")
+            expect_equal(is_async, inspect.iscoroutinefunction(method), f"whether {name} is async")
+    expect_equal(set(CAPABILITIES), set(_ABILITIES), "the abilities of the contract")
+
+
+@check("package", cost="a misspelt method is never called")
+async def no_name_nearly_fits(subject: Subject) -> None:
+    """No public method of the provider is a misspelling of one of the contract's."""
+    known = {name for methods in _ABILITIES.values() for name, _, _ in methods}
+    known |= {"create_client", "default_options"}
+    public = {
+        name
+        for name, value in inspect.getmembers(type(subject.provider), callable)
+        if not name.startswith("_") and name not in known
+    }
+    for name in public:
+        for expected in known:
+            near = _canonical(name).replace("-", "") == expected.replace("_", "") or (
+                _distance(name, expected) <= (1 if len(expected) < 8 else 2)
+            )
+            expect(not near, f"method {name!r} is nearly {expected!r}, which is never called")
+
+
+def _distance(left: str, right: str) -> int:
+    """Return how many characters have to be added, taken away or replaced."""
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        previous, row[0] = row[0], i
+        for j, b in enumerate(right, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (a != b))
+    return row[-1]
+
+
+@check("package", cost="options arrive as another class, or not at all")
+async def options_survive_the_wire(subject: Subject) -> None:
+    """Options are registered under a literal type, and are the same after JSON."""
+    kind = subject.provider.options_type
+    type_name = _literal(kind)
+    try:
+        options = subject.provider.default_options()
+    except ValueError:
+        options = subject.backend.options or None  # type: ignore[assignment]  # it is checked next
+    if options is None:
+        raise NotApplicable("there are no default options, and none were given")
+    payload = json.loads(options.model_dump_json())
+    parsed = BaseSandboxClientOptions.parse(payload)
+
+    expect_equal(type_name, payload.get("type"), "the type in the JSON of the options")
+    expect_equal(kind, type(parsed), "the class that the registered type has")
+    expect_equal(payload, json.loads(parsed.model_dump_json()), "options after JSON")
+
+
+def _literal(model: type[BaseModel]) -> str:
+    field = model.model_fields.get("type")
+    expect(field is not None, f"{model.__name__} has no field `type`")
+    assert field is not None
+    annotation = field.annotation
+    expect(
+        get_origin(annotation) is Literal and get_args(annotation) == (field.default,),
+        f"{model.__name__}.type is no Literal with one value: {annotation!r}",
+    )
+    return str(field.default)
+
+
+@check("package", cost="states of running workflows cannot be read, or are another provider's")
+async def states_are_registered(subject: Subject) -> None:
+    """The client's session state is registered under a literal type, with its own class."""
+    kinds = _state_types(subject)
+    expect(kinds != [], "importing the module defines no subclass of SandboxSessionState")
+    for kind in kinds:
+        type_name = _literal(kind)
+        registered = SandboxSessionState._subclass_registry.get(type_name)
+        expect_equal(kind, registered, f"the class that is registered for {type_name!r}")
+
+
+def _state_types(subject: Subject) -> list[type[SandboxSessionState]]:
+    """Return the states that stand beside the provider or the client's classes."""
+    classes = [type(subject.provider), *type(subject.client).__mro__]
+    packages = {
+        kind.__module__ if kind.__module__.startswith("agents.") else kind.__module__.split(".")[0]
+        for kind in classes
+        if kind is not BaseSandboxClient and kind.__module__.split(".")[0] not in _NOT_PROVIDERS
+    }
+    return [
+        kind
+        for kind in SandboxSessionState._subclass_registry.values()
+        if kind.__module__ in packages or kind.__module__.split(".")[0] in packages
+    ]
+
+
+@check("package", cost="credentials get into histories")
+async def options_and_states_have_no_secrets(subject: Subject) -> None:
+    """Neither options nor state have a field for a credential: they are in histories."""
+    kind = subject.provider.options_type
+    for model in (kind, *_state_types(subject)):
+        for name, field in model.model_fields.items():
+            text = str(field.annotation)
+            secret = any(each.__name__ in text for each in (SecretStr, SecretBytes))
+            expect(not secret, f"{model.__name__}.{name} is a Secret: it arrives as '**********'")
+            ours = model.__module__.partition(".")[0] != "agents"
+            named = _SECRET.search(name) and not _NAMES_ONE.search(name)
+            expect(
+                not (ours and named),
+                f"{model.__name__}.{name} looks like a credential: read it in create_client",
+            )
+
+
+@check("package", cost="a worker without credentials does not say which variable is missing")
+async def a_missing_credential_is_named(subject: Subject) -> None:
+    """Without any credentials `create_client` works, or names the variable that is missing."""
+    keep = (
+        "PATH",
+        "HOME",
+        "PYTHONPATH",
+        "VIRTUAL_ENV",
+        "LANG",
+        "TMPDIR",
+        "SYSTEMROOT",
+        "LD_LIBRARY_PATH",
+    )
+    environ = {name: os.environ[name] for name in keep if name in os.environ}
+    source = (
+        "import asyncio, sys\n"
+        f"module = __import__({_module(subject)!r}, fromlist=['*'])\n"
+        "async def main():\n"
+        "    try:\n"
+        "        module.sandbox_client_provider().create_client()\n"
+        "    except Exception as error:\n"
+        "        print(f'{type(error).__name__}: {error}')\n"
+        "        sys.stdout.flush()\n"
+        "asyncio.run(main())\n"
+    )
+    _, out, _ = await _run(source, environ)
+    if not out.strip():
+        return
+
+    named = re.search(r"\b[A-Z][A-Z0-9]+_[A-Z0-9_]+\b|\bpip install\b|\bapt\b", out)
+    expect(named is not None, f"the error names no variable and no command: {out.strip()[:300]!r}")
+
+
+@check("package", cost="type checkers take everything of the provider for Any")
+async def it_is_typed(subject: Subject) -> None:
+    """The package has a `py.typed`."""
+    module = sys.modules[_module(subject)]
+    file = module.__file__
+    if file is None or Path(file).name != "__init__.py":
+        raise NotApplicable("the provider's module is no package")
+
+    expect((Path(file).parent / "py.typed").is_file(), "there is no py.typed beside it")

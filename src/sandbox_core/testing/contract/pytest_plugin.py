@@ -1,0 +1,103 @@
+"""The checks as a test class: subclass it in the tests of a provider.
+
+It needs pytest alone; the event loop is its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import pytest
+
+from sandbox_core.testing.contract.model import LEVELS, Check, Level
+from sandbox_core.testing.contract.run import run_check, select
+from sandbox_core.testing.contract.subject import Backend, Subject
+
+TEMPORAL_VARIABLE = "SANDBOX_CORE_TEST_TEMPORAL_ADDRESS"
+"""Names a Temporal server for the durable checks; without it, they start a dev server."""
+
+
+class ProviderContract:
+    """What the contract promises of a provider, one test for each promise.
+
+    A complete test of a provider::
+
+        class TestAcme(ProviderContract):
+            provider_module = "acme_sandbox"
+
+    Skips follow from the abilities that the provider has, and say what its users lose.
+    """
+
+    provider_module: ClassVar[str]
+    """The module with the hook `sandbox_client_provider`, as the entry point names it."""
+
+    levels: ClassVar[tuple[Level, ...]] = LEVELS
+    """Which levels are checked."""
+
+    known_failures: ClassVar[Mapping[str, str]] = {}
+    """By the names of checks, why their promises are not kept. One that is kept is an error."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make one test of each promise; pytest calls it."""
+        if "contract_check" not in metafunc.fixturenames:
+            return
+        unknown = self.known_failures.keys() - {check.name for check in select()}
+        if unknown:
+            raise pytest.UsageError(f"known_failures names no check: {', '.join(sorted(unknown))}")
+        checks = select(levels=self.levels)
+        metafunc.parametrize("contract_check", checks, ids=[check.name for check in checks])
+
+    @pytest.fixture(scope="class")
+    def contract_backend(self) -> Backend:
+        """Return what is known of the backend; override it to start one, or to have more checked.
+
+        It is made before the provider's client, so it may set variables of the environment.
+        """
+        return Backend()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def contract_loop(cls) -> Iterator[asyncio.AbstractEventLoop]:
+        """The event loop of all checks, which share a client."""
+        loop = asyncio.new_event_loop()
+        yield loop
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def contract_subject(
+        cls, contract_loop: asyncio.AbstractEventLoop, contract_backend: Backend
+    ) -> Iterator[Subject]:
+        """What is checked."""
+        module = importlib.import_module(cls.provider_module)
+        subject = Subject(
+            provider=module.sandbox_client_provider(),
+            module=cls.provider_module,
+            backend=contract_backend,
+            temporal=os.environ.get(TEMPORAL_VARIABLE),
+        )
+        yield subject
+        contract_loop.run_until_complete(subject.__aexit__(None, None, None))
+
+    def test_promise(
+        self,
+        contract_check: Check,
+        contract_subject: Subject,
+        contract_loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """The promise that the test is named after."""
+        outcome = contract_loop.run_until_complete(
+            run_check(contract_check, contract_subject, known_failures=self.known_failures)
+        )
+        if outcome.status == "skipped":
+            pytest.skip(outcome.seen)
+        if outcome.status == "known":
+            pytest.xfail(outcome.seen)
+        assert outcome.status == "kept", (
+            f"{contract_check.promise} Seen: {outcome.seen}. It costs: {contract_check.cost}."
+        )

@@ -1,0 +1,185 @@
+"""Runs the checks of a provider, and reports what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias
+
+from sandbox_core import __version__
+from sandbox_core.providers import CONTRACT_VERSION
+from sandbox_core.testing.contract import (
+    commands,
+    durable,
+    files,
+    labels,
+    lifecycle,
+    package,
+    terminals,
+    workspace,
+)
+from sandbox_core.testing.contract.model import LEVELS, Check, Level, NotApplicable, checks_in
+from sandbox_core.testing.contract.subject import Subject
+
+CHECKS: tuple[Check, ...] = tuple(
+    found
+    for module in (package, commands, terminals, files, workspace, lifecycle, labels, durable)
+    for found in checks_in(module)
+)
+"""All checks, in the order in which they are run."""
+
+CHECK_TIMEOUT_S = 300.0
+"""How long one check may take; what it waits for has shorter limits of its own."""
+
+Status: TypeAlias = Literal["kept", "broken", "skipped", "known"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of one check.
+
+    "known" is a promise that is broken and that the author has said to be so; it is not counted as
+    kept. One that was said to be broken and is kept counts as "broken": the list is out of date.
+    """
+
+    check: Check
+    status: Status
+    seen: str = ""
+    """What was seen where it is broken, or why it was skipped."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of all checks of one provider."""
+
+    provider: str
+    distribution: str = ""
+    outcomes: Sequence[Outcome] = field(default_factory=tuple)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no promise is broken."""
+        return all(outcome.status != "broken" for outcome in self.outcomes)
+
+    def summary(self) -> str:
+        """Return the line that users ask for: ``contract 1: session 41/41, durable 12/12, ...``."""
+        parts = []
+        for level in LEVELS:
+            mine = [outcome for outcome in self.outcomes if outcome.check.level == level]
+            asked = [outcome for outcome in mine if outcome.status != "skipped"]
+            kept = sum(outcome.status == "kept" for outcome in asked)
+            if asked:
+                parts.append(f"{level} {kept}/{len(asked)}")
+            elif mine:
+                parts.append(f"{level} none")
+        return f"contract {CONTRACT_VERSION}: {', '.join(parts) or 'nothing checked'}"
+
+    def as_json(self) -> dict[str, object]:
+        """Return the report as ``--json`` prints it, and as the list of providers keeps it."""
+        return {
+            "provider": self.provider,
+            "distribution": self.distribution,
+            "contract": CONTRACT_VERSION,
+            "sandbox_core": __version__,
+            "summary": self.summary(),
+            "passed": self.passed,
+            "checks": [
+                {
+                    "name": outcome.check.name,
+                    "level": outcome.check.level,
+                    "promise": outcome.check.promise,
+                    "status": outcome.status,
+                    "seen": outcome.seen,
+                    "seconds": round(outcome.seconds, 2),
+                }
+                for outcome in self.outcomes
+            ],
+        }
+
+
+def select(
+    *, levels: Collection[Level] = (), only: Iterable[str] = (), slow: bool = True
+) -> list[Check]:
+    """Return the checks to run.
+
+    Args:
+        levels: Only these; all without any.
+        only: Patterns of names, such as ``files.*``; all without any.
+        slow: Whether those that take longer than about ten seconds are among them.
+    """
+    patterns = tuple(only)
+    return [
+        each
+        for each in CHECKS
+        if (not levels or each.level in levels)
+        and (not patterns or any(fnmatchcase(each.name, pattern) for pattern in patterns))
+        and (slow or not each.slow)
+    ]
+
+
+async def run_check(
+    each: Check, subject: Subject, *, known_failures: Mapping[str, str] | None = None
+) -> Outcome:
+    """Run one check, and delete what it has made.
+
+    Args:
+        each: The check.
+        subject: What it checks.
+        known_failures: By the names of checks, why their promises are not kept.
+    """
+    begun = time.monotonic()
+    missing = [ability for ability in each.needs if not subject.can(ability)]
+    status: Status
+    if missing:
+        lacks = f"without {' and '.join(f'`{ability}`' for ability in missing)}: {each.cost}"
+        return Outcome(check=each, status="skipped", seen=lacks)
+    try:
+        await asyncio.wait_for(each(subject), CHECK_TIMEOUT_S)
+    except NotApplicable as reason:
+        status, seen = "skipped", str(reason)
+    except Exception as error:  # noqa: BLE001 - a provider's; whatever it raises breaks the promise
+        text = str(error) or type(error).__name__
+        status = "broken"
+        seen = text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
+        subject.discard_shared()
+    else:
+        status, seen = "kept", ""
+    await subject.clean_up()
+    reason_known = (known_failures or {}).get(each.name)
+    if reason_known is not None and status == "broken":
+        status, seen = "known", f"{reason_known} ({seen})"
+    elif reason_known is not None and status == "kept":
+        status, seen = "broken", f"it is kept, but known_failures says: {reason_known}"
+    return Outcome(check=each, status=status, seen=seen, seconds=time.monotonic() - begun)
+
+
+async def run_checks(
+    subject: Subject,
+    checks: Iterable[Check] = CHECKS,
+    *,
+    distribution: str = "",
+    known_failures: Mapping[str, str] | None = None,
+    tell: Callable[[Outcome], None] = lambda outcome: None,
+) -> Report:
+    """Run checks one after the other.
+
+    Args:
+        subject: What is checked; the caller closes it.
+        checks: Which to run.
+        distribution: The distribution of the provider and its version, for the report.
+        known_failures: By the names of checks, why their promises are not kept.
+        tell: Called with each outcome as soon as there is one.
+    """
+    outcomes = []
+    for each in checks:
+        outcome = await run_check(each, subject, known_failures=known_failures)
+        tell(outcome)
+        outcomes.append(outcome)
+    return Report(
+        provider=subject.provider.name, distribution=distribution, outcomes=tuple(outcomes)
+    )

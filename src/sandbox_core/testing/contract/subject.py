@@ -1,0 +1,284 @@
+"""The provider that is being checked, and what its checks make and leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias, TypeVar, cast
+
+from agents.sandbox import Manifest
+from agents.sandbox.entries import BaseEntry, Dir, File
+from agents.sandbox.manifest import Environment
+from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
+from agents.sandbox.types import ExecResult
+
+from sandbox_core.providers import (
+    CAPABILITIES,
+    Provider,
+    SupportsDestroy,
+    SupportsExists,
+    SupportsIdentity,
+    SupportsLabels,
+)
+from sandbox_core.providers.registry import close_client
+from sandbox_core.testing.contract.model import NotApplicable, PromiseBroken
+from sandbox_core.testing.dev_server import DevServer
+
+logger = logging.getLogger(__name__)
+
+Client: TypeAlias = "BaseSandboxClient[BaseSandboxClientOptions | None]"
+_T = TypeVar("_T")
+
+ENVIRONMENT = {
+    "PLAIN": "value",
+    "SPACES": "  two words ",
+    "QUOTES": 'it\'s "quoted" $HOME `id` \\n',
+    "UNICODE": "größe 大小",
+    "LINES": "first\nsecond",
+    "EMPTY": "",
+    # Names that a wrapper of commands may use itself.
+    "mode": "production",
+    "timeout": "30",
+    "root": "/srv",
+}
+"""The environment of the sandbox that most checks share."""
+
+FILES: Mapping[str | Path, BaseEntry] = {
+    "hello.txt": File(content=b"hello\n"),
+    "folder/inner.txt": File(content=b"inner\n"),
+    "empty-folder": Dir(),
+}
+"""The files of the manifest of that sandbox."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """What an author may tell of a backend, so that more can be checked; all of it is optional."""
+
+    options: BaseSandboxClientOptions | None = None
+    """The options of the sandboxes that are made; None for the provider's default."""
+
+    backend_ids: Callable[[], Awaitable[set[str]]] | None = None
+    """Returns the ids of all sandboxes at the backend, labelled or not: nothing is left behind."""
+
+    kill_sandbox: Callable[[str], Awaitable[None]] | None = None
+    """Ends a sandbox from outside, as its backend's operator would; the default is `destroy`."""
+
+    unreachable: Mapping[str, str] | None = None
+    """Variables of the environment with which `create_client` makes a client of a backend that
+    does not answer, such as a URL of a closed port."""
+
+    max_sandboxes: int = 4
+    """How many there may be at a time."""
+
+    timeout_s: float = 60.0
+    """How long one operation of the backend may take."""
+
+
+@dataclass(kw_only=True)
+class Subject:
+    """The provider, one client of it, and the sandboxes that the checks make.
+
+    Use it as an asynchronous context manager: it closes the client, and deletes what was made.
+    """
+
+    provider: Provider
+    module: str | None = None
+    """The module of the entry point, if the provider has one."""
+
+    backend: Backend = field(default_factory=Backend)
+    temporal: str | None = None
+    """The address of a Temporal server; without it, a dev server is started when one is needed."""
+
+    _server: DevServer | None = None
+    _client: Client | None = None
+    _shared: SandboxSession | None = None
+    _made: list[tuple[Client, SandboxSession]] = field(default_factory=list)
+
+    # --- The provider ---------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Client:
+        """One client of the provider, which most checks share."""
+        if self._client is None:
+            self._client = self.new_client()
+        return self._client
+
+    def new_client(self) -> Client:
+        """Return another client, as another worker has one; the caller closes it."""
+        return cast("Client", self.provider.create_client())
+
+    def options(self) -> BaseSandboxClientOptions:
+        """Return the options of the sandboxes that are made."""
+        return self.backend.options or self.provider.default_options()
+
+    def can(self, ability: str) -> bool:
+        """Return whether the provider has an optional ability."""
+        return isinstance(self.provider, CAPABILITIES[ability])
+
+    @property
+    def labelling(self) -> SupportsLabels[Client]:
+        """The provider, which labels its sandboxes."""
+        return cast("SupportsLabels[Client]", self.provider)
+
+    def identity(self, state: SandboxSessionState) -> str:
+        """Return the backend's id of a sandbox; only for a provider that can."""
+        return cast("SupportsIdentity", self.provider).identity(state)
+
+    async def exists(self, sandbox_id: str, client: Client | None = None) -> bool:
+        """Return whether there is such a sandbox; only for a provider that can."""
+        provider = cast("SupportsExists[Client]", self.provider)
+        return await self.within(provider.exists(client or self.client, sandbox_id))
+
+    async def destroy(self, sandbox_id: str) -> None:
+        """Delete a sandbox by its id; only for a provider that can."""
+        provider = cast("SupportsDestroy[Client]", self.provider)
+        await self.within(provider.destroy(self.client, sandbox_id))
+
+    async def kill(self, session: SandboxSession) -> None:
+        """Make the sandbox of a session be gone, as it is when its host is.
+
+        Raises:
+            NotApplicable: Neither the author nor the provider has said how.
+        """
+        if not self.can("identity"):
+            raise NotApplicable("without `identity` nobody can say which sandbox is meant")
+        sandbox_id = self.identity(session.state)
+        if self.backend.kill_sandbox is not None:
+            await self.backend.kill_sandbox(sandbox_id)
+        elif self.can("destroy"):
+            await self.destroy(sandbox_id)
+        else:
+            raise NotApplicable("neither `destroy` nor the hook `kill_sandbox` is there")
+
+    async def within(self, work: Awaitable[_T]) -> _T:
+        """Await `work`, which is not to hang.
+
+        Raises:
+            PromiseBroken: It took longer than the backend's `timeout_s`.
+        """
+        try:
+            return await asyncio.wait_for(work, self.backend.timeout_s)
+        except asyncio.TimeoutError:
+            raise PromiseBroken(f"no answer within {self.backend.timeout_s:g} s") from None
+
+    # --- Sandboxes ------------------------------------------------------------------------------
+
+    async def make(
+        self,
+        *,
+        files: Mapping[str | Path, BaseEntry] | None = None,
+        environment: Mapping[str, str] | None = None,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        client: Client | None = None,
+        start: bool = True,
+    ) -> SandboxSession:
+        """Create a sandbox, and start it; it is deleted in the end."""
+        maker = client or self.client
+        manifest = None
+        if files is not None or environment is not None:
+            manifest = Manifest(
+                entries=dict(files or {}), environment=Environment(value=dict(environment or {}))
+            )
+        session = await self.within(
+            maker.create(snapshot=snapshot, manifest=manifest, options=self.options())
+        )
+        self._made.append((maker, session))
+        if start:
+            await self.within(session.start())
+        return session
+
+    async def session(self) -> SandboxSession:
+        """Return the sandbox that checks share which leave it as they found it."""
+        if self._shared is None:
+            self._shared = await self.make(files=FILES, environment=ENVIRONMENT)
+        return self._shared
+
+    async def folder(self, session: SandboxSession | None = None) -> Path:
+        """Return a new folder of a workspace, the shared one's if no session is given."""
+        path = Path(f"check-{uuid.uuid4().hex[:12]}")
+        used = session or await self.session()
+        await self.within(used.mkdir(path, parents=True))
+        return path
+
+    async def sh(
+        self, script: str, session: SandboxSession | None = None, *, timeout: float | None = None
+    ) -> ExecResult:
+        """Run a shell script in the workspace of the shared sandbox, or of another."""
+        return await self.within((session or await self.session()).exec(script, timeout=timeout))
+
+    async def delete(self, session: SandboxSession) -> None:
+        """Delete the sandbox of a session that `make` has made."""
+        for client, made in list(self._made):
+            if made is session:
+                self._made.remove((client, made))
+                await self.within(client.delete(session))
+
+    @asynccontextmanager
+    async def leaving_nothing(self) -> AsyncIterator[None]:
+        """Expect that at the end there is no sandbox that was not there before.
+
+        Raises:
+            PromiseBroken: There is one.
+            NotApplicable: Nobody can tell.
+        """
+        if self.backend.backend_ids is None:
+            raise NotApplicable("the hook `backend_ids` is not there, so nobody can count")
+        before = await self.backend.backend_ids()
+        yield
+        left = await self.backend.backend_ids() - before
+        if left:
+            raise PromiseBroken(f"left at the backend: {', '.join(sorted(left))}")
+
+    async def clean_up(self, *, all_of_them: bool = False) -> None:
+        """Delete what the last check has made, but for the sandbox that is shared."""
+        for client, session in reversed(self._made.copy()):
+            if session is self._shared and not all_of_them:
+                continue
+            self._made.remove((client, session))
+            try:
+                await self.within(client.delete(session))
+            except Exception as error:  # noqa: BLE001 - a provider's; the check has its own answer
+                logger.debug("a sandbox could not be deleted after its check: %s", error)
+
+    async def temporal_address(self) -> str:
+        """Return the address of a Temporal server, which stays until the end.
+
+        Raises:
+            FileNotFoundError: There is no ``temporal`` executable to start one with.
+        """
+        if self.temporal is None:
+            self._server = DevServer()
+            await asyncio.to_thread(self._server.start)
+            self.temporal = self._server.address
+        return self.temporal
+
+    def discard_shared(self) -> None:
+        """Have the next check get a new sandbox: one has failed in the one before."""
+        self._shared = None
+
+    async def __aenter__(self) -> Subject:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._shared = None
+        await self.clean_up(all_of_them=True)
+        if self._client is not None:
+            await close_client(self._client)
+            self._client = None
+        if self._server is not None:
+            await asyncio.to_thread(self._server.stop)
+            self._server = self.temporal = None
+
+
+async def gather(*work: Awaitable[_T]) -> Sequence[_T]:
+    """Run all at once, and return what each returns."""
+    return await asyncio.gather(*work)

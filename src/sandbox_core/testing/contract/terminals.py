@@ -1,0 +1,115 @@
+"""What `pty_exec_start` and what goes with it promise, where a session has it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agents.sandbox.errors import PtySessionNotFoundError
+from agents.sandbox.session.pty_types import PtyExecUpdate
+from agents.sandbox.session.sandbox_session import SandboxSession
+
+from sandbox_core.testing.contract.model import (
+    NotApplicable,
+    PromiseBroken,
+    check,
+    expect,
+    expect_equal,
+)
+from sandbox_core.testing.contract.subject import Subject
+
+_POLLS = 20
+
+
+async def _session(subject: Subject) -> SandboxSession:
+    session = await subject.session()
+    if not session.supports_pty():
+        raise NotApplicable(
+            "supports_pty() is false: the shell tool runs each command to its end, and a program "
+            "that asks questions cannot be answered"
+        )
+    return session
+
+
+async def _to_its_end(
+    subject: Subject, session: SandboxSession, update: PtyExecUpdate
+) -> tuple[bytes, int | None]:
+    output = update.output
+    for _ in range(_POLLS):
+        if update.process_id is None:
+            return output, update.exit_code
+        update = await subject.within(
+            session.pty_write_stdin(session_id=update.process_id, chars="", yield_time_s=1)
+        )
+        output += update.output
+    raise PromiseBroken(f"the process had not ended after {_POLLS} polls; its output: {output!r}")
+
+
+@check("session", cost="the output of a long command is lost, or is shown twice")
+async def output_is_delivered_once(subject: Subject) -> None:
+    """A process that goes on is polled to its end: its output comes once, in order."""
+    session = await _session(subject)
+    script = "for n in 1 2 3 4 5 6 7 8; do echo line $n; sleep 0.3; done; exit 5"
+    first = await subject.within(session.pty_exec_start(script, yield_time_s=0.5))
+    expect(first.process_id is not None, "a process that had not ended has no id")
+    output, exit_code = await _to_its_end(subject, session, first)
+
+    expected = "".join(f"line {n}\n" for n in range(1, 9)).encode()
+    expect_equal((expected, 5), (output.replace(b"\r\n", b"\n"), exit_code), "output and exit code")
+
+
+@check("session", cost="a short command looks as if it went on for ever")
+async def a_short_process_ends_with_its_first_output(subject: Subject) -> None:
+    """A process that ends within the yield time has no id, and its exit code is there."""
+    session = await _session(subject)
+    update = await subject.within(session.pty_exec_start("echo hi; exit 3", yield_time_s=5))
+    output, exit_code = await _to_its_end(subject, session, update)
+
+    expect_equal((b"hi\n", 3), (output.replace(b"\r\n", b"\n"), exit_code), "output and exit code")
+
+
+@check("session", cost="programs that ask questions cannot be answered")
+async def a_terminal_can_be_written_to(subject: Subject) -> None:
+    """A process with a terminal sees one, and reads what is written to it."""
+    session = await _session(subject)
+    script = 'test -t 0 && test -t 1 && echo terminal; read -r line; echo "got $line"'
+    update = await subject.within(session.pty_exec_start(script, tty=True, yield_time_s=1))
+    output = update.output
+    if update.process_id is None:
+        raise PromiseBroken(f"the process did not wait for its input; its output: {output!r}")
+    update = await subject.within(
+        session.pty_write_stdin(session_id=update.process_id, chars="hello\n", yield_time_s=1)
+    )
+    rest, exit_code = await _to_its_end(subject, session, update)
+
+    output += rest
+    expect(b"terminal" in output, f"the process has no terminal: {output!r}")
+    expect(b"got hello" in output, f"what was written did not arrive: {output!r}")
+    expect_equal(0, exit_code, "the exit code")
+
+
+@check("session", cost="polling a process that is gone looks like polling one that is silent")
+async def an_unknown_process_is_said(subject: Subject) -> None:
+    """Polling a process that does not exist raises `PtySessionNotFoundError`."""
+    session = await _session(subject)
+    try:
+        await subject.within(session.pty_write_stdin(session_id=999_999, chars=""))
+    except PtySessionNotFoundError:
+        return
+    raise PromiseBroken("a poll of process 999999, which was never started, was answered")
+
+
+@check("session", cost="processes of an agent that has gone on stay in the sandbox")
+async def terminating_ends_all_processes(subject: Subject) -> None:
+    """`pty_terminate_all` ends every process; repeating it is no error."""
+    session = await _session(subject)
+    folder = await subject.folder()
+    script = f"while true; do echo tick >> {folder}/ticks; sleep 0.1; done"
+    await subject.within(session.pty_exec_start(script, yield_time_s=0.5))
+    await subject.within(session.pty_terminate_all())
+    await subject.within(session.pty_terminate_all())
+    # Two looks at the file, a second apart, are what tells a loop that goes on.
+    first = (await subject.sh(f"sleep 1; wc -c < {folder}/ticks")).stdout
+    await asyncio.sleep(1)
+    second = (await subject.sh(f"wc -c < {folder}/ticks")).stdout
+
+    expect_equal(first, second, "bytes that the process has written, a second apart")
