@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import pytest
 
@@ -15,6 +16,11 @@ class TestLocal(ProviderContract):
     """Directories of this host."""
 
     provider_module = "sandbox_local"
+    known_failures: ClassVar[Mapping[str, str]] = {
+        "workspace.a_workspace_comes_back_as_it_was": "the SDK restores no hard links",
+        "workspace.a_special_file_does_not_spoil_the_archive": "the SDK restores no FIFO",
+        "workspace.hydrating_keeps_names_of_any_kind": "to the SDK a backslash is a separator",
+    }
 
     @pytest.fixture(scope="class")
     def contract_backend(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:

@@ -22,6 +22,7 @@ from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.manager import Instrumentation
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
+from agents.sandbox.types import User
 
 from sandbox_local import records
 from sandbox_local.regular_files import RegularFiles
@@ -58,6 +59,18 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
     def normalize_path(self, path: Path | str, *, for_write: bool = False) -> Path:
         self._check_root()
         return super().normalize_path(path, for_write=for_write)
+
+    async def rm(
+        self, path: Path | str, *, recursive: bool = False, user: str | User | None = None
+    ) -> None:
+        """Remove a file, a link or, with `recursive`, a folder; never what a link leads to."""
+        given = Path(path)
+        link = self.normalize_path(given.parent, for_write=True) / given.name
+        # The SDK's resolves a link first, and then removes that.
+        if user is None and link.is_symlink():
+            link.unlink(missing_ok=True)
+        else:
+            await super().rm(path, recursive=recursive, user=user)
 
     async def hydrate_workspace(self, data: io.IOBase) -> None:
         self._check_root()

@@ -212,11 +212,11 @@ async def files_are_removed(subject: Subject) -> None:
 
 @check("session", cost="removing one file removes another")
 async def a_backslash_is_no_separator(subject: Subject) -> None:
-    r"""`rm` of ``a\b``, given as text, does not remove ``a/b``."""
+    r"""`rm` of the path ``a\b`` does not remove ``a/b``."""
     folder = await subject.folder()
     session = await subject.session()
     await subject.sh(f"cd {folder} && mkdir a && echo kept > a/b && echo gone > 'a\\b'")
-    await subject.within(session.rm(f"{folder}/a\\b"))
+    await subject.within(session.rm(folder / "a\\b"))
     ran = await subject.sh(f"cd {folder} && cat a/b && ls")
 
     expect_equal(b"kept\na\n", ran.stdout, "what is left")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -174,51 +171,24 @@ async def no_answer_is_not_no(subject: Subject) -> None:
     """`exists` raises where the backend does not answer."""
     if subject.backend.unreachable is None:
         raise NotApplicable("the hook `unreachable` is not there")
-    with _environment(subject.backend.unreachable):
-        client = subject.new_client()
-        try:
-            answer = await subject.exists(_UNKNOWN, client)
-        except PromiseBroken:
-            raise
-        except Exception:  # noqa: BLE001 - that is the promise
-            return
-        finally:
-            await close_client(client)
-    raise PromiseBroken(f"exists answered {answer} although the backend did not")
+    async with subject.unreachable() as unreachable:
+        answer = await unreachable.exists(_UNKNOWN)
+        raise PromiseBroken(f"exists answered {answer} although the backend did not")
 
 
 @check("session", needs=("check",), cost="`sandbox providers --check` says that all is well")
 async def check_finds_an_unreachable_backend(subject: Subject) -> None:
     """`check` returns where the backend answers, and raises where it does not."""
-    provider = cast("SupportsCheck[Client]", subject.provider)
-    await subject.within(provider.check(subject.client))
+
+    def provider_of(subject: Subject) -> SupportsCheck[Client]:
+        return cast("SupportsCheck[Client]", subject.provider)
+
+    await subject.within(provider_of(subject).check(subject.client))
     if subject.backend.unreachable is None:
         return
-    with _environment(subject.backend.unreachable):
-        client = subject.new_client()
-        try:
-            await subject.within(provider.check(client))
-        except PromiseBroken:
-            raise
-        except Exception:  # noqa: BLE001 - that is the promise
-            return
-        finally:
-            await close_client(client)
-    raise PromiseBroken("check returned although the backend did not answer")
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    async with subject.unreachable() as unreachable:
+        await unreachable.within(provider_of(unreachable).check(unreachable.client))
+        raise PromiseBroken("check returned although the backend did not answer")
 
 
 @check("session", needs=("identity", "destroy"), cost="orphans stay, and are paid for")

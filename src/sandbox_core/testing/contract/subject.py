@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -169,6 +171,35 @@ class Subject:
             return await asyncio.wait_for(work, self.backend.timeout_s)
         except asyncio.TimeoutError:
             raise PromiseBroken(f"no answer within {self.backend.timeout_s:g} s") from None
+
+    @asynccontextmanager
+    async def unreachable(self) -> AsyncIterator[Subject]:
+        """Yield the provider at a backend that does not answer, and expect that it says so.
+
+        Raises:
+            PromiseBroken: The body raised it.
+        """
+        variables = self.backend.unreachable or {}
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
+            provider: Provider = (
+                self.provider
+                if self.module is None
+                else importlib.import_module(self.module).sandbox_client_provider()
+            )
+            async with Subject(provider=provider, backend=self.backend) as subject:
+                yield subject
+        except PromiseBroken:
+            raise
+        except Exception as error:  # noqa: BLE001 - any error says that it does not answer
+            logger.debug("the backend does not answer: %s", error)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
     # --- Sandboxes ------------------------------------------------------------------------------
 
