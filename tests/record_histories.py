@@ -38,6 +38,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
+from temporalio.worker import Worker
 from workflows.creates import CreateAndHold, Hold
 from workflows.fleet import KeepSession, Kept
 from workflows.processes import Job, RunJob
@@ -146,6 +147,32 @@ async def _given_up(client: Client) -> Handle:
     return handle
 
 
+async def _busy(client: Client) -> Handle:
+    """The session's worker is busy for longer than an operation waits; it answers that it lives."""
+    kept = Kept(schedule_to_start_s=1)
+    first = socket.gethostname()
+    async with Worker(
+        client,
+        task_queue=_QUEUE,
+        workflows=_WORKFLOWS,
+        plugins=[SandboxPlugin()],
+        max_concurrent_activities=1,
+    ):
+        handle = await _start(client, "KeepSession", kept)
+        await handle.execute_update("do", "echo edited > hello.txt")
+        socket.sethostname("another")
+        try:
+            other = await Client.connect(client.service_client.config.target_host)
+            async with running_worker(other, *_WORKFLOWS, task_queue=_QUEUE, eager=False):
+                each = [handle.execute_update("do", "sleep 2") for _ in range(5)]
+                await asyncio.gather(*each)
+                await handle.signal("finish")
+                await handle.result()
+        finally:
+            socket.sethostname(first)
+    return handle
+
+
 async def _pinned(client: Client) -> Handle:
     """A terminal is of the process of its worker: what follows is asked at that worker's queue."""
     async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
@@ -248,6 +275,7 @@ async def _demo(client: Client) -> Handle:
 
 
 _SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
+    "busy": _busy,
     "cancelled": _cancelled,
     "caught-errors": _caught_errors,
     "create-cancelled": _create_cancelled,

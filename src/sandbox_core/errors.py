@@ -18,6 +18,7 @@ SandboxCoreError (an ApplicationError: it always ends the workflow, never its ta
 +-- SandboxLost                the sandbox is gone and there is no snapshot of it
 +-- SessionNotOpen             this worker does not hold the session; resolved by resuming
 +-- StorageError               the object store does not answer, or lacks what was stored
++-- WorkerBusy                 the worker that holds the session has had no room for too long
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ __all__ = [
     "SessionNotOpen",
     "StorageError",
     "UnknownProvider",
+    "WorkerBusy",
 ]
 
 
@@ -156,3 +158,7 @@ class StorageError(SandboxCoreError):
         ApplicationError.__init__(
             self, message, type=type(self).__name__, non_retryable=not retryable
         )
+
+
+class WorkerBusy(SandboxCoreError):
+    """The worker that holds the session lives, and did not come to the operation in time."""

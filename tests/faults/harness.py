@@ -28,6 +28,9 @@ from temporalio.worker import Worker
 _T = TypeVar("_T")
 
 READY = "polling"
+SLOTS_VARIABLE = "SANDBOX_TEST_SLOTS"
+"""How many activities a worker runs at a time, if not 100."""
+
 _TESTS = Path(__file__).parents[1]
 
 
@@ -216,6 +219,7 @@ async def _work(address: str, queue: str, names: list[str]) -> None:
         ],
         # A killed worker's workflows go to another one at once.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
+        max_concurrent_activities=int(os.environ.get(SLOTS_VARIABLE, 100)),
     ):
         await stopping.wait()
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from faults.harness import WorkerProcess
+from faults.harness import SLOTS_VARIABLE, WorkerProcess
 
 _T = TypeVar("_T")
 
@@ -40,9 +40,12 @@ class Host:
         self._connections: set[asyncio.StreamWriter] = set()
         self._connected = True
 
-    async def start(self, queue: str, *workflows: type) -> WorkerProcess:
-        """Start a worker on the host, and return it when it polls."""
-        worker = await self._do(lambda: WorkerProcess(self._address, queue, *workflows))
+    async def start(self, queue: str, *workflows: type, slots: int = 100) -> WorkerProcess:
+        """Start a worker with slots for activities on the host, and return it when it polls."""
+        variables = {SLOTS_VARIABLE: str(slots)}
+        worker = await self._do(
+            lambda: WorkerProcess(self._address, queue, *workflows, variables=variables)
+        )
         self._workers.append(worker)
         await asyncio.to_thread(worker.wait_until_ready)
         return worker

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from faults.hosts import Host, hosts
 from faults.keeping import Handle, do, end, keep
-from support import completed_activities, running_worker, scheduled_activities, unique
+from support import completed_activities, running_worker, scheduled_activities, unique, until
 from temporalio.client import Client, WorkflowHistory, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from workflows.fleet import AppendLines, KeepSession, Kept
@@ -134,6 +135,10 @@ async def refusals(handle: Handle, count: int) -> None:
     await handle.query(KeepSession.root)  # It is answered when all that is recorded was handled.
 
 
+async def _are_there(host: Host, pattern: str, count: int) -> bool:
+    return len(await host.glob(pattern)) >= count
+
+
 def asked_at(history: WorkflowHistory, operation: str) -> list[str]:
     """Return the task queue of each activity for an operation, in order."""
     return [
@@ -204,6 +209,56 @@ class TestHosts:
         assert "alpha\nedited\n" == seen
         assert [] == restored
         assert [[], []] == [await host.glob("/tmp/sandbox-local-*") for host in pair]
+
+    async def test_a_session_waits_for_its_worker_while_that_is_busy(
+        self, temporal_client: Client, queue: str, pair: list[Host]
+    ) -> None:
+        """Longer than an operation waits in a queue, and although another worker has nothing to do.
+
+        What was never saved would be lost if it were given up.
+        """
+        alpha, beta = pair
+        await alpha.start(queue, slots=1)
+        handle = await keep(temporal_client, queue, Kept(schedule_to_start_s=1))
+        await do(handle, "echo edited > hello.txt")
+        await beta.start(queue)
+        each = [f"sleep 3; echo {number} >> lines.txt" for number in range(4)]
+        await asyncio.gather(*(do(handle, command) for command in each))
+        seen = await do(handle, "hostname; cat hello.txt; sort lines.txt")
+        restored = await handle.execute_update(KeepSession.restorations)
+        history = await handle.fetch_history()
+        await end(handle)
+
+        assert "alpha\nedited\n0\n1\n2\n3\n" == seen
+        assert [] == restored
+        assert "local-sandbox_ping" in completed_activities(history)
+        assert "local-sandbox_resume_session" not in completed_activities(history)
+
+    async def test_a_worker_that_stays_busy_is_waited_for_as_long_as_the_config_allows(
+        self, temporal_client: Client, queue: str, pair: list[Host]
+    ) -> None:
+        """And then the error says what to do; the session is as it was."""
+        alpha, beta = pair
+        await alpha.start(queue, slots=1)
+        kept = Kept(schedule_to_start_s=1, schedule_to_close_s=4)
+        handle = await keep(temporal_client, queue, kept)
+        await do(handle, "echo edited > hello.txt")
+        other = await keep(temporal_client, queue)
+        await do(other, "true")
+        await beta.start(queue)
+        filling = [asyncio.create_task(do(other, "touch $$.fill; sleep 12")) for _ in range(3)]
+        await until(partial(_are_there, alpha, "/tmp/sandbox-local-*/*.fill", 2))
+        with pytest.raises(WorkflowUpdateFailedError) as failed:
+            await do(handle, "cat hello.txt")
+        await asyncio.gather(*filling)
+        seen = await do(handle, "hostname; cat hello.txt")
+        await asyncio.gather(end(handle), end(other))
+
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert "WorkerBusy" == failed.value.cause.type
+        assert f"the worker of task queue '{queue}@alpha#0' lives" in failed.value.cause.message
+        assert "max_concurrent_activities" in failed.value.cause.message
+        assert "alpha\nedited\n" == seen
 
     async def test_a_session_is_restored_elsewhere_when_its_host_stays_away(
         self, temporal_client: Client, queue: str, pair: list[Host]

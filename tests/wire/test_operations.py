@@ -90,6 +90,7 @@ class TestTable:
             "validate_path_access",
             "list_skills",
             "persist_workspace",
+            "ping",
             "resolve_exposed_port",
         } == {row.name for row in ops.operations() if row.effect is Effect.READ}
 

@@ -32,6 +32,7 @@ class Kept:
     schedule_to_start_s: float = 60.0
     retry_s: float = 0.1
     attempts: int = 4
+    schedule_to_close_s: float | None = None
 
 
 @workflow.defn
@@ -48,19 +49,18 @@ class KeepSession:
 
     @workflow.run
     async def run(self, kept: Kept) -> None:
-        client = temporal_sandbox_client(
-            kept.provider,
-            ActivityConfig(
-                start_to_close_timeout=timedelta(seconds=30),
-                heartbeat_timeout=timedelta(seconds=kept.heartbeat_s),
-                schedule_to_start_timeout=timedelta(seconds=kept.schedule_to_start_s),
-                retry_policy=RetryPolicy(
-                    initial_interval=timedelta(seconds=kept.retry_s),
-                    maximum_attempts=kept.attempts,
-                ),
+        config = ActivityConfig(
+            start_to_close_timeout=timedelta(seconds=30),
+            heartbeat_timeout=timedelta(seconds=kept.heartbeat_s),
+            schedule_to_start_timeout=timedelta(seconds=kept.schedule_to_start_s),
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(seconds=kept.retry_s),
+                maximum_attempts=kept.attempts,
             ),
         )
-        self._client = client
+        if kept.schedule_to_close_s is not None:
+            config["schedule_to_close_timeout"] = timedelta(seconds=kept.schedule_to_close_s)
+        self._client = client = temporal_sandbox_client(kept.provider, config)
         session = await client.create(
             manifest=MANIFEST,
             snapshot=RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY),

@@ -457,3 +457,7 @@ class ResolveExposedPortResponse(Message):
     port: int
     tls: bool = False
     query: str = ""
+
+
+class PingRequest(Message):
+    """Ask a worker whether it is there, at a queue of which nothing else is asked."""

@@ -59,16 +59,24 @@ def is_not_registered(error: ApplicationError) -> bool:
     )
 
 
-def worker_queue(task_queue: str, host: str, slot: int) -> str:
+def worker_queue(task_queue: str, host: str, index: int) -> str:
     """Return the name of one worker's own queue: ``agents@host-7#0``."""
-    return f"{task_queue}@{host}#{slot}"
+    return f"{task_queue}@{host}#{index}"
 
 
 def split_worker_queue(queue: str) -> tuple[str, str, int]:
-    """Return the task queue, the host and the slot of the worker whose own queue this is."""
+    """Return the task queue, the host and the index of the worker whose own queue this is."""
     task_queue, _, rest = queue.rpartition("@")
-    host, _, slot = rest.rpartition("#")
-    return task_queue, host, int(slot)
+    host, _, index = rest.rpartition("#")
+    return task_queue, host, int(index)
+
+
+def ping_queue(queue: str) -> str:
+    """Return where the worker with this own queue answers that it lives: ``agents@host-7#0/ping``.
+
+    Its own queue can be full, and then no worker asks the server for more from there.
+    """
+    return f"{queue}/ping"
 
 
 def host_of(queue: str) -> str:

@@ -34,6 +34,7 @@ from sandbox_core.storage.location import choose_location
 from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
 from sandbox_core.wire.limits import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_OUTPUT_BYTES
 from sandbox_core.wire.naming import check_provider_name
+from sandbox_core.wire.operations import PING, operations
 from sandbox_core.worker.activities import Activity
 from sandbox_core.worker.agents_patches import (
     apply_manifests_in_linear_time,
@@ -50,12 +51,14 @@ from sandbox_core.worker.secrets import (
     keep_secrets_out_of_logs,
 )
 from sandbox_core.worker.sessions.labels import Namespace
+from sandbox_core.worker.siblings import share_slots, siblings
 
 logger = logging.getLogger(__name__)
 
 # These must be the same modules inside and outside of Temporal's workflow sandbox: option, state
 # and error classes are registered and compared by identity.
 _PASSTHROUGH_MODULES = ("agents", "openai", "pluggy", "sandbox_core")
+
 
 # The activities of every plugin's workers, so that a second one notices the first.
 _REGISTERED: weakref.WeakSet[Activity] = weakref.WeakSet()
@@ -127,9 +130,19 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             max_output_bytes=max_output_bytes,
         )
         self._register_activities = register_activities
+        limits = (storage, storage_patience, max_file_bytes, max_output_bytes)
+        self._settings = (
+            self._providers,
+            register_activities,
+            self._local_sources,
+            self._worker_env,
+            self._max_sandboxes,
+            *limits,
+        )
         # Worker.__init__ asks for the configuration, Worker.run for the context; the activities
         # are what both have in common.
         self._runtimes: dict[Activity, ProviderRuntime] = {}
+        self._pings: set[Activity] = set()
 
     @property
     def provider_names(self) -> list[str]:
@@ -158,18 +171,23 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
         Raises:
             ProviderError: A provider that ``SANDBOX_CORE_PROVIDERS`` requires cannot be used, or
-            `max_sandboxes` names one that is not there.
+                `max_sandboxes` names one that is not there.
+            ValueError: The worker has another `SandboxPlugin` with other settings.
         """
         activities = list(config.get("activities") or ())
         if any(fn in _REGISTERED for fn in activities):
             return config  # Another one, or this same one, is the client's and has done it.
+        self._refuse_others(config)
         runtimes = self._load()
         if self._register_activities:
             for runtime in runtimes:
-                for fn in runtime.activities():
+                for row, fn in zip(operations(), runtime.activities(), strict=True):
                     self._runtimes[fn] = runtime
                     _REGISTERED.add(fn)
+                    if row is PING:
+                        self._pings.add(fn)
                     activities.append(fn)
+            share_slots(config)
         config["activities"] = activities
         read_custom_tool_outputs_as_text()
         apply_manifests_in_linear_time()
@@ -227,7 +245,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                 await next(worker)
                 await stopping
                 raise
-            await stack.enter_async_context(_sibling(worker, queue, activities))
+            pings = [fn for fn in activities if fn in self._pings]
+            await stack.enter_async_context(siblings(worker, queue, activities, pings))
             await next(worker)
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
@@ -256,6 +275,16 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     ) -> AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]]:
         """Replay as usual."""
         return next(replayer, histories)
+
+    def _refuse_others(self, config: WorkerConfig) -> None:
+        """Raise a `ValueError` where the settings of this plugin would hide those of another."""
+        for other in (*config["client"].config()["plugins"], *config.get("plugins", ())):
+            if isinstance(other, SandboxPlugin) and other._settings != self._settings:
+                raise ValueError(
+                    "this worker has one SandboxPlugin of its client and one of its own with other "
+                    "settings, and only one of them can hold: give SandboxPlugin(...) to the "
+                    "client or to the worker"
+                )
 
     def _load(self) -> list[ProviderRuntime]:
         selection = select(discover())
@@ -310,22 +339,6 @@ async def _namespace(worker: Worker) -> Namespace | None:
             error,
         )
         return None
-
-
-def _sibling(worker: Worker, queue: str, activities: Sequence[Activity]) -> Worker:
-    """Return a worker for the same activities at the worker's own queue."""
-    config = worker.client.config(active_config=True)
-    config["plugins"] = []  # A worker has its client's plugins: this one would make a sibling too.
-    own = worker.config(active_config=True)
-    return Worker(
-        temporalio.client.Client(**config),
-        task_queue=queue,
-        activities=activities,
-        interceptors=own.get("interceptors", ()),
-        identity=own.get("identity"),
-        max_concurrent_activities=own.get("max_concurrent_activities"),
-        graceful_shutdown_timeout=own.get("graceful_shutdown_timeout", timedelta()),
-    )
 
 
 def _passing_through(runner: WorkflowRunner, runtimes: Iterable[ProviderRuntime]) -> WorkflowRunner:

@@ -5,35 +5,121 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from enum import Enum
+from typing import TypeAlias, TypeVar
 
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from temporalio import exceptions, workflow
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, TimeoutType
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core.errors import SandboxLost, SessionNotOpen
+from sandbox_core.errors import SandboxCoreError, SandboxLost, SessionNotOpen, WorkerBusy
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import apply_delta, dump_state, load_state
-from sandbox_core.wire.naming import host_of
+from sandbox_core.wire.naming import host_of, ping_queue
 from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.workflow.dispatch import dispatch
 
 _SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
+_OpenedAgain: TypeAlias = "tuple[m.OpenSessionResponse, SandboxSessionState]"
+
 
 DEFAULT_SCHEDULE_TO_START_TIMEOUT = timedelta(seconds=60)
-"""How long an operation waits at a worker's own queue for that worker, or one in its place."""
+"""How long an operation waits at a worker's own queue before the worker is asked for."""
+
+DEFAULT_BUSY_TIMEOUT = timedelta(hours=1)
+"""How long an operation waits for a worker that lives, without a schedule-to-close timeout."""
+
+# How long a worker has to answer that it is there. Nothing else is asked at that queue.
+_PING_TIMEOUT = timedelta(seconds=20)
 
 # Without this patch in its history, a workflow waits for the worker's own queue even if another
 # worker on the host could take the session over.
 _TAKE_OVER = "sandbox-core-take-over"
 
+# Without this one, it takes a worker that does not answer in time for one that is gone.
+_PING = "sandbox-core-ping"
+
 # How often an operation may find that the worker it landed on does not hold the session. One is
-# the ordinary case. More happen when several workers share the queue and none is bound to it, and
-# when they die one after the other, each right after it has resumed the session.
+# the ordinary case. More happen when several workers share the queue and none is pinned, and when
+# they die one after the other, each right after it has resumed the session.
 _MAX_RESUMES = 20
+
+
+class Trouble(Enum):
+    """What an operation met instead of the worker that holds the session."""
+
+    NOT_OPEN = "a worker answered that it does not hold the session"
+    UNANSWERED = "no worker took the operation from its queue in time"
+
+
+class Move(Enum):
+    """What is done about it, before the operation is asked for again."""
+
+    RESUME = "resume the session at the queue where the operation was asked"
+    TAKE_OVER = "resume it at the shared queue if its own worker is gone, and else pin it"
+    PIN = "ask at its own worker's queue"
+    GIVE_UP = "ask its own worker for a sign of life; without one, resume it at the shared queue"
+
+
+@dataclass(kw_only=True)
+class Placement:
+    """Where the operations of a session are asked: the one state machine of placement.
+
+    A session is *shared* at first: its operations are asked at the workflow's own task queue, where
+    Temporal hands them to this worker while nothing is amiss. It is *pinned* when they are asked at
+    the own queue of the worker that holds it. These are all the transitions:
+
+    ======  ============  ==========  =========  =================================================
+    now     lives on      met         move       and then
+    ======  ============  ==========  =========  =================================================
+    shared  any host      NOT_OPEN    RESUME     shared, where the resume landed
+    shared  one host      NOT_OPEN    TAKE_OVER  shared at a new worker of the host; pinned where
+                                                 the session's own lives
+    pinned  either        NOT_OPEN    RESUME     pinned; shared if it lives on any host
+    pinned  either        UNANSWERED  GIVE_UP    as it is if its worker lives: it is busy, and is
+                                                 waited for. Else as after RESUME, at another worker
+    either  either        a terminal  PIN        pinned: a terminal is of its worker's process
+    ======  ============  ==========  =========  =================================================
+
+    A session that cannot be resumed stays where it is: its worker may come back.
+    """
+
+    worker_queue: str | None
+    """The own queue of the worker that holds the session."""
+
+    host_bound: bool
+    pinned: bool = False
+
+    @property
+    def on_one_host(self) -> bool:
+        """Whether only workers of one host can open the session."""
+        return self.host_bound and self.worker_queue is not None
+
+    @property
+    def queue(self) -> str | None:
+        """The queue where an operation is asked; None is the workflow's own."""
+        return self.worker_queue if self.pinned else None
+
+    def move(self, met: Trouble) -> Move:
+        """Return what is done about `met`."""
+        if met is Trouble.UNANSWERED:
+            return Move.GIVE_UP
+        if self.pinned or not self.on_one_host:
+            return Move.RESUME
+        return Move.TAKE_OVER
+
+    def pin(self) -> None:
+        """Ask at the own queue of the worker that holds the session, if it has one."""
+        self.pinned = self.worker_queue is not None
+
+    def moved(self, worker_queue: str | None) -> None:
+        """Take note of the worker that has opened the session."""
+        self.worker_queue = worker_queue
+        self.pinned = self.pinned and self.host_bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +134,11 @@ class Restoration:
     sandbox_id: str | None
 
 
-class BoundSession(BaseSandboxSession):
+class PlacedSession(BaseSandboxSession):
     """The part of a workflow's session that knows where the real one is.
 
     It keeps what must survive any worker: the session state, whether the workspace has been
-    started, and the epoch. A worker that does not hold the session answers `SessionNotOpen`. Then
-
-    - a session whose sandbox lives on a worker's host is resumed by a worker there if its own is
-      gone, and else bound: from then on it asks at its own worker's queue;
-    - any other session is resumed where the operation has landed.
-
-    If nobody polls the worker's own queue, the session is resumed through the shared one.
+    started, and the epoch. `Placement` says what is done when the session is not where it was.
     """
 
     restorations: tuple[Restoration, ...]
@@ -83,11 +163,7 @@ class BoundSession(BaseSandboxSession):
         self._ref = opened.session
         self._supports_pty = opened.supports_pty
         self._sandbox_id = opened.sandbox_id
-        self._host_bound = opened.host_bound
-        # The own queue of the worker that holds the session, and whether to ask there and not
-        # at the shared queue, where Temporal hands a task to this worker while nothing is amiss.
-        self._worker_queue = opened.worker_queue
-        self._bound = False
+        self._placement = Placement(worker_queue=opened.worker_queue, host_bound=opened.host_bound)
         self._started = opened.started
         # Of a sandbox that was made for this session, as long as nothing has happened in it.
         self._unused = create_key
@@ -96,7 +172,7 @@ class BoundSession(BaseSandboxSession):
         # What the worker was last told; a difference travels with the next request.
         self._told_state = state
         self._told_settings = m.SessionSettings()
-        self._resuming: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
 
     # --- The wire -------------------------------------------------------------------------------
 
@@ -106,43 +182,49 @@ class BoundSession(BaseSandboxSession):
         request: _SessionRequestT,
         body: bytes | None = None,
     ) -> ResponseT:
-        """Run `operation`, resuming the session on a worker that does not hold it."""
-        for _ in range(_MAX_RESUMES):
-            current, state = self._current(request), self.state
+        """Run `operation`, resuming the session on a worker that does not hold it.
+
+        Raises:
+            WorkerBusy: The worker that holds the session lives and has not come to the operation.
+            SandboxLost: It is gone, and the workspace with it.
+        """
+        patience, moves = Patience(self._config), 0
+        while moves < _MAX_RESUMES:
+            current, state, asked_at = self._current(request), self.state, self._placement.queue
             try:
                 response = await dispatch(
                     self._provider, self._activity_config(), operation, current, body
                 )
             except SessionNotOpen:
-                if self._is_movable() or workflow.patched(_TAKE_OVER):
-                    await self._resume(stale=current.session)
-                else:
-                    self._bound = True
+                await self._recover(Trouble.NOT_OPEN, stale=current.session)
             except ActivityError as error:
-                if not (self._bound and nobody_polls(error)):
+                if asked_at is None or not unanswered(error):
                     raise
-                await self._resume(stale=current.session, anywhere=True)
+                if not self._placement.pinned and not workflow.patched(_PING):
+                    raise
+                await self._recover(Trouble.UNANSWERED, stale=current.session)
+                if self._ref == current.session and self._placement.queue == asked_at:
+                    patience.check(asked_at, error)
+                    continue
             else:
                 self._mark_told(current, state)
                 if isinstance(request, m.PtyExecStartRequest) and request.tty:
-                    self._bound = self._worker_queue is not None  # Its terminal is of that worker.
+                    self._placement.pin()  # Its terminal is of that worker.
                 return response
+            moves += 1
         return await dispatch(
             self._provider, self._activity_config(), operation, self._current(request), body
         )
 
-    def _is_movable(self) -> bool:
-        """Tell whether any worker may resume the session, or it is asked for at its own queue."""
-        return self._bound or not self._host_bound or self._worker_queue is None
-
     def _activity_config(self, config: ActivityConfig | None = None) -> ActivityConfig:
         config = config or self._config
-        if not self._bound or self._worker_queue is None:
+        queue = self._placement.queue
+        if queue is None:
             return config
-        bound = config.copy()
-        bound["task_queue"] = self._worker_queue
-        bound.setdefault("schedule_to_start_timeout", DEFAULT_SCHEDULE_TO_START_TIMEOUT)
-        return bound
+        pinned = config.copy()
+        pinned["task_queue"] = queue
+        pinned.setdefault("schedule_to_start_timeout", DEFAULT_SCHEDULE_TO_START_TIMEOUT)
+        return pinned
 
     def _current(self, request: _SessionRequestT) -> _SessionRequestT:
         state, settings = self.state, self._settings
@@ -162,54 +244,115 @@ class BoundSession(BaseSandboxSession):
         if request.state is not None:
             self._told_state = state
 
-    async def _resume(self, *, stale: m.SessionRef, anywhere: bool = False) -> None:
-        """Open the session again, once for all the operations that find it stale.
+    # --- Recovery -------------------------------------------------------------------------------
+
+    async def _recover(self, met: Trouble, *, stale: m.SessionRef) -> None:
+        """Do what `Placement` says, once for all the operations that find the session stale.
 
         An operation that is cancelled only stops waiting. The others need the session still, and
         what is opened for it must be known, or nobody would delete it.
         """
+        move = self._placement.move(met)
+        if move is Move.TAKE_OVER and not workflow.patched(_TAKE_OVER):
+            self._placement.pin()
+            return
         if self._ref != stale:
             return  # Another operation has had it resumed meanwhile.
-        if self._resuming is None or self._resuming.done():
-            self._resuming = asyncio.create_task(self._open_again(anywhere=anywhere))
-        await asyncio.shield(self._resuming)
+        if self._recovering is None or self._recovering.done():
+            self._recovering = asyncio.create_task(self._make(move))
+        await asyncio.shield(self._recovering)
 
-    async def _resumed(self) -> None:
-        """Return when no resume is under way."""
-        await workflow.wait_condition(lambda: self._resuming is None or self._resuming.done())
+    async def _recovered(self) -> None:
+        """Return when no recovery is under way."""
+        await workflow.wait_condition(lambda: self._recovering is None or self._recovering.done())
 
-    async def _open_again(self, *, anywhere: bool) -> None:
-        """Resume at the session's own worker's queue if it is bound, else at any worker.
-
-        One whose sandbox lives on a host is bound by this if its worker lives: another one took
-        the operation, and the session's own is asked next.
-        """
+    async def _make(self, move: Move) -> None:
         settings = self._settings
-        held_by = None if anywhere or self._is_movable() else self._worker_queue
         request = m.ResumeSessionRequest(
             state=dump_state(self.state),
             epoch=next_epoch(self._ref.epoch),
             started=self._started,
             sandbox_id=self._sandbox_id,
             settings=settings,
-            held_by=held_by,
+            held_by=self._placement.worker_queue if move is Move.TAKE_OVER else None,
         )
-        if anywhere:
-            opened, state = await self._resume_elsewhere(request)
+        if move is Move.GIVE_UP:
+            answer = await self._given_up(request)
         else:
+            answer = await self._resumed(request)
+        if answer is not None:
+            self._opened_again(*answer, settings)
+
+    async def _resumed(self, request: m.ResumeSessionRequest) -> _OpenedAgain | None:
+        """Have the session resumed where it is asked for; None if its own worker holds it."""
+        patience = Patience(self._config)
+        while True:
+            asked_at = self._placement.queue
             try:
-                opened, state = await resume_session(
-                    self._provider, self._activity_config(), request
-                )
+                return await resume_session(self._provider, self._activity_config(), request)
             except SessionNotOpen:
-                if held_by is None:
+                if request.held_by is None:
                     raise
-                self._bound = True
-                return
+                self._placement.pin()
+                return None
             except ActivityError as error:
-                if not nobody_polls(error):
+                if not unanswered(error):
                     raise
-                opened, state = await self._resume_elsewhere(request)
+                if asked_at is None:
+                    return await self._resumed_elsewhere(request)
+                answer = await self._given_up(request)
+                if answer is not None:
+                    return answer
+                patience.check(asked_at, error)
+
+    async def _given_up(self, request: m.ResumeSessionRequest) -> _OpenedAgain | None:
+        """Have the session resumed by another worker; None if its own worker only is busy."""
+        if await self._lives():
+            return None
+        return await self._resumed_elsewhere(request)
+
+    async def _lives(self) -> bool:
+        """Ask the worker that holds the session whether it is there."""
+        queue = self._placement.worker_queue
+        if queue is None or not workflow.patched(_PING):
+            return False
+        asking = self._config.copy()
+        asking["task_queue"] = ping_queue(queue)
+        asking["schedule_to_start_timeout"] = _PING_TIMEOUT
+        asking["schedule_to_close_timeout"] = _PING_TIMEOUT * 2
+        asking["retry_policy"] = RetryPolicy(maximum_attempts=1)
+        try:
+            await dispatch(self._provider, asking, ops.PING, m.PingRequest())
+        except ActivityError as error:
+            if isinstance(error.cause, exceptions.TimeoutError):
+                return False
+            raise
+        except SandboxCoreError:
+            return True  # It answers, if not well; the operation will say why.
+        return True
+
+    async def _resumed_elsewhere(self, request: m.ResumeSessionRequest) -> _OpenedAgain:
+        """Have the session resumed by any worker, because its own is gone."""
+        try:
+            return await resume_session(self._provider, self._config, request)
+        except SandboxLost as lost:
+            queue = self._placement.worker_queue
+            if not self._placement.on_one_host or queue is None:
+                raise
+            # The worker that was asked names its own host, where the sandbox has never been.
+            raise SandboxLost(
+                f"sandbox {self._sandbox_id} of provider {self._provider!r} is on host "
+                f"{host_of(queue)}, where no worker has answered, and its workspace "
+                f"was never saved to a snapshot. Restart a worker there in time, or save with "
+                f"session.stop() what must outlive a host."
+            ) from lost
+
+    def _opened_again(
+        self,
+        opened: m.OpenSessionResponse,
+        state: SandboxSessionState,
+        settings: m.SessionSettings,
+    ) -> None:
         if opened.restored:
             self.restorations += (
                 Restoration(lost_sandbox_id=self._sandbox_id, sandbox_id=opened.sandbox_id),
@@ -224,27 +367,9 @@ class BoundSession(BaseSandboxSession):
         self._ref = opened.session
         self._started = self._started or opened.started
         self._sandbox_id = opened.sandbox_id
-        self._worker_queue = opened.worker_queue
-        self._bound = self._bound and self._host_bound
+        self._placement.moved(opened.worker_queue)
         self._told_settings = settings
         self.state = self._told_state = state
-
-    async def _resume_elsewhere(
-        self, request: m.ResumeSessionRequest
-    ) -> tuple[m.OpenSessionResponse, SandboxSessionState]:
-        """Open the session at any worker, because nobody polls the queue of its own."""
-        try:
-            return await resume_session(self._provider, self._config, request)
-        except SandboxLost as lost:
-            if not self._host_bound or self._worker_queue is None:
-                raise
-            # The worker that was asked names its own host, where the sandbox has never been.
-            raise SandboxLost(
-                f"sandbox {self._sandbox_id} of provider {self._provider!r} is on host "
-                f"{host_of(self._worker_queue)}, where no worker has answered, and its workspace "
-                f"was never saved to a snapshot. Restart a worker there in time, or save with "
-                f"session.stop() what must outlive a host."
-            ) from lost
 
     async def _change_state(
         self, operation: Operation[_SessionRequestT, m.StateResponse], request: _SessionRequestT
@@ -257,8 +382,30 @@ class BoundSession(BaseSandboxSession):
             self._told_state = self.state
 
 
-def nobody_polls(error: ActivityError) -> bool:
-    """Tell whether the activity never started because its queue has no worker."""
+class Patience:
+    """How long what is asked of a worker that lives may wait for it, from now on."""
+
+    def __init__(self, config: ActivityConfig) -> None:
+        self._limit = config.get("schedule_to_close_timeout") or DEFAULT_BUSY_TIMEOUT
+        self._deadline = workflow.now() + self._limit
+
+    def check(self, queue: str, error: ActivityError) -> None:
+        """Return if there is time left.
+
+        Raises:
+            WorkerBusy: There is none.
+        """
+        if workflow.now() < self._deadline:
+            return
+        raise WorkerBusy(
+            f"the worker of task queue {queue!r} lives, but had no free slot for "
+            f"{error.activity_type} within {self._limit}. Raise its max_concurrent_activities, "
+            f"add workers, or allow more with the schedule_to_close_timeout of the config."
+        ) from error
+
+
+def unanswered(error: ActivityError) -> bool:
+    """Tell whether the activity never started: nobody has taken it from its queue in time."""
     cause = error.cause
     return (
         isinstance(cause, exceptions.TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START
@@ -272,7 +419,7 @@ def next_epoch(previous: int = 0) -> int:
 
 async def resume_session(
     provider: str, config: ActivityConfig, request: m.ResumeSessionRequest
-) -> tuple[m.OpenSessionResponse, SandboxSessionState]:
+) -> _OpenedAgain:
     """Open the session of ``request.state`` on a worker and return it with its new state."""
     opened = await dispatch(provider, config, ops.RESUME_SESSION, request)
     return opened, load_state(apply_delta(request.state, opened.state_delta))

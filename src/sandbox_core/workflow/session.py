@@ -28,7 +28,7 @@ from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import dump_entry, dump_state
 from sandbox_core.wire.naming import host_of
 from sandbox_core.workflow import convert
-from sandbox_core.workflow.binding import BoundSession, nobody_polls
+from sandbox_core.workflow.binding import Patience, PlacedSession, unanswered
 from sandbox_core.workflow.creation import clean_up, cleaning_up, delete_session
 
 
@@ -40,7 +40,7 @@ class _PurePathPolicy(WorkspacePathPolicy):
         return False
 
 
-class TemporalSandboxSession(BoundSession):
+class TemporalSandboxSession(PlacedSession):
     """The whole surface of the SDK's session, with every operation an activity."""
 
     @property
@@ -92,31 +92,38 @@ class TemporalSandboxSession(BoundSession):
         self._started = False
 
     async def _delete(self, config: ActivityConfig) -> None:
-        await self._resumed()  # What a resume is about to make would be left.
+        await self._recovered()  # What a resume is about to make would be left.
         request = self._current(m.DeleteSessionRequest(session=self._ref))
         try:
             await self._ask_to_delete(config, request)
         except SessionNotOpen:
             # The worker that may delete it without holding it is one of the sandbox's host.
-            self._bound = self._host_bound and self._worker_queue is not None
+            self._placement.pinned = self._placement.on_one_host
             request = request.model_copy(update={"state": dump_state(self.state)})
             await self._ask_to_delete(config, request)
 
     async def _ask_to_delete(self, config: ActivityConfig, request: m.DeleteSessionRequest) -> None:
-        try:
-            await delete_session(self._provider, self._activity_config(config), request)
-        except ActivityError as error:
-            if not self._bound or self._worker_queue is None or not nobody_polls(error):
-                raise
-            if not self._host_bound:
-                raise SessionNotOpen("the worker that held the session is gone") from error
-            workflow.logger.warning(
-                "sandbox %s of provider %s is not deleted: no worker answers on its host, %s. "
-                "`sandbox reap` finds it there",
-                self._sandbox_id,
-                self._provider,
-                host_of(self._worker_queue),
-            )
+        patience = Patience(config)
+        while True:
+            asked_at = self._placement.queue
+            try:
+                await delete_session(self._provider, self._activity_config(config), request)
+            except ActivityError as error:
+                if asked_at is None or not unanswered(error):
+                    raise
+                if await self._lives():
+                    patience.check(asked_at, error)
+                    continue
+                if not self._placement.host_bound:
+                    raise SessionNotOpen("the worker that held the session is gone") from error
+                workflow.logger.warning(
+                    "sandbox %s of provider %s is not deleted: no worker answers on its host, %s. "
+                    "`sandbox reap` finds it there",
+                    self._sandbox_id,
+                    self._provider,
+                    host_of(asked_at),
+                )
+            return
 
     async def running(self) -> bool:
         """Return whether the sandbox is running."""

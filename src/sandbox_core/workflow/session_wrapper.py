@@ -18,7 +18,7 @@ from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.workspace_paths import WorkspacePathPolicy
 
-from sandbox_core.workflow.binding import BoundSession, Restoration
+from sandbox_core.workflow.binding import PlacedSession, Restoration
 from sandbox_core.workflow.session import TemporalSandboxSession
 
 _T = TypeVar("_T")
@@ -41,7 +41,7 @@ class WorkflowSandboxSession(SandboxSession):
     def restorations(self) -> tuple[Restoration, ...]:
         """What was lost since the session was opened, and replaced from a snapshot."""
         inner = self._inner
-        return inner.restorations if isinstance(inner, BoundSession) else ()
+        return inner.restorations if isinstance(inner, PlacedSession) else ()
 
     async def _annotate(
         self, *, run: Callable[[], Coroutine[object, object, _T]], **rest: object

@@ -269,3 +269,8 @@ async def _changing(
 async def _running(call: Call, request: m.RunningRequest) -> m.RunningResponse:
     async with call.pool.use(request) as session:
         return m.RunningResponse(running=await session.running())
+
+
+@handles(ops.PING)
+async def _ping(call: Call, request: m.PingRequest) -> None:
+    """Answer: that is all there is to it."""
