@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,12 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from sandbox_core.cli.providers import list_providers
 from sandbox_core.providers import discover
 from sandbox_core.wire.published import how_to_install
+from sandbox_local import LocalProvider
 
 SANDBOX = Path(sys.executable).parent / "sandbox"
 
@@ -77,6 +81,7 @@ class TestProviders:
                 "check": True,
             },
             "error": None,
+            "warnings": [],
         } == reports["local"]
         assert "disabled" == reports["daytona"]["status"]
 
@@ -85,7 +90,27 @@ class TestProviders:
         result = run_sandbox("providers", "--check")
 
         assert 1 == result.returncode
-        assert "daytona: DaytonaAuthenticationError: Authentication credentials" in result.stdout
+        assert (
+            "daytona: provider 'daytona' (sandbox-daytona 0.1.0) is installed but cannot be used "
+            "on this worker: DaytonaAuthenticationError: Authentication credentials"
+        ) in result.stdout
+
+    async def test_check_waits_for_no_backend_for_ever(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Also where one blocks its event loop, or keeps a thread that Python would wait for."""
+        monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "local")
+
+        async def check(self: LocalProvider, client: object) -> None:
+            await asyncio.to_thread(threading.Event().wait, 5)
+
+        monkeypatch.setattr(LocalProvider, "check", check)
+        left: list[int] = []
+        monkeypatch.setattr(os, "_exit", left.append)
+        code = await list_providers(as_json=False, check=True, check_within_s=0.5)
+
+        assert ([1], 1) == (left, code)
+        assert "local: it has not answered within 0.5 s" in capsys.readouterr().out
 
     def test_a_required_provider_that_is_missing_is_one_clear_error(self) -> None:
         """The message names the variable and the command that installs it."""

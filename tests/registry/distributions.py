@@ -57,6 +57,7 @@ class Plugin:
     distribution: str
     source: str
     version: str = "1.0"
+    group: str = "sandbox_core.providers"
 
     @property
     def module(self) -> str:
@@ -78,7 +79,7 @@ class Plugin:
                 name = "{self.distribution}"
                 version = "{self.version}"
 
-                [project.entry-points."sandbox_core.providers"]
+                [project.entry-points."{self.group}"]
                 {self.name} = "{self.module}"
 
                 # For editable installs: the folder itself, which needs no further build dependency.

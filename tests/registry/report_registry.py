@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from sandbox_core.errors import ProviderError
 from sandbox_core.providers import Candidate, FailedProvider, LoadedProvider, discover, load
-from sandbox_core.providers.registry import select
+from sandbox_core.providers.registry import misspelt_groups, select
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
         "imported_by_discover": imported,
         "candidates": [asdict(candidate) for candidate in candidates],
         "selections": [_select(candidates, environ) for environ in json.loads(sys.argv[1]) or ()],
+        "misspelt_groups": misspelt_groups(),
         "providers": {_name(result): _result(result) for result in load(candidates)},
     }
     print(json.dumps(report, default=str))  # noqa: T201 - what the test reads
@@ -44,7 +45,11 @@ def _result(result: LoadedProvider | FailedProvider) -> dict[str, object]:
     if isinstance(result, FailedProvider):
         return _error(result.error)
     module = sys.modules[type(result.provider).__module__]
-    return {"file": module.__file__, "summary": result.provider.summary}
+    return {
+        "file": module.__file__,
+        "summary": result.provider.summary,
+        "shortcomings": result.shortcomings,
+    }
 
 
 def _name(result: LoadedProvider | FailedProvider) -> str:

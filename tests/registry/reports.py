@@ -25,6 +25,7 @@ class ProviderReport(_Report):
 
     file: Path | None = None
     summary: str | None = None
+    shortcomings: list[str] = []
     error: str | None = None
     message: str | None = None
 
@@ -44,6 +45,7 @@ class RegistryReport(_Report):
     candidates: list[CandidateReport]
     selections: list[SelectionReport]
     providers: dict[str, ProviderReport]
+    misspelt_groups: list[str]
 
     def candidate(self, name: str) -> CandidateReport:
         (found,) = [candidate for candidate in self.candidates if candidate.name == name]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import pytest
 from agents.sandbox.sandboxes.unix_local import (
@@ -23,6 +26,7 @@ from temporalio.testing import ActivityEnvironment
 
 from sandbox_core.errors import DuplicateProvider, ProviderLoad
 from sandbox_core.providers import SandboxClientProvider
+from sandbox_core.providers.activation import make_client
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import operations
 from sandbox_core.worker.runtime import ProviderRuntime
@@ -44,9 +48,8 @@ BROKEN = (
     "ModuleNotFoundError: No module named 'acme_vendor_sdk'. Reinstall it with what it needs (pip "
     "install --upgrade acme-broken), or turn it off with SANDBOX_CORE_DISABLED_PROVIDERS=broken."
 )
-KEYLESS = (
-    "provider 'keyless' is installed but cannot be used on this worker: LookupError: no ACME_KEY"
-)
+_NO_KEY = "is installed but cannot be used on this worker: LookupError: no ACME_KEY"
+KEYLESS = f"provider 'keyless' (acme-keyless 1.0) {_NO_KEY}"
 
 
 def _configuration(*, passed: tuple[str, ...] = (), **environ: str) -> Mapping[str, Json]:
@@ -281,7 +284,38 @@ class TestProviderRuntime:
         with pytest.raises(ProviderLoad) as raised:
             async with runtime.active():
                 pytest.fail("it was activated")
-        assert KEYLESS == raised.value.message
+        assert f"provider 'keyless' {_NO_KEY}" == raised.value.message
+
+    @pytest.mark.parametrize(
+        ("returned", "problem"),
+        [
+            (None, "its create_client returned None, which is no "),
+            ("waits", "its create_client did not return within 0.2 s. It must not wait for the "),
+            ("awaitable", "its create_client is asynchronous. It is an ordinary function that "),
+        ],
+    )
+    async def test_what_is_no_client_is_one_error_in_time(
+        self, returned: str | None, problem: str
+    ) -> None:
+        """And nothing is called on it."""
+        with pytest.raises(ProviderLoad) as raised:
+            await make_client(_Odd(returned), "provider 'odd' (acme-odd 1.0)", within_s=0.2)
+        assert raised.value.message.startswith(
+            f"provider 'odd' (acme-odd 1.0) is installed but cannot be used on this worker: "
+            f"{problem}"
+        )
+
+    async def test_a_client_finds_the_event_loop_of_the_worker(self) -> None:
+        """Some are made for the one in which they are used."""
+        found: list[asyncio.AbstractEventLoop] = []
+
+        class Bound(_Keyless):
+            def create_client(self) -> UnixLocalSandboxClient:
+                found.append(asyncio.get_running_loop())
+                return UnixLocalSandboxClient()
+
+        assert isinstance(await make_client(Bound(), "provider"), UnixLocalSandboxClient)
+        assert [asyncio.get_running_loop()] == found
 
 
 class _Keyless(SandboxClientProvider[UnixLocalSandboxClientOptions]):
@@ -292,3 +326,14 @@ class _Keyless(SandboxClientProvider[UnixLocalSandboxClientOptions]):
 
     def create_client(self) -> UnixLocalSandboxClient:
         raise LookupError("no ACME_KEY")
+
+
+class _Odd(_Keyless):
+    def __init__(self, returned: str | None) -> None:
+        self._returned = returned
+
+    def create_client(self) -> UnixLocalSandboxClient:
+        if self._returned == "waits":
+            threading.Event().wait(5)
+        made = asyncio.sleep(0) if self._returned == "awaitable" else self._returned
+        return cast("UnixLocalSandboxClient", made)

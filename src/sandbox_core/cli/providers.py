@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+import os
 import sys
 from dataclasses import dataclass
 from typing import cast
@@ -11,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sandbox_core.errors import ProviderLoad
 from sandbox_core.providers import (
     CAPABILITIES,
     Candidate,
@@ -20,13 +24,19 @@ from sandbox_core.providers import (
     discover,
     load,
 )
+from sandbox_core.providers.activation import in_thread, make_client
 from sandbox_core.providers.registry import (
     DISABLED_VARIABLE,
-    Provider,
     close_client,
+    misspelt_groups,
     select,
 )
 from sandbox_core.wire.agents_models import JsonObject
+
+logger = logging.getLogger(__name__)
+
+CHECKED_WITHIN_S = 30.0
+"""How long the check of one backend may take."""
 
 _TABLE_WIDTH = 120
 
@@ -43,21 +53,31 @@ class ProviderReport:
     api_version: int | None = None
     capabilities: dict[str, bool] | None = None
     error: str | None = None
+    warnings: tuple[str, ...] = ()
+    """What of it does not work, although it can be used."""
 
     def as_json(self) -> JsonObject:
         """Return the report as ``--json`` prints it."""
         return cast("JsonObject", dict(vars(self)))
 
 
-async def list_providers(*, as_json: bool, check: bool) -> int:
-    """Print the installed providers and return 1 if one of them cannot be used, 0 otherwise."""
+async def list_providers(
+    *, as_json: bool, check: bool, check_within_s: float = CHECKED_WITHIN_S
+) -> int:
+    """Print the installed providers and return 1 if one of them cannot be used, 0 otherwise.
+
+    Args:
+        as_json: Whether to print JSON.
+        check: Whether to ask each backend if it can be used from here.
+        check_within_s: How long each may take for that, in seconds.
+    """
     selection = select(discover())
     reports = [_disabled(candidate) for candidate in selection.disabled]
     for result in load(selection.enabled):
         if isinstance(result, FailedProvider):
             reports += [_failed(candidate, result.error.message) for candidate in result.candidates]
         else:
-            error = await _problem(result.provider) if check else None
+            error = await _problem(result, check_within_s) if check else None
             reports.append(_loaded(result, error))
     reports.sort(key=lambda report: report.name)
     if as_json:
@@ -65,21 +85,42 @@ async def list_providers(*, as_json: bool, check: bool) -> int:
         sys.stdout.write("\n")
     else:
         _print(reports)
-    return int(any(report.status == "error" for report in reports))
+    for sentence in misspelt_groups():
+        logger.warning("%s", sentence)
+    code = int(any(report.status == "error" for report in reports))
+    if any(report.error == _unanswered(check_within_s) for report in reports):
+        # Python waits at its end for threads that a vendor's SDK has started, and these wait.
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
-async def _problem(provider: Provider) -> str | None:
+async def _problem(result: LoadedProvider, within_s: float) -> str | None:
     """Return why the backend cannot be used from here, or None if it can."""
-    try:
-        client = provider.create_client()
+    provider = result.provider
+
+    async def check() -> None:
+        client = await make_client(provider, f"provider {provider.name!r} ({result.candidate})")
         try:
             if isinstance(provider, SupportsCheck):
                 await provider.check(client)
         finally:
             await close_client(client)
+
+    try:
+        # Elsewhere, for it may block: this loop has signals to take.
+        await in_thread(lambda: asyncio.run(check()), within_s=within_s)
+    except asyncio.TimeoutError:
+        return _unanswered(within_s)
+    except ProviderLoad as error:
+        return error.message
     except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def _unanswered(within_s: float) -> str:
+    return f"it has not answered within {within_s:g} s"
 
 
 def _loaded(result: LoadedProvider, error: str | None) -> ProviderReport:
@@ -94,6 +135,7 @@ def _loaded(result: LoadedProvider, error: str | None) -> ProviderReport:
         api_version=provider.api_version,
         capabilities={"host_bound": provider.host_bound, **abilities},
         error=error,
+        warnings=result.shortcomings,
     )
 
 
@@ -136,6 +178,8 @@ def _print(reports: list[ProviderReport]) -> None:
         )
     console.print(table)
     for report in reports:
+        for warning in report.warnings:
+            console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
         if report.error is not None:
             console.print(f"[red]{escape(report.name)}:[/] {escape(report.error)}", highlight=False)
         elif report.status == "disabled":

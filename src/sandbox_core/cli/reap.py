@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import cast
 
 import typer
 from rich.console import Console
@@ -33,6 +32,7 @@ from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
+from sandbox_core.providers.activation import make_client
 from sandbox_core.providers.registry import Provider, close_client, select
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
 from sandbox_core.wire.published import how_to_install
@@ -211,7 +211,7 @@ async def _reap(
 
 @asynccontextmanager
 async def _client_of(provider: Provider) -> AsyncIterator[SandboxClient]:
-    client = cast("SandboxClient", provider.create_client())
+    client = await make_client(provider, f"provider {provider.name!r}")
     try:
         yield client
     finally:

@@ -23,6 +23,7 @@ from sandbox_core.providers import (
     discover,
     load,
 )
+from sandbox_core.providers.activation import make_client
 from sandbox_core.providers.registry import Provider
 from sandbox_core.testing import DevServer
 from sandbox_core.wire.naming import activity_name
@@ -113,7 +114,8 @@ async def _exists(provider: Provider, state: SandboxSessionState) -> bool:
     """Ask the backend itself whether the sandbox is still there, where it can be asked."""
     if not (isinstance(provider, SupportsIdentity) and isinstance(provider, SupportsExists)):
         return False
-    return await provider.exists(provider.create_client(), provider.identity(state))
+    client = await make_client(provider, f"provider {provider.name!r}")
+    return await provider.exists(client, provider.identity(state))
 
 
 def word(good: bool, yes: str, no: str) -> str:

@@ -87,7 +87,8 @@ class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
     ) -> BaseSandboxClient[OptionsT_co] | BaseSandboxClient[OptionsT_co | None]:
         """Return the backend's client; credentials are read here, from the worker's environment.
 
-        Called once per worker, before it polls, in the worker's event loop.
+        Called once per worker, before it polls, and given a minute: an ordinary function, in a
+        thread that finds the worker's event loop running.
 
         Raises:
             Exception: The backend cannot be used; the message reaches whoever uses the provider.

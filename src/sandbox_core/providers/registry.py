@@ -11,13 +11,16 @@ that is required by name is an error at once. Nothing is cached: every worker lo
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +40,13 @@ from sandbox_core.errors import (
     UnknownProvider,
 )
 from sandbox_core.providers import hooks
+from sandbox_core.providers.checks import mistakes_of, shortcomings_of
+from sandbox_core.providers.clashes import (
+    is_sdk,
+    qualified_name,
+    state_clashes,
+    unregistered_states,
+)
 from sandbox_core.providers.contract import CONTRACT_VERSION, SandboxClientProvider
 from sandbox_core.wire.naming import check_provider_name
 from sandbox_core.wire.published import how_to_install
@@ -67,6 +77,11 @@ class Candidate:
     editable_path: Path | None = None
     """Where an editable install has its source."""
 
+    @property
+    def package(self) -> str:
+        """The top-level package of its module."""
+        return self.module.partition(".")[0].partition(":")[0]
+
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
 
@@ -77,6 +92,8 @@ class LoadedProvider:
 
     provider: Provider
     candidate: Candidate
+    shortcomings: tuple[str, ...] = ()
+    """What of it does not work, one sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +188,10 @@ def select(candidates: Sequence[Candidate], environ: Mapping[str, str] = os.envi
 def load(candidates: Iterable[Candidate]) -> list[LoadedProvider | FailedProvider]:
     """Import the providers, check them, and import their option models; one result for a name.
 
-    Never raises for a provider: what is wrong with it is in its `FailedProvider`.
+    Never raises for a provider: what is wrong with it is in its `FailedProvider`, or among its
+    `shortcomings`.
     """
+    _import_sdk()
     results: list[LoadedProvider | FailedProvider] = []
     for name, group in groupby(candidates, key=lambda candidate: candidate.name):
         claims = tuple(group)
@@ -188,8 +207,83 @@ def load(candidates: Iterable[Candidate]) -> list[LoadedProvider | FailedProvide
         except ProviderError as error:
             results.append(FailedProvider(name=name, candidates=claims, error=error))
         else:
-            results.append(LoadedProvider(provider=provider, candidate=claims[0]))
-    return results
+            shortcomings = (f"{_which(claims[0])} {each}" for each in shortcomings_of(provider))
+            results.append(
+                LoadedProvider(
+                    provider=provider, candidate=claims[0], shortcomings=tuple(shortcomings)
+                )
+            )
+    return [_without_clash(result, results) for result in results]
+
+
+def misspelt_groups() -> list[str]:
+    """Return a sentence for each entry point in a group that is almost that of providers."""
+    groups = {entry_point.group for entry_point in importlib_metadata.entry_points()}
+    groups -= {ENTRY_POINT_GROUP}
+    plain = {group: re.sub(r"[^a-z]", "", group.lower()) for group in groups}
+    wanted = re.sub(r"[^a-z]", "", ENTRY_POINT_GROUP)
+    meant = [g for g in sorted(groups) if difflib.get_close_matches(plain[g], [wanted], cutoff=0.9)]
+    return [
+        f"{candidate} names a provider {candidate.name!r} in the entry-point group {group!r}, "
+        f"which nothing reads: the group is {ENTRY_POINT_GROUP!r}."
+        for group in meant
+        for candidate in map(_candidate, importlib_metadata.entry_points(group=group))
+        if candidate is not None
+    ]
+
+
+def _import_sdk() -> None:
+    # What clashes with the SDK's own models must be what fails, whatever is imported first.
+    with suppress(ImportError):
+        importlib.import_module("agents.sandbox.sandboxes.unix_local")
+
+
+def _without_clash(
+    result: LoadedProvider | FailedProvider, results: Sequence[LoadedProvider | FailedProvider]
+) -> LoadedProvider | FailedProvider:
+    """Return `result`, or the error that its session state is known by another's name."""
+    if isinstance(result, FailedProvider):
+        return result
+    own = result.candidate.package
+    for name, classes in state_clashes().items():
+        if is_sdk(classes[0]):
+            classes[0].__pydantic_init_subclass__()  # The SDK's own stay what they are.
+        if any(_package_of(cls) == own for cls in classes):
+            claims = (f"{qualified_name(cls)} ({_owner(cls, results)})" for cls in classes)
+            error = ProviderLoad(
+                f"{_which(result.candidate)} has a session state of type {name!r}, and so has "
+                f"another distribution: {' and '.join(claims)}. The type is recorded in workflow "
+                f"histories: its author has to give it a name of its own, such as "
+                f"{result.candidate.name!r}. Until then turn one of them off with "
+                f"{DISABLED_VARIABLE}."
+            )
+            return FailedProvider(
+                name=result.provider.name, candidates=(result.candidate,), error=error
+            )
+    unregistered = unregistered_states(own)
+    if not unregistered:
+        return result
+    more = tuple(
+        f"{_which(result.candidate)} has a session state {qualified_name(cls)} without `type: "
+        f'Literal["..."] = "..."`: the Agents SDK does not register it, so no workflow can read it.'
+        for cls in unregistered
+    )
+    return replace(result, shortcomings=result.shortcomings + more)
+
+
+def _owner(cls: type, results: Sequence[LoadedProvider | FailedProvider]) -> str:
+    if is_sdk(cls):
+        return "the Agents SDK"
+    candidates = (
+        result.candidates if isinstance(result, FailedProvider) else (result.candidate,)
+        for result in results
+    )
+    owners = (c for group in candidates for c in group if c.package == _package_of(cls))
+    return str(next(owners, "of no provider"))
+
+
+def _package_of(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
 
 
 async def close_client(client: object) -> None:
@@ -219,16 +313,13 @@ def _load(candidate: Candidate) -> Provider:
             f"{_which(candidate)} does not set {', '.join(missing)} on {_class_of(provider)}; see "
             f"sandbox_core.providers.SandboxClientProvider."
         )
-    if not isinstance(provider.options_type, type):
-        raise ProviderLoad(
-            f"{_which(candidate)} sets options_type to {provider.options_type!r}, which is not a "
-            f"class."
-        )
     if provider.name != candidate.name:
         raise ProviderLoad(
             f"{_which(candidate)} calls itself {provider.name!r}. The entry point and the "
             f"provider's name must be the same: it is recorded in workflow histories."
         )
+    for mistake in mistakes_of(provider):
+        raise ProviderLoad(f"{_which(candidate)} {mistake}")
     return provider
 
 
@@ -254,8 +345,29 @@ def _import(candidate: Candidate) -> ModuleType:
                 f"{candidate.name}."
             )
         raise ProviderLoad(
-            f"{_which(candidate)} cannot be imported: {_cause(error)}. {advice}"
+            f"{_which(candidate)} cannot be imported: {_cause(error)}. "
+            f"{_clash_of_options(error) or advice}"
         ) from error
+
+
+def _clash_of_options(error: BaseException) -> str | None:
+    """Return who has registered the type of options that a module wants to, if it was that."""
+    found = re.search(r"options type `(.+)` is already registered by", str(error))
+    if not isinstance(error, TypeError) or found is None:
+        return None
+    registered = (cls for cls in _option_types() if cls.model_fields["type"].default == found[1])
+    other = next(registered, None)
+    where = "another distribution" if other is None else f"module {other.__module__}"
+    return (
+        f"The type is that of {where}. It is recorded in workflow histories: its author has to "
+        f"give it a name of its own. Until then turn one of them off with {DISABLED_VARIABLE}."
+    )
+
+
+def _option_types() -> list[type[BaseSandboxClientOptions]]:
+    from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+
+    return BaseSandboxClientOptions.__subclasses__()
 
 
 def _provider_of(candidate: Candidate, module: ModuleType) -> Provider:

@@ -27,8 +27,16 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from sandbox_core.errors import DuplicateProvider, ProviderError, UnknownProvider
-from sandbox_core.providers.registry import LoadedProvider, Provider, discover, load, select
+from sandbox_core.errors import DuplicateProvider, ProviderError, ProviderLoad, UnknownProvider
+from sandbox_core.providers.checks import mistakes_of, shortcomings_of
+from sandbox_core.providers.registry import (
+    LoadedProvider,
+    Provider,
+    discover,
+    load,
+    misspelt_groups,
+    select,
+)
 from sandbox_core.reap_workflow import ReapWorkflow, VersionedReapWorkflow
 from sandbox_core.storage.location import choose_location
 from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
@@ -146,8 +154,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     @property
     def provider_names(self) -> list[str]:
-        """The providers whose activities are registered on the workers made so far, sorted."""
-        return sorted({runtime.name for runtime in self._runtimes.values()})
+        """The providers that the workers made so far can use, sorted."""
+        return sorted({runtime.name for runtime in self._runtimes.values() if runtime.is_usable})
 
     def name(self) -> str:
         """Return the plugin's name, as Temporal shows it."""
@@ -288,12 +296,18 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     def _load(self) -> list[ProviderRuntime]:
         selection = select(discover())
+        for sentence in misspelt_groups():
+            logger.warning("%s", sentence)
         runtimes: dict[str, ProviderRuntime] = {}
         for result in load(selection.enabled):
             if isinstance(result, LoadedProvider):
                 logger.info("sandbox provider %s: %s", result.provider.name, result.candidate)
                 required = result.provider.name in selection.required
-                runtimes[result.provider.name] = self._runtime(result.provider, required=required)
+                runtimes[result.provider.name] = self._runtime(
+                    result.provider, required=required, origin=str(result.candidate)
+                )
+                for shortcoming in result.shortcomings:
+                    logger.warning("sandbox %s", shortcoming)
             elif result.name in selection.required:
                 raise result.error
             else:
@@ -307,7 +321,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     f"provider {provider.name!r} was passed to SandboxPlugin {also}; leave out "
                     f"one of them."
                 )
-            runtimes[provider.name] = self._runtime(provider, required=False)
+            runtimes[provider.name] = self._passed(provider)
         unknown = sorted(self._max_sandboxes.keys() - runtimes.keys())
         if unknown:
             raise UnknownProvider(
@@ -316,10 +330,23 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             )
         return list(runtimes.values())
 
-    def _runtime(self, provider: Provider, *, required: bool) -> ProviderRuntime:
+    def _passed(self, provider: Provider) -> ProviderRuntime:
+        which = f"provider {provider.name!r} ({type(provider).__module__})"
+        for mistake in mistakes_of(provider):
+            error = ProviderLoad(f"{which} {mistake}")
+            logger.warning("sandbox provider %s cannot be used: %s", provider.name, error)
+            return ProviderRuntime(error, name=provider.name)
+        for shortcoming in shortcomings_of(provider):
+            logger.warning("sandbox %s %s", which, shortcoming)
+        return self._runtime(provider, required=False)
+
+    def _runtime(
+        self, provider: Provider, *, required: bool, origin: str | None = None
+    ) -> ProviderRuntime:
         return ProviderRuntime(
             provider,
             required=required,
+            origin=origin,
             snapshots=self._storage.snapshots,
             local_sources=self._local_sources,
             worker_env=self._worker_env,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from sandbox_core.errors import ProviderError, ProviderLoad
+from sandbox_core.providers.activation import make_client
 from sandbox_core.providers.registry import Provider, close_client
 from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
 from sandbox_core.worker.activities import Activity, make_activities
@@ -34,6 +35,7 @@ class ProviderRuntime:
         provider: Provider | ProviderError,
         *,
         name: str | None = None,
+        origin: str | None = None,
         required: bool = False,
         snapshots: SnapshotStore | None = None,
         local_sources: tuple[Path, ...] = (),
@@ -47,12 +49,18 @@ class ProviderRuntime:
         self._local_sources = local_sources
         self._worker_env = worker_env
         self.name = name or cast("Provider", provider).name
+        self._which = f"provider {self.name!r}" + (f" ({origin})" if origin else "")
         self._pool = SessionPool()
         self._fleet = fleet
         self._capacity = Capacity(limit=max_sandboxes)
         self._namespace: Namespace | None = None
         self._client: Client | None = None
         self._worker_queue: str | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is a provider, as far as is known, and no error in its place."""
+        return not isinstance(self._provider, ProviderError)
 
     def activities(self) -> list[Activity]:
         """Return the activities, one for each operation."""
@@ -87,18 +95,15 @@ class ProviderRuntime:
             yield
             return
         try:
-            client = provider.create_client()
-        except Exception as error:  # A plugin boundary: any error of the vendor's.
-            self._provider = ProviderLoad(
-                f"provider {self.name!r} is installed but cannot be used on this worker: "
-                f"{type(error).__name__}: {error}"
-            )
+            client = await make_client(provider, self._which)
+        except ProviderLoad as error:
+            self._provider = error
             if self._required:
-                raise self._provider from error
-            logger.warning("sandbox %s", self._provider)
+                raise
+            logger.warning("sandbox %s", error)
             yield
             return
-        self._client = cast("Client", client)
+        self._client = client
         if self._snapshots is not None:
             offer_snapshots(self._client, self._snapshots)
         self._worker_queue, self._namespace = worker_queue, namespace

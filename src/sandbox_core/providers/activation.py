@@ -1,0 +1,111 @@
+"""How a provider's client is made: with a time limit, and a clear error for what is none."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from asyncio.events import _set_running_loop
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from sandbox_core.errors import ProviderLoad
+
+if TYPE_CHECKING:
+    from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
+
+    from sandbox_core.providers.registry import Provider
+
+_ResultT = TypeVar("_ResultT")
+
+MADE_WITHIN_S = 60.0
+"""How long `create_client` may take, which also imports the vendor's SDK."""
+
+
+async def make_client(
+    provider: Provider, which: str, *, within_s: float = MADE_WITHIN_S
+) -> BaseSandboxClient[BaseSandboxClientOptions | None]:
+    """Return the client of a provider.
+
+    Args:
+        provider: The provider.
+        which: What errors call it: ``provider 'acme' (acme-sandbox 1.0)``.
+        within_s: How long it may take, in seconds.
+
+    Raises:
+        ProviderLoad: `create_client` raised, did not return in time, or returned no client.
+    """
+    from agents.sandbox.session.sandbox_client import BaseSandboxClient
+
+    cannot = f"{which} is installed but cannot be used on this worker"
+    try:
+        made = await in_thread(_in_running_loop(provider.create_client), within_s=within_s)
+    except asyncio.TimeoutError:
+        raise ProviderLoad(
+            f"{cannot}: its create_client did not return within {within_s:g} s. It must not wait "
+            f"for the backend without a time limit."
+        ) from None
+    except Exception as error:  # A plugin boundary: any error of the vendor's.
+        raise ProviderLoad(f"{cannot}: {type(error).__name__}: {error}") from error
+    if inspect.isawaitable(made):
+        if inspect.iscoroutine(made):
+            made.close()
+        raise ProviderLoad(
+            f"{cannot}: its create_client is asynchronous. It is an ordinary function that returns "
+            f"the client; what has to be awaited belongs into the client's operations."
+        )
+    if not isinstance(made, BaseSandboxClient):
+        raise ProviderLoad(
+            f"{cannot}: its create_client returned {made!r:.80}, which is no "
+            f"agents.sandbox.session.sandbox_client.BaseSandboxClient."
+        )
+    return cast("BaseSandboxClient[BaseSandboxClientOptions | None]", made)
+
+
+async def in_thread(function: Callable[[], _ResultT], *, within_s: float) -> _ResultT:
+    """Call a function of a plugin, which may block, in a thread of its own.
+
+    A thread whose function does not return is left behind, and does not keep the process from
+    ending.
+
+    Raises:
+        asyncio.TimeoutError: It did not return within `within_s` seconds.
+        Exception: What it raised.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_ResultT] = loop.create_future()
+    context = copy_context()
+
+    def report(result: _ResultT | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(cast("_ResultT", result))
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, raised = None, None
+        try:
+            result = context.run(function)
+        except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
+            raised = error
+        except BaseException as error:  # noqa: BLE001 - a plugin that exits must not go unnoticed
+            raised = RuntimeError(f"{type(error).__name__}: {error}")
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(report, result, raised)
+
+    threading.Thread(target=run, name="sandbox-core-plugin", daemon=True).start()
+    return await asyncio.wait_for(done, within_s)
+
+
+def _in_running_loop(function: Callable[[], _ResultT]) -> Callable[[], _ResultT]:
+    """Have `function` find the caller's event loop running, for which some clients are made."""
+    loop = asyncio.get_running_loop()
+
+    def call() -> _ResultT:
+        _set_running_loop(loop)
+        return function()
+
+    return call

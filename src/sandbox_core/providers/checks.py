@@ -1,0 +1,95 @@
+"""What authors of providers get wrong and no type checker has told them, found when it is loaded.
+
+A mistake means that the provider cannot be used. A shortcoming is told as a warning.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import SecretBytes, SecretStr
+
+from sandbox_core.providers.contract import CAPABILITIES, SupportsDestroy, SupportsIdentity
+
+if TYPE_CHECKING:
+    from sandbox_core.providers.registry import Provider
+
+_SECRETS = (SecretStr, SecretBytes)
+
+
+def mistakes_of(provider: Provider) -> Iterator[str]:
+    """Yield why the provider cannot be used, each the end of a sentence about it."""
+    from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+
+    options = provider.options_type
+    if not isinstance(options, type) or not issubclass(options, BaseSandboxClientOptions):
+        yield f"sets options_type to {options!r}, which is no class of BaseSandboxClientOptions."
+    if inspect.iscoroutinefunction(provider.create_client):
+        yield (
+            "has an asynchronous create_client. It is an ordinary function that returns the "
+            "client; what has to be awaited belongs into the client's operations."
+        )
+
+
+def shortcomings_of(provider: Provider) -> Iterator[str]:
+    """Yield what of the provider does not work, each the end of a sentence about it."""
+    for ability, methods in _methods().items():
+        present = [name for name in methods if callable(getattr(provider, name, None))]
+        missing = [name for name in methods if name not in present]
+        if present and missing:
+            yield (
+                f"has {_listed(present)} of the ability {ability!r}, but not {_listed(missing)}: "
+                f"it is treated as if it had none of it."
+            )
+        for name in present:
+            yield from _problem_of_method(provider, name, methods[name])
+    if isinstance(provider, CAPABILITIES["labels"]):
+        needed = {"destroy": SupportsDestroy, "identity": SupportsIdentity}
+        lacking = [name for name, kind in needed.items() if not isinstance(provider, kind)]
+        if lacking:
+            yield (
+                f"labels its sandboxes, but has no {_listed(lacking)}: what a killed create leaves "
+                f"cannot be deleted."
+            )
+    for name, field in provider.options_type.model_fields.items():
+        if any(secret.__name__ in str(field.annotation) for secret in _SECRETS):
+            yield (
+                f"has an option {name!r} that is a secret. It would arrive as '**********', and "
+                f"has no place in a workflow's history: read credentials in create_client, from "
+                f"the worker's environment."
+            )
+
+
+def _methods() -> Mapping[str, dict[str, object]]:
+    return {
+        ability: {
+            name: method
+            for name, method in vars(protocol).items()
+            if inspect.isfunction(method) and not name.startswith("_")
+        }
+        for ability, protocol in CAPABILITIES.items()
+    }
+
+
+def _problem_of_method(provider: Provider, name: str, promised: object) -> Iterator[str]:
+    assert inspect.isfunction(promised)
+    method = getattr(provider, name)
+    wanted = inspect.iscoroutinefunction(promised)
+    if inspect.isfunction(getattr(method, "__func__", None)) and (
+        inspect.iscoroutinefunction(method) is not wanted
+    ):
+        kind = "async def" if wanted else "def"
+        yield f"has a method {name!r} that is no `{kind}`, as the contract says it is."
+    arguments = list(inspect.signature(promised).parameters)[1:]
+    try:
+        inspect.signature(method).bind(*arguments)
+    except TypeError:
+        yield f"has a method {name!r} that does not take ({', '.join(arguments)})."
+    except ValueError:
+        return  # It has no signature that Python knows.
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -1,0 +1,205 @@
+"""What a provider gets wrong that imports well, and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from registry.distributions import HOOK, Environment, Plugin, module, plugin, provider
+from registry.reports import ProviderReport, RegistryReport, registry_report
+
+_MODELS = """
+from typing import Literal
+from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from pydantic import SecretStr
+"""
+
+
+def _state(name: str, field: str) -> str:
+    return f"class {name}(SandboxSessionState):\n    type: {field}"
+
+
+def _options(name: str, kind: str) -> str:
+    return f"class {name}(BaseSandboxClientOptions):\n    type: Literal['{kind}'] = '{kind}'"
+
+
+_PARTLY = """
+    def labelled(self, client, labels):
+        return client
+    async def find(self, client, labels):
+        return []
+    def exists(self, client, sandbox_id):
+        return True
+    async def check(self):
+        return None
+"""
+
+PLUGINS = [
+    plugin(
+        "asynchronous",
+        module(provider("asynchronous").replace("    def create", "    async def create"), HOOK),
+    ),
+    plugin("no-options", module(provider("no-options", options_type="dict"), HOOK)),
+    plugin(
+        "box",
+        module(
+            _MODELS, _state("BoxState", "Literal['container'] = 'container'"), provider("box"), HOOK
+        ),
+    ),
+    plugin(
+        "pod",
+        module(
+            _MODELS, _state("PodState", "Literal['container'] = 'container'"), provider("pod"), HOOK
+        ),
+    ),
+    plugin(
+        "early",
+        module(
+            _MODELS,
+            _state("EarlyState", "Literal['unix_local'] = 'unix_local'"),
+            provider("early"),
+            HOOK,
+        ),
+    ),
+    plugin(
+        "greedy",
+        module(
+            _MODELS,
+            _options("GreedyOptions", "unix_local"),
+            provider("greedy", options_type="GreedyOptions"),
+            HOOK,
+        ),
+    ),
+    plugin("partly", module(provider("partly") + _PARTLY, HOOK)),
+    plugin(
+        "stateless",
+        module(_MODELS, _state("LostState", "str = 'lost'"), provider("stateless"), HOOK),
+    ),
+    plugin(
+        "secret",
+        module(
+            _MODELS,
+            _options("SecretOptions", "secret") + "\n    api_key: SecretStr | None = None",
+            provider("secret", options_type="SecretOptions"),
+            HOOK,
+        ),
+    ),
+    Plugin(
+        name="unread",
+        distribution="acme-unread",
+        source=module(provider("unread"), HOOK),
+        group="sandbox-core.provider",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def report(new_environment: Callable[[], Environment]) -> RegistryReport:
+    environment = new_environment()
+    environment.install(*PLUGINS)
+    return registry_report(environment)
+
+
+def _which(name: str) -> str:
+    return f"provider {name!r} (acme-{name} 1.0, module acme_{name.replace('-', '_')})"
+
+
+def _error(message: str) -> ProviderReport:
+    return ProviderReport(error="ProviderLoad", message=message)
+
+
+class TestMistakes:
+    """A provider that cannot be used."""
+
+    def test_a_client_that_has_to_be_awaited(self, report: RegistryReport) -> None:
+        """It is told at load, and not by a worker that dies."""
+        expected = _error(
+            f"{_which('asynchronous')} has an asynchronous create_client. It is an ordinary "
+            f"function that returns the client; what has to be awaited belongs into the client's "
+            f"operations."
+        )
+        assert expected == report.providers["asynchronous"]
+
+    def test_options_that_are_not_the_sdks(self, report: RegistryReport) -> None:
+        """They could not travel."""
+        expected = _error(
+            f"{_which('no-options')} sets options_type to <class 'dict'>, which is no class of "
+            f"BaseSandboxClientOptions."
+        )
+        assert expected == report.providers["no-options"]
+
+    def test_a_state_that_another_distribution_has_too(self, report: RegistryReport) -> None:
+        """Neither is preferred: the order of imports must not decide."""
+        expected = (
+            "has a session state of type 'container', and so has another distribution: "
+            "acme_box.BoxState (acme-box 1.0) and acme_pod.PodState (acme-pod 1.0). The type is "
+            "recorded in workflow histories: its author has to give it a name of its own, such as "
+            "{name!r}. Until then turn one of them off with SANDBOX_CORE_DISABLED_PROVIDERS."
+        )
+        for name in ("box", "pod"):
+            message = f"{_which(name)} {expected.format(name=name)}"
+            assert _error(message) == report.providers[name]
+
+    def test_a_state_that_the_sdk_has_too(self, report: RegistryReport) -> None:
+        """The SDK's own stays what it is, and `local` with it."""
+        early = report.providers["early"]
+        assert early.message is not None
+        assert early.message.startswith(
+            f"{_which('early')} has a session state of type 'unix_local', and so has another "
+            f"distribution: agents.sandbox.sandboxes.unix_local.UnixLocalSandboxSessionState (the "
+            f"Agents SDK) and acme_early.EarlyState (acme-early 1.0)."
+        )
+        assert report.providers["local"].error is None
+
+    def test_options_that_the_sdk_has_too(self, report: RegistryReport) -> None:
+        """It is the third party's that cannot be imported, and not `local`."""
+        expected = _error(
+            f"{_which('greedy')} cannot be imported: TypeError: sandbox client options type "
+            f"`unix_local` is already registered by UnixLocalSandboxClientOptions. The type is "
+            f"that of module agents.sandbox.sandboxes.unix_local. It is recorded in workflow "
+            f"histories: its author has to give it a name of its own. Until then turn one of them "
+            f"off with SANDBOX_CORE_DISABLED_PROVIDERS."
+        )
+        assert expected == report.providers["greedy"]
+
+
+class TestShortcomings:
+    """A provider that can be used, although something of it does not work."""
+
+    def test_an_ability_that_is_half_there(self, report: RegistryReport) -> None:
+        """Nobody would look for it in the table of abilities."""
+        which = _which("partly")
+        assert [
+            f"{which} has a method 'exists' that is no `async def`, as the contract says it is.",
+            f"{which} has labelled and find of the ability 'labels', but not relabel: it is "
+            f"treated as if it had none of it.",
+            f"{which} has a method 'check' that does not take (client).",
+        ] == report.providers["partly"].shortcomings
+
+    def test_a_state_that_the_sdk_does_not_register(self, report: RegistryReport) -> None:
+        """Workflows could not read it."""
+        assert [
+            f"{_which('stateless')} has a session state acme_stateless.LostState without `type: "
+            f'Literal["..."] = "..."`: the Agents SDK does not register it, so no workflow can '
+            f"read it."
+        ] == report.providers["stateless"].shortcomings
+
+    def test_an_option_that_is_a_secret(self, report: RegistryReport) -> None:
+        """It would arrive as asterisks."""
+        assert [
+            f"{_which('secret')} has an option 'api_key' that is a secret. It would arrive as "
+            f"'**********', and has no place in a workflow's history: read credentials in "
+            f"create_client, from the worker's environment."
+        ] == report.providers["secret"].shortcomings
+
+
+class TestGroups:
+    """An entry point that nobody reads."""
+
+    def test_a_misspelt_group_is_named(self, report: RegistryReport) -> None:
+        """With the distribution, and the right one."""
+        assert [
+            "acme-unread 1.0 names a provider 'unread' in the entry-point group "
+            "'sandbox-core.provider', which nothing reads: the group is 'sandbox_core.providers'."
+        ] == report.misspelt_groups
