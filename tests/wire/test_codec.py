@@ -295,7 +295,7 @@ class TestState:
         broken: JsonObject = {"type": "acme-wire", "machine": 1, "manifest": {"entries": {}}}
         before = json.dumps(broken)
 
-        with pytest.raises(ValueError, match="sandbox session state payload is invalid"):
+        with pytest.raises(InvalidRequest, match="no session state of type 'acme-wire'"):
             load_state(broken)
 
         assert before == json.dumps(broken)

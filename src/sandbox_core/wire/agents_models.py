@@ -45,10 +45,6 @@ def dump_manifest(manifest: Manifest) -> JsonObject:
             f"the manifest grants {', '.join(bound)} with a host_path: a workflow cannot name "
             f"paths of a worker's host. Remove host_path from these grants."
         )
-    return _dump_manifest(manifest)
-
-
-def _dump_manifest(manifest: Manifest) -> JsonObject:
     data = _dump(change_entries(manifest, _writable))
     # The SDK keeps in private attributes of the manifest what it will not take from any input.
     policy = manifest._mount_credential_exposure_policy
@@ -91,13 +87,15 @@ def dump_state(state: SandboxSessionState) -> JsonObject:
     """Return a session state as JSON, discriminators included.
 
     Raises:
-        InvalidRequest: Its manifest has a mount with credentials that are no references.
+        InvalidRequest: It has lost its class, or its manifest is one that `dump_manifest` refuses.
     """
+    if type(state) is SandboxSessionState:
+        raise _lost_class(state.type)
     # The SDK's own serializer takes a mount's credentials out of a state, references too, and then
     # the sandbox's id, so that nobody finds the sandbox again.
     bare = state.manifest.model_copy(update={"entries": {}})
     data = _dump(state.model_copy(update={"manifest": bare}))
-    data["manifest"] = _dump_manifest(state.manifest)
+    data["manifest"] = dump_manifest(state.manifest)
     return data
 
 
@@ -112,24 +110,47 @@ def load_state(data: JsonObject) -> SandboxSessionState:
 
     Raises:
         UnknownProvider: No provider that is loaded here has registered that class.
+        InvalidRequest: It was written by another class, which does not know the backend's fields,
+            or it is not the class's.
     """
-    if data.get("type") not in SandboxSessionState._subclass_registry:
+    cls = SandboxSessionState._subclass_registry.get(str(data.get("type")))
+    if cls is None:
         # The SDK's own error does not say which.
         raise UnknownProvider(
             f"no provider that is loaded here has session states of type {data.get('type')!r}: "
             f"install it, and give this worker SandboxPlugin(), with register_activities=False if "
             f"it only runs workflows."
         )
+    own = cls.model_fields.keys() - SandboxSessionState.model_fields.keys()
+    if own and own.isdisjoint(data):
+        raise _lost_class(str(data.get("type")))
     # The SDK empties a payload that does not validate, hence the copy.
     payload = dict(data)
     manifest = payload.get("manifest")
     if isinstance(manifest, dict):
         payload["manifest"] = {**manifest, "entries": {}}
-    state = SandboxSessionState.parse(payload)
+    try:
+        state = SandboxSessionState.parse(payload)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"this is no session state of type {data.get('type')!r}, class {cls.__name__}: {error}"
+        ) from error
     loaded = load_manifest(cast("JsonObject", manifest))
     # Paths of another host were taken out of them.
     loaded.extra_path_grants = state.manifest.extra_path_grants
     return state.model_copy(update={"manifest": loaded})
+
+
+def _lost_class(state_type: str) -> InvalidRequest:
+    cls = SandboxSessionState._subclass_registry.get(state_type)
+    name = "the backend's own class" if cls is None else cls.__name__
+    return InvalidRequest(
+        f"a session state of type {state_type!r} has lost what names its sandbox: it was passed as "
+        f"SandboxSessionState, by which data converters write and read nothing of {name}. Pass "
+        f"client.serialize_session_state(state), a dict, and read it with "
+        f"client.deserialize_session_state(...); or annotate arguments and results with {name}, "
+        f"and fields of your own models with SerializeAsAny[{name}]."
+    )
 
 
 def dump_options(options: BaseSandboxClientOptions) -> JsonObject:
