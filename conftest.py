@@ -27,7 +27,9 @@ EXPECTED_SKIPS = ("this machine has no /dev/fuse",)
 SECRET_MARK = "s3cr3t"
 """Every credential that a test gives to a worker has it in it, and nothing else has."""
 
-pytest.register_assert_rewrite("contract.promises", "contract.secrets", "faults.promises")
+pytest.register_assert_rewrite(
+    "contract.promises", "contract.secrets", "contract.snapshots", "faults.promises"
+)
 
 _ADDRESS = "SANDBOX_CORE_TEST_TEMPORAL_ADDRESS"
 _server: DevServer | None = None

@@ -1,13 +1,23 @@
-"""Workspace snapshots: from an activity straight to the object store, and back."""
+"""Workspace snapshots: from an activity straight to the object store, and back.
+
+A snapshot is never overwritten: every save of a workspace is a new object, which the session's
+state then names. So a session that was created from another one's snapshot can harm nobody, and an
+older state can still be resumed.
+"""
 
 from __future__ import annotations
 
 import io
 import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 from agents.sandbox.session.dependencies import Dependencies
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.snapshot import NoopSnapshot
 
 from sandbox_core.errors import StorageError
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
@@ -26,7 +36,7 @@ class SnapshotStore:
         self._store = store
 
     async def upload(self, snapshot_id: str, stream: io.IOBase) -> None:
-        """Write a snapshot, in the place of an earlier one with this id."""
+        """Write a snapshot, all of it or nothing."""
         await self._store.upload(self._key(snapshot_id), stream)
 
     async def download(self, snapshot_id: str) -> io.IOBase:
@@ -44,6 +54,29 @@ class SnapshotStore:
                 f"digits, '.', '_' and '-', and no '.' or '-' at the start."
             )
         return f"{SNAPSHOT_PREFIX}/{snapshot_id}"
+
+
+@contextmanager
+def saved_anew(session: SandboxSession, save: str) -> Iterator[None]:
+    """Have what the session saves meanwhile be a snapshot of its own, which its state then names.
+
+    If that fails, the state names the one before.
+
+    Args:
+        session: A live session.
+        save: What tells this save from all others.
+    """
+    before = session.state.snapshot
+    if not isinstance(before, NoopSnapshot):
+        # In the form of a session's id, by which `sandbox storage gc` knows what was not named by
+        # somebody.
+        new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"sandbox-core:{save}"))
+        session.state.snapshot = before.model_copy(update={"id": new_id})
+    try:
+        yield
+    except BaseException:
+        session.state.snapshot = before
+        raise
 
 
 def offer_snapshots(

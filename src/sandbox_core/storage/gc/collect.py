@@ -29,8 +29,9 @@ may be with its lists, and how long a collection may take.
 """
 
 _PAYLOAD_KEY = re.compile(rf"{PAYLOAD_PREFIX}/([0-9a-f]{{64}})")
-# The SDK gives a snapshot the id of its session. Any other id is a name that somebody chose, and
-# that workflow code may have in it, where no history shows it.
+# A save has an id of this form, and before there was one for each, the id of its session had it.
+# Any other is a name that somebody chose, and that workflow code may have in it, where no history
+# shows it.
 _SNAPSHOT_KEY = re.compile(
     rf"{SNAPSHOT_PREFIX}/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})"
 )
@@ -98,7 +99,7 @@ async def find_unneeded(
         before = datetime.min.replace(tzinfo=timezone.utc)
         if snapshots_older_than is not None:
             before = now - snapshots_older_than
-        return _sort(all_snapshots, _SNAPSHOT_KEY, references.session_ids, before)
+        return _sort(all_snapshots, _SNAPSHOT_KEY, references.snapshot_ids, before)
 
     _check_place(store, payloads(), snapshots())
     if snapshots().unneeded:

@@ -40,7 +40,7 @@ _WORKFLOW_QUERIES = ("", "TemporalNamespaceDivision IS NOT NULL")
 _AT_ONCE = 8
 
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
-_SESSION_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SNAPSHOT_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # What Temporal's payload converters write; a codec marks what it encodes with another encoding.
 _READABLE = frozenset(
@@ -59,7 +59,7 @@ _REFERENCE_TYPE = ExternalStorageReference.DESCRIPTOR.full_name.encode()
 
 
 class References:
-    """The SHA-256 of stored payloads, and the ids of sessions, which are those of their snapshots.
+    """The SHA-256 of stored payloads, and the ids of snapshots, or what may be one.
 
     They are looked for in the bytes of whole messages. Those have the data of a payload as it is,
     wherever it stands: in an input, a result, a memo, a header, a failure, a heartbeat, in the
@@ -69,9 +69,9 @@ class References:
 
     def __init__(self) -> None:
         self.digests: set[str] = set()
-        self.session_ids: set[str] = set()
+        self.snapshot_ids: set[str] = set()
         self.unreadable: set[str] = set()
-        """Encodings of payloads in which the id of a session would not be seen."""
+        """Encodings of payloads in which the id of a snapshot would not be seen."""
 
     def add(self, message: Message, source: str) -> None:
         """Add what a message of the server, or a stored payload, refers to.
@@ -81,7 +81,7 @@ class References:
         """
         content = message.SerializeToString()
         self.digests.update(found.decode() for found in _DIGEST.findall(content))
-        self.session_ids.update(found.decode() for found in _SESSION_ID.findall(content))
+        self.snapshot_ids.update(found.decode() for found in _SNAPSHOT_ID.findall(content))
         for payload in _payloads(message):
             encoding = payload.metadata.get("encoding", b"")
             if encoding not in _READABLE:

@@ -17,6 +17,7 @@ from temporalio import activity
 from sandbox_core.errors import CreateConflict, InvalidOptions, SessionNotOpen
 from sandbox_core.providers import SupportsDestroy
 from sandbox_core.providers.registry import Provider
+from sandbox_core.storage.snapshots import saved_anew
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import (
@@ -241,7 +242,11 @@ async def _stop(call: Call, request: m.StopRequest) -> m.StateResponse:
     async def stop(session: SandboxSession) -> None:
         # The SDK's sessions end theirs before they save the workspace.
         await processes.terminate_all(session, durable=call.durable)
-        await session.stop()
+        info = activity.info()
+        # An attempt that was given up may still write.
+        save = f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"
+        with saved_anew(session, save):
+            await session.stop()
 
     return await _changing(call, request, stop)
 

@@ -1,9 +1,10 @@
-"""The core's promises of secrets, with containers of a real engine."""
+"""The core's promises of secrets and of saved workspaces, with containers of a real engine."""
 
 from __future__ import annotations
 
 import pytest
 from contract.secrets import SecretPromises
+from contract.snapshots import SnapshotPromises
 from docker_engine import DockerEngine
 
 pytest_plugins = ["docker_fixtures"]
@@ -18,3 +19,7 @@ def provider_name(engine: DockerEngine) -> str:
 
 class TestSecret(SecretPromises):
     """In the environment that a container was created with."""
+
+
+class TestSnapshot(SnapshotPromises):
+    """Of a container."""

@@ -1,9 +1,10 @@
-"""The core's promises of secrets, with the vendor's SDK and the loopback server."""
+"""The core's promises of secrets and of saved workspaces, at a loopback server."""
 
 from __future__ import annotations
 
 import pytest
 from contract.secrets import SecretPromises
+from contract.snapshots import SnapshotPromises
 from daytona_loopback import DaytonaLoopback
 
 pytest_plugins = ["daytona_fixtures"]
@@ -17,3 +18,7 @@ def provider_name(server: DaytonaLoopback, monkeypatch: pytest.MonkeyPatch) -> s
 
 class TestSecret(SecretPromises):
     """In the command line of everything that Daytona runs."""
+
+
+class TestSnapshot(SnapshotPromises):
+    """Of a sandbox at Daytona."""

@@ -1,9 +1,10 @@
-"""The core's promises of secrets, with directories."""
+"""The core's promises of secrets and of saved workspaces, with directories."""
 
 from __future__ import annotations
 
 import pytest
 from contract.secrets import SecretPromises
+from contract.snapshots import SnapshotPromises
 
 
 @pytest.fixture
@@ -14,3 +15,7 @@ def provider_name(monkeypatch: pytest.MonkeyPatch) -> str:
 
 class TestSecret(SecretPromises):
     """In the environment of processes of the worker's host."""
+
+
+class TestSnapshot(SnapshotPromises):
+    """Of a directory."""
