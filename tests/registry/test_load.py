@@ -351,7 +351,7 @@ class TestWhatIsNoException:
         """Its module has to be known before any worker runs."""
         expected = _load_error(
             "provider 'optional' (acme-optional 1.0, module acme_optional) sets options_type to "
-            "'AcmeOptions', which is not a class."
+            "'AcmeOptions', which is no class of BaseSandboxClientOptions."
         )
         assert expected == odd.providers["optional"]
 
