@@ -85,6 +85,24 @@ class Perform:
             await client.delete(session)
 
 
+@workflow.defn
+class GoesOnAfterDelete:
+    """Deletes a session of which it has two handles, takes steps in both, and deletes it again."""
+
+    @workflow.run
+    async def run(self, plan: Plan) -> list[Outcome]:
+        client = temporal_sandbox_client(plan.provider)
+        session = await client.create(manifest=Manifest(entries={"file": File(content=b"text")}))
+        await session.start()
+        other = await client.resume(session.state)
+        await client.delete(session)
+        outcomes = [await take(each, step) for step in plan.steps for each in (session, other)]
+        for each in (session, other):
+            await client.delete(each)
+            await each.aclose()
+        return outcomes
+
+
 async def take(session: SandboxSession, step: Step) -> Outcome:
     """Take a step and report what became of it."""
     args: list[Any] = [*step.args]

@@ -60,18 +60,18 @@ def is_terminal(error: BaseException) -> bool:
     """
     if isinstance(error, SandboxError) and error.retryable is not None:
         return not error.retryable
-    return _is_known(_origin(error)) or any(_is_refusal(each) for each in _chain(error))
+    return _is_known(origin_of(error)) or any(_is_refusal(each) for each in _chain(error))
 
 
 def reason_of_file(error: SandboxError) -> str | None:
     """Return what the operating system says is the matter with a file, if `error` is from that."""
-    origin = _origin(error)
+    origin = origin_of(error)
     if isinstance(origin, OSError) and origin.errno in _ERRNOS:
         return origin.strerror
     return "Too many levels of symbolic links" if _is_symlink_loop(origin) else None
 
 
-def _origin(error: BaseException) -> BaseException:
+def origin_of(error: BaseException) -> BaseException:
     """Return what the SDK has made `error` from; a vendor's error may hide anything in turn."""
     while isinstance(error, SandboxError):
         cause = error.cause or error.__cause__

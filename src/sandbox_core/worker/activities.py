@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from agents.sandbox.errors import SandboxError
+from agents.sandbox.errors import ExecTimeoutError, SandboxError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -20,7 +20,7 @@ from sandbox_core.wire.messages import Message
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import Operation
 from sandbox_core.wire.summaries import summarize
-from sandbox_core.wire.terminal_errors import reason_of_file
+from sandbox_core.wire.terminal_errors import origin_of, reason_of_file
 from sandbox_core.worker.attempts import timed
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.table import HANDLERS
@@ -70,7 +70,9 @@ def _make_activity(
         except ApplicationError as error:
             raise _redacted(error, secrets) from None
         except SandboxError as error:
-            logger.debug("%s failed", operation.name, exc_info=error)
+            # What it comes from does not travel: it is an error of a vendor's.
+            what = (operation.name, provider_name)
+            logger.log(_level_of(error), "%s of provider %s failed", *what, exc_info=error)
             tried = activity.info().attempt
             failure = _with_reason(error)
             raise encode_error(failure, attempt=tried, redact=secrets.redact_output) from None
@@ -129,6 +131,13 @@ def _redacted(error: ApplicationError, secrets: Secrets) -> ApplicationError:
         non_retryable=error.non_retryable,
         category=error.category,
     )
+
+
+def _level_of(error: SandboxError) -> int:
+    """Return whether an error is news for who runs the worker, and not only an answer."""
+    comes_from_elsewhere = origin_of(error) is not error and reason_of_file(error) is None
+    timed_out = isinstance(error, ExecTimeoutError)
+    return logging.WARNING if comes_from_elsewhere and not timed_out else logging.DEBUG
 
 
 def _with_reason(error: SandboxError) -> SandboxError:

@@ -22,6 +22,7 @@ from sandbox_core.wire.agents_models import apply_delta, dump_state, load_state
 from sandbox_core.wire.naming import host_of, ping_queue
 from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.workflow.dispatch import dispatch
+from sandbox_core.workflow.handles import add_handle
 
 _SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
 _OpenedAgain: TypeAlias = "tuple[m.OpenSessionResponse, SandboxSessionState]"
@@ -134,6 +135,9 @@ class Restoration:
     sandbox_id: str | None
 
 
+_DELETED = "sandbox-core-deleted"
+
+
 class PlacedSession(BaseSandboxSession):
     """The part of a workflow's session that knows where the real one is.
 
@@ -168,6 +172,8 @@ class PlacedSession(BaseSandboxSession):
         # Of a sandbox that was made for this session, as long as nothing has happened in it.
         self._unused = create_key
         self._discarded = False
+        self.deleted = False
+        add_handle(self)
         self._settings = m.SessionSettings()
         # What the worker was last told; a difference travels with the next request.
         self._told_state = state
@@ -175,6 +181,15 @@ class PlacedSession(BaseSandboxSession):
         self._recovering: asyncio.Task[None] | None = None
 
     # --- The wire -------------------------------------------------------------------------------
+
+    @property
+    def session_key(self) -> tuple[str, str]:
+        """The provider's name and the session's id."""
+        return self._provider, self._ref.session_id
+
+    def _is_deleted(self) -> bool:
+        # Without this patch in its history, a workflow has asked for a deleted session again.
+        return self.deleted and workflow.patched(_DELETED)
 
     async def _call(
         self,
@@ -186,8 +201,14 @@ class PlacedSession(BaseSandboxSession):
 
         Raises:
             WorkerBusy: The worker that holds the session lives and has not come to the operation.
-            SandboxLost: It is gone, and the workspace with it.
+            SandboxLost: It is gone, and the workspace with it; or it was deleted by this workflow.
         """
+        if self._is_deleted():
+            raise SandboxLost(
+                f"sandbox {self._sandbox_id} of provider {self._provider!r} was deleted by this "
+                f"workflow: {operation.name} cannot be done in it. Create a session, or resume "
+                f"this one's state for a new sandbox from its last snapshot."
+            )
         patience, moves = Patience(self._config), 0
         while moves < _MAX_RESUMES:
             current, state, asked_at = self._current(request), self.state, self._placement.queue

@@ -30,6 +30,7 @@ from sandbox_core.wire.naming import host_of
 from sandbox_core.workflow import convert
 from sandbox_core.workflow.binding import Patience, PlacedSession, unanswered
 from sandbox_core.workflow.creation import clean_up, cleaning_up, delete_session
+from sandbox_core.workflow.handles import mark_deleted
 
 
 class _PurePathPolicy(WorkspacePathPolicy):
@@ -76,19 +77,20 @@ class TemporalSandboxSession(PlacedSession):
 
     async def stop(self) -> None:
         """Write the workspace to its snapshot."""
-        if not self._discarded:
+        if not (self._discarded or self._is_deleted()):
             await self._change_state(ops.STOP, m.StopRequest(session=self._ref))
 
     async def shutdown(self) -> None:
         """Release the sandbox's resources."""
-        if not self._discarded:
+        if not (self._discarded or self._is_deleted()):
             await self._change_state(ops.SHUTDOWN, m.ShutdownRequest(session=self._ref))
         self._started = False
 
     async def delete(self) -> None:
         """Delete the sandbox, without resuming it first when no worker holds it."""
-        if not self._discarded:
+        if not (self._discarded or self._is_deleted()):
             await self._delete(self._config)
+            mark_deleted(self)
         self._started = False
 
     async def _delete(self, config: ActivityConfig) -> None:
@@ -127,7 +129,7 @@ class TemporalSandboxSession(PlacedSession):
 
     async def running(self) -> bool:
         """Return whether the sandbox is running."""
-        if self._discarded:
+        if self._discarded or self._is_deleted():
             return False
         return (await self._call(ops.RUNNING, m.RunningRequest(session=self._ref))).running
 
