@@ -100,6 +100,35 @@ def check(
 
 
 @app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The provider's name, such as acme.")],
+    client: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:CLASS", help="A client of the Agents SDK that exists."),
+    ] = None,
+    options: Annotated[
+        str | None, typer.Option(metavar="MODULE:CLASS", help="The class of its options.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path(),
+) -> None:
+    """Write the distribution of a new provider, which passes `sandbox check` as it is.
+
+    With --client and --options it adapts a client that exists; without them it has a working
+    example of a backend, to be replaced piece by piece.
+    """
+    from sandbox_core.cli.scaffold import write_provider
+
+    try:
+        written = write_provider(name, folder, client=client, options=options)
+    except SandboxCoreError as error:
+        _errors.print(f"[red]error[/] {escape(error.message)}")
+        raise typer.Exit(1) from None
+    for path in written:
+        typer.echo(path)
+    typer.echo(f"\nNext: pip install -e '{written[0].parent}[test]' && sandbox check {name}")
+
+
+@app.command()
 def dev(
     port: Annotated[
         int, typer.Option(help="Where the server listens; 0 takes a free port.")

@@ -1,5 +1,6 @@
 """What a provider's author imports, and how providers are found."""
 
+from sandbox_core.providers.adapter import client_provider
 from sandbox_core.providers.contract import (
     CAPABILITIES,
     CONTRACT_VERSION,
@@ -37,6 +38,7 @@ __all__ = [
     "SupportsExists",
     "SupportsIdentity",
     "SupportsLabels",
+    "client_provider",
     "discover",
     "hookimpl",
     "load",

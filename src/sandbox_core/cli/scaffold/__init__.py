@@ -1,0 +1,111 @@
+"""`sandbox new`: writes a distribution with a provider in it, which keeps the contract as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from sandbox_core import __version__
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.wire.naming import check_provider_name
+
+_TEMPLATE = files(__name__) / "template"
+
+_ALWAYS = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "tests/test_contract.py": "tests/test_contract.py",
+    "github/test.yml": ".github/workflows/test.yml",
+    "github/publish.yml": ".github/workflows/publish.yml",
+}
+_EXAMPLE = ("__init__", "models", "client", "api")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A class by its module: ``module:Class``."""
+
+    module: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Return the reference that `text` writes.
+
+        Raises:
+            InvalidRequest: It writes none.
+        """
+        module, _, name = text.partition(":")
+        if not name.isidentifier() or not all(map(str.isidentifier, module.split("."))):
+            raise InvalidRequest(f"{text!r} names no class; write 'module:Class'")
+        return cls(module=module, name=name)
+
+
+def write_provider(
+    name: str, folder: Path, *, client: str | None = None, options: str | None = None
+) -> list[Path]:
+    """Write the distribution of a new provider, and return its files.
+
+    Args:
+        name: The provider's name.
+        folder: Where its folder ``sandbox-{name}`` is made.
+        client: The class of a client that exists, ``module:Class``; without it, an example is
+            written that works, to be replaced piece by piece.
+        options: The class of that client's options.
+
+    Raises:
+        InvalidProviderName: `name` does not follow the rule for provider names.
+        InvalidRequest: There is such a folder already, or only one of `client` and `options` is
+            given.
+    """
+    check_provider_name(name)
+    if (client is None) != (options is None):
+        raise InvalidRequest("--client and --options come together: a client takes its own options")
+    target = folder / f"sandbox-{name}"
+    if target.exists():
+        raise InvalidRequest(f"{target} exists already; choose another name, or remove it")
+    package = f"sandbox_{name.replace('-', '_')}"
+    values = {
+        "name": name,
+        "package": package,
+        "title": name.replace("-", " ").title(),
+        "Title": name.replace("-", " ").title().replace(" ", ""),
+        "NAME": name.replace("-", "_").upper(),
+        "core_version": _minor(__version__, 0),
+        "core_bound": _minor(__version__, 1),
+        "client_requirement": "",
+    }
+    written = {to: _filled(source, values) for source, to in _ALWAYS.items()}
+    if client is None or options is None:
+        for module in _EXAMPLE:
+            written[f"src/{package}/{module}.py"] = _filled(f"src/{module}.py", values)
+    else:
+        used, taken = Reference.parse(client), Reference.parse(options)
+        distribution = used.module.partition(".")[0].replace("_", "-")
+        values |= {
+            "client_module": used.module,
+            "client_class": used.name,
+            "options_module": taken.module,
+            "options_class": taken.name,
+            "client_requirement": f'\n    "{distribution}",',
+        }
+        written["pyproject.toml"] = _filled("pyproject.toml", values)
+        written[f"src/{package}/__init__.py"] = _filled("src/adapted.py", values)
+    written[f"src/{package}/py.typed"] = ""
+    for path, content in written.items():
+        file = target / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+    return [target / path for path in written]
+
+
+def _filled(source: str, values: dict[str, str]) -> str:
+    template = (_TEMPLATE / f"{source}.tmpl").read_text(encoding="utf-8")
+    return Template(template).substitute(values)
+
+
+def _minor(version: str, more: int) -> str:
+    major, minor, *_ = version.split(".")
+    return f"{major}.{int(minor) + more}"
