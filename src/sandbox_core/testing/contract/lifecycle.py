@@ -78,8 +78,9 @@ async def a_state_is_resumed_by_another_client(subject: Subject) -> None:
 async def a_sandbox_is_used_by_two_sessions(subject: Subject) -> None:
     """A resumed session does not end the one that there is."""
     session = await subject.make()
-    second, third = await _resume(subject, session.state), await _resume(subject, session.state)
     await subject.sh("echo 1 > one", session)
+    second, third = await _resume(subject, session.state), await _resume(subject, session.state)
+    await subject.sh("test -e one", session)
     await subject.sh("echo 2 > two", second)
     seen = await subject.sh("cat one two", third)
 
