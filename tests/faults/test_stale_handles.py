@@ -1,5 +1,7 @@
 """A handle that a worker holds since before the session was resumed elsewhere changes nothing.
 
+Those of others on the same session go on.
+
 Here the activities are called as a late task would call them, at the one worker or the other.
 """
 
@@ -54,6 +56,7 @@ class OneWorker:
             environment.info,
             started_time=datetime.now(timezone.utc),
             start_to_close_timeout=timedelta(seconds=30),
+            activity_id=HANDLE,
         )
         return cast("JsonObject | bytes | None", await environment.run(run, *arguments))
 
@@ -111,8 +114,15 @@ def root_of(state: JsonObject) -> str:
     return str(manifest["root"])
 
 
-def resumption(state: JsonObject, epoch: int) -> m.ResumeSessionRequest:
-    return m.ResumeSessionRequest(state=state, epoch=epoch, started=True, sandbox_id=root_of(state))
+HANDLE = "the workflow's"
+
+
+def resumption(
+    state: JsonObject, epoch: int, handle: str | None = HANDLE
+) -> m.ResumeSessionRequest:
+    return m.ResumeSessionRequest(
+        state=state, epoch=epoch, started=True, sandbox_id=root_of(state), handle=handle
+    )
 
 
 async def delete(worker: OneWorker, ref: m.SessionRef, state: JsonObject) -> None:
@@ -179,3 +189,66 @@ class TestRepeatedResume:
 
         assert "hello\n" == seen
         assert [True, True] == [first.restored, again.restored]
+
+
+class TestAnotherHandle:
+    async def test_joins_the_open_session(self, pair: list[OneWorker]) -> None:
+        """It takes nothing from the first, and gets nothing of what that has made of its state."""
+        one, _ = pair
+        first, state = await create(one)
+        answer = await one.open(resumption(state, 2, handle="another"))
+        await one.write(first, "first\n")
+        seen = [await one.read(ref) for ref in (first, answer.session)]
+        await delete(one, answer.session, state)
+
+        assert ["first\n"] * 2 == seen
+        assert ({}, True, False) == (answer.state_delta, answer.started, answer.restored)
+        with pytest.raises(SessionNotOpen):
+            await one.read(first)
+
+    async def test_joins_what_was_restored_in_place_of_its_sandbox(
+        self, pair: list[OneWorker]
+    ) -> None:
+        """Or each would go on in a workspace of its own."""
+        one, other = pair
+        ref, state = await create(one)
+        answer = await one.perform(ops.STOP, m.StopRequest(session=ref))
+        state = apply_delta(state, m.StateResponse.model_validate(answer).state_delta)
+        shutil.rmtree(root_of(state))
+        first = await other.open(resumption(state, 2))
+        second = await other.open(resumption(state, 3, handle="another"))
+        await other.write(first.session, "first\n")
+        seen = await other.read(second.session)
+        await delete(other, second.session, state)
+
+        assert "first\n" == seen
+        assert first.sandbox_id == second.sandbox_id
+        assert [True, True] == [first.restored, second.restored]
+
+    async def test_is_not_late_when_the_first_comes_back_from_elsewhere(
+        self, pair: list[OneWorker]
+    ) -> None:
+        one, other = pair
+        _, state = await create(one)
+        second = (await one.open(resumption(state, 2, handle="another"))).session
+        await other.open(resumption(state, 3))
+        first = (await one.open(resumption(state, 4))).session
+        await one.write(second, "second\n")
+        seen = await one.read(first)
+        await delete(one, first, state)
+
+        assert "second\n" == seen
+
+    async def test_goes_on_when_the_first_has_shut_down(self, pair: list[OneWorker]) -> None:
+        """The sandbox is shut down with the last of them."""
+        one, _ = pair
+        first, state = await create(one)
+        second = (await one.open(resumption(state, 2, handle="another"))).session
+        running = []
+        for ref in (first, second):
+            await one.perform(ops.SHUTDOWN, m.ShutdownRequest(session=ref))
+            answer = await one.perform(ops.RUNNING, m.RunningRequest(session=second))
+            running.append(m.RunningResponse.model_validate(answer).running)
+        await delete(one, second, state)
+
+        assert [True, False] == running

@@ -119,6 +119,13 @@ class CreateSessionRequest(Message):
         return f"{len(entries)} manifest entries" if isinstance(entries, dict) and entries else ""
 
 
+class WorkflowRun(Message):
+    """Names a run of a workflow."""
+
+    workflow_id: str
+    run_id: str
+
+
 class ResumeSessionRequest(Message):
     """Attach to the sandbox of `state`, as epoch `epoch`.
 
@@ -126,6 +133,8 @@ class ResumeSessionRequest(Message):
     or the answer is `SandboxLost`. `sandbox_id` is the backend's id that the workflow knows.
     `held_by` is the own queue of the worker that has held the session, on whose host the sandbox
     lives: only if that worker is gone, one in its place or on its host opens the session.
+    `handle` tells the one who asks from others with the same session, if it has had it before.
+    `owner` is the workflow whose end is that of the sandbox, if it is not the one that asks.
     """
 
     state: JsonObject
@@ -134,6 +143,8 @@ class ResumeSessionRequest(Message):
     sandbox_id: str | None = None
     settings: SessionSettings | None = None
     held_by: str | None = None
+    handle: str | None = None
+    owner: WorkflowRun | None = None
 
 
 class OpenSessionResponse(Message):
@@ -157,6 +168,9 @@ class OpenSessionResponse(Message):
 
     started: bool = False
     """Its workspace is in use: a start must keep it as it is."""
+
+    handle: str | None = None
+    """What the workflow sends along when it resumes the session again."""
 
 
 class DeleteSessionRequest(SessionRequest):

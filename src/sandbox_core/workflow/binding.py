@@ -165,6 +165,7 @@ class PlacedSession(BaseSandboxSession):
         self._provider = provider
         self._config = config
         self._ref = opened.session
+        self._handle = opened.handle
         self._supports_pty = opened.supports_pty
         self._sandbox_id = opened.sandbox_id
         self._placement = Placement(worker_queue=opened.worker_queue, host_bound=opened.host_bound)
@@ -296,6 +297,7 @@ class PlacedSession(BaseSandboxSession):
             sandbox_id=self._sandbox_id,
             settings=settings,
             held_by=self._placement.worker_queue if move is Move.TAKE_OVER else None,
+            handle=self._handle,
         )
         if move is Move.GIVE_UP:
             answer = await self._given_up(request)
@@ -386,6 +388,7 @@ class PlacedSession(BaseSandboxSession):
                 opened.sandbox_id,
             )
         self._ref = opened.session
+        self._handle = opened.handle or self._handle
         self._started = self._started or opened.started
         self._sandbox_id = opened.sandbox_id
         self._placement.moved(opened.worker_queue)

@@ -107,7 +107,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         opened, resumed = await resume_session(
             self._name,
             self._config,
-            m.ResumeSessionRequest(state=dump_state(state), epoch=next_epoch()),
+            m.ResumeSessionRequest(state=dump_state(state), epoch=next_epoch(), owner=_ancestor()),
         )
         return self._session(opened, resumed)
 
@@ -150,6 +150,15 @@ def temporal_sandbox_client(
 ) -> TemporalSandboxClient:
     """Return the sandbox client for provider `name`; see `TemporalSandboxClient`."""
     return TemporalSandboxClient(name, config)
+
+
+def _ancestor() -> m.WorkflowRun | None:
+    """Return the workflow that outlives this one, if it is a child: it has passed the state on."""
+    info = workflow.info()
+    ancestor = info.root or info.parent
+    if info.parent is None or ancestor is None:
+        return None
+    return m.WorkflowRun(workflow_id=ancestor.workflow_id, run_id=ancestor.run_id)
 
 
 def _register_with_openai_runner() -> None:

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from functools import partial
 
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
-from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import LocalSnapshot
 from temporalio import activity
@@ -43,7 +42,7 @@ from sandbox_core.worker.sessions.creation import (
     make,
 )
 from sandbox_core.worker.sessions.labels import digest
-from sandbox_core.worker.sessions.pool import Client, OpenSession, configure
+from sandbox_core.worker.sessions.pool import Client, OpenSession, User, UserKey, configure
 from sandbox_core.worker.sessions.resume import Opened, exists, restart, resume, sandbox_identity
 
 logger = logging.getLogger(__name__)
@@ -61,7 +60,8 @@ async def _create_session(call: Call, request: m.CreateSessionRequest) -> m.Open
         elif held.created_by != digest(request):
             raise CreateConflict.of_key(request.create_key)
     known: JsonObject = {} if request.manifest is None else {"manifest": request.manifest}
-    return _opened(call, held, known)
+    (key,) = (key for key, user in held.users.items() if not user.joined)
+    return _opened(call, held, key, known)
 
 
 async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
@@ -92,7 +92,8 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
         )
     return OpenSession(
         session=session,
-        ref=m.SessionRef(session_id=str(session.state.session_id), epoch=request.epoch),
+        session_id=str(session.state.session_id),
+        users={_user_key(): User(epoch=request.epoch)},
         create_key=request.create_key,
         created_by=digest(request),
     )
@@ -118,41 +119,92 @@ def _options(provider: Provider, data: JsonObject | None) -> BaseSandboxClientOp
 
 @handles(ops.RESUME_SESSION)
 async def _resume_session(call: Call, request: m.ResumeSessionRequest) -> m.OpenSessionResponse:
-    state = load_state(request.state)
+    state, key = load_state(request.state), _user_key(request.handle)
     session_id = str(state.session_id)
-    if request.held_by is not None and _is_held(call, session_id, request.held_by):
+    if request.held_by is not None and _is_held(call, session_id, key, request.held_by):
         raise SessionNotOpen(f"session {session_id} is held by the worker of {request.held_by}")
+    known = request.sandbox_id or sandbox_identity(call.provider, state)
     async with call.pool.opening(session_id):
         held = call.pool.find(session_id)
-        if held is not None and held.ref.epoch > request.epoch:
-            raise SessionNotOpen(f"session {session_id} has been resumed again since")
-        if held is None or held.ref.epoch != request.epoch:
-            opened = await _resume(call, request, state)
-            held = OpenSession(
-                session=opened.session,
-                ref=m.SessionRef(session_id=session_id, epoch=request.epoch),
-                restored=opened.restored,
-                started=opened.started,
-            )
+        if held is None or not _is_open_for(call, held, key, request, known):
+            held = await _open_again(call, held, key, request, state, known)
             call.pool.add(held)
+        elif key not in held.users:
+            await current_secrets().learn(with_credentials(state.manifest))
+            held.secrets |= current_secrets().values
+            restored = known is not None and known == held.replaces
+            held.users[key] = User(epoch=request.epoch, joined=True, restored=restored)
         if request.settings is not None:
             configure(held.session, request.settings)
-    return _opened(call, held, request.state)
+    return _opened(call, held, key, request.state)
 
 
-def _is_held(call: Call, session_id: str, held_by: str) -> bool:
+def _user_key(handle: str | None = None) -> UserKey:
+    """Return the key of a handle that is opened in the current activity, or was in an earlier."""
+    if not activity.in_activity():
+        return "", "", handle or ""
+    info = activity.info()
+    return info.workflow_id or "", info.workflow_run_id or "", handle or info.activity_id
+
+
+def _is_held(call: Call, session_id: str, key: UserKey, held_by: str) -> bool:
     if call.worker_queue == held_by:
-        return call.pool.find(session_id) is not None
+        held = call.pool.find(session_id)
+        return held is not None and key in held.users
     return not is_gone(activity.info().namespace, held_by)
 
 
+def _is_open_for(
+    call: Call,
+    held: OpenSession,
+    key: UserKey,
+    request: m.ResumeSessionRequest,
+    known: str | None,
+) -> bool:
+    """Tell whether who asks has the session that is open here, or can join those who have it.
+
+    Raises:
+        SessionNotOpen: It has asked again since.
+    """
+    user = held.users.get(key)
+    if user is not None:
+        if user.epoch > request.epoch:
+            raise SessionNotOpen(f"session {held.session_id} has been resumed again since")
+        return user.epoch == request.epoch  # If not, it has had the session elsewhere meanwhile.
+    sandbox_id = sandbox_identity(call.provider, held.session.state)
+    same = None in (known, sandbox_id) or known in (sandbox_id, held.replaces)
+    return same and held.is_used and (held.is_ready or not request.started)
+
+
+async def _open_again(
+    call: Call,
+    held: OpenSession | None,
+    key: UserKey,
+    request: m.ResumeSessionRequest,
+    state: SandboxSessionState,
+    known: str | None,
+) -> OpenSession:
+    """Open the session, for who asks and for those who have the same sandbox open here."""
+    opened = await _resume(call, request, state, known)
+    users = {key: User(epoch=request.epoch, restored=opened.restored)}
+    sandbox_id = sandbox_identity(call.provider, opened.session.state)
+    if held is not None and sandbox_identity(call.provider, held.session.state) == sandbox_id:
+        users = {**held.users, **users}
+    return OpenSession(
+        session=opened.session,
+        session_id=str(state.session_id),
+        users=users,
+        replaces=known if opened.restored else None,
+        started=opened.started,
+    )
+
+
 async def _resume(
-    call: Call, request: m.ResumeSessionRequest, state: SandboxSessionState
+    call: Call, request: m.ResumeSessionRequest, state: SandboxSessionState, known: str | None
 ) -> Opened:
     check_local_sources(state.manifest.entries, call.local_sources)
     state.manifest = with_credentials(state.manifest)
     await current_secrets().learn(state.manifest)
-    known = request.sandbox_id or sandbox_identity(call.provider, state)
 
     async def attach(client: Client) -> Opened:
         return await resume(
@@ -162,21 +214,28 @@ async def _resume(
     opened = await make(call, request, attach, known=known)
     if request.sandbox_id is None:
         # The workflow has the session from elsewhere: it owns the sandbox from now on.
-        await claim(call, sandbox_identity(call.provider, opened.session.state))
+        await claim(call, sandbox_identity(call.provider, opened.session.state), request.owner)
     read_from_any_folder(opened.session)
     return opened
 
 
-def _opened(call: Call, held: OpenSession, known: JsonObject) -> m.OpenSessionResponse:
+def _opened(
+    call: Call, held: OpenSession, key: UserKey, known: JsonObject
+) -> m.OpenSessionResponse:
+    user, state = held.users[key], dump_state(held.session.state)
+    if user.joined and not user.restored:
+        # What the others have made of their states is theirs.
+        state = {**known, "workspace_root_ready": held.is_ready}
     return m.OpenSessionResponse(
-        session=held.ref,
-        state_delta=state_delta(known, dump_state(held.session.state)),
+        session=m.SessionRef(session_id=held.session_id, epoch=user.epoch),
+        state_delta=state_delta(known, state),
         supports_pty=held.session.supports_pty(),
         sandbox_id=sandbox_identity(call.provider, held.session.state),
         worker_queue=call.worker_queue,
         host_bound=call.provider.host_bound,
-        restored=held.restored,
-        started=held.started,
+        restored=user.restored,
+        started=held.is_ready if user.joined else held.started,
+        handle=key[-1],
     )
 
 
@@ -186,16 +245,17 @@ async def _delete_session(call: Call, request: m.DeleteSessionRequest) -> m.Stat
         await _delete_created(call, request.create_key)
         return m.StateResponse()
     held = call.pool.find(request.session.session_id)
-    # One of another epoch may have another sandbox than the workflow knows.
-    if held is not None and held.ref == request.session:
+    # One that is open for others only may have another sandbox than the workflow knows.
+    if held is not None and held.user(request.session) is not None:
         await _delete_held(call, held)
         return m.StateResponse()
-    if held is not None and held.ref.epoch < request.session.epoch:
-        call.pool.remove(request.session.session_id)
     if request.state is None:
         raise SessionNotOpen(f"session {request.session.session_id} is not open here")
     state = load_state(request.state)
     sandbox_id = sandbox_identity(call.provider, state)
+    if held is not None and sandbox_identity(call.provider, held.session.state) == sandbox_id:
+        await call.pool.interrupt(held)
+        call.pool.remove(held.session_id)
     if sandbox_id is not None and isinstance(call.provider, SupportsDestroy):
         await call.provider.destroy(call.client, sandbox_id)
     else:
@@ -221,53 +281,70 @@ async def _delete_held(call: Call, held: OpenSession) -> None:
         sandbox_id = sandbox_identity(provider, session.state)
         if sandbox_id is not None:
             await provider.destroy(call.client, sandbox_id)
-    call.pool.remove(held.ref.session_id)
+    call.pool.remove(held.session_id)
 
 
 @handles(ops.START)
 async def _start(call: Call, request: m.StartRequest) -> m.StateResponse:
-    async def start(session: SandboxSession) -> None:
+    async def start(held: OpenSession, user: User) -> None:
+        session, shared = held.session, held.is_shared_by(user)
+        user.left = False
+        started = request.started or (shared and held.is_ready)
         check_local_sources(session.state.manifest.entries, call.local_sources)
         # Some backends would make it again, empty.
-        if request.started and await exists(call.provider, call.client, session.state) is False:
-            call.pool.remove(request.session.session_id)
+        if started and await exists(call.provider, call.client, session.state) is False:
+            call.pool.remove(held.session_id)
             raise SessionNotOpen("the sandbox does not exist any more")
-        await (restart(session) if request.started else session.start())
+        if started and shared and await session.running():
+            return  # Others are at work in it.
+        await (restart(session) if started else session.start())
 
     return await _changing(call, request, start)
 
 
 @handles(ops.STOP)
 async def _stop(call: Call, request: m.StopRequest) -> m.StateResponse:
-    async def stop(session: SandboxSession) -> None:
+    async def stop(held: OpenSession, user: User) -> None:
         # The SDK's sessions end theirs before they save the workspace.
-        await processes.terminate_all(session, durable=call.durable)
+        if not held.is_shared_by(user):
+            await processes.terminate_all(held.session, durable=call.durable)
         info = activity.info()
         # An attempt that was given up may still write.
         save = f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"
-        with saved_anew(session, save):
-            await session.stop()
+        with saved_anew(held.session, save):
+            await held.session.stop()
 
     return await _changing(call, request, stop)
 
 
 @handles(ops.SHUTDOWN)
 async def _shutdown(call: Call, request: m.ShutdownRequest) -> m.StateResponse:
-    return await _changing(call, request, SandboxSession.shutdown)
+    async def shutdown(held: OpenSession, user: User) -> None:
+        user.left = True
+        if not held.is_shared_by(user):
+            await held.session.shutdown()
+
+    return await _changing(call, request, shutdown)
 
 
 async def _changing(
     call: Call,
     request: m.SessionRequest,
-    change: Callable[[SandboxSession], Awaitable[None]],
+    change: Callable[[OpenSession, User], Awaitable[None]],
 ) -> m.StateResponse:
     async with call.pool.use(request) as session:
-        before = dump_state(session.state)
-        await change(session)
-        return m.StateResponse(
-            state_delta=state_delta(before, dump_state(session.state)),
-            sandbox_id=sandbox_identity(call.provider, session.state),
-        )
+        held = call.pool.find(request.session.session_id)
+        user = None if held is None else held.user(request.session)
+        assert held is not None, "it is in use"
+        assert user is not None, "it is in use"
+        # One at a time: a start changes the state, and what it was, for its duration.
+        async with held.changing:
+            before = dump_state(session.state)
+            await change(held, user)
+            return m.StateResponse(
+                state_delta=state_delta(before, dump_state(session.state)),
+                sandbox_id=sandbox_identity(call.provider, session.state),
+            )
 
 
 @handles(ops.RUNNING)

@@ -20,7 +20,7 @@ from typing import Protocol, cast
 
 from sandbox_core.errors import CreateConflict
 from sandbox_core.providers import SupportsDestroy, SupportsIdentity, SupportsLabels
-from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest
+from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest, WorkflowRun
 from sandbox_core.worker.attempts import attempt, finished, overdue, uncancellable
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.sessions import labels as names
@@ -94,12 +94,12 @@ async def make(
     return opened
 
 
-async def claim(call: Call, sandbox_id: str | None) -> None:
-    """Make the workflow of the current activity the owner of a sandbox that it did not make."""
+async def claim(call: Call, sandbox_id: str | None, owner: WorkflowRun | None) -> None:
+    """Make `owner`, or the workflow of the activity, the owner of a sandbox it did not make."""
     if call.namespace is None or sandbox_id is None:
         return
     if isinstance(call.provider, SupportsLabels):
-        await call.provider.relabel(call.client, sandbox_id, owner_labels(call.namespace))
+        await call.provider.relabel(call.client, sandbox_id, owner_labels(call.namespace, owner))
 
 
 async def destroy_created(call: Call, create_key: str) -> None:
@@ -180,7 +180,8 @@ def _made_for(call: Call, request: CreateSessionRequest | ResumeSessionRequest) 
     provider = _labelling(call)
     if provider is None or call.namespace is None:
         return None
-    labels = {**owner_labels(call.namespace), **request_labels(request)}
+    owner = request.owner if isinstance(request, ResumeSessionRequest) else None
+    labels = {**owner_labels(call.namespace, owner), **request_labels(request)}
     if call.worker_queue is not None:
         labels[names.WORKER] = call.worker_queue
     return _Made(provider=provider, client=call.client, labels=labels, attempt=attempt())

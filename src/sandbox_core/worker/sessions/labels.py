@@ -15,7 +15,7 @@ from temporalio import activity
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
-from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest
+from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest, WorkflowRun
 
 NAMESPACE_ID = "sandbox-core.namespace-id"
 """The id that the Temporal server gave the namespace: names are the same on many servers."""
@@ -59,14 +59,14 @@ class Namespace:
         return cls(name=client.namespace, id=described.namespace_info.id)
 
 
-def owner_labels(namespace: Namespace) -> dict[str, str]:
-    """Return the labels that name the workflow of the current activity as the owner."""
+def owner_labels(namespace: Namespace, owner: WorkflowRun | None = None) -> dict[str, str]:
+    """Return the labels that name the owner: `owner`, or the workflow of the current activity."""
     info = activity.info()
     return {
         NAMESPACE_ID: namespace.id,
         NAMESPACE: namespace.name,
-        WORKFLOW_ID: info.workflow_id or "",
-        RUN_ID: info.workflow_run_id or "",
+        WORKFLOW_ID: (info.workflow_id if owner is None else owner.workflow_id) or "",
+        RUN_ID: (info.workflow_run_id if owner is None else owner.run_id) or "",
     }
 
 

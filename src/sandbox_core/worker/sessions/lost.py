@@ -34,7 +34,7 @@ async def reason_of(
     ):
         return error
     held = call.pool.find(request.session.session_id)
-    if held is None or held.ref != request.session:
+    if held is None or held.user(request.session) is None:
         return error
     state = held.session.state
     try:

@@ -42,17 +42,41 @@ _INTERRUPT_S = 10.0
 """How long operations may take to end before the sandbox is deleted under them."""
 
 
+UserKey: TypeAlias = "tuple[str, str, str]"
+"""A workflow id, a run id, and which of that workflow's handles on the session it is."""
+
+
+@dataclass(kw_only=True)
+class User:
+    """Somebody who has an open session: one handle of a workflow."""
+
+    epoch: int
+    """The epoch at which it has the session; operations with an earlier one are late."""
+
+    joined: bool = False
+    """The session was open already, for others."""
+
+    restored: bool = False
+    """It had another sandbox, which is lost."""
+
+    left: bool = False
+    """It has shut the session down."""
+
+
 @dataclass(kw_only=True)
 class OpenSession:
-    """A live session of the real client, and the epoch at which the workflow knows it."""
+    """A live session of the real client, and those who have it."""
 
     session: SandboxSession
-    ref: SessionRef
+    session_id: str
+    users: dict[UserKey, User]
     create_key: str | None = None
     created_by: str | None = None
     """What tells the create from another with the same key."""
 
-    restored: bool = False
+    replaces: str | None = None
+    """The backend's id of the sandbox that was lost, and whose workspace was restored in this."""
+
     started: bool = False
     """As it was opened: the answer is the same however often it is asked for."""
 
@@ -62,7 +86,28 @@ class OpenSession:
     in_use: set[asyncio.Task[object]] = field(default_factory=set)
     """The operations that are going on."""
 
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by what changes the session's state."""
+
     used_at: float = field(default_factory=time.monotonic)
+
+    def user(self, ref: SessionRef) -> User | None:
+        """Return who has the session at the epoch of `ref`."""
+        return next((user for user in self.users.values() if user.epoch == ref.epoch), None)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its workspace was started."""
+        return self.started or self.session.state.workspace_root_ready
+
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody has not shut it down."""
+        return any(not user.left for user in self.users.values())
+
+    def is_shared_by(self, user: User) -> bool:
+        """Return whether others than `user` have not shut it down."""
+        return any(not other.left for other in self.users.values() if other is not user)
 
 
 @dataclass(kw_only=True)
@@ -100,9 +145,9 @@ class SessionPool:
 
     def add(self, opened: OpenSession) -> None:
         """Hold a session that was just created or resumed, and evict those not needed."""
-        replaced = self._open.get(opened.ref.session_id)
-        self._open[opened.ref.session_id] = opened
-        self._open.move_to_end(opened.ref.session_id)
+        replaced = self._open.get(opened.session_id)
+        self._open[opened.session_id] = opened
+        self._open.move_to_end(opened.session_id)
         if replaced is not None and replaced is not opened and not replaced.in_use:
             self._close(replaced)
         self._evict_unused(but=opened)
@@ -135,7 +180,7 @@ class SessionPool:
         return {held.create_key or session_id for session_id, held in self._open.items()}
 
     def find(self, session_id: str) -> OpenSession | None:
-        """Return the session with this id, of whatever epoch."""
+        """Return the session with this id, whoever has it."""
         return self._open.get(session_id)
 
     def created(self, create_key: str) -> OpenSession | None:
@@ -163,10 +208,10 @@ class SessionPool:
         """Yield the session that `request` names, with what the workflow has changed applied.
 
         Raises:
-            SessionNotOpen: It is not held here, or only a handle of another epoch is.
+            SessionNotOpen: It is not held here, or not at that epoch.
         """
         held = self._open.get(request.session.session_id)
-        if held is None or held.ref.epoch != request.session.epoch:
+        if held is None or held.user(request.session) is None:
             raise SessionNotOpen(f"session {request.session.session_id} is not open here")
         self._open.move_to_end(request.session.session_id)
         secrets = current_secrets()
