@@ -1,7 +1,8 @@
 """Writes what is made from other files: ``python docs/generate.py``.
 
-`operations.md` from the table of operations; from each plugin's pyproject.toml the table of
-providers in the README, and the names that `sandbox_core.wire.published` advises to install.
+`operations.md` from the table of operations; the promises in `contract.md` from the provider kit;
+from each plugin's pyproject.toml the table of providers in the README, and the names that
+`sandbox_core.wire.published` advises to install.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any
 
 import tomli
 
+from sandbox_core.testing.contract import CHECKS, LEVELS
 from sandbox_core.wire.messages import Message
 from sandbox_core.wire.operations import Effect, Operation, operations
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = ROOT / "docs" / "operations.md"
+CONTRACT = ROOT / "docs" / "contract.md"
 README = ROOT / "README.md"
 PUBLISHED = ROOT / "src" / "sandbox_core" / "wire" / "published.py"
 
@@ -60,6 +63,30 @@ def _documented(effect: Effect) -> str:
     }[effect]
 
 
+def render_contract() -> str:
+    """Return the page of the contract with a row for each promise that is checked."""
+    lines = []
+    for level in LEVELS:
+        lines += [f"### {level.title()}\n\n", _LEVELS[level], "\n\n"]
+        lines += ["| Promise | What it costs if it is broken | Check |\n", "| --- | --- | --- |\n"]
+        lines += [
+            f"| {check.promise} | {check.cost} | "
+            f'<a id="{check.name.replace(".", "")}"></a>`{check.name}` |\n'
+            for check in CHECKS
+            if check.level == level
+        ]
+        lines += ["\n"]
+    return _between("checks", "".join(lines).rstrip("\n") + "\n", CONTRACT)
+
+
+_LEVELS = {
+    "package": "Without the backend.",
+    "session": "With sandboxes of the backend, and without Temporal.",
+    "labels": "With the same, for providers that have `identity`, `destroy` and labels.",
+    "durable": "With workers on a real Temporal server, which are killed.",
+}
+
+
 def render_readme() -> str:
     """Return the README with a row for each plugin in its table of providers."""
     table = [
@@ -67,10 +94,14 @@ def render_readme() -> str:
         "| --- | --- | --- | --- |\n",
         *map(_provider, _plugins()),
     ]
+    return _between("providers", "".join(table), README)
+
+
+def _between(mark: str, content: str, page: Path) -> str:
     return re.sub(
-        r"(<!-- providers -->\n).*(<!-- /providers -->)",
-        lambda marks: f"{marks[1]}{''.join(table)}{marks[2]}",
-        README.read_text(encoding="utf-8"),
+        rf"(<!-- {mark} -->\n).*(<!-- /{mark} -->)",
+        lambda marks: f"{marks[1]}{content}{marks[2]}",
+        page.read_text(encoding="utf-8"),
         flags=re.DOTALL,
     )
 
@@ -104,5 +135,6 @@ def _provider(plugin: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     OPERATIONS.write_text(render_operations(), encoding="utf-8")
+    CONTRACT.write_text(render_contract(), encoding="utf-8")
     README.write_text(render_readme(), encoding="utf-8")
     PUBLISHED.write_text(render_published(), encoding="utf-8")

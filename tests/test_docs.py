@@ -32,3 +32,7 @@ def test_the_readme_has_a_row_for_each_plugin(generate: ModuleType) -> None:
 
 def test_each_plugin_is_advised_to_be_installed(generate: ModuleType) -> None:
     assert generate.render_published() == generate.PUBLISHED.read_text(encoding="utf-8")
+
+
+def test_the_contract_lists_every_promise_that_is_checked(generate: ModuleType) -> None:
+    assert generate.render_contract() == generate.CONTRACT.read_text(encoding="utf-8")
