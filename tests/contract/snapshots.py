@@ -5,12 +5,16 @@ A plugin's tests subclass the class, with a fixture `provider_name`; a worker fi
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support import running_worker, unique
+from support import attempts, running_worker, unique
 from temporalio.client import Client
-from workflows.snapshots import Forks
+from workflows.snapshots import CannotKeep, Forks, KeepsWhole
+
+LIMIT = timedelta(seconds=60)
+"""A workflow task that fails for ever ends the test, and not its patience."""
 
 
 class SnapshotPromises:
@@ -32,3 +36,41 @@ class SnapshotPromises:
             "first": "first",
             "the fork": "the fork",
         } == seen
+
+    async def test_has_everything_that_a_workspace_can_have(
+        self, temporal_client: Client, provider_name: str
+    ) -> None:
+        """Hard links, FIFOs, links to absolute paths, odd names: a virtual environment runs."""
+        async with running_worker(temporal_client, KeepsWhole) as queue:
+            seen = await temporal_client.execute_workflow(
+                KeepsWhole.run,
+                provider_name,
+                id=unique("whole"),
+                task_queue=queue,
+                run_timeout=LIMIT,
+            )
+
+        made, before, restored, hydrated = seen
+        assert "" == made
+        assert "content\nodd\ndrive\none file\nexecutable\na pipe\n" in before
+        assert "True" in before.splitlines()
+        assert [before, before] == [restored, hydrated]
+
+    async def test_is_refused_at_once_where_it_could_not_be_restored(
+        self, temporal_client: Client, provider_name: str
+    ) -> None:
+        """By name, and the one before is as good as it was."""
+        async with running_worker(temporal_client, CannotKeep) as queue:
+            handle = await temporal_client.start_workflow(
+                CannotKeep.run,
+                provider_name,
+                id=unique("kept"),
+                task_queue=queue,
+                run_timeout=LIMIT,
+            )
+            error, seen = await handle.result()
+            history = await handle.fetch_history()
+
+        assert "a/link is a link to ../../../elsewhere, outside of it" in error
+        assert "first" == seen
+        assert {1} == set(attempts(history))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import LocalSnapshotSpec, RemoteSnapshotSpec, SnapshotSpec
 from temporalio import workflow
@@ -51,3 +52,79 @@ class Forks:
             seen[name] = await _output(session, "cat file")
             await client.delete(session)
         return seen
+
+
+_MAKE = r"""
+mkdir folder 'odd\folder'
+echo content > folder/file
+chmod 755 folder/file
+ln folder/file hard
+ln -s folder/file inside
+ln -s /etc/passwd outside
+mkfifo -m 600 pipe
+echo odd > 'odd\folder/odd\file'
+echo drive > c:file
+ln -s /nowhere 'odd\link'
+python3 -m venv --without-pip venv
+"""
+_LOOK = r"""
+cat inside 'odd\folder/odd\file' c:file
+[ folder/file -ef hard ] && echo one file
+[ -x hard ] && echo executable
+[ -p pipe ] && echo a pipe
+readlink inside outside 'odd\link'
+venv/bin/python -c 'import sys; print(sys.prefix != sys.base_prefix)'
+ls -A
+"""
+
+
+@workflow.defn
+class KeepsWhole:
+    """Saves a workspace with everything in it, and looks at it before and after it was lost."""
+
+    @workflow.run
+    async def run(self, provider: str) -> list[str]:
+        client = temporal_sandbox_client(provider)
+        session = await client.create(snapshot=_spec(None))
+        await session.start()
+        seen = [await _output(session, _MAKE), await _output(session, _LOOK)]
+        await session.stop()
+        archive = await session.persist_workspace()
+        await client.delete(session)
+        restored = await client.resume(session.state)
+        await restored.start()
+        seen.append(await _output(restored, _LOOK))
+        await client.delete(restored)
+        other = await client.create()
+        await other.start()
+        await other.hydrate_workspace(archive)
+        seen.append(await _output(other, _LOOK))
+        await client.delete(other)
+        return seen
+
+
+@workflow.defn
+class CannotKeep:
+    """Saves a workspace, and then one that could not be restored, and restores the first."""
+
+    @workflow.run
+    async def run(self, provider: str) -> list[str]:
+        client = temporal_sandbox_client(provider)
+        session = await client.create(snapshot=_spec(None))
+        await session.start()
+        await session.exec("mkdir a; echo first > a/file")
+        await session.stop()
+        saved = session.state.snapshot
+        await session.exec("ln -s ../../../elsewhere a/link; echo second > a/file")
+        try:
+            await session.stop()
+            error = "none"
+        except SandboxError as refused:
+            error = str(refused)
+        assert saved == session.state.snapshot
+        await client.delete(session)
+        restored = await client.resume(session.state)
+        await restored.start()
+        seen = await _output(restored, "cat a/file")
+        await client.delete(restored)
+        return [error, seen]

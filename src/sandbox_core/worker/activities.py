@@ -11,7 +11,7 @@ from agents.sandbox.errors import ExecTimeoutError, SandboxError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from sandbox_core.errors import PayloadTooLarge, StorageError
+from sandbox_core.errors import PayloadTooLarge, SandboxCoreError
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import JsonObject
 from sandbox_core.wire.failures import encode_error
@@ -146,7 +146,7 @@ def _with_reason(error: SandboxError) -> SandboxError:
     cause: BaseException | None = error
     while isinstance(cause, SandboxError):
         cause = cause.cause
-    if isinstance(cause, StorageError):
+    if isinstance(cause, SandboxCoreError):
         error.message = f"{error.message}: {cause.message}"
         error.retryable = not cause.non_retryable
     elif not isinstance(cause, FileNotFoundError):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import io
 import logging
 import os
 import re
 import socket
+import tarfile
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -25,7 +27,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from agents.sandbox import Manifest
 from agents.sandbox._mount_security import redact_mount_error_data
-from agents.sandbox.errors import ExecTimeoutError, ExecTransportError
+from agents.sandbox.errors import ExecTimeoutError, ExecTransportError, WorkspaceArchiveReadError
 from agents.sandbox.sandboxes.docker import (
     DockerSandboxClient,
     DockerSandboxClientOptions,
@@ -39,6 +41,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint
+from agents.sandbox.workspace_paths import sandbox_path_str
 from docker import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container, ContainerCollection
@@ -46,6 +49,7 @@ from docker.utils.socket import consume_socket_output, demux_adaptor, frames_ite
 
 from sandbox_core.providers import LabelledSandbox
 from sandbox_docker import labels as container_labels
+from sandbox_docker.workspace import ARCHIVE, only_file, save_command
 
 logger = logging.getLogger(__name__)
 
@@ -256,6 +260,30 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
     async def _ensure_backend_started(self) -> None:
         if not await self.running():
             await _in_thread(self._container.start)
+
+    @redact_mount_error_data
+    async def persist_workspace(self) -> io.IOBase:
+        # The SDK copies the workspace, which makes files of their own of hard links, archives the
+        # copy, and refuses what it does not restore; that is carried on by the core.
+        root = self._workspace_root_path()
+        if any(path == root for _, path in self.state.manifest.ephemeral_mount_targets()):
+            return await super().persist_workspace()
+        stage = self._archive_stage_path(name_hint="workspace")
+        skipped = self._persist_workspace_skip_relpaths()
+        command = save_command(sandbox_path_str(stage), root.as_posix(), skipped)
+        try:
+            await self._exec_checked(*command, error_cls=WorkspaceArchiveReadError, error_path=root)
+            sent = await _in_thread(self._workspace_archive_stream, stage / ARCHIVE)
+            try:
+                return await _in_thread(only_file, sent)
+            finally:
+                sent.close()
+        except NotFound as error:
+            raise WorkspaceArchiveReadError(path=root, cause=error, retryable=False) from error
+        except (DockerException, OSError, tarfile.TarError) as error:
+            raise WorkspaceArchiveReadError(path=root, cause=error, retryable=True) from error
+        finally:
+            await self._rm_best_effort(stage)
 
     async def _resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
         return await _in_other_loop(super()._resolve_exposed_port(port))

@@ -34,6 +34,7 @@ from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.local_sources import check_local_sources, read_from_any_folder
 from sandbox_core.worker.own_queue import is_gone
 from sandbox_core.worker.secrets import current_secrets, with_credentials
+from sandbox_core.worker.sessions.archives import keep_whole
 from sandbox_core.worker.sessions.creation import (
     claim,
     destroy_created,
@@ -75,6 +76,7 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
 
     async def create(client: Client) -> Opened:
         created = await client.create(manifest=manifest, snapshot=snapshot, options=options)
+        keep_whole(created)
         return Opened(session=created)
 
     async with call.capacity.reserved(

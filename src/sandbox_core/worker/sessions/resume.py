@@ -16,6 +16,7 @@ from agents.sandbox.snapshot import NoopSnapshot
 from sandbox_core.errors import SandboxLost
 from sandbox_core.providers import SupportsExists, SupportsIdentity
 from sandbox_core.providers.registry import Provider
+from sandbox_core.worker.sessions.archives import keep_whole
 from sandbox_core.worker.sessions.pool import Client
 
 
@@ -52,6 +53,7 @@ async def resume(
         if not present and started and not await _restorable(state, client._resolve_dependencies()):
             raise _lost(provider, known)
     session = await client.resume(state)
+    keep_whole(session)
     if not started:
         return Opened(session=session)
     actual = sandbox_identity(provider, session.state)
