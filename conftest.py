@@ -28,7 +28,8 @@ SECRET_MARK = "s3cr3t"
 """Every credential that a test gives to a worker has it in it, and nothing else has."""
 
 pytest.register_assert_rewrite(
-    "contract.promises", "contract.secrets", "contract.snapshots", "faults.promises"
+    *(f"contract.{module}" for module in ("paths", "promises", "secrets", "snapshots")),
+    "faults.promises",
 )
 
 _ADDRESS = "SANDBOX_CORE_TEST_TEMPORAL_ADDRESS"

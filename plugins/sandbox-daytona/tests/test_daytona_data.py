@@ -1,8 +1,9 @@
-"""The core's promises of secrets and of saved workspaces, at a loopback server."""
+"""The core's promises of secrets, names and saved workspaces, at a loopback server."""
 
 from __future__ import annotations
 
 import pytest
+from contract.paths import PathPromises
 from contract.secrets import SecretPromises
 from contract.snapshots import SnapshotPromises
 from daytona_loopback import DaytonaLoopback
@@ -22,3 +23,7 @@ class TestSecret(SecretPromises):
 
 class TestSnapshot(SnapshotPromises):
     """Of a sandbox at Daytona."""
+
+
+class TestPath(PathPromises):
+    """In a sandbox at Daytona."""

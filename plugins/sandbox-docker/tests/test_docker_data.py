@@ -1,8 +1,9 @@
-"""The core's promises of secrets and of saved workspaces, with containers of a real engine."""
+"""The core's promises of secrets, names and saved workspaces, with containers of a real engine."""
 
 from __future__ import annotations
 
 import pytest
+from contract.paths import PathPromises
 from contract.secrets import SecretPromises
 from contract.snapshots import SnapshotPromises
 from docker_engine import DockerEngine
@@ -23,3 +24,7 @@ class TestSecret(SecretPromises):
 
 class TestSnapshot(SnapshotPromises):
     """Of a container."""
+
+
+class TestPath(PathPromises):
+    """In a container."""

@@ -1,8 +1,9 @@
-"""The core's promises of secrets and of saved workspaces, with directories."""
+"""The core's promises of secrets, names and saved workspaces, with directories."""
 
 from __future__ import annotations
 
 import pytest
+from contract.paths import PathPromises
 from contract.secrets import SecretPromises
 from contract.snapshots import SnapshotPromises
 
@@ -19,3 +20,7 @@ class TestSecret(SecretPromises):
 
 class TestSnapshot(SnapshotPromises):
     """Of a directory."""
+
+
+class TestPath(PathPromises):
+    """Of the worker's host."""

@@ -26,7 +26,7 @@ from contract.promises import (
     find_ids,
 )
 
-from sandbox_local import LocalProvider, sandbox_client_provider
+from sandbox_local import LocalProvider, records, sandbox_client_provider
 from sandbox_local.client import LabellingLocalSandboxClient
 
 # Creates a directory with the labels in $1 again and again, killed at one step more each time,
@@ -282,3 +282,22 @@ class TestSession(SessionPromises):
         assert own.is_dir()
         assert [] == await find_ids(provider, client, {})
         assert [] == _records(directory)
+
+
+class TestRecord:
+    """The file that a label is in."""
+
+    def test_is_not_written_through_a_link(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever has made one: neither to its folder, nor of its own."""
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        target = tmp_path / "target"
+        target.write_text("untouched")
+        made = records.make({"a": "1"})
+        (record,) = tmp_path.glob("sandbox-core-*/labels/sandbox-local-*.json")
+        (record.parent / "new").symlink_to(target)
+        with pytest.raises(OSError, match="symbolic links"):
+            records.change(made, {"a": "2"})
+
+        assert "untouched" == target.read_text()

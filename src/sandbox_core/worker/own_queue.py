@@ -10,13 +10,15 @@ import fcntl
 import hashlib
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from sandbox_core.providers.private_folder import private_folder
 from sandbox_core.wire.naming import split_worker_queue, worker_queue
+
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @contextmanager
@@ -24,12 +26,11 @@ def own_queue(namespace: str, task_queue: str) -> Iterator[str]:
     """Yield the name of the calling worker's own queue, and hold it for the duration.
 
     Raises:
-        OSError: The folder of the lock files cannot be written.
+        OSError: The folder of the lock files cannot be written, or others could write there.
     """
     folder = _folder(namespace, task_queue)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for slot in count():
-        lock = os.open(folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,7 +49,7 @@ def is_gone(namespace: str, queue: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        lock = os.open(_folder(namespace, task_queue) / f"{slot}.lock", os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(_folder(namespace, task_queue) / f"{slot}.lock", os.O_RDONLY | _FLAGS)
     except FileNotFoundError:
         return True
     try:
@@ -63,4 +64,4 @@ def is_gone(namespace: str, queue: str) -> bool:
 
 def _folder(namespace: str, task_queue: str) -> Path:
     name = hashlib.sha256(f"{namespace}\0{task_queue}".encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"sandbox-core-{os.getuid()}" / "slots" / name
+    return private_folder("slots", name)

@@ -21,6 +21,15 @@ def user_name(user: str | User | None) -> str | None:
     return user.name if isinstance(user, User) else user
 
 
+def path_text(path: str | Path) -> str:
+    """Return a path of the sandbox as it travels.
+
+    The SDK takes each backslash of a path that is a `str` for a separator. In a sandbox it is a
+    character like any other.
+    """
+    return Path(path).as_posix()
+
+
 def content(data: io.IOBase) -> bytes:
     """Return what is left of a stream; text as UTF-8."""
     read = data.read()

@@ -17,7 +17,7 @@ from agents.sandbox.files import FileEntry
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
-from agents.sandbox.workspace_paths import WorkspacePathPolicy, posix_path_as_path, sandbox_path_str
+from agents.sandbox.workspace_paths import WorkspacePathPolicy, posix_path_as_path
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityConfig
@@ -253,7 +253,7 @@ class TemporalSandboxSession(PlacedSession):
             await self._call(
                 ops.READ,
                 m.ReadRequest(
-                    session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)
+                    session=self._ref, path=convert.path_text(path), user=convert.user_name(user)
                 ),
             )
         )
@@ -263,7 +263,7 @@ class TemporalSandboxSession(PlacedSession):
         await self._call(
             ops.WRITE,
             m.WriteRequest(
-                session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)
+                session=self._ref, path=convert.path_text(path), user=convert.user_name(user)
             ),
             convert.content(data),
         )
@@ -273,7 +273,7 @@ class TemporalSandboxSession(PlacedSession):
         listing = await self._call(
             ops.LS,
             m.LsRequest(
-                session=self._ref, path=sandbox_path_str(path), user=convert.user_name(user)
+                session=self._ref, path=convert.path_text(path), user=convert.user_name(user)
             ),
         )
         return [convert.file_entry(entry) for entry in listing.entries]
@@ -286,7 +286,7 @@ class TemporalSandboxSession(PlacedSession):
             ops.MKDIR,
             m.MkdirRequest(
                 session=self._ref,
-                path=sandbox_path_str(path),
+                path=convert.path_text(path),
                 user=convert.user_name(user),
                 parents=parents,
             ),
@@ -300,7 +300,7 @@ class TemporalSandboxSession(PlacedSession):
             ops.RM,
             m.RmRequest(
                 session=self._ref,
-                path=sandbox_path_str(path),
+                path=convert.path_text(path),
                 user=convert.user_name(user),
                 recursive=recursive,
             ),
@@ -319,7 +319,7 @@ class TemporalSandboxSession(PlacedSession):
             ops.EXTRACT,
             m.ExtractRequest(
                 session=self._ref,
-                path=sandbox_path_str(path),
+                path=convert.path_text(path),
                 compression_scheme=compression_scheme,
                 archive_limits=convert.archive_limits(archive_limits),
             ),
@@ -409,14 +409,14 @@ class TemporalSandboxSession(PlacedSession):
         Symlinks are checked by the worker when the path is used, against the real file system.
         """
         return posix_path_as_path(
-            self._workspace_path_policy().normalize_sandbox_path(path, for_write=for_write)
+            self._workspace_path_policy().normalize_sandbox_path(Path(path), for_write=for_write)
         )
 
     async def _validate_path_access(self, path: Path | str, *, for_write: bool = False) -> Path:
         valid = await self._call(
             ops.VALIDATE_PATH_ACCESS,
             m.ValidatePathAccessRequest(
-                session=self._ref, path=sandbox_path_str(path), for_write=for_write
+                session=self._ref, path=convert.path_text(path), for_write=for_write
             ),
         )
         return Path(valid.path)
@@ -444,7 +444,7 @@ class TemporalSandboxSession(PlacedSession):
             m.ApplyEntriesRequest(
                 session=self._ref,
                 entries=tuple(
-                    m.PlacedEntry(path=sandbox_path_str(path), entry=dump_entry(entry))
+                    m.PlacedEntry(path=convert.path_text(path), entry=dump_entry(entry))
                     for path, entry in entries
                 ),
             ),

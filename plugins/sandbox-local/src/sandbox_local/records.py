@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Final
 
 from sandbox_core.providers import LabelledSandbox
+from sandbox_core.providers.private_folder import private_folder
 
 PREFIX: Final = "sandbox-local-"
 """As the SDK's client names the directories that it makes."""
+
+_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 
 _MAKING_S: Final = 60.0
 """How long a record waits for its directory, which may be about to be made."""
@@ -84,7 +87,7 @@ def forget(root: Path, *, unless_within_s: float = 0.0) -> None:
 
 
 def _folder() -> Path:
-    return Path(tempfile.gettempdir()) / f"sandbox-core-{os.getuid()}" / "labels"
+    return private_folder("labels")
 
 
 def _record(root: Path) -> Path:
@@ -94,9 +97,7 @@ def _record(root: Path) -> Path:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Have no other process change a record meanwhile."""
-    folder = _folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(_folder() / "lock", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -108,7 +109,10 @@ def _write(root: Path, labels: Mapping[str, str], created: datetime | None) -> N
     # A record is whole whenever it is seen, and whenever this is killed.
     new = _folder() / "new"
     content = {"labels": dict(labels), "created": created and created.isoformat()}
-    new.write_text(json.dumps(content), encoding="utf-8")
+    # Another one that was killed may have left one.
+    written = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600)
+    with os.fdopen(written, "w", encoding="utf-8") as file:
+        json.dump(content, file)
     new.replace(_record(root))
 
 

@@ -45,7 +45,7 @@ async def _write(call: Call, request: m.WriteRequest, body: bytes) -> None:
 @handles(ops.LS)
 async def _ls(call: Call, request: m.LsRequest) -> m.LsResponse:
     async with call.pool.use(request) as session:
-        entries = await session.ls(request.path, user=request.user)
+        entries = await session.ls(Path(request.path), user=request.user)
     if len(entries) > MAX_ENTRIES:
         raise InvalidRequest(
             f"ls {request.path!r}: it has {len(entries):,} entries, more than the {MAX_ENTRIES:,} "
@@ -70,14 +70,14 @@ async def _ls(call: Call, request: m.LsRequest) -> m.LsResponse:
 @handles(ops.MKDIR)
 async def _mkdir(call: Call, request: m.MkdirRequest) -> None:
     async with call.pool.use(request) as session:
-        await session.mkdir(request.path, parents=request.parents, user=request.user)
+        await session.mkdir(Path(request.path), parents=request.parents, user=request.user)
 
 
 @handles(ops.RM)
 async def _rm(call: Call, request: m.RmRequest) -> None:
     async with call.pool.use(request) as session:
         try:
-            await session.rm(request.path, recursive=request.recursive, user=request.user)
+            await session.rm(Path(request.path), recursive=request.recursive, user=request.user)
         except SandboxError:
             # An earlier attempt whose answer was lost has removed it: then it is not there now.
             if activity.info().attempt == 1 or await _exists(session, request):
@@ -85,7 +85,7 @@ async def _rm(call: Call, request: m.RmRequest) -> None:
 
 
 async def _exists(session: SandboxSession, request: m.PathRequest) -> bool:
-    path = await session._validate_path_access(request.path)
+    path = await session._validate_path_access(Path(request.path))
     found = await session.exec("test", "-e", sandbox_path_str(path), shell=False)
     return found.ok()
 
@@ -95,7 +95,7 @@ async def _extract(call: Call, request: m.ExtractRequest, body: bytes) -> None:
     limits = request.archive_limits
     async with call.pool.use(request) as session:
         extracting = session.extract(
-            request.path,
+            Path(request.path),
             io.BytesIO(body),
             compression_scheme=cast("Literal['tar', 'zip'] | None", request.compression_scheme),
             archive_limits=None if limits is None else SandboxArchiveLimits(**limits.model_dump()),
@@ -108,7 +108,7 @@ async def _validate_path_access(
     call: Call, request: m.ValidatePathAccessRequest
 ) -> m.ValidatePathAccessResponse:
     async with call.pool.use(request) as session:
-        path = await session._validate_path_access(request.path, for_write=request.for_write)
+        path = await session._validate_path_access(Path(request.path), for_write=request.for_write)
     return m.ValidatePathAccessResponse(path=sandbox_path_str(path))
 
 

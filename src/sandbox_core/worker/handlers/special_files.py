@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import TypeVar
 
 from agents.sandbox.session.sandbox_session import SandboxSession
@@ -38,5 +39,5 @@ async def unless_special(
 
 
 async def _is_special(session: SandboxSession, path: str) -> bool:
-    resolved = sandbox_path_str(await session._validate_path_access(path))
+    resolved = sandbox_path_str(await session._validate_path_access(Path(path)))
     return (await session.exec("sh", "-c", _IS_SPECIAL, "sh", resolved, shell=False)).ok()

@@ -2,8 +2,8 @@
 
 The Agents SDK saves whatever is in a workspace, but restores only plain files, folders and links to
 what is inside. Its restore fails at hard links, FIFOs, names with a backslash, and links to
-absolute paths, which every virtual environment has. They are kept apart when a workspace is saved: in an
-archive that is one plain file of it, and that is unpacked in the sandbox once the rest is there.
+absolute paths, which every virtual environment has. They are kept apart when a workspace is saved:
+in an archive that is one plain file of it, and that is unpacked once the rest is in the sandbox.
 What cannot come back so is refused at once, by name.
 
 An archive without any of these is the SDK's own, byte by byte.
