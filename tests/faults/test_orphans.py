@@ -7,8 +7,8 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ from temporalio.common import RetryPolicy
 from temporalio.service import RPCError, RPCStatusCode
 from workflows.owners import OwnsSandbox
 
+from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import LabelledSandbox
 from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
@@ -341,6 +342,28 @@ class TestForeignSandbox:
         assert ReapResponse() == await here.reap(provider=Unfiltered())
         assert root.is_dir()
 
+    async def test_that_a_backend_says_to_have_our_labels(self, here: Here) -> None:
+        """A find that answers with what it was asked is not believed, and nothing is deleted."""
+
+        class Echo(LocalProvider):
+            async def find(
+                self, client: UnixLocalSandboxClient, labels: Mapping[str, str]
+            ) -> Sequence[LabelledSandbox]:
+                found = await super().find(client, {})
+                return [replace(each, labels={**each.labels, **labels}) for each in found]
+
+        root = await here.make(
+            {
+                names.NAMESPACE_ID: str(uuid.uuid4()),
+                names.WORKFLOW_ID: unique("elsewhere"),
+                names.RUN_ID: str(uuid.uuid4()),
+            }
+        )
+
+        with pytest.raises(InvalidRequest, match="'local' finds sandboxes with labels that no"):
+            await here.reap(provider=Echo())
+        assert root.is_dir()
+
 
 class TestDoubt:
     """What cannot be told is kept, and said."""
@@ -400,6 +423,22 @@ class TestDoubt:
         assert "deleted" == found.outcome
         assert not root.exists()
 
+    async def test_a_time_without_a_zone_is_no_time(self, here: Here) -> None:
+        """It does not stop the others."""
+
+        class Naive(LocalProvider):
+            async def find(
+                self, client: UnixLocalSandboxClient, labels: Mapping[str, str]
+            ) -> Sequence[LabelledSandbox]:
+                naive = datetime(2026, 1, 1)
+                return [replace(each, created=naive) for each in await super().find(client, labels)]
+
+        root = await here.make({names.WORKFLOW_ID: unique("gone"), names.RUN_ID: str(uuid.uuid4())})
+
+        [kept] = (await here.reap(provider=Naive(), older_than_s=1)).sandboxes
+        assert ("kept", None) == (kept.outcome, kept.age_s)
+        assert root.is_dir()
+
 
 class TestDeletion:
     async def test_a_dry_run_deletes_nothing(self, here: Here) -> None:
@@ -442,6 +481,25 @@ class TestDeletion:
         } == seen
         assert [True, True, False] == [owned.root.exists() for owned in (stuck, slow, other)]
 
+    async def test_is_not_believed_but_looked_for(self, here: Here) -> None:
+        """A destroy that returns has not always deleted."""
+
+        class Idle(LocalProvider):
+            async def destroy(self, client: UnixLocalSandboxClient, sandbox_id: str) -> None:
+                return
+
+        owned = await here.owned()
+        await owned.handle.terminate()
+
+        answer = await here.reap(provider=Idle(), deleted_within=timedelta(seconds=0.2))
+
+        [found] = answer.sandboxes
+        assert (
+            "failed",
+            "RuntimeError: it was destroyed, and is still there after 0.2 s",
+        ) == (found.outcome, found.reason)
+        assert owned.root.is_dir()
+
     async def test_spares_what_got_another_owner_meanwhile(self, here: Here) -> None:
         heir = await here.owned()
 
@@ -454,7 +512,8 @@ class TestDeletion:
                     names.WORKFLOW_ID: heir.handle.id,
                     names.RUN_ID: heir.handle.first_execution_run_id or "",
                 }
-                await self.relabel(self.create_client(), str(owned.root), owner)
+                if found:
+                    await self.relabel(self.create_client(), str(owned.root), owner)
                 return found
 
         owned = await here.owned()

@@ -12,10 +12,12 @@ from agents.editor import ApplyPatchOperation
 from agents.sandbox import Manifest
 from agents.sandbox.entries import File
 from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.snapshot import RemoteSnapshotSpec
 from agents.sandbox.types import ExecResult
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
+from sandbox_core.storage import SNAPSHOT_DEPENDENCY
 from sandbox_core.workflow import temporal_sandbox_client
 
 
@@ -53,11 +55,13 @@ class Plan:
 
     Attributes:
         files: How many small files its manifest has.
+        saved: Whether a stop writes its workspace to the storage.
     """
 
     steps: list[Step]
     provider: str = "local"
     files: int = 0
+    saved: bool = False
     heartbeat_s: float = 30
     start_to_close_s: float = 60
 
@@ -77,7 +81,8 @@ class Perform:
         )
         names = (f"file-{number:05}.txt" for number in range(plan.files))
         manifest = Manifest(entries={name: File(content=name.encode()) for name in names})
-        session = await client.create(manifest=manifest)
+        snapshot = RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY)
+        session = await client.create(manifest=manifest, snapshot=snapshot if plan.saved else None)
         try:
             async with session:
                 return [await take(session, step) for step in plan.steps]

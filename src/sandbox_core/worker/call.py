@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox_core.providers.registry import Provider
+from sandbox_core.storage.snapshots import SnapshotStore
 from sandbox_core.worker.sessions.capacity import Capacity
+from sandbox_core.worker.sessions.labelling import Trust
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client, SessionPool
 
@@ -27,6 +29,11 @@ class Call:
     """Whether a storage is configured, which workers on other hosts share."""
 
     capacity: Capacity = field(default_factory=Capacity)
+    trust: Trust = field(default_factory=Trust)
+    """What the worker knows of the provider's labels."""
+
+    snapshots: SnapshotStore | None = None
+    """What the sessions of every client have to find."""
 
     @property
     def durable(self) -> bool:

@@ -17,6 +17,7 @@ from sandbox_core.worker.call import Call
 from sandbox_core.worker.metrics import PoolMetrics
 from sandbox_core.worker.secrets import Allowed
 from sandbox_core.worker.sessions.capacity import Capacity
+from sandbox_core.worker.sessions.labelling import Trust
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client, SessionPool
 
@@ -53,6 +54,7 @@ class ProviderRuntime:
         self._pool = SessionPool()
         self._fleet = fleet
         self._capacity = Capacity(limit=max_sandboxes)
+        self._trust = Trust()
         self._namespace: Namespace | None = None
         self._client: Client | None = None
         self._worker_queue: str | None = None
@@ -130,4 +132,6 @@ class ProviderRuntime:
             fleet=self._fleet,
             capacity=self._capacity,
             local_sources=self._local_sources,
+            trust=self._trust,
+            snapshots=self._snapshots,
         )

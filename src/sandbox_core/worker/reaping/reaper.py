@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -25,18 +26,22 @@ from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.reaping.owners import Owner, owner_of
 from sandbox_core.worker.sessions import labels as names
-from sandbox_core.worker.sessions.labels import Namespace, has_all
+from sandbox_core.worker.sessions.labelling import find_labelled, is_honest
+from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client
 
 logger = logging.getLogger(__name__)
 
 _CONCURRENCY = 8
 _DELETED_WITHIN = timedelta(seconds=60)
+_LOOK_AGAIN_S = 1.0
 _REASON_CHARS = 300
 
 
 class Reapable(SupportsLabels[Client], SupportsDestroy[Client], Protocol):
     """A provider whose sandboxes can be found by their labels, and destroyed."""
+
+    name: str
 
 
 def as_reapable(provider: Provider) -> Reapable | None:
@@ -79,6 +84,7 @@ async def reap(
         deleted_within: How long one deletion may take.
 
     Raises:
+        InvalidRequest: What the provider finds cannot be trusted.
         Exception: The backend did not say what there is.
     """
     reaping = _Reaping(
@@ -102,6 +108,12 @@ class _Reaping:
     deleted_within: timedelta
 
     async def run(self) -> ReapResponse:
+        if not await is_honest(self.provider, self.client):
+            raise InvalidRequest(
+                f"provider {self.provider.name!r} finds sandboxes with labels that no sandbox can "
+                f"have: whose they are cannot be told, so none is deleted. Its find has to return "
+                f"the labels that the backend keeps."
+            )
         found = await self._find({})
         slots = asyncio.Semaphore(_CONCURRENCY)
 
@@ -121,9 +133,7 @@ class _Reaping:
 
     async def _find(self, labels: Mapping[str, str]) -> Sequence[LabelledSandbox]:
         wanted = {names.NAMESPACE_ID: self.namespace.id, **labels}
-        found = await self.provider.find(self.client, wanted)
-        # What is not ours must not be touched, whatever a backend makes of the question.
-        return [sandbox for sandbox in found if has_all(sandbox.labels, wanted)]
+        return await find_labelled(self.provider, self.client, wanted)
 
     async def _reap(self, sandbox: LabelledSandbox) -> Reaped | Owner:
         """Return what became of a sandbox, or the owner for whose sake it was left alone."""
@@ -168,7 +178,21 @@ class _Reaping:
             await asyncio.wait_for(deleting, allowed)
         except asyncio.TimeoutError as error:
             raise TimeoutError(f"it took longer than {allowed:g} s") from error
+        await self._look_again(sandbox, labels)
         return ""
+
+    async def _look_again(self, sandbox: LabelledSandbox, labels: Mapping[str, str]) -> None:
+        """Return when the sandbox is not found any more; some backends take a while to delete.
+
+        Raises:
+            RuntimeError: It is still there.
+        """
+        allowed = self.deleted_within.total_seconds()
+        give_up = time.monotonic() + allowed
+        while sandbox.sandbox_id in {found.sandbox_id for found in await self._find(labels)}:
+            if time.monotonic() >= give_up:
+                raise RuntimeError(f"it was destroyed, and is still there after {allowed:g} s")
+            await asyncio.sleep(min(_LOOK_AGAIN_S, allowed))
 
     async def _owner_of(self, sandbox: LabelledSandbox) -> Owner:
         workflow_id, run_id = sandbox.labels[names.WORKFLOW_ID], sandbox.labels[names.RUN_ID]

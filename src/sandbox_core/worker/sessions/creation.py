@@ -18,17 +18,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from agents.sandbox import Manifest
+
 from sandbox_core.errors import CreateConflict
 from sandbox_core.providers import SupportsDestroy, SupportsIdentity, SupportsLabels
+from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
 from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest, WorkflowRun
 from sandbox_core.worker.attempts import attempt, finished, overdue, uncancellable
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.sessions import labels as names
+from sandbox_core.worker.sessions.labelling import NamedLabels, find_labelled
 from sandbox_core.worker.sessions.labels import owner_labels, request_labels
 from sandbox_core.worker.sessions.pool import Client
 from sandbox_core.worker.sessions.resume import Opened, sandbox_identity
 
 logger = logging.getLogger(__name__)
+
+_DEFAULT_ROOT = Manifest().root
 
 _ABANDONED_S = 600.0
 """How long a create that nobody waits for any more may take until it is left to `sandbox reap`."""
@@ -48,6 +54,8 @@ _AGAIN_S = 1.0
 
 class _Labelling(SupportsLabels[Client], SupportsDestroy[Client], SupportsIdentity, Protocol):
     """A provider whose sandboxes can be found again, and destroyed."""
+
+    name: str
 
 
 async def make(
@@ -72,7 +80,7 @@ async def make(
         CreateConflict: The key was used for another create before.
         Exception: What `opening` raises.
     """
-    made = _made_for(call, request)
+    made = await _made_for(call, request)
     if made is None:
 
         async def discard(opened: Opened) -> None:
@@ -86,8 +94,11 @@ async def make(
         await made.destroy()
     try:
         opened = await _to_its_end(opening(made.labelled_client), made=made)
+        sandbox_id = made.provider.identity(opened.session.state)
         if again:
-            await made.destroy(keep=made.provider.identity(opened.session.state))
+            await made.destroy(keep=sandbox_id)
+        elif isinstance(request, CreateSessionRequest) and not _has_own_root(request):
+            await call.trust.verify(made.provider, call.client, made.key, sandbox_id)
     except BaseException:
         await uncancellable(made.destroy_quietly())
         raise
@@ -107,21 +118,26 @@ async def destroy_created(call: Call, create_key: str) -> None:
     provider = _labelling(call)
     if provider is None or call.namespace is None:
         return
+    if not await call.trust.check(provider, call.client):
+        return
     created = {names.NAMESPACE_ID: call.namespace.id, names.KEY: create_key}
-    for found in await provider.find(call.client, created):
+    for found in await find_labelled(provider, call.client, created):
         await provider.destroy(call.client, found.sandbox_id)
 
 
 async def keys_made(call: Call) -> set[str]:
     """Return the keys of the sandboxes that this worker, or one in its place, has made."""
+    provider = call.provider
     if (
         call.namespace is None
         or call.worker_queue is None
-        or not isinstance(call.provider, SupportsLabels)
+        or not isinstance(provider, SupportsLabels)
+        or not await call.trust.check(cast("NamedLabels", provider), call.client)
     ):
         return call.pool.keys()
     of_worker = {names.NAMESPACE_ID: call.namespace.id, names.WORKER: call.worker_queue}
-    return {found.labels[names.KEY] for found in await call.provider.find(call.client, of_worker)}
+    found = await find_labelled(provider, call.client, of_worker)
+    return {sandbox.labels[names.KEY] for sandbox in found if names.KEY in sandbox.labels}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +149,21 @@ class _Made:
     labels: Mapping[str, str]
     attempt: int
 
+    snapshots: SnapshotStore | None = None
+
     @property
     def labelled_client(self) -> Client:
-        return self.provider.labelled(
-            self.client, {**self.labels, names.ATTEMPT: str(self.attempt)}
-        )
+        labels = {**self.labels, names.ATTEMPT: str(self.attempt)}
+        client = self.provider.labelled(self.client, labels)
+        if client is not self.client and self.snapshots is not None:
+            # It need not be a copy, which would have them.
+            offer_snapshots(client, self.snapshots)
+        return client
+
+    @property
+    def key(self) -> dict[str, str]:
+        """The labels that what was made for the request is found by."""
+        return {name: self.labels[name] for name in (names.NAMESPACE_ID, names.RUN_ID, names.KEY)}
 
     async def destroy(self, *, keep: str | None = None) -> None:
         """Destroy them, except one.
@@ -145,8 +171,7 @@ class _Made:
         Raises:
             CreateConflict: One was made for another request with the same key.
         """
-        key = {name: self.labels[name] for name in (names.NAMESPACE_ID, names.RUN_ID, names.KEY)}
-        for found in await self.provider.find(self.client, key):
+        for found in await find_labelled(self.provider, self.client, self.key):
             if found.labels.get(names.REQUEST) != self.labels[names.REQUEST]:
                 raise CreateConflict.of_key(self.labels[names.KEY])
             if found.sandbox_id != keep and int(found.labels[names.ATTEMPT]) <= self.attempt:
@@ -176,15 +201,30 @@ class _Made:
         return True
 
 
-def _made_for(call: Call, request: CreateSessionRequest | ResumeSessionRequest) -> _Made | None:
+async def _made_for(
+    call: Call, request: CreateSessionRequest | ResumeSessionRequest
+) -> _Made | None:
     provider = _labelling(call)
     if provider is None or call.namespace is None:
+        return None
+    if not await call.trust.check(provider, call.client):
         return None
     owner = request.owner if isinstance(request, ResumeSessionRequest) else None
     labels = {**owner_labels(call.namespace, owner), **request_labels(request)}
     if call.worker_queue is not None:
         labels[names.WORKER] = call.worker_queue
-    return _Made(provider=provider, client=call.client, labels=labels, attempt=attempt())
+    return _Made(
+        provider=provider,
+        client=call.client,
+        labels=labels,
+        attempt=attempt(),
+        snapshots=call.snapshots,
+    )
+
+
+def _has_own_root(request: CreateSessionRequest) -> bool:
+    # A directory of the user's own is not made for the sandbox, and has no labels.
+    return (request.manifest or {}).get("root", _DEFAULT_ROOT) != _DEFAULT_ROOT
 
 
 def finds_earlier_attempts(call: Call) -> bool:
@@ -195,7 +235,7 @@ def finds_earlier_attempts(call: Call) -> bool:
 def _labelling(call: Call) -> _Labelling | None:
     able = (SupportsLabels, SupportsDestroy, SupportsIdentity)
     found = all(isinstance(call.provider, ability) for ability in able)
-    return cast("_Labelling", call.provider) if found else None
+    return cast("_Labelling", call.provider) if found and not call.trust.lost else None
 
 
 async def _to_its_end(
