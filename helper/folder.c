@@ -1,0 +1,129 @@
+/* The state folder: who may use it, and the one small file that each command has in it. */
+#include "helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+const char *folder_enter(const char *path, bool create) {
+    if (!path || path[0] != '/') return "dir is not an absolute path";
+    if (create && mkdir(path, 0700) < 0 && errno != EEXIST) return strerror(errno);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        if (errno == ELOOP || errno == ENOTDIR) return "dir is not a directory";
+        return strerror(errno);
+    }
+    struct stat s;
+    const char *why = NULL;
+    if (fstat(fd, &s) < 0) why = strerror(errno);
+    else if (s.st_uid != geteuid()) why = "dir belongs to another user";
+    else if (s.st_mode & 077) why = "dir is open to other users";
+    else if (fchdir(fd) < 0) why = strerror(errno);
+    close(fd);
+    return why;
+}
+
+int folder_connect(void) {
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "sock"};
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+static void file_name(char name[KEY_MAX + 8], const char *key, const char *suffix) {
+    snprintf(name, KEY_MAX + 8, "%s%s", key, suffix);
+}
+
+int marker_create(const char *key, const struct buffer *content) {
+    int fd = open(key, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return -1;
+    flock(fd, LOCK_EX | LOCK_NB);
+    /* On a full disk it stays empty, and is a marker nevertheless. */
+    write_all(fd, "start\n", 6);
+    write_all(fd, content->data, content->len);
+    return fd;
+}
+
+bool record_write(const char *key, const struct buffer *record) {
+    char name[KEY_MAX + 8];
+    file_name(name, key, ".tmp");
+    if (record->failed) return false;
+    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return false;
+    bool written = write_all(fd, "end\n", 4) && write_all(fd, record->data, record->len);
+    written = close(fd) == 0 && written;
+    if (written && rename(name, key) == 0) return true;
+    unlink(name);
+    return false;
+}
+
+static bool read_file(int fd, size_t max, struct buffer *raw, bool *whole) {
+    struct stat s;
+    if (fstat(fd, &s) < 0 || !S_ISREG(s.st_mode)) return false;
+    *whole = (uint64_t)s.st_size <= max;
+    size_t want = *whole ? (size_t)s.st_size : max;
+    raw->data = malloc(want + 1);
+    if (!raw->data) return false;
+    raw->cap = want + 1;
+    while (raw->len < want) {
+        ssize_t n = read(fd, raw->data + raw->len, want - raw->len);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        raw->len += (size_t)n;
+    }
+    return true;
+}
+
+enum record_state record_read(const char *key, size_t max, struct buffer *raw, struct message *m) {
+    enum record_state state = RECORD_NONE;
+    *m = (struct message){0};
+    /* A marker whose lock has gone was left by a keeper that was killed, or by one that has just
+     * put the record in its place: then the second look finds that. */
+    for (int look = 0; look < 2; look++) {
+        buffer_free(raw);
+        bool whole = true;
+        int fd = open(key, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0) return errno == ENOENT ? RECORD_NONE : RECORD_LOST;
+        if (!read_file(fd, max, raw, &whole)) {
+            close(fd);
+            return RECORD_LOST;
+        }
+        if (raw->len >= 4 && memcmp(raw->data, "end\n", 4) == 0) {
+            close(fd);
+            bool parsed = message_parse(m, raw->data + 4, raw->len - 4, !whole);
+            return parsed ? RECORD_ENDED : RECORD_LOST;
+        }
+        bool locked = flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+        close(fd);
+        state = locked ? RECORD_RUNNING : RECORD_LOST;
+        if (locked) break;
+    }
+    if (raw->len >= 6 && memcmp(raw->data, "start\n", 6) == 0)
+        message_parse(m, raw->data + 6, raw->len - 6, true);
+    return state;
+}
+
+void record_remove(const char *key, const char *suffix) {
+    char name[KEY_MAX + 8];
+    file_name(name, key, suffix);
+    unlink(name);
+}
+
+bool mark_gone(const char *key) {
+    char name[KEY_MAX + 8];
+    file_name(name, key, ".gone");
+    int fd = open(name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return false;
+    close(fd);
+    return true;
+}

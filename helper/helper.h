@@ -1,0 +1,165 @@
+/* What the parts of the helper know of each other. See README.md for the picture. */
+#ifndef HELPER_H
+#define HELPER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#define PROTOCOL 1
+#ifndef SOURCE_HASH
+#define SOURCE_HASH "unknown"
+#endif
+
+enum {
+    KEY_MAX = 128,
+    REQUEST_MAX = 8 << 20,      /* of a frame that comes in */
+    FORWARD_MAX = 96 << 10,     /* of a request that is handed to a keeper */
+    DATA_MAX = 64 << 10,        /* of one `data` */
+    OUTPUT_MAX = 64 << 20,      /* of what is kept of one stream */
+    ANSWER_MAX = 256 << 20,
+};
+
+/* message.c: netstrings, frames, base64 */
+
+struct field {
+    const char *name;
+    const char *value;          /* followed by a NUL that does not count */
+    size_t len;
+};
+struct message {
+    struct field *fields;
+    size_t count;
+};
+/* Grows; once memory is short it is `failed`, and whatever is put into it is nothing. */
+struct buffer {
+    char *data;
+    size_t len, cap;
+    bool failed;
+};
+
+/* Takes `body` apart in place (commas become NULs). `partly`: what is cut at the end is left out. */
+bool message_parse(struct message *m, char *body, size_t len, bool partly);
+void message_free(struct message *m);
+const struct field *message_field(const struct message *m, const char *name);
+const char *message_text(const struct message *m, const char *name);
+/* The number that `name` has, `missing` if it has none, or `max` + 1 if it is none up to `max`. */
+uint64_t message_number(const struct message *m, const char *name, uint64_t missing, uint64_t max);
+bool message_key_valid(const char *key, size_t max);
+
+void buffer_add(struct buffer *b, const void *data, size_t len);
+void buffer_free(struct buffer *b);
+void put(struct buffer *b, const char *name, const void *value, size_t len);
+void put_text(struct buffer *b, const char *name, const char *value);
+void put_number(struct buffer *b, const char *name, uint64_t value);
+void put_all(struct buffer *b, const struct message *m, const char *const *except);
+/* A frame: `frame_begin` at its start, `frame_end` when all is put. */
+void frame_begin(struct buffer *b);
+void frame_end(struct buffer *b);
+size_t frame_size(const char *four_bytes);
+
+bool base64url_decode(struct buffer *to, const char *text);
+void base64_encode(struct buffer *to, const char *data, size_t len);
+
+/* io.c: time, descriptors, signals */
+
+#ifdef FAULT_HOOKS
+void fault_set(const struct message *m);
+void fault(const char *point);  /* SIGKILLs this process if the request asked for it */
+#else
+#define fault_set(m) ((void)0)
+#define fault(point) ((void)0)
+#endif
+
+int64_t now_ms(void);           /* monotonic */
+uint64_t wall_ms(void);         /* since the epoch */
+bool write_all(int fd, const char *data, size_t len);
+void set_nonblocking(int fd);
+/* Sends what is left of `out` from `*sent` on. 1: all sent; 0: later; -1: the peer is gone. */
+int send_some(int fd, const struct buffer *out, size_t *sent);
+/* One datagram, or the begin of a stream's data, with at most one descriptor (-1: none). */
+ssize_t send_with_fd(int sock, const char *data, size_t len, int fd);
+ssize_t receive_with_fd(int sock, char *data, size_t len, int *fd);
+/* The real system call: libc hides signals of its own, and those could end us. */
+void set_signal(int number, void (*handler)(int));
+void get_signals(uint64_t *ignored, uint64_t *blocked);
+/* Makes this process one that no command ends by accident: ignores all signals but SIGCHLD, which
+ * only interrupts `wait_for`. */
+void harden(void);
+struct pollfd;
+void wait_for(struct pollfd *fds, size_t count, int64_t deadline);
+
+/* folder.c: the state folder and its files; the working directory once it is entered */
+
+const char *folder_enter(const char *path, bool create);    /* NULL, or why not */
+int folder_connect(void);       /* to the resident, or -1 */
+int marker_create(const char *key, const struct buffer *content);  /* locked, or -1 */
+bool record_write(const char *key, const struct buffer *record);
+enum record_state { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };
+/* Reads at most `max` bytes of a record; its message, taken apart, points into `raw`. */
+enum record_state record_read(const char *key, size_t max, struct buffer *raw, struct message *m);
+void record_remove(const char *key, const char *suffix);
+bool mark_gone(const char *key);
+
+/* stream.c: the head and the tail of an output */
+
+struct stream {
+    char *head, *tail;
+    size_t head_len, head_cap, head_max;
+    size_t tail_len, tail_cap, tail_max, tail_start;
+    uint64_t total;
+};
+void stream_init(struct stream *s, size_t limit);
+void stream_add(struct stream *s, const char *data, size_t len);
+void stream_free(struct stream *s);
+/* A stream that shows what a record kept. */
+void stream_view(struct stream *s, const struct field *kept, uint64_t head, uint64_t total);
+/* `NAME_total`, `NAME_head`, `NAME`. */
+void stream_put(const struct stream *s, struct buffer *b, const char *name);
+/* Bytes from `from` on that are kept and contiguous; `*at` is where they begin. */
+size_t stream_available(const struct stream *s, uint64_t from, uint64_t *at);
+/* `at`, `next`, `total`, `end`, `data`; returns whether it was the end. */
+bool stream_put_chunk(const struct stream *s, struct buffer *b, uint64_t from, size_t max,
+                      bool finished);
+
+/* process.c: how a command is started, and how a tree is ended */
+
+struct surroundings {           /* what the resident was started with */
+    mode_t mask;
+    struct rlimit limits[RLIM_NLIMITS];
+    int nice, oom;
+};
+extern struct surroundings surroundings;
+void surroundings_get(struct surroundings *s);
+int oom_get(void);
+
+enum stage { STAGE_CWD = 'c', STAGE_EXEC = 'x' };
+struct failure {
+    int stage, error;
+};
+/* Starts `arg`... of `request`; fields that it lacks are `context`'s (or NULL). `io` becomes
+ * descriptors 0 to 2. What fails in the child comes through `*report`, which ends when it is
+ * executed. -1: no process to be had. */
+pid_t command_start(const struct message *request, const struct message *context, const int io[3],
+                    bool tty, int *report);
+/* Kills all descendants of this process except the trees of `spared`, and the session `session`
+ * (0: none); `reap` collects the dead. Returns how many are left. */
+size_t tree_kill(pid_t session, const pid_t *spared, size_t count, int64_t limit_ms,
+                 void (*reap)(void));
+
+/* The roles */
+
+int client_main(const char *verb, int argc, char **argv);
+void resident_main(const char *path, int ready);        /* never returns */
+struct keeper_start {
+    const struct message *request, *context;
+    const char *key;
+    uint32_t number;
+    bool tty, polled, is_volatile;
+    int channel, asker, marker;
+};
+void keeper_main(const struct keeper_start *start);     /* never returns */
+
+#endif

@@ -1,0 +1,549 @@
+/* The keeper of one command: its parent, its output's memory, its record's author, its tree's end. */
+#include "helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+enum {
+    KILL_MS = 5000,             /* how long ending a tree may take */
+    LEARN_MS = 5000,            /* how long a slow file system may take to execute a program */
+    FLUSH_MS = 10000,           /* how long an answer may take to be read */
+    INPUT_MAX = 1 << 20,        /* what may wait to be read by the command */
+    IDS = 256,                  /* how many writes are remembered */
+    WAITERS_MAX = 256,
+};
+
+/* Somebody who is to be answered. */
+struct waiter {
+    int fd;
+    enum { ASKS_RESULT, ASKS_CHUNK, ASKS_END } asks;
+    bool until_data, answered;
+    int written;                /* -1: nothing was to be written; 2: busy */
+    uint64_t from;
+    size_t max, sent;
+    int64_t deadline;           /* of the wait, then of the flush */
+    struct buffer out;
+};
+
+static struct {
+    char key[KEY_MAX + 1];
+    const char *mode;
+    uint32_t number;
+    bool polled, tty, is_volatile;
+    int channel;                /* to the resident; -1 while there is none */
+    int marker, report;         /* the lock; the pipe that tells whether it was executed */
+    int in, out, err;           /* our ends; `in` of a terminal is `out` */
+    pid_t pid;
+    bool executed, exited, finished, stored, forgotten, emptied, quit, childless;
+    int status;
+    struct rusage usage;
+    struct failure failure;
+    uint64_t started, wall, left, bytes;
+    int64_t born, deadline, store_at, connect_at;
+    char reason[65];
+    struct stream streams[2];
+    struct buffer input;
+    bool input_ends;
+    char ids[IDS][65];
+    unsigned id_next;
+    struct waiter waiters[WAITERS_MAX];
+    size_t waiting;
+} k;
+
+static void close_fd(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
+/* --- Answers ---------------------------------------------------------------------------------- */
+
+static void put_how(struct buffer *b) {
+    if (k.exited && WIFEXITED(k.status)) put_number(b, "code", (uint64_t)WEXITSTATUS(k.status));
+    if (k.exited && WIFSIGNALED(k.status)) put_number(b, "signal", (uint64_t)WTERMSIG(k.status));
+    if (k.reason[0]) put_text(b, "reason", k.reason);
+}
+
+static void put_what(struct buffer *b) {
+    put_text(b, "key", k.key);
+    put_text(b, "mode", k.mode);
+    if (k.polled) put_number(b, "number", k.number);
+    put_number(b, "pid", (uint64_t)(k.pid > 0 ? k.pid : 0));
+    put_number(b, "started", k.started);
+    put_number(b, "wall", k.finished ? k.wall : (uint64_t)(now_ms() - k.born));
+    if (k.is_volatile) put_number(b, "volatile", 1);
+}
+
+static uint64_t microseconds(struct timeval t) {
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec;
+}
+
+/* The answer of `run`, and what is written to disk. */
+static void put_record(struct buffer *b, bool stored) {
+    put_text(b, "word", k.reason[0] ? "ended" : "exited");
+    put_how(b);
+    put_what(b);
+    put_number(b, "ended", k.started + k.wall);
+    put_number(b, "user_us", microseconds(k.usage.ru_utime));
+    put_number(b, "system_us", microseconds(k.usage.ru_stime));
+    put_number(b, "maxrss_kib", (uint64_t)k.usage.ru_maxrss);
+    put_number(b, "stored", stored);
+    put_number(b, "bytes", k.bytes);
+    stream_put(&k.streams[0], b, "out");
+    if (!k.polled) stream_put(&k.streams[1], b, "err");
+}
+
+static void put_notrun(struct buffer *b) {
+    const char *why = "exec";
+    if (k.failure.stage == 'f') why = "fork";
+    else if (k.failure.stage == STAGE_CWD) why = "nocwd";
+    else if (k.failure.error == ENOENT || k.failure.error == ENOTDIR) why = "missing";
+    else if (k.failure.error == EACCES) why = "denied";
+    put_text(b, "word", "notrun");
+    put_text(b, "why", why);
+    put_number(b, "errno", (uint64_t)k.failure.error);
+}
+
+static void put_chunk(struct buffer *b, const struct waiter *w) {
+    put_text(b, "word", "chunk");
+    put_what(b);
+    if (w->written >= 0)
+        put_text(b, "written", w->written == 2 ? "busy" : w->written ? "1" : "0");
+    if (k.finished) {
+        put_how(b);
+        put_number(b, "user_us", microseconds(k.usage.ru_utime));
+        put_number(b, "system_us", microseconds(k.usage.ru_stime));
+        put_number(b, "maxrss_kib", (uint64_t)k.usage.ru_maxrss);
+        put_number(b, "stored", k.stored);
+    }
+    stream_put_chunk(&k.streams[0], b, w->from, w->max, k.finished);
+}
+
+/* Nobody is told that a command runs before it is known that it does. */
+static int64_t due_at(const struct waiter *w) {
+    return w->deadline + (k.report >= 0 && !w->answered ? LEARN_MS : 0);
+}
+
+static bool is_due(const struct waiter *w) {
+    uint64_t at;
+    if (k.finished || now_ms() >= due_at(w)) return true;
+    if (w->asks != ASKS_CHUNK || !k.executed) return false;
+    size_t n = stream_available(&k.streams[0], w->from, &at);
+    return n >= w->max || (w->until_data && n > 0);
+}
+
+static void answer(struct waiter *w) {
+    struct buffer *b = &w->out;
+    frame_begin(b);
+    if (k.failure.stage) {
+        put_notrun(b);
+    } else if (w->asks == ASKS_CHUNK) {
+        put_chunk(b, w);
+    } else if (k.finished) {
+        put_record(b, k.stored);
+        if (w->asks == ASKS_END) put_number(b, "left", k.left);
+    } else {
+        put_text(b, "word", "running");
+        put_what(b);
+    }
+    frame_end(b);
+    w->answered = true;
+    w->deadline = now_ms() + FLUSH_MS;
+    fault("keeper:before-answer");
+}
+
+static void answer_word(struct waiter *w, const char *word) {
+    frame_begin(&w->out);
+    put_text(&w->out, "word", word);
+    frame_end(&w->out);
+    w->answered = true;
+    w->deadline = now_ms() + FLUSH_MS;
+}
+
+static void drop_waiter(size_t i) {
+    close(k.waiters[i].fd);
+    buffer_free(&k.waiters[i].out);
+    k.waiters[i] = k.waiters[--k.waiting];
+}
+
+static void serve_waiters(void) {
+    for (size_t i = k.waiting; i-- > 0;) {
+        struct waiter *w = &k.waiters[i];
+        if (!w->answered && is_due(w)) answer(w);
+        if (!w->answered) continue;
+        if (w->out.failed || send_some(w->fd, &w->out, &w->sent) != 0 || now_ms() >= w->deadline)
+            drop_waiter(i);
+    }
+}
+
+/* --- The resident ----------------------------------------------------------------------------- */
+
+static void tell_resident(void) {
+    struct buffer b = {0};
+    if (k.channel < 0) return;
+    put_text(&b, "event", k.failure.stage ? "notrun" : "state");
+    put_number(&b, "finished", k.finished);
+    put_number(&b, "stored", k.stored);
+    put_number(&b, "childless", k.childless);
+    put_number(&b, "left", k.left);
+    put_number(&b, "pid", (uint64_t)(k.pid > 0 ? k.pid : 0));
+    put_number(&b, "ended", k.finished ? k.started + k.wall : 0);
+    put_number(&b, "bytes", k.bytes);
+    if (!b.failed) send_with_fd(k.channel, b.data, b.len, -1);
+    buffer_free(&b);
+}
+
+/* Makes itself known to the resident that took the place of one that was killed. */
+static void find_resident(void) {
+    int pair[2], sock = folder_connect();
+    struct buffer b = {0};
+    k.connect_at = now_ms() + 200;
+    if (sock < 0) return;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0) {
+        frame_begin(&b);
+        put_text(&b, "verb", "adopt");
+        put_what(&b);
+        frame_end(&b);
+        if (!b.failed && send_with_fd(sock, b.data, b.len, pair[1]) == (ssize_t)b.len)
+            k.channel = pair[0];
+        else close(pair[0]);
+        close(pair[1]);
+        buffer_free(&b);
+        tell_resident();
+    }
+    close(sock);
+}
+
+/* --- The command's life ----------------------------------------------------------------------- */
+
+static void reap(void) {
+    pid_t pid;
+    int status;
+    struct rusage usage;
+    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+        if (pid != k.pid || k.exited) continue;
+        k.exited = true;
+        k.status = status;
+        k.usage = usage;
+        fault("keeper:after-exit");
+    }
+    bool childless = pid < 0 && errno == ECHILD;
+    if (childless != k.childless) {
+        k.childless = childless;
+        if (k.stored) tell_resident();
+    }
+}
+
+/* Takes what there is to read; returns false at the end. */
+static bool drain(int fd, struct stream *s) {
+    static char chunk[65536];
+    for (int i = 0; i < 16; i++) { /* the others are to have their turn */
+        ssize_t n = read(fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN) return true;
+        if (n <= 0) return false; /* EIO: nobody has the terminal open any more */
+        stream_add(s, chunk, (size_t)n);
+    }
+    return true;
+}
+
+static void drain_both(void) {
+    if (k.out >= 0 && !drain(k.out, &k.streams[0])) {
+        if (k.tty) k.in = -1;
+        close_fd(&k.out);
+    }
+    if (k.err >= 0 && !drain(k.err, &k.streams[1])) close_fd(&k.err);
+}
+
+static void feed(void) {
+    size_t sent = 0;
+    while (k.in >= 0 && sent < k.input.len) {
+        ssize_t n = write(k.in, k.input.data + sent, k.input.len - sent);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN) break;
+        if (n < 0 && !k.tty) close_fd(&k.in);
+        if (n < 0) sent = k.input.len;
+        else sent += (size_t)n;
+    }
+    if (k.in < 0) sent = k.input.len;
+    if (sent) memmove(k.input.data, k.input.data + sent, k.input.len - sent);
+    k.input.len -= sent;
+    if (k.input_ends && k.input.len == 0 && !k.tty) close_fd(&k.in);
+}
+
+static void store(void) {
+    struct buffer b = {0};
+    static int64_t pause = 1000;
+    fault("keeper:before-record");
+    put_record(&b, true);
+    k.stored = k.forgotten || record_write(k.key, &b);
+    fault("keeper:after-record");
+    buffer_free(&b);
+    k.store_at = now_ms() + pause;
+    if (pause < 60000) pause *= 2;
+    tell_resident();
+}
+
+static void finish(void) {
+    k.finished = true;
+    k.wall = (uint64_t)(now_ms() - k.born);
+    close_fd(&k.err);
+    if (k.tty) k.in = -1;
+    close_fd(&k.in);
+    close_fd(&k.out);
+    buffer_free(&k.input);
+    k.bytes = k.streams[0].head_len + k.streams[0].tail_len + k.streams[1].head_len +
+              k.streams[1].tail_len;
+    store();
+}
+
+static void end_tree(const char *reason) {
+    strncpy(k.reason, reason, sizeof k.reason - 1);
+    k.left = tree_kill(k.exited ? 0 : k.pid, NULL, 0, KILL_MS, reap);
+    drain_both();
+    finish();
+}
+
+static void not_run(int stage, int error) {
+    k.failure = (struct failure){stage, error};
+    k.finished = k.stored = true;
+    if (!k.is_volatile) record_remove(k.key, "");
+    tell_resident();
+}
+
+/* Learns from the pipe that ends with `execve` whether that has succeeded. */
+static void learn(void) {
+    struct failure failure;
+    ssize_t n;
+    do n = read(k.report, &failure, sizeof failure);
+    while (n < 0 && errno == EINTR);
+    close_fd(&k.report);
+    if (n == sizeof failure) not_run(failure.stage, failure.error);
+    else k.executed = true;
+}
+
+/* --- Requests --------------------------------------------------------------------------------- */
+
+/* Returns whether `data` was accepted, now or before, as 0, 1 or 2 (busy). */
+static int accept_input(const struct message *m) {
+    const struct field *data = message_field(m, "data");
+    const char *id = message_text(m, "id");
+    for (unsigned i = 0; id && i < IDS; i++)
+        if (strcmp(k.ids[i], id) == 0) return 1;
+    if (k.in < 0 || k.input_ends || k.finished) return 0;
+    if (data && k.input.len + data->len > INPUT_MAX) return 2;
+    if (data) buffer_add(&k.input, data->value, data->len);
+    if (k.input.failed) {
+        buffer_free(&k.input);
+        return 0;
+    }
+    k.input_ends = message_number(m, "eof", 0, 1) == 1;
+    if (id) strncpy(k.ids[k.id_next++ % IDS], id, sizeof k.ids[0] - 1);
+    feed();
+    return 1;
+}
+
+static void resize(const struct message *m) {
+    struct winsize size = {.ws_row = (unsigned short)message_number(m, "rows", 24, 9999),
+                           .ws_col = (unsigned short)message_number(m, "cols", 80, 9999)};
+    if (k.tty && k.out >= 0) ioctl(k.out, TIOCSWINSZ, &size);
+}
+
+static void send_signal(const struct message *m) {
+    const char *to = message_text(m, "to");
+    int number = (int)message_number(m, "signal", SIGTERM, 64);
+    pid_t group = k.pid;
+    if (to && strcmp(to, "foreground") == 0 && k.tty) group = tcgetpgrp(k.out);
+    if (to && strcmp(to, "process") == 0) {
+        if (!k.exited) kill(k.pid, number);
+    } else if (group > 0) {
+        kill(-group, number);
+    }
+}
+
+static void add_waiter(int fd, const struct message *m) {
+    const char *verb = message_text(m, "verb"), *until = message_text(m, "until");
+    if (k.waiting == WAITERS_MAX) {
+        close(fd);
+        return;
+    }
+    struct waiter *w = &k.waiters[k.waiting++];
+    *w = (struct waiter){.fd = fd, .written = -1, .asks = ASKS_CHUNK};
+    w->from = message_number(m, "from", 0, INT64_MAX);
+    w->max = (size_t)message_number(m, "max", 1 << 20, OUTPUT_MAX);
+    w->deadline = now_ms() + (int64_t)message_number(m, "wait", 0, INT32_MAX);
+    w->until_data = until && strcmp(until, "data") == 0;
+    if (strcmp(verb, "run") == 0) w->asks = ASKS_RESULT;
+    else if (strcmp(verb, "end") == 0) w->asks = ASKS_END;
+    else if (strcmp(verb, "write") == 0) w->written = accept_input(m);
+    else if (strcmp(verb, "resize") == 0 || strcmp(verb, "signal") == 0)
+        answer_word(w, k.finished ? "finished" : "done");
+}
+
+/* A request from the resident, with the connection to whoever made it, or without one. */
+static void serve(const struct message *m, int fd) {
+    const char *verb = message_text(m, "verb");
+    if (!verb || (k.emptied && fd >= 0)) { /* the resident has the record by now: ask again */
+        close_fd(&fd);
+        if (!verb) return;
+    }
+    fault_set(m);
+    if (fd >= 0) add_waiter(fd, m);
+    if (strcmp(verb, "resize") == 0) resize(m);
+    else if (strcmp(verb, "signal") == 0 && !k.finished) send_signal(m);
+    else if (strcmp(verb, "forget") == 0) k.forgotten = k.stored = k.finished;
+    else if (strcmp(verb, "end") == 0) {
+        bool all = message_number(m, "tree", 0, 1) == 1;
+        k.quit = k.quit || message_number(m, "quit", 0, 1) == 1;
+        if (!k.finished) end_tree(message_text(m, "reason"));
+        else if (all) k.left = tree_kill(0, NULL, 0, KILL_MS, reap);
+        if (all) tell_resident();
+    }
+}
+
+static void hear_resident(void) {
+    static char datagram[FORWARD_MAX + 4096];
+    int fd;
+    ssize_t n = receive_with_fd(k.channel, datagram, sizeof datagram, &fd);
+    struct message m = {0};
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n <= 0) { /* it was killed */
+        close_fd(&k.channel);
+        k.connect_at = now_ms();
+        return;
+    }
+    if (message_parse(&m, datagram, (size_t)n, false)) serve(&m, fd);
+    else close_fd(&fd);
+    message_free(&m);
+}
+
+/* --- Start and loop --------------------------------------------------------------------------- */
+
+static bool open_terminal(const struct message *m, int io[3]) {
+    int unlocked = 0;
+    k.out = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (k.out < 0 || ioctl(k.out, TIOCSPTLCK, &unlocked) < 0) return false;
+    int slave = ioctl(k.out, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    char name[64];
+    if (slave < 0 && ptsname_r(k.out, name, sizeof name) == 0)
+        slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (slave < 0) return false;
+    resize(m);
+    k.in = k.out;
+    io[0] = io[1] = io[2] = slave;
+    return true;
+}
+
+static bool open_pipes(const struct message *m, int io[3]) {
+    int in[2], out[2], err[2];
+    bool piped = k.polled && message_number(m, "stdin", 0, 1) == 1;
+    if (piped && pipe2(in, O_CLOEXEC) < 0) return false;
+    if (!piped) {
+        in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (in[0] < 0) { /* an empty pipe reads the same */
+            if (pipe2(in, O_CLOEXEC) < 0) return false;
+            close(in[1]);
+        }
+        in[1] = -1;
+    }
+    if (pipe2(out, O_CLOEXEC) < 0) return false;
+    if (k.polled) err[0] = -1, err[1] = out[1];
+    else if (pipe2(err, O_CLOEXEC) < 0) return false;
+    k.in = in[1], k.out = out[0], k.err = err[0];
+    io[0] = in[0], io[1] = out[1], io[2] = err[1];
+    return true;
+}
+
+static void start_command(const struct keeper_start *start) {
+    int io[3];
+    if (!(k.tty ? open_terminal : open_pipes)(start->request, io)) {
+        not_run('f', errno);
+        return;
+    }
+    k.pid = command_start(start->request, start->context, io, k.tty, &k.report);
+    int error = errno;
+    fault("keeper:before-exec");
+    close(io[0]);
+    if (io[1] != io[0]) close(io[1]);
+    if (io[2] != io[1]) close(io[2]);
+    if (k.pid < 0) {
+        not_run('f', error);
+        return;
+    }
+    set_nonblocking(k.out);
+    if (k.err >= 0) set_nonblocking(k.err);
+    if (k.in >= 0) set_nonblocking(k.in);
+}
+
+static int64_t next_deadline(void) {
+    int64_t next = k.finished ? INT64_MAX : k.deadline;
+    for (size_t i = 0; i < k.waiting; i++)
+        if (due_at(&k.waiters[i]) < next) next = due_at(&k.waiters[i]);
+    if (k.finished && !k.stored && k.store_at < next) next = k.store_at;
+    if (k.channel < 0 && k.connect_at < next) next = k.connect_at;
+    return next;
+}
+
+/* Waits for whatever comes next, and takes care of it. */
+static void turn(void) {
+    struct pollfd fds[5 + WAITERS_MAX];
+    const int ours[5] = {k.channel, k.report, k.out, k.err, k.input.len ? k.in : -1};
+    size_t waiting = k.waiting;
+    for (size_t i = 0; i < 5; i++)
+        fds[i] = (struct pollfd){.fd = ours[i], .events = i == 4 ? POLLOUT : POLLIN};
+    for (size_t i = 0; i < waiting; i++)
+        fds[5 + i] = (struct pollfd){.fd = k.waiters[i].fd,
+                                     .events = k.waiters[i].answered ? POLLOUT : 0};
+    wait_for(fds, 5 + waiting, next_deadline());
+    for (size_t i = waiting; i-- > 0;)
+        if (fds[5 + i].revents & (POLLHUP | POLLERR | POLLNVAL)) drop_waiter(i);
+    if (fds[1].revents) learn();
+    if (fds[2].revents || fds[3].revents) drain_both();
+    if (fds[4].revents) feed();
+    if (fds[0].revents) hear_resident();
+}
+
+void keeper_main(const struct keeper_start *start) {
+    const struct message *m = start->request;
+    setsid();
+    harden();
+    strncpy(k.key, start->key, KEY_MAX);
+    k.polled = start->polled, k.tty = start->tty, k.is_volatile = start->is_volatile;
+    k.mode = k.tty ? "tty" : k.polled ? "start" : "run";
+    k.number = start->number;
+    k.channel = start->channel, k.marker = start->marker;
+    k.report = k.in = k.out = k.err = -1;
+    k.started = wall_ms(), k.born = now_ms();
+    uint64_t timeout = message_number(m, "timeout", INT64_MAX, INT64_MAX - 1);
+    k.deadline = timeout > (uint64_t)(INT64_MAX - k.born) ? INT64_MAX : k.born + (int64_t)timeout;
+    size_t limit = k.polled ? 8 << 20 : 1 << 20;
+    stream_init(&k.streams[0], (size_t)message_number(m, "out_max", limit, OUTPUT_MAX));
+    stream_init(&k.streams[1], (size_t)message_number(m, "err_max", limit, OUTPUT_MAX));
+    fault("keeper:after-fork");
+    add_waiter(start->asker, m);
+    start_command(start);
+    while (true) {
+        reap();
+        if (!k.finished && k.executed && k.exited && k.out < 0 && k.err < 0) finish();
+        if (!k.finished && now_ms() >= k.deadline) end_tree("timeout");
+        if (k.finished && !k.stored && now_ms() >= k.store_at) store();
+        if (k.channel < 0 && now_ms() >= k.connect_at) find_resident();
+        serve_waiters();
+        if (k.finished && k.waiting == 0 && (k.quit || (k.stored && k.childless))) _exit(0);
+        if (k.stored && k.waiting == 0 && !k.emptied) { /* what it left behind may live long */
+            k.emptied = true;
+            stream_free(&k.streams[0]);
+            stream_free(&k.streams[1]);
+        }
+        turn();
+    }
+}

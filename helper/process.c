@@ -1,0 +1,258 @@
+/* How a command is started as its backend would have started it, and how a tree is ended. */
+#include "helper.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct surroundings surroundings;
+
+int oom_get(void) {
+    char text[16] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    return n > 0 ? atoi(text) : 0;
+}
+
+static void oom_set(int value) {
+    char text[16];
+    int n = snprintf(text, sizeof text, "%d", value);
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else the file is root's */
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    write_all(fd, text, (size_t)n);
+    close(fd);
+}
+
+void surroundings_get(struct surroundings *s) {
+    s->mask = umask(077);
+    for (int i = 0; i < (int)RLIM_NLIMITS; i++) getrlimit(i, &s->limits[i]);
+    s->nice = getpriority(PRIO_PROCESS, 0);
+    s->oom = oom_get();
+}
+
+/* The fields of a request, and those of a context where the request has none of the name. */
+static const char **text_list(const struct message *request, const struct message *context,
+                              const char *name) {
+    const struct message *from = message_field(request, name) ? request : context;
+    size_t count = 0;
+    for (size_t i = 0; from && i < from->count; i++)
+        count += strcmp(from->fields[i].name, name) == 0;
+    const char **list = calloc(count + 1, sizeof *list);
+    if (!list) return NULL;
+    count = 0;
+    for (size_t i = 0; from && i < from->count; i++)
+        if (strcmp(from->fields[i].name, name) == 0) list[count++] = from->fields[i].value;
+    return list;
+}
+
+static const char *text_of(const struct message *request, const struct message *context,
+                           const char *name) {
+    const char *text = message_text(request, name);
+    return text ? text : message_text(context, name);
+}
+
+static uint64_t bits_of(const struct message *request, const struct message *context,
+                        const char *name) {
+    const char *text = text_of(request, context, name);
+    return text ? strtoull(text, NULL, 10) : 0;
+}
+
+static void apply_limits(const char **wanted) {
+    for (int i = 0; i < (int)RLIM_NLIMITS; i++) {
+        struct rlimit limit = surroundings.limits[i];
+        for (const char **w = wanted; *w; w++) {
+            unsigned long long soft, hard;
+            int resource;
+            if (sscanf(*w, "%d:%llu:%llu", &resource, &soft, &hard) == 3 && resource == i)
+                limit = (struct rlimit){soft, hard};
+        }
+        setrlimit(i, &limit);
+    }
+}
+
+static void apply_signals(uint64_t ignored, uint64_t blocked) {
+    for (int n = 1; n <= 64; n++)
+        if (n != SIGKILL && n != SIGSTOP)
+            set_signal(n, ignored >> (n - 1) & 1 ? SIG_IGN : SIG_DFL);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, sizeof blocked);
+}
+
+/* Executes the program as Python's subprocess and runc look it up: the first that the kernel
+ * takes; of the errors the first that is not about a missing file. */
+static int execute(const char **argv, const char **env) {
+    const char *path = NULL;
+    char *const *a = (char *const *)(uintptr_t)argv, *const *e = (char *const *)(uintptr_t)env;
+    if (argv[0][0] == '\0') return ENOENT;
+    if (strchr(argv[0], '/')) {
+        execve(argv[0], a, e);
+        return errno;
+    }
+    for (const char **v = env; *v; v++)
+        if (strncmp(*v, "PATH=", 5) == 0) path = *v + 5;
+    if (!path) path = "/bin:/usr/bin";
+    int error = 0;
+    while (true) {
+        size_t n = strcspn(path, ":");
+        char name[4096];
+        if (snprintf(name, sizeof name, "%.*s%s%s", (int)n, path, n ? "/" : "", argv[0]) <
+            (int)sizeof name) {
+            execve(name, a, e);
+            if (error == 0 && errno != ENOENT && errno != ENOTDIR) error = errno;
+        }
+        if (path[n] == '\0') return error ? error : ENOENT;
+        path += n + 1;
+    }
+}
+
+pid_t command_start(const struct message *request, const struct message *context, const int io[3],
+                    bool tty, int *report) {
+    int pipe_fds[2];
+    const char **argv = text_list(request, NULL, "arg");
+    const char **env = text_list(request, context, "env");
+    const char **limits = text_list(request, context, "rlimit");
+    const char *cwd = text_of(request, context, "cwd");
+    const char *mask = text_of(request, context, "umask");
+    const char *nice_text = text_of(request, context, "nice");
+    const char *oom_text = text_of(request, context, "oom");
+    uint64_t ignored = bits_of(request, context, "ignored");
+    uint64_t blocked = bits_of(request, context, "blocked");
+    if (!argv || !env || !limits || pipe2(pipe_fds, O_CLOEXEC) < 0) return -1;
+    pid_t pid = fork();
+    if (pid != 0) {
+        close(pipe_fds[1]);
+        if (pid < 0) close(pipe_fds[0]);
+        *report = pipe_fds[0];
+        free(argv);
+        free(env);
+        free(limits);
+        return pid;
+    }
+    struct failure failure = {STAGE_CWD, 0};
+    setsid();
+    if (tty) ioctl(io[0], TIOCSCTTY, 0);
+    for (int i = 0; i < 3; i++) dup2(io[i], i);
+    int nice_value = nice_text ? atoi(nice_text) : surroundings.nice;
+    if (nice_value != getpriority(PRIO_PROCESS, 0)) setpriority(PRIO_PROCESS, 0, nice_value);
+    int oom = oom_text ? atoi(oom_text) : surroundings.oom;
+    if (oom != surroundings.oom) oom_set(oom);
+    umask(mask ? (mode_t)atoi(mask) : surroundings.mask);
+    if (chdir(cwd ? cwd : "/") < 0) {
+        failure.error = errno;
+    } else {
+        apply_limits(limits);
+        apply_signals(ignored, blocked);
+        failure.stage = STAGE_EXEC;
+        failure.error = execute(argv, env);
+    }
+    write_all(pipe_fds[1], (const char *)&failure, sizeof failure);
+    _exit(127);
+}
+
+struct process {
+    pid_t pid, parent, session;
+    bool dead, ours;
+};
+
+static bool process_read(const char *name, struct process *p) {
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%.20s/stat", name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return false;
+    text[n] = '\0';
+    char *rest = strrchr(text, ')'), state;
+    int parent, group, session;
+    if (!rest || sscanf(rest + 1, " %c %d %d %d", &state, &parent, &group, &session) != 4)
+        return false;
+    *p = (struct process){atoi(name), parent, session, state == 'Z' || state == 'X', false};
+    return true;
+}
+
+/* All processes there are, or NULL where there is no /proc. */
+static struct process *processes_read(size_t *count) {
+    DIR *proc = opendir("/proc");
+    struct process *all = NULL;
+    size_t cap = 0;
+    *count = 0;
+    if (!proc) return NULL;
+    for (struct dirent *entry; (entry = readdir(proc));) {
+        struct process p;
+        if (!isdigit((unsigned char)entry->d_name[0]) || !process_read(entry->d_name, &p)) continue;
+        if (*count == cap) {
+            cap = cap ? cap * 2 : 128;
+            struct process *grown = realloc(all, cap * sizeof *all);
+            if (!grown) break;
+            all = grown;
+        }
+        all[(*count)++] = p;
+    }
+    closedir(proc);
+    return all;
+}
+
+static bool listed(pid_t pid, const pid_t *list, size_t count) {
+    while (count > 0)
+        if (list[--count] == pid) return true;
+    return false;
+}
+
+/* Kills what descends from this process once; returns how many that were, and how many of them
+ * we were not allowed to kill. */
+static size_t kill_round(pid_t session, const pid_t *spared, size_t count, size_t *refused) {
+    size_t n, found = 0;
+    struct process *all = processes_read(&n);
+    pid_t self = getpid();
+    *refused = 0;
+    for (bool more = all != NULL; more;) {
+        more = false;
+        for (size_t i = 0; i < n; i++) {
+            if (all[i].ours || all[i].pid == self || listed(all[i].pid, spared, count)) continue;
+            bool ours = all[i].parent == self || (session && all[i].session == session);
+            for (size_t j = 0; !ours && j < n; j++)
+                ours = all[j].ours && all[j].pid == all[i].parent;
+            if (ours) more = all[i].ours = true;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!all[i].ours || all[i].dead) continue;
+        found++;
+        if (kill(all[i].pid, SIGKILL) < 0 && errno == EPERM) ++*refused;
+    }
+    free(all);
+    return found;
+}
+
+size_t tree_kill(pid_t session, const pid_t *spared, size_t count, int64_t limit_ms,
+                 void (*reap)(void)) {
+    int64_t deadline = now_ms() + limit_ms, nap = 1;
+    if (access("/proc/self/stat", R_OK) < 0) { /* then its process group is all that is known */
+        if (session) kill(-session, SIGKILL);
+        wait_for(NULL, 0, now_ms() + 20);
+        reap();
+        return 0;
+    }
+    while (true) {
+        size_t refused, found = kill_round(session, spared, count, &refused);
+        reap();
+        if (found == refused || now_ms() >= deadline) return found;
+        wait_for(NULL, 0, now_ms() + nap);
+        if (nap < 20) nap *= 2;
+    }
+}

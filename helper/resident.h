@@ -1,0 +1,82 @@
+/* What the two halves of the resident share: resident.c keeps the books and the connections,
+ * request.c answers. */
+#ifndef RESIDENT_H
+#define RESIDENT_H
+
+#include "helper.h"
+
+enum { BUCKETS = 4096, CONNECTIONS_MAX = 512, KEEPERS_MAX = 1024, CONTEXTS_MAX = 64,
+       ENTRIES_MAX = 1 << 17 };
+
+enum entry_state { RUNNING, ENDED, LOST, GONE, NOTRUN };
+struct entry {
+    char key[KEY_MAX + 1];
+    enum entry_state state;
+    char mode;                  /* r(un), s(tart), t(ty) */
+    bool finished;              /* RUNNING: it has ended, and only its keeper has the record */
+    uint32_t number;
+    pid_t pid;                  /* known of adopted ones only */
+    uint64_t started, ended, used, bytes;
+    struct keeper *keeper;
+    struct entry *next;
+};
+struct keeper {
+    int channel;
+    pid_t pid;
+    struct entry *entry;
+    struct keeper *next;
+    bool adopted, dead;         /* not a child of ours; gone */
+    bool ending, silent;        /* asked to end its tree; has closed its channel */
+    uint64_t told;              /* by which request to end all */
+};
+struct connection {
+    int fd, passed;             /* a descriptor that came with the request */
+    pid_t peer;
+    enum { READING, PARKED, ENDING, ANSWERED } state;
+    int64_t deadline;
+    struct buffer in, out;
+    struct message request;     /* taken apart in `in` */
+    size_t sent;
+    char key[KEY_MAX + 1];      /* PARKED: of what it waits for */
+    uint64_t serial, count;     /* ENDING: which such request; how many keepers were told */
+};
+struct context {
+    char id[65];
+    int64_t used;
+    struct buffer raw;
+    struct message fields;
+};
+struct resident {
+    const char *path;
+    int lock, listener;
+    int64_t born;
+    bool stopped;
+    struct entry *buckets[BUCKETS];
+    size_t entries, live, connected;
+    uint64_t left, serial;
+    struct keeper *keepers;
+    struct connection connections[CONNECTIONS_MAX];
+    struct context contexts[CONTEXTS_MAX];
+};
+extern struct resident resident;
+
+struct entry *entry_find(const char *key);
+struct entry *entry_add(const char *key, enum entry_state state);
+void entry_remove(struct entry *e);
+struct entry *entry_by_number(uint64_t number);
+void entry_describe(struct entry *e, const struct message *m);
+struct keeper *keeper_add(int channel, pid_t pid, struct entry *e, bool adopted);
+void hear_keeper(struct keeper *keeper);
+void end_orphans(pid_t session);
+void answer_begin(struct connection *c, const char *word);
+void answer_end(struct connection *c);
+void answer(struct connection *c, const char *word);
+void answer_error(struct connection *c, const char *text);
+void resident_release(void);    /* in a keeper: what is not its own */
+
+/* request.c */
+void serve(struct connection *c, size_t size);          /* the request that c->in has */
+void serve_again(struct connection *c, bool late);      /* that of a parked connection */
+void end_all(struct connection *c, bool late);          /* goes on with it */
+
+#endif
