@@ -7,7 +7,7 @@ READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check types chaos clean
+.PHONY: demo test check types chaos helper clean
 
 demo: $(READY)
 	$(BIN)/sandbox demo
@@ -18,6 +18,11 @@ test: check
 # Kills workers and servers for half an hour; the seeds and what came of them are printed.
 chaos: $(READY)
 	SANDBOX_CHAOS_MINUTES=$${SANDBOX_CHAOS_MINUTES:-30} $(BIN)/pytest -m chaos -s
+
+# The two committed binaries under which commands run, with a compiler that comes as a wheel. The same
+# bytes everywhere: `make -C helper check` builds them again and compares.
+helper:
+	$(MAKE) -C helper binaries
 
 check: types
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -36,6 +35,12 @@ static void hide(char **argv) {
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+static void put_signed(struct buffer *b, const char *name, int n) {
+    char text[24];
+    JOIN(text, n < 0 ? "-" : "", NUMBER((uint64_t)abs(n)));
+    put_text(b, name, text);
+}
+
 /* Adds the context's fields, and no variables if the request has some; false if there is no
  * working directory. */
 static bool put_context(struct buffer *b, const struct message *m, uint64_t ignored,
@@ -50,16 +55,13 @@ static bool put_context(struct buffer *b, const struct message *m, uint64_t igno
     for (int i = 0; i < (int)RLIM_NLIMITS; i++) {
         struct rlimit limit;
         if (getrlimit(i, &limit) < 0) continue;
-        snprintf(text, sizeof text, "%d:%llu:%llu", i, (unsigned long long)limit.rlim_cur,
-                 (unsigned long long)limit.rlim_max);
+        JOIN(text, NUMBER((unsigned)i), ":", NUMBER(limit.rlim_cur), ":", NUMBER(limit.rlim_max));
         put_text(b, "rlimit", text);
     }
     put_number(b, "ignored", ignored);
     put_number(b, "blocked", blocked);
-    snprintf(text, sizeof text, "%d", getpriority(PRIO_PROCESS, 0));
-    put_text(b, "nice", text);
-    snprintf(text, sizeof text, "%d", oom_get());
-    put_text(b, "oom", text);
+    put_signed(b, "nice", getpriority(PRIO_PROCESS, 0));
+    put_signed(b, "oom", oom_get());
     return true;
 }
 
@@ -95,10 +97,9 @@ static bool is_section(const char *name) {
 static void add_escaped(struct buffer *b, const char *text, size_t len) {
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
-        char escaped[4];
-        int n = snprintf(escaped, sizeof escaped, c > ' ' && c < 0x7f && c != '%' ? "%c" : "%%%02X",
-                         c);
-        buffer_add(b, escaped, (size_t)n);
+        bool plain = c > ' ' && c < 0x7f && c != '%';
+        const char escaped[3] = {'%', "0123456789ABCDEF"[c >> 4], "0123456789ABCDEF"[c & 15]};
+        buffer_add(b, plain ? text + i : escaped, plain ? 1 : 3);
     }
 }
 
@@ -123,8 +124,7 @@ static bool print_answer(const struct message *m) {
         if (plain) buffer_add(&sections, f->value, f->len);
         else base64_encode(&sections, f->value, f->len);
         char text[40];
-        int n = snprintf(text, sizeof text, "%s:%zu", plain ? "raw" : "b64", sections.len - before);
-        buffer_add(&head, text, (size_t)n);
+        buffer_add(&head, text, JOIN(text, plain ? "raw:" : "b64:", NUMBER(sections.len - before)));
         buffer_add(&sections, "\n", 1);
     }
     buffer_add(&head, "\n", 1);

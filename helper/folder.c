@@ -41,7 +41,7 @@ int folder_connect(void) {
 }
 
 static void file_name(char name[KEY_MAX + 8], const char *key, const char *suffix) {
-    snprintf(name, KEY_MAX + 8, "%s%s", key, suffix);
+    join(name, KEY_MAX + 8, (const char *const[]){key, suffix, NULL});
 }
 
 int marker_create(const char *key, const struct buffer *content) {

@@ -52,6 +52,7 @@ bool message_key_valid(const char *key, size_t max);
 void buffer_add(struct buffer *b, const void *data, size_t len);
 void buffer_free(struct buffer *b);
 void put(struct buffer *b, const char *name, const void *value, size_t len);
+void put_length(struct buffer *b, const char *name, size_t len);   /* `put` but for the value */
 void put_text(struct buffer *b, const char *name, const char *value);
 void put_number(struct buffer *b, const char *name, uint64_t value);
 void put_all(struct buffer *b, const struct message *m, const char *const *except);
@@ -59,6 +60,13 @@ void put_all(struct buffer *b, const struct message *m, const char *const *excep
 void frame_begin(struct buffer *b);
 void frame_end(struct buffer *b);
 size_t frame_size(const char *four_bytes);
+
+/* Strings one after another; returns their length, or 0 if they do not fit. (printf and scanf would
+ * be half of the binary.) */
+#define JOIN(to, ...) join(to, sizeof to, (const char *const[]){__VA_ARGS__, NULL})
+size_t join(char *to, size_t room, const char *const *parts);
+#define NUMBER(n) decimal((char[21]){0}, n)
+const char *decimal(char to[21], uint64_t n);
 
 bool base64url_decode(struct buffer *to, const char *text);
 void base64_encode(struct buffer *to, const char *data, size_t len);

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -430,11 +431,14 @@ static void hear_resident(void) {
 
 static bool open_terminal(const struct message *m, int io[3]) {
     int unlocked = 0;
+    unsigned number;
     k.out = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (k.out < 0 || ioctl(k.out, TIOCSPTLCK, &unlocked) < 0) return false;
     int slave = ioctl(k.out, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     char name[64];
-    if (slave < 0 && ptsname_r(k.out, name, sizeof name) == 0)
+    if (slave < 0 && /* Linux before 4.13; and libcs differ in the type of the second argument */
+        syscall(SYS_ioctl, k.out, TIOCGPTN, &number) == 0 &&
+        JOIN(name, "/dev/pts/", NUMBER(number)))
         slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (slave < 0) return false;
     resize(m);

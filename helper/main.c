@@ -1,16 +1,16 @@
 /* sandbox-helper: runs commands in a sandbox exactly once. See README.md and PROTOCOL.md. */
 #include "helper.h"
 
-#include <stdio.h>
 #include <string.h>
 
 int main(int argc, char **argv) {
     if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
-        printf("sandbox-helper %d %s\n", PROTOCOL, SOURCE_HASH);
-        return 0;
+        char text[128];
+        return !write_all(1, text, JOIN(text, "sandbox-helper ", NUMBER(PROTOCOL), " " SOURCE_HASH "\n"));
     }
     if (argc < 2) {
-        fprintf(stderr, "usage: sandbox-helper VERB PIECE... | --version (see PROTOCOL.md)\n");
+        static const char usage[] = "usage: sandbox-helper VERB PIECE... | --version\n";
+        write_all(2, usage, sizeof usage - 1);
         return 64;
     }
     return client_main(argv[1], argc, argv);

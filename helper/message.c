@@ -1,7 +1,6 @@
 /* Messages: netstrings in memory, frames around them, base64 for command lines and terminals. */
 #include "helper.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,10 +106,32 @@ void buffer_free(struct buffer *b) {
     *b = (struct buffer){0};
 }
 
-void put(struct buffer *b, const char *name, const void *value, size_t len) {
+const char *decimal(char to[21], uint64_t n) {
+    char *at = to + 20;
+    *at = '\0';
+    do *--at = (char)('0' + n % 10);
+    while (n /= 10);
+    return at;
+}
+
+size_t join(char *to, size_t room, const char *const *parts) {
+    size_t len = 0;
+    for (; *parts; parts++) {
+        size_t n = strlen(*parts);
+        if (n >= room - len) return 0;
+        memcpy(to + len, *parts, n + 1);
+        len += n;
+    }
+    return len;
+}
+
+void put_length(struct buffer *b, const char *name, size_t len) {
     char prefix[64];
-    int n = snprintf(prefix, sizeof prefix, "%zu:%s,%zu:", strlen(name), name, len);
-    buffer_add(b, prefix, (size_t)n);
+    buffer_add(b, prefix, JOIN(prefix, NUMBER(strlen(name)), ":", name, ",", NUMBER(len), ":"));
+}
+
+void put(struct buffer *b, const char *name, const void *value, size_t len) {
+    put_length(b, name, len);
     buffer_add(b, value, len);
     buffer_add(b, ",", 1);
 }
@@ -120,9 +141,7 @@ void put_text(struct buffer *b, const char *name, const char *value) {
 }
 
 void put_number(struct buffer *b, const char *name, uint64_t value) {
-    char text[24];
-    int n = snprintf(text, sizeof text, "%llu", (unsigned long long)value);
-    put(b, name, text, (size_t)n);
+    put_text(b, name, NUMBER(value));
 }
 
 void put_all(struct buffer *b, const struct message *m, const char *const *except) {

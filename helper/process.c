@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -29,12 +28,12 @@ int oom_get(void) {
 }
 
 static void oom_set(int value) {
-    char text[16];
-    int n = snprintf(text, sizeof text, "%d", value);
+    char text[24];
+    size_t n = JOIN(text, value < 0 ? "-" : "", NUMBER((uint64_t)abs(value)));
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else the file is root's */
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd < 0) return;
-    write_all(fd, text, (size_t)n);
+    write_all(fd, text, n);
     close(fd);
 }
 
@@ -76,10 +75,10 @@ static void apply_limits(const char **wanted) {
     for (int i = 0; i < (int)RLIM_NLIMITS; i++) {
         struct rlimit limit = surroundings.limits[i];
         for (const char **w = wanted; *w; w++) {
-            unsigned long long soft, hard;
-            int resource;
-            if (sscanf(*w, "%d:%llu:%llu", &resource, &soft, &hard) == 3 && resource == i)
-                limit = (struct rlimit){soft, hard};
+            char *soft, *hard, *end;
+            if (strtol(*w, &soft, 10) != i || *soft != ':') continue;
+            rlim_t value = strtoull(soft + 1, &hard, 10);
+            if (*hard == ':') limit = (struct rlimit){value, strtoull(hard + 1, &end, 10)};
         }
         setrlimit(i, &limit);
     }
@@ -109,8 +108,11 @@ static int execute(const char **argv, const char **env) {
     while (true) {
         size_t n = strcspn(path, ":");
         char name[4096];
-        if (snprintf(name, sizeof name, "%.*s%s%s", (int)n, path, n ? "/" : "", argv[0]) <
-            (int)sizeof name) {
+        size_t len = strlen(argv[0]);
+        if (n + 1 + len < sizeof name) {
+            memcpy(name, path, n);
+            name[n] = '/';
+            memcpy(name + n + (n > 0), argv[0], len + 1);
             execve(name, a, e);
             if (error == 0 && errno != ENOENT && errno != ENOTDIR) error = errno;
         }
@@ -170,17 +172,19 @@ struct process {
 
 static bool process_read(const char *name, struct process *p) {
     char path[64], text[1024];
-    snprintf(path, sizeof path, "/proc/%.20s/stat", name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = -1;
+    if (JOIN(path, "/proc/", name, "/stat")) fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
     ssize_t n = read(fd, text, sizeof text - 1);
     close(fd);
     if (n <= 0) return false;
     text[n] = '\0';
-    char *rest = strrchr(text, ')'), state;
-    int parent, group, session;
-    if (!rest || sscanf(rest + 1, " %c %d %d %d", &state, &parent, &group, &session) != 4)
-        return false;
+    char *rest = strrchr(text, ')'); /* of its name, which may hold anything; then " S PARENT..." */
+    if (!rest || strlen(rest) < 5) return false;
+    char state = rest[2];
+    pid_t parent = (pid_t)strtol(rest + 3, &rest, 10);
+    strtol(rest, &rest, 10); /* the process group */
+    pid_t session = (pid_t)strtol(rest, NULL, 10);
     *p = (struct process){atoi(name), parent, session, state == 'Z' || state == 'X', false};
     return true;
 }

@@ -1,7 +1,6 @@
 /* The verbs, as the resident answers them. */
 #include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -382,10 +381,9 @@ static void serve_list(struct connection *c) {
         for (struct entry *e = r.buckets[i]; e; e = e->next) {
             char text[KEY_MAX + 160];
             const char *mode = e->mode == 't' ? "tty" : e->mode == 's' ? "start" : "run";
-            snprintf(text, sizeof text, "%s:%s:%s:%u:%llu:%llu:%llu:%llu", e->key, mode,
-                     state_name(e), e->number, (unsigned long long)e->started,
-                     (unsigned long long)e->ended, (unsigned long long)e->used,
-                     (unsigned long long)e->bytes);
+            JOIN(text, e->key, ":", mode, ":", state_name(e), ":", NUMBER(e->number), ":",
+                 NUMBER(e->started), ":", NUMBER(e->ended), ":", NUMBER(e->used), ":",
+                 NUMBER(e->bytes));
             if (e->state != NOTRUN) put_text(&c->out, "entry", text);
         }
     answer_end(c);

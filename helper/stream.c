@@ -1,7 +1,6 @@
 /* An output of which the head and the tail are kept, in memory that has a limit. */
 #include "helper.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,17 +85,11 @@ static void add_tail(const struct stream *s, struct buffer *b, size_t skip, size
     }
 }
 
-static void put_length(struct buffer *b, const char *name, size_t len) {
-    char prefix[64];
-    int n = snprintf(prefix, sizeof prefix, "%zu:%s,%zu:", strlen(name), name, len);
-    buffer_add(b, prefix, (size_t)n);
-}
-
 void stream_put(const struct stream *s, struct buffer *b, const char *name) {
     char longer[32];
-    snprintf(longer, sizeof longer, "%s_total", name);
+    JOIN(longer, name, "_total");
     put_number(b, longer, s->total);
-    snprintf(longer, sizeof longer, "%s_head", name);
+    JOIN(longer, name, "_head");
     put_number(b, longer, s->head_len);
     put_length(b, name, s->head_len + s->tail_len);
     buffer_add(b, s->head, s->head_len);
