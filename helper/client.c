@@ -255,7 +255,7 @@ int client_main(const char *verb_argument, int argc, char **argv) {
     uint64_t ignored, blocked;
     bool valid = true;
     char verb[16] = "";
-    strncpy(verb, verb_argument, sizeof verb - 1);
+    JOIN(verb, verb_argument);
     for (int i = 2; i < argc; i++) buffer_add(&decoded, argv[i], strlen(argv[i]));
     buffer_add(&decoded, "", 1);
     hide(argv);

@@ -40,8 +40,10 @@ int folder_connect(void) {
     return -1;
 }
 
-static void file_name(char name[KEY_MAX + 8], const char *key, const char *suffix) {
-    join(name, KEY_MAX + 8, (const char *const[]){key, suffix, NULL});
+/* What cannot be written as a whole is not to take the room that there is. */
+static void empty(int fd) {
+    if (ftruncate(fd, 0) < 0) return;
+    lseek(fd, 0, SEEK_SET);
 }
 
 int marker_create(const char *key, const struct buffer *content) {
@@ -49,21 +51,22 @@ int marker_create(const char *key, const struct buffer *content) {
     if (fd < 0) return -1;
     flock(fd, LOCK_EX | LOCK_NB);
     /* On a full disk it stays empty, and is a marker nevertheless. */
-    write_all(fd, "start\n", 6);
-    write_all(fd, content->data, content->len);
+    if (!write_all(fd, "start\n", 6) || !write_all(fd, content->data, content->len))
+        empty(fd);
     return fd;
 }
 
-bool record_write(const char *key, const struct buffer *record) {
-    char name[KEY_MAX + 8];
-    file_name(name, key, ".tmp");
-    if (record->failed) return false;
-    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) return false;
-    bool written = write_all(fd, "end\n", 4) && write_all(fd, record->data, record->len);
-    written = close(fd) == 0 && written;
-    if (written && rename(name, key) == 0) return true;
-    unlink(name);
+bool record_write(const char *key, int *marker, const struct buffer *record) {
+    if (*marker < 0) {
+        const struct buffer nothing = {0};
+        *marker = marker_create(key, &nothing);
+    }
+    if (record->failed || *marker < 0) return false;
+    /* The last write makes it a record; until then it is a marker, whatever happens. */
+    if (lseek(*marker, 6, SEEK_SET) == 6 && write_all(*marker, record->data, record->len) &&
+        pwrite(*marker, "end  \n", 6, 0) == 6)
+        return true;
+    empty(*marker);
     return false;
 }
 
@@ -87,8 +90,8 @@ static bool read_file(int fd, size_t max, struct buffer *raw, bool *whole) {
 enum record_state record_read(const char *key, size_t max, struct buffer *raw, struct message *m) {
     enum record_state state = RECORD_NONE;
     *m = (struct message){0};
-    /* A marker whose lock has gone was left by a keeper that was killed, or by one that has just
-     * put the record in its place: then the second look finds that. */
+    /* A marker whose lock is gone was left by a keeper that was killed, or by one that has just made
+     * it a record: then the second look finds that. */
     for (int look = 0; look < 2; look++) {
         buffer_free(raw);
         bool whole = true;
@@ -98,9 +101,9 @@ enum record_state record_read(const char *key, size_t max, struct buffer *raw, s
             close(fd);
             return RECORD_LOST;
         }
-        if (raw->len >= 4 && memcmp(raw->data, "end\n", 4) == 0) {
+        if (raw->len >= 6 && memcmp(raw->data, "end  \n", 6) == 0) {
             close(fd);
-            bool parsed = message_parse(m, raw->data + 4, raw->len - 4, !whole);
+            bool parsed = message_parse(m, raw->data + 6, raw->len - 6, !whole);
             return parsed ? RECORD_ENDED : RECORD_LOST;
         }
         bool locked = flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
@@ -111,6 +114,10 @@ enum record_state record_read(const char *key, size_t max, struct buffer *raw, s
     if (raw->len >= 6 && memcmp(raw->data, "start\n", 6) == 0)
         message_parse(m, raw->data + 6, raw->len - 6, true);
     return state;
+}
+
+static void file_name(char name[KEY_MAX + 8], const char *key, const char *suffix) {
+    join(name, KEY_MAX + 8, (const char *const[]){key, suffix, NULL});
 }
 
 void record_remove(const char *key, const char *suffix) {

@@ -75,11 +75,13 @@ void base64_encode(struct buffer *to, const char *data, size_t len);
 
 #ifdef FAULT_HOOKS
 void fault_set(const struct message *m);
-void fault(const char *point);  /* SIGKILLs this process if the request asked for it */
+/* SIGKILLs a process at the point that a request has named. */
+void fault_of(pid_t pid, const char *point);
 #else
 #define fault_set(m) ((void)0)
-#define fault(point) ((void)0)
+#define fault_of(pid, point) ((void)0)
 #endif
+#define fault(point) fault_of(getpid(), point)
 
 int64_t now_ms(void);           /* monotonic */
 uint64_t wall_ms(void);         /* since the epoch */
@@ -96,6 +98,7 @@ void get_signals(uint64_t *ignored, uint64_t *blocked);
 /* Makes this process one that no command ends by accident: ignores all signals but SIGCHLD, which
  * only interrupts `wait_for`. */
 void harden(void);
+void adopt_orphans(void);       /* a part of it that a fork does not inherit */
 struct pollfd;
 void wait_for(struct pollfd *fds, size_t count, int64_t deadline);
 
@@ -104,7 +107,8 @@ void wait_for(struct pollfd *fds, size_t count, int64_t deadline);
 const char *folder_enter(const char *path, bool create);    /* NULL, or why not */
 int folder_connect(void);       /* to the resident, or -1 */
 int marker_create(const char *key, const struct buffer *content);  /* locked, or -1 */
-bool record_write(const char *key, const struct buffer *record);
+/* Puts the record in the marker's place; `*marker` may be -1, as long as there is no file. */
+bool record_write(const char *key, int *marker, const struct buffer *record);
 enum record_state { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };
 /* Reads at most `max` bytes of a record; its message, taken apart, points into `raw`. */
 enum record_state record_read(const char *key, size_t max, struct buffer *raw, struct message *m);
@@ -135,9 +139,8 @@ bool stream_put_chunk(const struct stream *s, struct buffer *b, uint64_t from, s
 /* process.c: how a command is started, and how a tree is ended */
 
 struct surroundings {           /* what the resident was started with */
-    mode_t mask;
+    int mask, nice, oom;
     struct rlimit limits[RLIM_NLIMITS];
-    int nice, oom;
 };
 extern struct surroundings surroundings;
 void surroundings_get(struct surroundings *s);

@@ -17,10 +17,10 @@
 static char fault_point[64];
 void fault_set(const struct message *m) {
     const char *point = message_text(m, "fault");
-    if (point) strncpy(fault_point, point, sizeof fault_point - 1);
+    if (point) JOIN(fault_point, point);
 }
-void fault(const char *point) {
-    if (strcmp(fault_point, point) == 0) kill(getpid(), SIGKILL);
+void fault_of(pid_t pid, const char *point) {
+    if (strcmp(fault_point, point) == 0) kill(pid, SIGKILL);
 }
 #endif
 
@@ -136,6 +136,10 @@ void harden(void) {
     uint64_t mask = (uint64_t)1 << (SIGCHLD - 1);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    adopt_orphans();
+}
+
+void adopt_orphans(void) {
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 }
 

@@ -286,7 +286,7 @@ static void store(void) {
     static int64_t pause = 1000;
     fault("keeper:before-record");
     put_record(&b, true);
-    k.stored = k.forgotten || record_write(k.key, &b);
+    k.stored = k.forgotten || record_write(k.key, &k.marker, &b);
     fault("keeper:after-record");
     buffer_free(&b);
     k.store_at = now_ms() + pause;
@@ -308,7 +308,7 @@ static void finish(void) {
 }
 
 static void end_tree(const char *reason) {
-    strncpy(k.reason, reason, sizeof k.reason - 1);
+    JOIN(k.reason, reason);
     k.left = tree_kill(k.exited ? 0 : k.pid, NULL, 0, KILL_MS, reap);
     drain_both();
     finish();
@@ -348,7 +348,7 @@ static int accept_input(const struct message *m) {
         return 0;
     }
     k.input_ends = message_number(m, "eof", 0, 1) == 1;
-    if (id) strncpy(k.ids[k.id_next++ % IDS], id, sizeof k.ids[0] - 1);
+    if (id) JOIN(k.ids[k.id_next++ % IDS], id);
     feed();
     return 1;
 }
@@ -475,7 +475,6 @@ static void start_command(const struct keeper_start *start) {
     }
     k.pid = command_start(start->request, start->context, io, k.tty, &k.report);
     int error = errno;
-    fault("keeper:before-exec");
     close(io[0]);
     if (io[1] != io[0]) close(io[1]);
     if (io[2] != io[1]) close(io[2]);
@@ -519,8 +518,8 @@ static void turn(void) {
 void keeper_main(const struct keeper_start *start) {
     const struct message *m = start->request;
     setsid();
-    harden();
-    strncpy(k.key, start->key, KEY_MAX);
+    adopt_orphans();
+    JOIN(k.key, start->key);
     k.polled = start->polled, k.tty = start->tty, k.is_volatile = start->is_volatile;
     k.mode = k.tty ? "tty" : k.polled ? "start" : "run";
     k.number = start->number;

@@ -38,7 +38,7 @@ static void oom_set(int value) {
 }
 
 void surroundings_get(struct surroundings *s) {
-    s->mask = umask(077);
+    s->mask = (int)umask(077);
     for (int i = 0; i < (int)RLIM_NLIMITS; i++) getrlimit(i, &s->limits[i]);
     s->nice = getpriority(PRIO_PROCESS, 0);
     s->oom = oom_get();
@@ -63,6 +63,12 @@ static const char *text_of(const struct message *request, const struct message *
                            const char *name) {
     const char *text = message_text(request, name);
     return text ? text : message_text(context, name);
+}
+
+static int number_of(const struct message *request, const struct message *context,
+                     const char *name, long missing) {
+    const char *text = text_of(request, context, name);
+    return (int)(text ? strtol(text, NULL, 10) : missing);
 }
 
 static uint64_t bits_of(const struct message *request, const struct message *context,
@@ -121,48 +127,69 @@ static int execute(const char **argv, const char **env) {
     }
 }
 
+struct command {
+    const char **argv, **env, **limits, *cwd;
+    int mask, nice, oom;
+    uint64_t ignored, blocked;
+    const int *io;
+    bool tty;
+    int report;
+};
+
+/* In the child: it shares our memory until it executes the program. */
+static _Noreturn void become(const struct command *c) {
+    struct failure failure = {STAGE_CWD, 0};
+    setsid();
+    if (c->tty) ioctl(c->io[0], TIOCSCTTY, 0);
+    for (int i = 0; i < 3; i++) dup2(c->io[i], i);
+    if (c->nice != getpriority(PRIO_PROCESS, 0)) setpriority(PRIO_PROCESS, 0, c->nice);
+    if (c->oom != surroundings.oom) oom_set(c->oom);
+    umask((mode_t)c->mask);
+    fault_of(getppid(), "keeper:before-exec");
+    if (chdir(c->cwd ? c->cwd : "/") < 0) {
+        failure.error = errno;
+    } else {
+        apply_limits(c->limits);
+        apply_signals(c->ignored, c->blocked);
+        failure.stage = STAGE_EXEC;
+        failure.error = execute(c->argv, c->env);
+    }
+    write_all(c->report, (const char *)&failure, sizeof failure);
+    _exit(127);
+}
+
 pid_t command_start(const struct message *request, const struct message *context, const int io[3],
                     bool tty, int *report) {
     int pipe_fds[2];
-    const char **argv = text_list(request, NULL, "arg");
-    const char **env = text_list(request, context, "env");
-    const char **limits = text_list(request, context, "rlimit");
-    const char *cwd = text_of(request, context, "cwd");
-    const char *mask = text_of(request, context, "umask");
-    const char *nice_text = text_of(request, context, "nice");
-    const char *oom_text = text_of(request, context, "oom");
-    uint64_t ignored = bits_of(request, context, "ignored");
-    uint64_t blocked = bits_of(request, context, "blocked");
-    if (!argv || !env || !limits || pipe2(pipe_fds, O_CLOEXEC) < 0) return -1;
-    pid_t pid = fork();
-    if (pid != 0) {
-        close(pipe_fds[1]);
-        if (pid < 0) close(pipe_fds[0]);
-        *report = pipe_fds[0];
-        free(argv);
-        free(env);
-        free(limits);
-        return pid;
-    }
-    struct failure failure = {STAGE_CWD, 0};
-    setsid();
-    if (tty) ioctl(io[0], TIOCSCTTY, 0);
-    for (int i = 0; i < 3; i++) dup2(io[i], i);
-    int nice_value = nice_text ? atoi(nice_text) : surroundings.nice;
-    if (nice_value != getpriority(PRIO_PROCESS, 0)) setpriority(PRIO_PROCESS, 0, nice_value);
-    int oom = oom_text ? atoi(oom_text) : surroundings.oom;
-    if (oom != surroundings.oom) oom_set(oom);
-    umask(mask ? (mode_t)atoi(mask) : surroundings.mask);
-    if (chdir(cwd ? cwd : "/") < 0) {
-        failure.error = errno;
-    } else {
-        apply_limits(limits);
-        apply_signals(ignored, blocked);
-        failure.stage = STAGE_EXEC;
-        failure.error = execute(argv, env);
-    }
-    write_all(pipe_fds[1], (const char *)&failure, sizeof failure);
-    _exit(127);
+    struct command command = {
+        .argv = text_list(request, NULL, "arg"),
+        .env = text_list(request, context, "env"),
+        .limits = text_list(request, context, "rlimit"),
+        .cwd = text_of(request, context, "cwd"),
+        .mask = number_of(request, context, "umask", surroundings.mask),
+        .nice = number_of(request, context, "nice", surroundings.nice),
+        .oom = number_of(request, context, "oom", surroundings.oom),
+        .ignored = bits_of(request, context, "ignored"),
+        .blocked = bits_of(request, context, "blocked"),
+        .io = io,
+        .tty = tty,
+    };
+    if (!command.argv || !command.env || !command.limits || pipe2(pipe_fds, O_CLOEXEC) < 0)
+        return -1;
+    command.report = pipe_fds[1];
+    /* Not a third of fork's price. Where it is emulated memory is not shared, hence the pipe. */
+    pid_t pid = vfork();
+    if (pid == 0) become(&command);
+    int error = errno;
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* `oom_set` may have changed it for both */
+    close(pipe_fds[1]);
+    if (pid < 0) close(pipe_fds[0]);
+    *report = pipe_fds[0];
+    free(command.argv);
+    free(command.env);
+    free(command.limits);
+    errno = error;
+    return pid;
 }
 
 struct process {

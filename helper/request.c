@@ -55,7 +55,7 @@ static void serve_context(struct connection *c) {
         answer_error(c, "context: no memory");
         return;
     }
-    strncpy(context->id, id, sizeof context->id - 1);
+    JOIN(context->id, id);
     context->used = ++r.serial > INT64_MAX ? 0 : (int64_t)r.serial;
     answer(c, "done");
 }
@@ -68,7 +68,7 @@ static void answer_notrun(struct connection *c, const char *why, int error) {
 }
 
 static void park(struct connection *c, const struct entry *e) {
-    strncpy(c->key, e->key, KEY_MAX);
+    JOIN(c->key, e->key);
     if (c->state != PARKED) c->deadline = now_ms() + PARK_MS;
     c->state = PARKED;
 }
@@ -273,6 +273,7 @@ static void serve_existing(struct connection *c, const char *verb, bool late) {
 static void end_unused(struct connection *c, const char *key, const char *reason) {
     struct buffer b = {0};
     struct entry *e = entry_add(key, ENDED);
+    int marker = -1;
     put_text(&b, "word", "ended");
     put_text(&b, "reason", reason);
     put_number(&b, "never", 1);
@@ -282,7 +283,8 @@ static void end_unused(struct connection *c, const char *key, const char *reason
     put_number(&b, "stored", 1);
     if (!e) {
         answer_error(c, "end: no memory");
-    } else if (record_write(key, &b)) {
+    } else if (record_write(key, &marker, &b)) {
+        close(marker);
         e->mode = 'r';
         e->ended = wall_ms();
         answer_recorded(c, e, "end");

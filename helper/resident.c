@@ -38,7 +38,7 @@ struct entry *entry_find(const char *key) {
 struct entry *entry_add(const char *key, enum entry_state state) {
     struct entry *e = calloc(1, sizeof *e), **bucket = bucket_of(key);
     if (!e) return NULL;
-    strncpy(e->key, key, KEY_MAX);
+    JOIN(e->key, key);
     e->state = state;
     e->next = *bucket;
     *bucket = e;
@@ -284,7 +284,7 @@ static void load_records(void) {
             if (e) e->pid = (pid_t)message_number(&m, "pid", 0, INT32_MAX);
             message_free(&m);
             buffer_free(&raw);
-        } /* KEY.tmp may be of a keeper that lives */
+        }
     }
     if (folder) closedir(folder);
 }
