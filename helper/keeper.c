@@ -188,15 +188,14 @@ static void serve_waiters(void) {
 
 /* --- The resident ----------------------------------------------------------------------------- */
 
-static void tell_resident(void) {
+static void tell_resident(bool tree_ended) {
     struct buffer b = {0};
     if (k.channel < 0) return;
     put_text(&b, "event", k.failure.stage ? "notrun" : "state");
     put_number(&b, "finished", k.finished);
     put_number(&b, "stored", k.stored);
-    put_number(&b, "childless", k.childless);
+    put_number(&b, "tree", tree_ended);
     put_number(&b, "left", k.left);
-    put_number(&b, "pid", (uint64_t)(k.pid > 0 ? k.pid : 0));
     put_number(&b, "ended", k.finished ? k.started + k.wall : 0);
     put_number(&b, "bytes", k.bytes);
     if (!b.failed) send_with_fd(k.channel, b.data, b.len, -1);
@@ -219,7 +218,7 @@ static void find_resident(void) {
         else close(pair[0]);
         close(pair[1]);
         buffer_free(&b);
-        tell_resident();
+        tell_resident(false);
     }
     close(sock);
 }
@@ -237,11 +236,7 @@ static void reap(void) {
         k.usage = usage;
         fault("keeper:after-exit");
     }
-    bool childless = pid < 0 && errno == ECHILD;
-    if (childless != k.childless) {
-        k.childless = childless;
-        if (k.stored) tell_resident();
-    }
+    k.childless = pid < 0 && errno == ECHILD;
 }
 
 /* Takes what there is to read; returns false at the end. */
@@ -291,7 +286,7 @@ static void store(void) {
     buffer_free(&b);
     k.store_at = now_ms() + pause;
     if (pause < 60000) pause *= 2;
-    tell_resident();
+    tell_resident(false);
 }
 
 static void finish(void) {
@@ -318,7 +313,7 @@ static void not_run(int stage, int error) {
     k.failure = (struct failure){stage, error};
     k.finished = k.stored = true;
     if (!k.is_volatile) record_remove(k.key, "");
-    tell_resident();
+    tell_resident(false);
 }
 
 /* Learns from the pipe that ends with `execve` whether that has succeeded. */
@@ -407,7 +402,7 @@ static void serve(const struct message *m, int fd) {
         k.quit = k.quit || message_number(m, "quit", 0, 1) == 1;
         if (!k.finished) end_tree(message_text(m, "reason"));
         else if (all) k.left = tree_kill(0, NULL, 0, KILL_MS, reap);
-        if (all) tell_resident();
+        if (all) tell_resident(true);
     }
 }
 

@@ -216,28 +216,6 @@ static bool process_read(const char *name, struct process *p) {
     return true;
 }
 
-/* All processes there are, or NULL where there is no /proc. */
-static struct process *processes_read(size_t *count) {
-    DIR *proc = opendir("/proc");
-    struct process *all = NULL;
-    size_t cap = 0;
-    *count = 0;
-    if (!proc) return NULL;
-    for (struct dirent *entry; (entry = readdir(proc));) {
-        struct process p;
-        if (!isdigit((unsigned char)entry->d_name[0]) || !process_read(entry->d_name, &p)) continue;
-        if (*count == cap) {
-            cap = cap ? cap * 2 : 128;
-            struct process *grown = realloc(all, cap * sizeof *all);
-            if (!grown) break;
-            all = grown;
-        }
-        all[(*count)++] = p;
-    }
-    closedir(proc);
-    return all;
-}
-
 static bool listed(pid_t pid, const pid_t *list, size_t count) {
     while (count > 0)
         if (list[--count] == pid) return true;
@@ -247,10 +225,24 @@ static bool listed(pid_t pid, const pid_t *list, size_t count) {
 /* Kills what descends from this process once; returns how many that were, and how many of them
  * we were not allowed to kill. */
 static size_t kill_round(pid_t session, const pid_t *spared, size_t count, size_t *refused) {
-    size_t n, found = 0;
-    struct process *all = processes_read(&n);
+    size_t n = 0, cap = 0, found = 0;
+    struct process *all = NULL, p;
     pid_t self = getpid();
     *refused = 0;
+    DIR *proc = opendir("/proc");
+    for (struct dirent *entry; proc && (entry = readdir(proc));) {
+        if (!isdigit((unsigned char)entry->d_name[0]) || !process_read(entry->d_name, &p)) continue;
+        /* At once, or one that has another made before it exits is always a step ahead. */
+        if (p.parent == self && !p.dead && !listed(p.pid, spared, count)) kill(p.pid, SIGKILL);
+        if (n == cap) {
+            cap = cap ? cap * 2 : 128;
+            struct process *grown = realloc(all, cap * sizeof *all);
+            if (!grown) break;
+            all = grown;
+        }
+        all[n++] = p;
+    }
+    if (proc) closedir(proc);
     for (bool more = all != NULL; more;) {
         more = false;
         for (size_t i = 0; i < n; i++) {

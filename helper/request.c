@@ -155,10 +155,11 @@ static uint32_t choose_number(const struct message *m, const char *key) {
         bool taken = entry_by_number(number) != NULL;
         for (size_t j = 0; j < m->count && !taken; j++) {
             if (strcmp(m->fields[j].name, "taken") != 0) continue;
-            char *end = NULL;
-            for (const char *at = m->fields[j].value; !taken && end != at; at = end) {
-                if (end) at = end;
-                taken = strtoull(at, &end, 10) == number && end != at;
+            char *end;
+            for (const char *at = m->fields[j].value; !taken; at = end) {
+                uint64_t one = strtoull(at, &end, 10);
+                if (end == at) break;
+                taken = one == number;
             }
         }
         if (!taken) return (uint32_t)number;

@@ -160,8 +160,10 @@ static bool hear_one(struct keeper *keeper) {
         e->bytes = message_number(&m, "bytes", 0, INT64_MAX);
         if (e->finished && message_number(&m, "stored", 0, 1) == 1 && e->state == RUNNING)
             e->state = ENDED;
-        if (keeper->ending) r.left += message_number(&m, "left", 0, INT32_MAX);
-        keeper->ending = false;
+        if (message_number(&m, "tree", 0, 1) == 1) {
+            r.left += message_number(&m, "left", 0, INT32_MAX);
+            keeper->ending = false;
+        }
     }
     message_free(&m);
     return true;
@@ -293,7 +295,7 @@ static void load_records(void) {
 static bool take_place(void) {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "sock.tmp"};
     struct stat held, named;
-    r.lock = open("lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    r.lock = open("lock", O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (r.lock < 0 || flock(r.lock, LOCK_EX | LOCK_NB) < 0) return false;
     /* One that stops removes the folder with its lock. */
     if (fstat(r.lock, &held) < 0 || stat("lock", &named) < 0 || held.st_ino != named.st_ino)
