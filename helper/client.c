@@ -251,7 +251,7 @@ static int ask(const char *path, const struct message *m, const struct buffer *r
 
 int client_main(const char *verb_argument, int argc, char **argv) {
     struct buffer decoded = {0}, request = {0};
-    struct message m;
+    struct message m = {0};
     uint64_t ignored, blocked;
     bool valid = true;
     char verb[16] = "";

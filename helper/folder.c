@@ -64,8 +64,10 @@ bool record_write(const char *key, int *marker, const struct buffer *record) {
     if (record->failed || *marker < 0) return false;
     /* The last write makes it a record; until then it is a marker, whatever happens. */
     if (lseek(*marker, 6, SEEK_SET) == 6 && write_all(*marker, record->data, record->len) &&
-        pwrite(*marker, "end  \n", 6, 0) == 6)
-        return true;
+        ftruncate(*marker, 6 + (off_t)record->len) == 0) {
+        fault("keeper:in-record");
+        if (pwrite(*marker, "end  \n", 6, 0) == 6) return true;
+    }
     empty(*marker);
     return false;
 }

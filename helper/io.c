@@ -17,7 +17,7 @@
 static char fault_point[64];
 void fault_set(const struct message *m) {
     const char *point = message_text(m, "fault");
-    if (point) JOIN(fault_point, point);
+    JOIN(fault_point, point ? point : "");
 }
 void fault_of(pid_t pid, const char *point) {
     if (strcmp(fault_point, point) == 0) kill(pid, SIGKILL);

@@ -93,7 +93,7 @@ static void forward(struct connection *c, struct entry *e) {
 
 static void answer_recorded(struct connection *c, const struct entry *e, const char *verb) {
     struct buffer raw = {0};
-    struct message m;
+    struct message m = {0};
     bool found = record_read(e->key, ANSWER_MAX, &raw, &m) == RECORD_ENDED;
     if (!found) {
         answer(c, "lost");
@@ -130,7 +130,7 @@ static void serve_known(struct connection *c, struct entry *e, const char *verb,
     else if (!late) park(c, e);
     else {
         struct buffer raw = {0};
-        struct message m;
+        struct message m = {0};
         if (!e->keeper && record_read(e->key, 4096, &raw, &m) != RECORD_RUNNING) {
             e->state = m.count && raw.data[0] == 'e' ? ENDED : LOST;
             message_free(&m);

@@ -93,7 +93,7 @@ static void keeper_gone(struct keeper *keeper) {
     close(keeper->channel);
     if (e->state == RUNNING) {
         struct buffer raw = {0};
-        struct message m;
+        struct message m = {0};
         e->state = e->finished || record_read(e->key, 4096, &raw, &m) != RECORD_ENDED ? LOST : ENDED;
         if (e->state == ENDED) entry_describe(e, &m);
         message_free(&m);
@@ -140,7 +140,7 @@ static void bury_keepers(void) {
 static bool hear_one(struct keeper *keeper) {
     char datagram[4096];
     int fd;
-    struct message m;
+    struct message m = {0};
     ssize_t n = receive_with_fd(keeper->channel, datagram, sizeof datagram, &fd);
     if (fd >= 0) close(fd);
     if (n < 0 && errno == EINTR) return true;

@@ -98,7 +98,9 @@ class Helper:
         cwd: str | Path | None = None,
     ) -> tuple[subprocess.CompletedProcess[bytes], str]:
         mark = uuid.uuid4().hex
-        encoded = base64.urlsafe_b64encode(message({"dir": str(self.folder), "mark": mark, **fields}))
+        encoded = base64.urlsafe_b64encode(
+            message({"dir": str(self.folder), "mark": mark, **fields})
+        )
         pieces = [encoded[i : i + 100_000] for i in range(0, len(encoded), 100_000)]
         done = subprocess.run(
             [*self.prefix, str(self.binary), verb, *(piece.decode() for piece in pieces)],

@@ -22,7 +22,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/root", "GREETING": "hello",
 Ask = Callable[[str, Fields], dict[str, bytes]]
 
 
-def shell(script: str, **fields: bytes | str | int) -> Fields:
+def shell(script: str, **fields: bytes | str | int | list[str]) -> Fields:
     return {"key": uuid.uuid4().hex, "arg": ["sh", "-c", script], "wait": 20_000, **fields}
 
 
@@ -157,14 +157,18 @@ class TestAsBare:
     def test_nothing_of_ours_has_a_name_that_is_worth_killing(self, helper: Helper) -> None:
         answer = helper.exec(
             "run",
-            shell("tr '\\0' ' ' </proc/$PPID/cmdline; cat /proc/$PPID/comm; cat /proc/$PPID/environ"),
+            shell(
+                "tr '\\0' ' ' </proc/$PPID/cmdline; cat /proc/$PPID/comm; cat /proc/$PPID/environ"
+            ),
             env={**ENVIRONMENT, "SECRET": "sesame"},
         )
 
         assert b"sbxsbx" == answer["out"].translate(None, b" \0\n")
 
     def test_a_parent_that_is_sent_signals_does_not_mind(self, ask: Ask) -> None:
-        script = "for s in $(seq 1 64); do case $s in 9|19) ;; *) kill -$s $PPID;; esac; done; echo on"
+        script = (
+            "for s in $(seq 1 64); do case $s in 9|19) ;; *) kill -$s $PPID;; esac; done; echo on"
+        )
 
         answer = ask("run", shell(script))
 
@@ -329,14 +333,18 @@ class TestTrees:
         answer = helper.ask("run", shell(script, key="k"))
         pid = int(line_of(tmp_path / "pid"))
 
-        assert b"exited" == helper.ask("end", {"key": "k", "reason": "late"})["word"] == answer["word"]
+        assert (
+            b"exited" == helper.ask("end", {"key": "k", "reason": "late"})["word"] == answer["word"]
+        )
         assert running(pid)
         helper.ask("end", {"which": "started", "reason": "test"})
         assert running(pid)
         assert b"0" == helper.ask("end", {"which": "all", "reason": "test"})["left"]
         assert not running(pid)
 
-    def test_who_forks_faster_than_we_look_is_ended_too(self, helper: Helper, tmp_path: Path) -> None:
+    def test_who_forks_faster_than_we_look_is_ended_too(
+        self, helper: Helper, tmp_path: Path
+    ) -> None:
         # Each generation lives for a moment, and there is one at a time.
         (tmp_path / "again").write_text(f"#!/bin/sh\n[ -e {tmp_path}/stop ] || setsid $0 &\n")
         (tmp_path / "again").chmod(0o755)
@@ -464,7 +472,11 @@ class TestPolled:
         last = ask("write", {"key": "k", "id": "w2", "eof": 1, "wait": 5000})
         late = ask("write", {"key": "k", "id": "w3", "data": "late"})
 
-        assert (b"one\n", b"1") == (first["data"], first["written"]) == (again["data"], again["written"])
+        assert (
+            (b"one\n", b"1")
+            == (first["data"], first["written"])
+            == (again["data"], again["written"])
+        )
         assert (b"one\nend\n", b"1") == (last["data"], last["end"])
         assert b"0" == late["written"]
 
@@ -514,7 +526,11 @@ class TestPolled:
 
     def test_numbers_avoid_those_that_are_taken(self, helper: Helper) -> None:
         numbers = {
-            int(helper.ask("start", shell("true", number_min=10, number_max=14, taken="11 12"))["number"])
+            int(
+                helper.ask("start", shell("true", number_min=10, number_max=14, taken="11 12"))[
+                    "number"
+                ]
+            )
             for _ in range(2)
         }
 
@@ -542,7 +558,9 @@ class TestFolder:
         assert {0o600} == {path.stat().st_mode & 0o777 for path in helper.folder.iterdir()}
 
     @pytest.mark.parametrize("wrong", ["link", "mode", "file", "parent", "owner"])
-    def test_one_that_is_not_ours_is_refused(self, binary: Path, tmp_path: Path, wrong: str) -> None:
+    def test_one_that_is_not_ours_is_refused(
+        self, binary: Path, tmp_path: Path, wrong: str
+    ) -> None:
         folder = tmp_path / "state"
         if wrong == "link":
             (tmp_path / "other").mkdir(mode=0o700)
@@ -565,12 +583,17 @@ class TestFolder:
         assert (69, b"") == (done.returncode, done.stderr)
         assert not (tmp_path / "ran").exists()
 
-    def test_its_path_may_be_longer_than_a_socket_address(self, binary: Path, tmp_path: Path) -> None:
+    def test_its_path_may_be_longer_than_a_socket_address(
+        self, binary: Path, tmp_path: Path
+    ) -> None:
         (tmp_path / ("long" * 40)).mkdir()
         helper = Helper(binary, tmp_path / ("long" * 40) / "state")
 
         assert b"out\n" == helper.exec("run", shell("echo out"))["out"]
-        assert b"out\n" == helper.ask("run", shell("echo out", env=f"PATH={os.environ['PATH']}"))["out"]
+        assert (
+            b"out\n"
+            == helper.ask("run", shell("echo out", env=f"PATH={os.environ['PATH']}"))["out"]
+        )
         helper.exec("stop")
 
     @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -600,7 +623,14 @@ class TestFolder:
 
     @pytest.mark.parametrize(
         "garbage",
-        [b"", b"\x00", b"\xff\xff\xff\xff", b"\0\0\0\x03abc", b"\0\0\0\x054:a,x", b"\0\0\0\x004:verb,"],
+        [
+            b"",
+            b"\x00",
+            b"\xff\xff\xff\xff",
+            b"\0\0\0\x03abc",
+            b"\0\0\0\x054:a,x",
+            b"\0\0\0\x004:verb,",
+        ],
     )
     def test_garbage_harms_nobody(self, helper: Helper, garbage: bytes) -> None:
         with helper.connect() as connection:
@@ -634,7 +664,9 @@ class TestDisk:
         mount = tmp_path / "small"
         mount.mkdir()
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount], capture_output=True, check=False
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount],
+            capture_output=True,
+            check=False,
         )
         if done.returncode:
             pytest.skip(f"mount: {done.stderr.decode().strip()}")
@@ -717,7 +749,9 @@ class TestSurvival:
         assert (b"out\n", b"4") == (helper.receive(connection)["out"], b"4")
         assert b"out\n" == helper.exec("run", shell("true", key="k"))["out"]
 
-    def test_all_is_ended_after_the_resident_was_replaced(self, helper: Helper, tmp_path: Path) -> None:
+    def test_all_is_ended_after_the_resident_was_replaced(
+        self, helper: Helper, tmp_path: Path
+    ) -> None:
         script = TREE.format(tmp_path / "pids", tmp_path / "ready", "sleep 66")
         helper.ask("run", shell(script, wait=0))
         line_of(tmp_path / "ready")
