@@ -206,8 +206,11 @@ static void tell_resident(bool tree_ended) {
 static void find_resident(void) {
     int pair[2], sock = folder_connect();
     struct buffer b = {0};
-    k.connect_at = now_ms() + 200;
+    static int64_t pause = 100;
+    if (pause < 1600) pause *= 2;
+    k.connect_at = now_ms() + pause;
     if (sock < 0) return;
+    pause = 100;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0) {
         frame_begin(&b);
         put_text(&b, "verb", "adopt");

@@ -56,7 +56,7 @@ static void serve_context(struct connection *c) {
         return;
     }
     JOIN(context->id, id);
-    context->used = ++r.serial > INT64_MAX ? 0 : (int64_t)r.serial;
+    context->used = (int64_t)++r.serial;
     answer(c, "done");
 }
 
@@ -221,13 +221,9 @@ static void serve_start(struct connection *c, const char *verb, bool late) {
         serve_known(c, e, verb, late);
         return;
     }
-    const struct field *arg = message_field(m, "arg");
-    if (!is_key(key) || !arg || arg->len == 0) {
-        /* (an empty last argument is fine, an empty program is missing: execve says so) */
-        if (!is_key(key) || !arg) {
-            answer_error(c, "run, start: key or arg is missing or malformed");
-            return;
-        }
+    if (!is_key(key) || !message_field(m, "arg")) {
+        answer_error(c, "run, start: key or arg is missing or malformed");
+        return;
     }
     struct context *context = id ? context_find(id) : NULL;
     if (id && (!context || id[0] == '\0')) {
@@ -236,7 +232,7 @@ static void serve_start(struct connection *c, const char *verb, bool late) {
     }
     if (context) context->used = (int64_t)++r.serial;
     uint32_t number = polled ? choose_number(m, key) : 0;
-    if (r.live >= KEEPERS_MAX || r.entries >= ENTRIES_MAX || (polled && number == 0) ||
+    if (r.live >= r.live_max || r.entries >= ENTRIES_MAX || (polled && number == 0) ||
         !(e = entry_add(key, RUNNING))) {
         answer_notrun(c, "full", 0);
         return;

@@ -214,7 +214,7 @@ static void accept_connections(void) {
         socklen_t len = sizeof peer;
         bool trusted = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
                        (peer.uid == geteuid() || peer.uid == 0);
-        if (!trusted || r.connected == CONNECTIONS_MAX) {
+        if (!trusted || r.connected >= r.connected_max) {
             close(fd);
             continue;
         }
@@ -368,6 +368,9 @@ void resident_main(const char *path, int ready) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(i, &limit);
     }
+    rlim_t files = surroundings.limits[RLIMIT_NOFILE].rlim_max / 4; /* one for each of them */
+    r.live_max = files < KEEPERS_MAX ? files : KEEPERS_MAX;
+    r.connected_max = files < CONNECTIONS_MAX ? files : CONNECTIONS_MAX;
     harden();
     r.born = now_ms();
     load_records();

@@ -52,7 +52,7 @@ struct resident {
     int64_t born;
     bool stopped;
     struct entry *buckets[BUCKETS];
-    size_t entries, live, connected;
+    size_t entries, live, live_max, connected, connected_max;
     uint64_t left, serial;
     struct keeper *keepers;
     struct connection connections[CONNECTIONS_MAX];

@@ -110,7 +110,7 @@ int main(int argc, char **argv) {
     if (!mkdtemp(folder) || folder_enter(folder, false)) return 1;
     if (argc > 2) state ^= strtoull(argv[2], NULL, 10);
     resident.path = "/nowhere";
-    resident.live = KEEPERS_MAX;
+    resident.live = resident.live_max; /* 0: nothing is started */
     for (; now_ms() < end; executions++) {
         struct buffer b = {0};
         make(&b);
