@@ -262,10 +262,19 @@ static size_t kill_round(pid_t session, const pid_t *spared, size_t count, size_
     return found;
 }
 
+/* One of another namespace, or none, would name other processes than ours. */
+static bool proc_is_ours(void) {
+    char target[32];
+    ssize_t n = readlink("/proc/self", target, sizeof target - 1);
+    if (n <= 0) return false;
+    target[n] = '\0';
+    return strcmp(target, NUMBER((uint64_t)getpid())) == 0;
+}
+
 size_t tree_kill(pid_t session, const pid_t *spared, size_t count, int64_t limit_ms,
                  void (*reap)(void)) {
     int64_t deadline = now_ms() + limit_ms, nap = 1;
-    if (access("/proc/self/stat", R_OK) < 0) { /* then its process group is all that is known */
+    if (!proc_is_ours()) { /* then its process group is all that is known */
         if (session) kill(-session, SIGKILL);
         wait_for(NULL, 0, now_ms() + 20);
         reap();

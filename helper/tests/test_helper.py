@@ -45,9 +45,15 @@ def line_of(path: Path) -> str:
     return path.read_text().strip()
 
 
+MACHINE = os.environ.get("SANDBOX_HELPER_MACHINE", os.uname().machine)
+"""The other architecture's binary is tested under qemu, if this names it."""
+
+EMULATOR = [] if os.uname().machine == MACHINE else [f"qemu-{MACHINE}-static"]
+
+
 @pytest.fixture
 def helper(binary: Path, tmp_path: Path) -> Iterator[Helper]:
-    made = Helper(binary, tmp_path / "state")
+    made = Helper(binary, tmp_path / "state", EMULATOR)
     made.exec("boot")
     yield made
     if made.folder.exists():
@@ -56,7 +62,7 @@ def helper(binary: Path, tmp_path: Path) -> Iterator[Helper]:
 
 @pytest.fixture(scope="module")
 def binary() -> Path:
-    return BINARIES / f"sandbox-helper-{os.uname().machine}-linux"
+    return BINARIES / f"sandbox-helper-{MACHINE}-linux"
 
 
 @pytest.fixture(params=["socket", "exec"])
@@ -239,7 +245,7 @@ class TestOnce:
     def test_eight_cold_clients_make_one_resident_and_one_run(
         self, binary: Path, tmp_path: Path
     ) -> None:
-        helper = Helper(binary, tmp_path / "cold")
+        helper = Helper(binary, tmp_path / "cold", EMULATOR)
         request = shell(f"echo run >> {tmp_path}/runs; sleep 0.2; echo $$")
 
         with ThreadPoolExecutor(8) as pool:
@@ -577,7 +583,9 @@ class TestFolder:
         else:
             pytest.skip("only root can make another user's folder")
 
-        done, mark = Helper(binary, folder).exec_raw("run", shell(f"touch {tmp_path}/ran"))
+        done, mark = Helper(binary, folder, EMULATOR).exec_raw(
+            "run", shell(f"touch {tmp_path}/ran")
+        )
 
         assert done.stdout.startswith(f"{mark} refused text=".encode())
         assert (69, b"") == (done.returncode, done.stderr)
@@ -587,7 +595,7 @@ class TestFolder:
         self, binary: Path, tmp_path: Path
     ) -> None:
         (tmp_path / ("long" * 40)).mkdir()
-        helper = Helper(binary, tmp_path / ("long" * 40) / "state")
+        helper = Helper(binary, tmp_path / ("long" * 40) / "state", EMULATOR)
 
         assert b"out\n" == helper.exec("run", shell("echo out"))["out"]
         assert (
@@ -642,7 +650,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("pieces", [[], ["!"], ["QQ"], ["A"], ["MTp"]])
     def test_a_client_without_a_request_says_nothing(self, binary: Path, pieces: list[str]) -> None:
-        done = subprocess.run([binary, "run", *pieces], capture_output=True, check=False)
+        done = subprocess.run([*EMULATOR, binary, "run", *pieces], capture_output=True, check=False)
 
         assert (64, b"") == (done.returncode, done.stdout)
 
@@ -670,12 +678,12 @@ class TestDisk:
         )
         if done.returncode:
             pytest.skip(f"mount: {done.stderr.decode().strip()}")
-        helper = Helper(binary, mount / "state")
+        helper = Helper(binary, mount / "state", EMULATOR)
         helper.exec("boot")
         yield helper
         subprocess.run(["mount", "-o", "remount,rw", mount], check=True)
         helper.ask("stop")
-        subprocess.run(["umount", mount], check=True)
+        until(lambda: subprocess.run(["umount", mount], check=False).returncode == 0)
 
     def fill(self, small: Helper) -> Path:
         filler = small.folder.parent / "filler"
@@ -792,3 +800,91 @@ class TestSurvival:
         connection.close()
 
         until(lambda: not running(resident))
+
+
+class TestNamespaces:
+    """As a sandbox of its own, in which the only other process collects nobody."""
+
+    @pytest.fixture
+    def inside(self, binary: Path, tmp_path: Path) -> Iterator[Helper]:
+        script = f"mount -t proc proc /proc; echo > {tmp_path}/up; exec sleep 1000"
+        first = subprocess.Popen(["unshare", "-mpf", "sh", "-c", script], stderr=subprocess.PIPE)
+        try:
+            until(lambda: first.poll() is not None or (tmp_path / "up").exists())
+            if first.poll() is not None and first.stderr:
+                pytest.skip(f"unshare: {first.stderr.read().decode().strip()}")
+            (pid,) = children(first.pid)
+            yield Helper(
+                binary,
+                tmp_path / "state",
+                ["nsenter", "-t", str(pid), "-m", "-p", "--", *EMULATOR],
+            )
+        finally:
+            first.kill()
+            first.wait()
+
+    @pytest.mark.parametrize("kill", ["kill -TERM -1", "kill -HUP -1", "pkill -f ."])
+    def test_killing_everybody_leaves_us(self, inside: Helper, kill: str) -> None:
+        answer = inside.exec(
+            "run", shell(f"trap : TERM HUP; sleep 60 & sleep 0.2; {kill}; wait $!; echo on")
+        )
+
+        assert (b"exited", b"0", b"on\n") == (answer["word"], answer["code"], answer["out"])
+
+    def test_killing_everybody_for_good_is_an_unknown_end(self, inside: Helper) -> None:
+        with pytest.raises((NoAnswer, AssertionError)):
+            inside.exec("run", shell("kill -9 -1", key="k"))
+
+        assert b"lost" == inside.exec("run", shell("true", key="k"))["word"]
+
+    def test_no_zombies_without_an_init(self, inside: Helper) -> None:
+        for _ in range(10):
+            inside.exec("run", shell("(sleep 0.05 >/dev/null 2>&1 &) ; true"))
+        time.sleep(0.1)
+
+        listed = inside.exec("run", shell("ps -eo stat= | grep -c Z"))
+
+        assert b"0\n" == listed["out"]
+
+    def test_without_proc_the_group_is_ended(self, inside: Helper, tmp_path: Path) -> None:
+        subprocess.run([*inside.prefix[:6], "umount", "/proc"], check=True)
+
+        script = f"sleep 71 & while :; do echo >> {tmp_path}/beat; sleep 0.02; done"
+        answer = inside.exec("run", shell(script, timeout=300))
+
+        assert (b"ended", b"timeout") == (answer["word"], answer["reason"])
+        beats = (tmp_path / "beat").read_text()
+        time.sleep(0.1)
+        assert beats == (tmp_path / "beat").read_text()
+
+    def test_where_no_process_can_be_made_it_is_said(self, inside: Helper) -> None:
+        group = Path("/sys/fs/cgroup/pids") / f"helper-{uuid.uuid4().hex}"
+        try:
+            group.mkdir()
+        except OSError as error:
+            pytest.skip(f"no pids control group: {error}")
+        try:
+            inside.exec("boot")
+            resident = next(
+                int(path.parent.name)
+                for path in Path("/proc").glob("[0-9]*/cwd")
+                if os.path.realpath(path) == str(inside.folder)
+            )
+            (group / "cgroup.procs").write_text(str(resident))
+            told = {}
+            for limit in (1, 2):
+                (group / "pids.max").write_text(str(limit))
+                told[limit] = inside.exec("run", shell("true", key="k"))
+            (group / "pids.max").write_text("max")
+
+            for answer in told.values():
+                assert (b"notrun", b"fork", b"11") == (
+                    answer["word"],
+                    answer["why"],
+                    answer["errno"],
+                )
+            assert b"exited" == inside.exec("run", shell("true", key="k"))["word"]
+        finally:
+            inside.exec("stop")
+            until(lambda: not (group / "cgroup.procs").read_text())
+            group.rmdir()
