@@ -126,6 +126,8 @@ static bool print_answer(const struct message *m) {
         char text[40];
         buffer_add(&head, text, JOIN(text, plain ? "raw:" : "b64:", NUMBER(sections.len - before)));
         buffer_add(&sections, "\n", 1);
+        buffer_add(&sections, mark, strlen(mark));
+        buffer_add(&sections, "\n", 1);
     }
     buffer_add(&head, "\n", 1);
     buffer_add(&sections, mark, strlen(mark));

@@ -136,6 +136,12 @@ size_t stream_available(const struct stream *s, uint64_t from, uint64_t *at);
 bool stream_put_chunk(const struct stream *s, struct buffer *b, uint64_t from, size_t max,
                       bool finished);
 
+/* descriptors.c: what becomes descriptors 0 to 2 of a command (`io`), and our ends of it */
+
+bool open_terminal(int io[3], int ours[3]);     /* both ends of ours are the same */
+/* `piped`: stdin is a pipe, else it is empty; `merged`: stderr is where stdout is. */
+bool open_pipes(bool piped, bool merged, int io[3], int ours[3]);
+
 /* process.c: how a command is started, and how a tree is ended */
 
 struct surroundings {           /* what the resident was started with */

@@ -427,50 +427,15 @@ static void hear_resident(void) {
 
 /* --- Start and loop --------------------------------------------------------------------------- */
 
-static bool open_terminal(const struct message *m, int io[3]) {
-    int unlocked = 0;
-    unsigned number;
-    k.out = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (k.out < 0 || ioctl(k.out, TIOCSPTLCK, &unlocked) < 0) return false;
-    int slave = ioctl(k.out, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    char name[64];
-    if (slave < 0 && /* Linux before 4.13; and libcs differ in the type of the second argument */
-        syscall(SYS_ioctl, k.out, TIOCGPTN, &number) == 0 &&
-        JOIN(name, "/dev/pts/", NUMBER(number)))
-        slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (slave < 0) return false;
-    resize(m);
-    k.in = k.out;
-    io[0] = io[1] = io[2] = slave;
-    return true;
-}
-
-static bool open_pipes(const struct message *m, int io[3]) {
-    int in[2], out[2], err[2];
-    bool piped = k.polled && message_number(m, "stdin", 0, 1) == 1;
-    if (piped && pipe2(in, O_CLOEXEC) < 0) return false;
-    if (!piped) {
-        in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        if (in[0] < 0) { /* an empty pipe reads the same */
-            if (pipe2(in, O_CLOEXEC) < 0) return false;
-            close(in[1]);
-        }
-        in[1] = -1;
-    }
-    if (pipe2(out, O_CLOEXEC) < 0) return false;
-    if (k.polled) err[0] = -1, err[1] = out[1];
-    else if (pipe2(err, O_CLOEXEC) < 0) return false;
-    k.in = in[1], k.out = out[0], k.err = err[0];
-    io[0] = in[0], io[1] = out[1], io[2] = err[1];
-    return true;
-}
-
 static void start_command(const struct keeper_start *start) {
-    int io[3];
-    if (!(k.tty ? open_terminal : open_pipes)(start->request, io)) {
+    int io[3], ours[3];
+    bool piped = k.polled && message_number(start->request, "stdin", 0, 1) == 1;
+    if (!(k.tty ? open_terminal(io, ours) : open_pipes(piped, k.polled, io, ours))) {
         not_run('f', errno);
         return;
     }
+    k.in = ours[0], k.out = ours[1], k.err = ours[2];
+    resize(start->request);
     k.pid = command_start(start->request, start->context, io, k.tty, &k.report);
     int error = errno;
     close(io[0]);

@@ -79,4 +79,9 @@ void serve(struct connection *c, size_t size);          /* the request that c->i
 void serve_again(struct connection *c, bool late);      /* that of a parked connection */
 void end_all(struct connection *c, bool late);          /* goes on with it */
 
+/* retention.c */
+void serve_list(struct connection *c);
+void serve_drop(struct connection *c);
+void serve_prune(struct connection *c);
+
 #endif

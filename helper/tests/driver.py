@@ -52,8 +52,9 @@ def parse_text(text: bytes, mark: str) -> dict[str, bytes]:
         if name in ("out", "err", "data"):
             how, _, size = value.partition(b":")
             section, rest = rest[: int(size)], rest[int(size) :]
-            assert rest[:1] == b"\n"
-            rest = rest[1:]
+            ending = b"\n" + mark.encode() + b"\n"
+            assert rest.startswith(ending)
+            rest = rest[len(ending) :]
             answer[name] = base64.b64decode(section) if how == b"b64" else section
         elif name == "entry":
             answer[name] = answer.get(name, b"") + unquote_to_bytes(value) + b"\n"

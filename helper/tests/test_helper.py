@@ -376,7 +376,8 @@ class TestTrees:
             (tmp_path / "stop").touch()
 
         assert (b"ended", b"timeout") == (answer["word"], answer["reason"])
-        assert b"0" == helper.ask("ping")["live"]
+        assert int(answer["wall"]) < 4000  # It was caught, not given up.
+        until(lambda: helper.ask("ping")["live"] == b"0")
 
     def test_no_zombie_stays(self, helper: Helper) -> None:
         for _ in range(20):
