@@ -829,7 +829,9 @@ class TestNamespaces:
     @pytest.fixture
     def inside(self, binary: Path, tmp_path: Path) -> Iterator[Helper]:
         script = f"mount -t proc proc /proc; echo > {tmp_path}/up; exec sleep 1000"
-        first = subprocess.Popen(["unshare", "-mpf", "sh", "-c", script], stderr=subprocess.PIPE)
+        first = subprocess.Popen(
+            ["unshare", "-mpf", "--kill-child", "sh", "-c", script], stderr=subprocess.PIPE
+        )
         try:
             until(lambda: first.poll() is not None or (tmp_path / "up").exists())
             if first.poll() is not None and first.stderr:
