@@ -41,6 +41,7 @@ from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
 from temporalio.worker import Worker
 from workflows.creates import CreateAndHold, Hold
 from workflows.fleet import KeepSession, Kept
+from workflows.names import NamesOfFiles
 from workflows.processes import Job, RunJob
 from workflows.sessions import CaughtErrors, EveryOperation, StepByStep, Terminal
 from workflows.storage import Refused
@@ -60,6 +61,7 @@ WORKFLOWS = (
     CreateAndHold,
     EveryOperation,
     KeepSession,
+    NamesOfFiles,
     Refused,
     RepairWorkflow,
     RunJob,
@@ -173,6 +175,13 @@ async def _busy(client: Client) -> Handle:
     return handle
 
 
+async def _names(client: Client) -> Handle:
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+        handle = await _start(client, "NamesOfFiles", "local")
+        await handle.result()
+    return handle
+
+
 async def _pinned(client: Client) -> Handle:
     """A terminal is of the process of its worker: what follows is asked at that worker's queue."""
     async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
@@ -283,6 +292,7 @@ _SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
     "every-operation": _every_operation,
     "every-operation-and-skills": _every_operation_and_skills,
     "given-up": _given_up,
+    "names": _names,
     "pinned": _pinned,
     "reap": _reap,
     "refused": _refused,

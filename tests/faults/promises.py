@@ -27,6 +27,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, CancelledError
 from workflows.creates import CreateAndHold, Hold
 from workflows.fleet import KeepSession, Kept
+from workflows.names import EXPECTED, NamesOfFiles
 from workflows.owners import OwnsSandbox
 from workflows.processes import Job, RunAndKeep, RunJob
 from workflows.sessions import DeleteLater
@@ -313,6 +314,17 @@ class _Keeping:
 
 class WorkspacePromises(_Keeping):
     """A workspace is what it was."""
+
+    async def test_its_files_are_told_apart_moved_and_created_by_name(
+        self, temporal_client: Client, fleet: Workers, backend: Backend
+    ) -> None:
+        """Whether the installed Agents SDK has methods for it or not."""
+        async with running_worker(temporal_client, NamesOfFiles) as queue:
+            said = await temporal_client.execute_workflow(
+                NamesOfFiles.run, backend.name, id=unique("names"), task_queue=queue
+            )
+
+        assert EXPECTED == said
 
     @pytest.mark.parametrize("killed", [True, False], ids=["kill -9", "shutdown"])
     async def test_an_edit_of_a_manifest_file_survives_its_worker(

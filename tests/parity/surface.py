@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+
 
 class Kind(Enum):
     """What a name of the surface is in a workflow."""
@@ -87,6 +89,17 @@ SESSION = _table(
         """,
     }
 )
+
+SINCE_0_24 = _table(
+    {
+        Kind.ACTIVITY: "mv same_file read_bounded _write_new_file",
+        Kind.WORKER_ONLY: "_read_bounded _remove_workspace_entry_on_resume",
+    }
+)
+"""What the Agents SDK's session has from this version on; ours has its operations in any case."""
+
+if hasattr(BaseSandboxSession, "mv"):
+    SESSION |= SINCE_0_24
 
 CLIENT = _table(
     {

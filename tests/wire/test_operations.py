@@ -92,6 +92,7 @@ class TestTable:
             "persist_workspace",
             "ping",
             "resolve_exposed_port",
+            "same_file",
         } == {row.name for row in ops.operations() if row.effect is Effect.READ}
 
     def test_raw_data_goes_to_what_writes_it(self) -> None:

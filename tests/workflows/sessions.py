@@ -14,11 +14,10 @@ from agents.sandbox.capabilities import LocalDirLazySkillSource, Skills
 from agents.sandbox.entries import File, LocalDir
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClientOptions
-from agents.sandbox.session.sandbox_session import SandboxSession
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core.workflow import temporal_sandbox_client
+from sandbox_core.workflow import WorkflowSandboxSession, temporal_sandbox_client
 
 MANIFEST = Manifest(
     entries={
@@ -31,7 +30,7 @@ MANIFEST = Manifest(
 @asynccontextmanager
 async def new_session(
     provider: str, manifest: Manifest = MANIFEST, config: ActivityConfig | None = None
-) -> AsyncIterator[SandboxSession]:
+) -> AsyncIterator[WorkflowSandboxSession]:
     """Yield a started session; its sandbox is deleted afterwards."""
     client = temporal_sandbox_client(provider, config)
     session = await client.create(manifest=manifest)

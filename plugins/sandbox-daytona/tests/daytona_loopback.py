@@ -170,6 +170,7 @@ class DaytonaLoopback:
             "POST /files/folder": self._create_folder,
             "POST /files/bulk-upload": self._upload,
             "POST /files/bulk-download": self._download,
+            "GET /files/download": self._download_one,
         }
         for route, handler in api.items():
             method, path = route.split()
@@ -415,6 +416,15 @@ class DaytonaLoopback:
                     while chunk := await part.read_chunk():
                         file.write(chunk)
         return web.Response()
+
+    async def _download_one(self, sandbox: Sandbox, request: web.Request) -> web.StreamResponse:
+        try:
+            content = await asyncio.to_thread(
+                sandbox.paths.locate(request.query["path"]).read_bytes
+            )
+        except OSError as error:
+            raise file_error(sandbox, error) from error
+        return web.Response(body=content, content_type="application/octet-stream")
 
     async def _download(self, sandbox: Sandbox, request: web.Request) -> web.StreamResponse:
         boundary = uuid.uuid4().hex

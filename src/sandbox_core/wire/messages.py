@@ -278,11 +278,15 @@ class PtyTerminateAllRequest(SessionRequest):
 
 
 class ReadRequest(PathRequest):
-    """Read a file; the answer is its bytes."""
+    """Read a file, or with `max_bytes` the first of them; the answer is its bytes."""
+
+    max_bytes: int | None = None
 
 
 class WriteRequest(PathRequest):
-    """Write a file; the bytes are the second argument."""
+    """Write a file, with `new` only one that is not there; the bytes are the second argument."""
+
+    new: bool = False
 
 
 class LsRequest(PathRequest):
@@ -316,6 +320,35 @@ class RmRequest(PathRequest):
     """Remove a file, or with `recursive` a directory."""
 
     recursive: bool = False
+
+
+class MoveRequest(SessionRequest):
+    """Rename a regular file or a symlink, in the place of a file or a symlink that is there."""
+
+    source: str
+    destination: str
+    user: str | None = None
+
+    def summary(self) -> str:
+        return f"{self.source} to {self.destination}"
+
+
+class SameFileRequest(SessionRequest):
+    """Ask whether two paths name one file; without `follow_symlinks`, a symlink never does."""
+
+    left: str
+    right: str
+    follow_symlinks: bool = True
+    user: str | None = None
+
+    def summary(self) -> str:
+        return f"{self.left} and {self.right}"
+
+
+class SameFileResponse(Message):
+    """Whether they do."""
+
+    same: bool
 
 
 class ExtractRequest(PathRequest):

@@ -116,6 +116,8 @@ WRITE = _row("write", m.WriteRequest, _NONE, _IDEMPOTENT, takes_bytes=True)
 LS = _row("ls", m.LsRequest, m.LsResponse, _READ)
 MKDIR = _row("mkdir", m.MkdirRequest, _NONE, _IDEMPOTENT)
 RM = _row("rm", m.RmRequest, _NONE, _IDEMPOTENT)
+MOVE = _row("move", m.MoveRequest, _NONE, _IDEMPOTENT)
+SAME_FILE = _row("same_file", m.SameFileRequest, m.SameFileResponse, _READ)
 EXTRACT = _row("extract", m.ExtractRequest, _NONE, _IDEMPOTENT, takes_bytes=True)
 VALIDATE_PATH_ACCESS = _row(
     "validate_path_access", m.ValidatePathAccessRequest, m.ValidatePathAccessResponse, _READ

@@ -5,43 +5,30 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from agents.editor import ApplyPatchOperation
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox import Manifest
-from agents.sandbox.apply_patch import PatchFormat, _coerce_operations
-from agents.sandbox.capabilities import SkillMetadata
-from agents.sandbox.entries import BaseEntry, LocalDir
-from agents.sandbox.files import FileEntry
+from agents.sandbox.entries import BaseEntry
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
-from agents.sandbox.workspace_paths import WorkspacePathPolicy, posix_path_as_path
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core.errors import InvalidRequest, SessionNotOpen
+from sandbox_core.errors import SessionNotOpen
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import dump_entry, dump_state
 from sandbox_core.wire.naming import host_of
 from sandbox_core.workflow import convert
-from sandbox_core.workflow.binding import Patience, PlacedSession, unanswered
+from sandbox_core.workflow.binding import Patience, unanswered
 from sandbox_core.workflow.creation import clean_up, cleaning_up, delete_session
 from sandbox_core.workflow.handles import mark_deleted
+from sandbox_core.workflow.session_files import SessionFiles
 
 
-class _PurePathPolicy(WorkspacePathPolicy):
-    """The SDK's path rules without its look at the file system of the host the workflow runs on."""
-
-    @staticmethod
-    def _path_exists(path: Path) -> bool:
-        return False
-
-
-class TemporalSandboxSession(PlacedSession):
+class TemporalSandboxSession(SessionFiles):
     """The whole surface of the SDK's session, with every operation an activity."""
 
     @property
@@ -244,182 +231,6 @@ class TemporalSandboxSession(PlacedSession):
     async def pty_terminate_all(self) -> None:
         """End every command that was started with `pty_exec_start`."""
         await self._call(ops.PTY_TERMINATE_ALL, m.PtyTerminateAllRequest(session=self._ref))
-
-    # --- Files ----------------------------------------------------------------------------------
-
-    async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
-        """Read a file."""
-        return io.BytesIO(
-            await self._call(
-                ops.READ,
-                m.ReadRequest(
-                    session=self._ref, path=convert.path_text(path), user=convert.user_name(user)
-                ),
-            )
-        )
-
-    async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
-        """Write a file."""
-        await self._call(
-            ops.WRITE,
-            m.WriteRequest(
-                session=self._ref, path=convert.path_text(path), user=convert.user_name(user)
-            ),
-            convert.content(data),
-        )
-
-    async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
-        """List a directory."""
-        listing = await self._call(
-            ops.LS,
-            m.LsRequest(
-                session=self._ref, path=convert.path_text(path), user=convert.user_name(user)
-            ),
-        )
-        return [convert.file_entry(entry) for entry in listing.entries]
-
-    async def mkdir(
-        self, path: Path | str, *, parents: bool = False, user: str | User | None = None
-    ) -> None:
-        """Make a directory."""
-        await self._call(
-            ops.MKDIR,
-            m.MkdirRequest(
-                session=self._ref,
-                path=convert.path_text(path),
-                user=convert.user_name(user),
-                parents=parents,
-            ),
-        )
-
-    async def rm(
-        self, path: Path | str, *, recursive: bool = False, user: str | User | None = None
-    ) -> None:
-        """Remove a file or a directory."""
-        await self._call(
-            ops.RM,
-            m.RmRequest(
-                session=self._ref,
-                path=convert.path_text(path),
-                user=convert.user_name(user),
-                recursive=recursive,
-            ),
-        )
-
-    async def extract(
-        self,
-        path: Path | str,
-        data: io.IOBase,
-        *,
-        compression_scheme: Literal["tar", "zip"] | None = None,
-        archive_limits: SandboxArchiveLimits | None = None,
-    ) -> None:
-        """Extract an archive."""
-        await self._call(
-            ops.EXTRACT,
-            m.ExtractRequest(
-                session=self._ref,
-                path=convert.path_text(path),
-                compression_scheme=compression_scheme,
-                archive_limits=convert.archive_limits(archive_limits),
-            ),
-            convert.content(data),
-        )
-
-    async def apply_patch(
-        self,
-        operations: ApplyPatchOperation
-        | dict[str, object]
-        | list[ApplyPatchOperation | dict[str, object]],
-        *,
-        patch_format: PatchFormat | Literal["v4a"] = "v4a",
-    ) -> str:
-        """Apply patch operations.
-
-        Raises:
-            InvalidRequest: `patch_format` is an object, which cannot travel to the worker.
-        """
-        if patch_format != "v4a":
-            raise InvalidRequest(
-                f"apply_patch: in a workflow the only patch_format is 'v4a', not {patch_format!r}: "
-                f"the patch is applied on the worker."
-            )
-        await self.patch(_coerce_operations(operations))
-        return "Done!"
-
-    async def patch(
-        self,
-        operations: Sequence[ApplyPatchOperation],
-        *,
-        user: str | User | None = None,
-        cwd: str | None = None,
-    ) -> list[str]:
-        """Apply patch operations in one activity, and return what the SDK's editor says of each."""
-        applied = await self._call(
-            ops.APPLY_PATCH,
-            m.ApplyPatchRequest(
-                session=self._ref,
-                operations=tuple(map(convert.patch_operation, operations)),
-                user=convert.user_name(user),
-                cwd=cwd,
-            ),
-        )
-        return list(applied.outputs)
-
-    async def list_skills(self, source: LocalDir, skills_path: str) -> list[SkillMetadata]:
-        """Return what the SDK tells of the skills in a folder of the worker's disk."""
-        listed = await self._call(
-            ops.LIST_SKILLS,
-            m.ListSkillsRequest(
-                session=self._ref, source=dump_entry(source), skills_path=skills_path
-            ),
-        )
-        return [convert.skill_metadata(skill) for skill in listed.skills]
-
-    async def load_skill(
-        self,
-        source: LocalDir,
-        skill_name: str,
-        skills_path: str,
-        *,
-        user: str | User | None = None,
-    ) -> dict[str, str]:
-        """Copy one skill from the worker's disk, and return what the SDK tells the model of it."""
-        loaded = await self._call(
-            ops.LOAD_SKILL,
-            m.LoadSkillRequest(
-                session=self._ref,
-                source=dump_entry(source),
-                skills_path=skills_path,
-                skill_name=skill_name,
-                user=convert.user_name(user),
-            ),
-        )
-        return {"status": loaded.status, "skill_name": loaded.skill_name, "path": loaded.path}
-
-    # --- Paths ----------------------------------------------------------------------------------
-
-    def _workspace_path_policy(self) -> WorkspacePathPolicy:
-        manifest = self.state.manifest
-        return _PurePathPolicy(root=manifest.root, extra_path_grants=manifest.extra_path_grants)
-
-    def normalize_path(self, path: Path | str, *, for_write: bool = False) -> Path:
-        """Return the absolute sandbox path, by the workspace's rules alone.
-
-        Symlinks are checked by the worker when the path is used, against the real file system.
-        """
-        return posix_path_as_path(
-            self._workspace_path_policy().normalize_sandbox_path(Path(path), for_write=for_write)
-        )
-
-    async def _validate_path_access(self, path: Path | str, *, for_write: bool = False) -> Path:
-        valid = await self._call(
-            ops.VALIDATE_PATH_ACCESS,
-            m.ValidatePathAccessRequest(
-                session=self._ref, path=convert.path_text(path), for_write=for_write
-            ),
-        )
-        return Path(valid.path)
 
     # --- The workspace as a whole -----------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from agents import tracing
 from agents.editor import ApplyPatchOperation
@@ -16,10 +16,12 @@ from agents.sandbox.errors import OpName
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.types import User
 from agents.sandbox.workspace_paths import WorkspacePathPolicy
 
 from sandbox_core.workflow.binding import PlacedSession, Restoration
 from sandbox_core.workflow.session import TemporalSandboxSession
+from sandbox_core.workflow.session_files import SessionFiles
 
 _T = TypeVar("_T")
 
@@ -61,6 +63,40 @@ class WorkflowSandboxSession(SandboxSession):
 
     def _workspace_path_policy(self) -> WorkspacePathPolicy:
         return self._inner._workspace_path_policy()
+
+    @property
+    def _files_of_inner(self) -> SessionFiles:
+        # The SDK before 0.24 has not these operations.
+        return cast("SessionFiles", self._inner)
+
+    async def read_bounded(self, path: Path, *, max_bytes: int) -> bytes:
+        return await self._files_of_inner.read_bounded(path, max_bytes=max_bytes)
+
+    async def _write_new_file(
+        self, path: Path, data: io.IOBase, *, user: str | User | None = None
+    ) -> None:
+        await self._files_of_inner._write_new_file(path, data, user=user)
+
+    async def mv(
+        self,
+        source: Path | str,
+        destination: Path | str,
+        *,
+        user: str | User | None = None,
+    ) -> None:
+        await self._files_of_inner.mv(source, destination, user=user)
+
+    async def same_file(
+        self,
+        left: Path | str,
+        right: Path | str,
+        *,
+        follow_symlinks: bool = True,
+        user: str | User | None = None,
+    ) -> bool:
+        return await self._files_of_inner.same_file(
+            left, right, follow_symlinks=follow_symlinks, user=user
+        )
 
     async def extract(
         self,

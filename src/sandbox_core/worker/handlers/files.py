@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import shlex
 from pathlib import Path, PurePosixPath
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 from agents.editor import ApplyPatchOperation, ApplyPatchOperationType
 from agents.run_config import SandboxArchiveLimits
@@ -20,24 +19,42 @@ from sandbox_core.errors import InvalidRequest
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.worker.call import Call
+from sandbox_core.worker.handlers.names import write_new
 from sandbox_core.worker.handlers.registry import handles, handles_bytes
 from sandbox_core.worker.handlers.special_files import unless_special
+from sandbox_core.worker.handlers.streams import content_of
+from sandbox_core.worker.sdk_session import validated
 
 MAX_ENTRIES = 30_000
 """The most entries that `ls` answers with. A workflow decodes ten of them in a fifth of a
 millisecond, and Temporal gives its task two seconds."""
 
 
+class _ReadsPrefixes(Protocol):
+    """What the Agents SDK's sessions can from 0.24 on."""
+
+    async def read_bounded(self, path: Path, *, max_bytes: int) -> bytes: ...
+
+
 @handles(ops.READ)
 async def _read(call: Call, request: m.ReadRequest) -> bytes:
     async with call.pool.use(request) as session:
-        reading = session.read(Path(request.path), user=request.user)
-        return await content_of(await unless_special(session, request.path, reading))
+        return await unless_special(session, request.path, _content(session, request))
+
+
+async def _content(session: SandboxSession, request: m.ReadRequest) -> bytes:
+    path, most = Path(request.path), request.max_bytes
+    if most is not None and hasattr(session, "read_bounded"):
+        return await cast("_ReadsPrefixes", session).read_bounded(path, max_bytes=most)
+    return await content_of(await session.read(path, user=request.user), most)
 
 
 @handles_bytes(ops.WRITE)
 async def _write(call: Call, request: m.WriteRequest, body: bytes) -> None:
     async with call.pool.use(request) as session:
+        if request.new:
+            await write_new(session, request, body)
+            return
         writing = session.write(Path(request.path), io.BytesIO(body), user=request.user)
         await unless_special(session, request.path, writing)
 
@@ -85,7 +102,7 @@ async def _rm(call: Call, request: m.RmRequest) -> None:
 
 
 async def _exists(session: SandboxSession, request: m.PathRequest) -> bool:
-    path = await session._validate_path_access(Path(request.path))
+    path = await validated(session, request.path)
     found = await session.exec("test", "-e", sandbox_path_str(path), shell=False)
     return found.ok()
 
@@ -108,7 +125,7 @@ async def _validate_path_access(
     call: Call, request: m.ValidatePathAccessRequest
 ) -> m.ValidatePathAccessResponse:
     async with call.pool.use(request) as session:
-        path = await session._validate_path_access(Path(request.path), for_write=request.for_write)
+        path = await validated(session, request.path, for_write=request.for_write)
     return m.ValidatePathAccessResponse(path=sandbox_path_str(path))
 
 
@@ -134,15 +151,3 @@ async def _apply_patch(call: Call, request: m.ApplyPatchRequest) -> m.ApplyPatch
             result = await unless_special(session, path, applying)
             outputs.append(result.output or "")
     return m.ApplyPatchResponse(outputs=tuple(outputs))
-
-
-async def content_of(stream: io.IOBase) -> bytes:
-    """Return what is left of a stream, and close it; text as UTF-8."""
-    # A file may be large, and on a slow disk.
-    content = await asyncio.to_thread(_rest_of, stream)
-    return content.encode("utf-8") if isinstance(content, str) else bytes(content)
-
-
-def _rest_of(stream: io.IOBase) -> str | bytes:
-    with stream:
-        return cast("str | bytes", stream.read())

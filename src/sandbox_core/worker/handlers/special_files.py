@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import TypeVar
 
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.workspace_paths import sandbox_path_str
 
 from sandbox_core.errors import InvalidRequest
+from sandbox_core.worker.sdk_session import validated
 
 _ResultT = TypeVar("_ResultT")
 
@@ -39,5 +39,5 @@ async def unless_special(
 
 
 async def _is_special(session: SandboxSession, path: str) -> bool:
-    resolved = sandbox_path_str(await session._validate_path_access(Path(path)))
+    resolved = sandbox_path_str(await validated(session, path))
     return (await session.exec("sh", "-c", _IS_SPECIAL, "sh", resolved, shell=False)).ok()

@@ -9,8 +9,8 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import load_entry
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.handlers.files import content_of
 from sandbox_core.worker.handlers.registry import handles, handles_bytes
+from sandbox_core.worker.handlers.streams import content_of
 from sandbox_core.worker.local_sources import check_local_sources
 from sandbox_core.worker.secrets import entry_with_credentials
 

@@ -1,0 +1,116 @@
+"""Files are moved, compared and created by their names, with every version of the Agents SDK."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+from agents.sandbox.errors import ExecNonZeroError
+from support import running_worker, scheduled_activities, unique
+from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
+from workflows.names import EXPECTED, NamesOfFiles
+
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.naming import split_activity_name
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.handlers.table import HANDLERS
+from sandbox_core.worker.sessions.pool import Client as SandboxClient
+from sandbox_local import LocalProvider
+
+
+async def test_each_answer_is_one_activity_and_what_the_sdk_answers(
+    temporal_client: Client,
+) -> None:
+    async with running_worker(temporal_client, NamesOfFiles) as queue:
+        handle = await temporal_client.start_workflow(
+            NamesOfFiles.run, "local", id=unique("names"), task_queue=queue
+        )
+        assert EXPECTED == await handle.result()
+        history = await handle.fetch_history()
+
+    performed = Counter(
+        pair[1]
+        for name in scheduled_activities(history)
+        if (pair := split_activity_name(name)) is not None
+    )
+    assert (8, 8) == (performed["move"], performed["same_file"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    """An open session, and how its operations are performed."""
+
+    call: Call
+    ref: m.SessionRef
+
+    async def attempt(self, number: int, request: m.Message, body: bytes = b"") -> object:
+        """Perform an operation as this attempt of its activity."""
+        (row,) = (row for row in ops.operations() if row.request is type(request))
+        environment = ActivityEnvironment()
+        environment.info = dataclasses.replace(environment.info, attempt=number)
+        return await environment.run(HANDLERS[row.name], self.call, request, body)
+
+    async def write(self, path: str, content: bytes) -> None:
+        await self.attempt(1, m.WriteRequest(session=self.ref, path=path), content)
+
+    async def read(self, path: str) -> object:
+        return await self.attempt(1, m.ReadRequest(session=self.ref, path=path))
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opened]:
+    provider = LocalProvider()
+    call = Call(provider=provider, client=cast("SandboxClient", provider.create_client()))
+    create = m.CreateSessionRequest(create_key="names", epoch=1)
+    made = await ActivityEnvironment().run(HANDLERS["create_session"], call, create)
+    assert isinstance(made, m.OpenSessionResponse)
+    session = Opened(call=call, ref=made.session)
+    await session.attempt(1, m.StartRequest(session=session.ref))
+    yield session
+    await session.attempt(1, m.DeleteSessionRequest(session=session.ref))
+
+
+class TestSecondAttempt:
+    """One whose predecessor's answer was lost."""
+
+    async def test_of_a_move_that_was_made_is_that_it_was(self, opened: Opened) -> None:
+        await opened.write("a.txt", b"a")
+        move = m.MoveRequest(session=opened.ref, source="a.txt", destination="b.txt")
+
+        await opened.attempt(1, move)
+        await opened.attempt(2, move)
+
+        assert b"a" == await opened.read("b.txt")
+
+    async def test_of_a_move_of_nothing_is_an_error(self, opened: Opened) -> None:
+        """The first says so for good: at the second, `b.txt` would be what was moved."""
+        await opened.write("b.txt", b"b")
+        move = m.MoveRequest(session=opened.ref, source="a.txt", destination="b.txt")
+
+        with pytest.raises(ExecNonZeroError) as raised:
+            await opened.attempt(1, move)
+
+        assert raised.value.retryable is False
+
+    async def test_of_a_create_that_was_made_is_that_it_was(self, opened: Opened) -> None:
+        write = m.WriteRequest(session=opened.ref, path="new.txt", new=True)
+
+        await opened.attempt(1, write, b"new")
+        await opened.attempt(2, write, b"new")
+
+        with pytest.raises(FileExistsError):
+            await opened.attempt(1, write, b"new")
+
+    async def test_of_a_create_where_another_file_is_is_an_error(self, opened: Opened) -> None:
+        await opened.write("new.txt", b"old")
+        write = m.WriteRequest(session=opened.ref, path="new.txt", new=True)
+
+        with pytest.raises(FileExistsError):
+            await opened.attempt(2, write, b"new")
+
+        assert b"old" == await opened.read("new.txt")
