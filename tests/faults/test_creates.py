@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import pytest
+from agents.sandbox.session.sandbox_session import SandboxSession
 from faults.faulty import Fault
 from faults.harness import WorkerProcess, Workers, workers
 from support import running_worker, unique, until
@@ -18,6 +19,7 @@ from workflows.creates import CreateAndHold, Hold, SameKeyTwice
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID
 from sandbox_local import LocalProvider
+from sandbox_local.client import LabellingLocalSandboxClient
 
 Handle = WorkflowHandle[CreateAndHold, str]
 
@@ -175,6 +177,51 @@ class TestNoSandboxForASetUp:
         await handle.terminate()
 
         await until(partial(has_none, handle))
+
+
+class OddProvider(LocalProvider):
+    """The local one, whose states are of a class that nobody else knows."""
+
+    name = "odd"
+
+    def labelled(
+        self, client: LabellingLocalSandboxClient, labels: Mapping[str, str]
+    ) -> LabellingLocalSandboxClient:
+        labelled = super().labelled(client, labels)
+
+        class Odd(type(labelled)):  # type: ignore[misc]  # a class of that very client
+            async def create(self, **settings: object) -> SandboxSession:
+                session: SandboxSession = await super().create(**settings)
+                session.state.type = "odd"
+                return session
+
+        labelled.__class__ = Odd
+        return labelled
+
+
+class TestNoSandboxForAnAnswer:
+    """That the workflow cannot have."""
+
+    async def _failure(self, client: Client, plugin: SandboxPlugin, provider: str) -> str | None:
+        async with running_worker(client, CreateAndHold, plugins=[plugin]) as queue:
+            handle = await start(client, queue, Hold(provider))
+            with pytest.raises(WorkflowFailureError) as failed:
+                await handle.result()
+            assert [] == await sandboxes_of(handle)
+        assert isinstance(failed.value.cause, ApplicationError)
+        return failed.value.cause.type
+
+    async def test_because_it_does_not_know_the_class_of_the_state(
+        self, temporal_client: Client
+    ) -> None:
+        plugin = SandboxPlugin(providers=[OddProvider()])
+
+        assert "UnknownProvider" == await self._failure(temporal_client, plugin, "odd")
+
+    async def test_because_it_is_too_large(self, temporal_client: Client) -> None:
+        plugin = SandboxPlugin(max_file_bytes=250)
+
+        assert "PayloadTooLarge" == await self._failure(temporal_client, plugin, "local")
 
 
 FULL = "2 of 2 sandboxes of provider 'local' are in use on this worker"

@@ -8,8 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from support import running_worker, scheduled_activities, unique
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from support import completed_activities, running_worker, scheduled_activities, unique
+from temporalio.client import (
+    Client,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
 from temporalio.exceptions import ApplicationError
 from workflows.sessions import StepByStep
 
@@ -69,8 +74,7 @@ class TestAnotherWorker:
         shutil.rmtree(workspace)
         async with _on_a_new_worker(temporal_client, queue):
             await handle.signal(StepByStep.finish)
-            with pytest.raises(WorkflowFailureError):
-                await handle.result()
+            await handle.result()
 
         performed = scheduled_activities(await handle.fetch_history())
         assert ["local-sandbox_delete_session"] * 2 == performed[-2:]
@@ -84,7 +88,8 @@ class TestAnotherWorker:
             workspace = await _workspace(handle)
         shutil.rmtree(workspace)
         async with _on_a_new_worker(temporal_client, queue):
-            await handle.signal(StepByStep.finish)
+            with pytest.raises(WorkflowUpdateFailedError):
+                await _do(handle, "cat made.txt")
             with pytest.raises(WorkflowFailureError) as failed:
                 await handle.result()
 
@@ -94,6 +99,23 @@ class TestAnotherWorker:
             f"{socket.gethostname()}, and its workspace was never saved to a snapshot. Create a "
             f"new session, or save with session.stop() what must outlive a sandbox."
         ) == failed.value.cause.message
+
+
+class TestRemovedFromInside:
+    async def test_what_was_done_in_a_workspace_is_not_lost_with_it(
+        self, temporal_client: Client
+    ) -> None:
+        """There is nothing left to save when the session is closed."""
+        async with running_worker(temporal_client, StepByStep) as queue:
+            handle = await _start(temporal_client, queue)
+            await _do(handle, "echo done")
+            await _do(handle, 'rm -r -- "$PWD"')
+            await handle.signal(StepByStep.finish)
+
+            assert ["done\n", ""] == await handle.result()
+
+        history = await handle.fetch_history()
+        assert "local-sandbox_delete_session" in completed_activities(history)
 
 
 class TestStartedTwice:

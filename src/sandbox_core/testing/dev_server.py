@@ -7,9 +7,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 # Stock, the dev server lets about 50 ms pass before it hands on a task, and up to a second after
 # a timeout or the interval before a retry has passed.
@@ -27,6 +30,27 @@ _STARTED_WITHIN_S = 30.0
 # It takes several ports for itself, which others may have taken a moment later.
 _STARTS = 3
 _STOPPED_WITHIN_S = 10.0
+_LINES_KEPT = 200
+
+
+class _Log(threading.Thread):
+    """Reads what the server writes, so that it is never held up, and keeps the last lines."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(name="temporal-dev-server-log", daemon=True)
+        self._stream = stream
+        self._lines: deque[bytes] = deque(maxlen=_LINES_KEPT)
+        self.start()
+
+    def run(self) -> None:
+        with self._stream:
+            while line := self._stream.readline(65536):
+                self._lines.append(line)
+
+    def text(self) -> str:
+        """Return the last lines, of a server that has ended."""
+        self.join()
+        return b"".join(self._lines).decode(errors="replace").strip()
 
 
 class DevServer:
@@ -82,6 +106,8 @@ class DevServer:
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for us: the worker drains before it stops.
             )
+            assert process.stderr is not None, "it is a pipe"
+            log = _Log(process.stderr)
             # There is no event to wait for: the process only starts to listen.
             while process.poll() is None and time.monotonic() < deadline:
                 if self._answers():
@@ -90,11 +116,11 @@ class DevServer:
             ended = process.poll() is not None
             self._process = None
             process.kill()
-            _, written = process.communicate()
+            process.wait()
             if not ended or attempt == _STARTS - 1:
                 raise RuntimeError(
                     f"the Temporal dev server did not start on port {self.port}: "
-                    f"{written.decode(errors='replace').strip() or 'it wrote nothing'}"
+                    f"{log.text() or 'it wrote nothing'}"
                 )
 
     def _answers(self) -> bool:
@@ -114,14 +140,14 @@ class DevServer:
             process.wait(_STOPPED_WITHIN_S)
         except subprocess.TimeoutExpired:
             process.kill()
-        process.communicate()
+            process.wait()
 
     def kill(self) -> None:
         """End the server with SIGKILL; `start` starts it again, on the same ports."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.communicate()
+            process.wait()
 
     def __enter__(self) -> DevServer:
         self.start()

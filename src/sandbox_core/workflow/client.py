@@ -17,7 +17,6 @@ from sandbox_core.errors import InvalidRequest
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.agents_models import (
     JsonObject,
-    apply_delta,
     dump_manifest,
     dump_options,
     dump_snapshot,
@@ -94,13 +93,8 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             snapshot=None if snapshot is None else dump_snapshot(snapshot),
             options=None if options is None else dump_options(options),
         )
-        opened = await create_session(self._name, self._config, request)
-        base: JsonObject = {} if request.manifest is None else {"manifest": request.manifest}
-        return self._session(
-            opened,
-            load_state(apply_delta(base, opened.state_delta)),
-            create_key=request.create_key,
-        )
+        opened, state = await create_session(self._name, self._config, request)
+        return self._session(opened, state, create_key=request.create_key)
 
     async def resume(self, state: SandboxSessionState) -> WorkflowSandboxSession:
         """Return a session for the sandbox of `state`, or for its replacement."""

@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from datetime import timedelta
+from typing import TypeAlias
 
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core.errors import AtCapacity
+from sandbox_core.errors import AtCapacity, OperationFailed, PayloadTooLarge, StorageError
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
+from sandbox_core.wire.agents_models import JsonObject, apply_delta, load_state
 from sandbox_core.workflow.dispatch import dispatch
+
+Created: TypeAlias = "tuple[m.OpenSessionResponse, SandboxSessionState]"
 
 DEFAULT_CAPACITY_TIMEOUT = timedelta(hours=1)
 """How long a create waits for room, unless the config has a schedule-to-close timeout."""
+
+# Without this patch in its history, a workflow leaves what a create has made whose answer it could
+# not read.
+_UNREAD = "sandbox-core-unread-create"
 
 _FIRST_WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=30)
@@ -25,11 +34,15 @@ _CLEANING_UP = timedelta(minutes=2)
 
 async def create_session(
     provider: str, config: ActivityConfig, request: m.CreateSessionRequest
-) -> m.OpenSessionResponse:
+) -> Created:
     """Create a sandbox; while the workers have as many as they may, wait and ask again.
+
+    Returns:
+        What the worker answered, and the state of the session.
 
     Raises:
         AtCapacity: There was no room for as long as the workflow may wait.
+        OperationFailed: What the worker answered cannot be read here.
     """
     patience = config.get("schedule_to_close_timeout") or DEFAULT_CAPACITY_TIMEOUT
     deadline, wait = workflow.now() + patience, _FIRST_WAIT
@@ -48,7 +61,7 @@ async def create_session(
 
 async def _create_if_room(
     provider: str, config: ActivityConfig, request: m.CreateSessionRequest
-) -> m.OpenSessionResponse | AtCapacity:
+) -> Created | AtCapacity:
     try:
         return await _create(provider, config, request)
     except AtCapacity as full:
@@ -57,17 +70,38 @@ async def _create_if_room(
 
 async def _create(
     provider: str, config: ActivityConfig, request: m.CreateSessionRequest
-) -> m.OpenSessionResponse:
+) -> Created:
     try:
-        return await dispatch(provider, config, ops.CREATE_SESSION, request)
-    except (asyncio.CancelledError, ActivityError):
+        opened = await dispatch(provider, config, ops.CREATE_SESSION, request)
+        base: JsonObject = {} if request.manifest is None else {"manifest": request.manifest}
+        return opened, load_state(apply_delta(base, opened.state_delta))
+    except (asyncio.CancelledError, Exception) as error:
+        if _may_leave_one(error):
+            abandoned = m.DeleteSessionRequest(
+                session=m.SessionRef(session_id="", epoch=request.epoch),
+                create_key=request.create_key,
+            )
+            await clean_up(delete_session(provider, cleaning_up(config), abandoned))
+        if isinstance(error, ValueError):
+            raise OperationFailed(
+                f"{provider} create_session: the answer cannot be read where the workflow runs; "
+                f"its workers need the same versions of sandbox-core and of the provider as the "
+                f"others. The sandbox was deleted. ({error})"
+            ) from error
+        raise
+
+
+def _may_leave_one(error: BaseException) -> bool:
+    """Tell whether there may be a sandbox although its create has ended with `error`."""
+    if isinstance(error, asyncio.CancelledError | ActivityError):
         # It was cancelled or timed out. A worker that lives deletes what it has made; this is for
         # one that does not, and for an answer that came too late.
-        abandoned = m.DeleteSessionRequest(
-            session=m.SessionRef(session_id="", epoch=request.epoch), create_key=request.create_key
-        )
-        await clean_up(delete_session(provider, cleaning_up(config), abandoned))
-        raise
+        return True
+    # The worker has deleted what it made, unless it did not know that its answer was refused. What
+    # no worker has said was refused before one was asked, or says that the answer cannot be read.
+    refused = isinstance(error, PayloadTooLarge | StorageError)
+    of_worker = isinstance(error.__cause__, ActivityError)
+    return refused == of_worker and workflow.patched(_UNREAD)
 
 
 async def delete_session(

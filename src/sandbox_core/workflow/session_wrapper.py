@@ -18,18 +18,34 @@ from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import User
 from agents.sandbox.workspace_paths import WorkspacePathPolicy
+from temporalio import workflow
 
+from sandbox_core.errors import SandboxLost
 from sandbox_core.workflow.binding import PlacedSession, Restoration
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_files import SessionFiles
 
 _T = TypeVar("_T")
 
+# Without this patch in its history, a session whose sandbox is gone cannot be closed.
+_CLOSED_LOST = "sandbox-core-closed-lost"
+
 
 def workflow_session(session: BaseSandboxSession | None) -> TemporalSandboxSession | None:
     """Return the workflow's session that `session` is or wraps, if it is one."""
     inner = session._inner if isinstance(session, SandboxSession) else session
     return inner if isinstance(inner, TemporalSandboxSession) else None
+
+
+def close_lost(lost: SandboxLost) -> None:
+    """Let a session be closed whose sandbox is gone.
+
+    Raises:
+        SandboxLost: The workflow has begun when that was an error.
+    """
+    if not workflow.patched(_CLOSED_LOST):
+        raise lost
+    workflow.logger.warning("a session was closed without saving its workspace: %s", lost)
 
 
 class WorkflowSandboxSession(SandboxSession):
@@ -44,6 +60,17 @@ class WorkflowSandboxSession(SandboxSession):
         """What was lost since the session was opened, and replaced from a snapshot."""
         inner = self._inner
         return inner.restorations if isinstance(inner, PlacedSession) else ()
+
+    async def aclose(self) -> None:
+        """Save the workspace and release the sandbox, at the end of ``async with``.
+
+        A sandbox that is gone has nothing to save or to release: that is logged, so that it does
+        not take the place of what was done in the session, or of the error that has ended it.
+        """
+        try:
+            await super().aclose()
+        except SandboxLost as lost:
+            close_lost(lost)
 
     async def _annotate(
         self, *, run: Callable[[], Coroutine[object, object, _T]], **rest: object

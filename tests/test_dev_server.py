@@ -1,0 +1,37 @@
+"""The dev server that tests and the demo start."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sandbox_core.testing import DevServer, dev_server
+
+
+class Wrapped(DevServer):
+    """A server whose executable writes to stderr first, more than a pipe holds."""
+
+    def __init__(self, script: Path, *, then: str) -> None:
+        super().__init__()
+        script.write_text(
+            "#!/bin/sh\n"
+            'case "$1 $2" in "server start-dev") '
+            "head -c 300000 /dev/zero | tr '\\0' x >&2; echo last words >&2; "
+            f"{then};; esac\n"
+            f'exec {shlex.quote(self._executable)} "$@"\n'
+        )
+        script.chmod(0o700)
+        self._executable = str(script)
+
+
+class TestWhatItWrites:
+    def test_does_not_hold_it_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dev_server, "_STARTED_WITHIN_S", 20.0)
+        with Wrapped(tmp_path / "temporal", then="true") as server:
+            assert server.address
+
+    def test_is_in_the_error_if_it_does_not_start(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError, match=r"did not start on port .*: x+last words$"):
+            Wrapped(tmp_path / "temporal", then="exit 3").start()
