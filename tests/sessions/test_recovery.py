@@ -17,6 +17,7 @@ from temporalio.client import (
 )
 from temporalio.exceptions import ApplicationError
 from workflows.sessions import StepByStep
+from workflows.storage import RemovesWorkspace
 
 # A worker that stops drops its workflows, and with them their `async with` blocks, unfinished.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -106,14 +107,13 @@ class TestRemovedFromInside:
         self, temporal_client: Client
     ) -> None:
         """There is nothing left to save when the session is closed."""
-        async with running_worker(temporal_client, StepByStep) as queue:
-            handle = await _start(temporal_client, queue)
-            await _do(handle, "echo done")
-            await _do(handle, 'rm -r -- "$PWD"')
-            await handle.signal(StepByStep.finish)
+        async with running_worker(temporal_client, RemovesWorkspace) as queue:
+            handle = await temporal_client.start_workflow(
+                RemovesWorkspace.run, id=unique("removes"), task_queue=queue
+            )
+            seen = await handle.result()
 
-            assert ["done\n", ""] == await handle.result()
-
+        assert "done\n" == seen
         history = await handle.fetch_history()
         assert "local-sandbox_delete_session" in completed_activities(history)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -39,8 +39,8 @@ def _client(shared: Shared) -> TemporalSandboxClient:
     )
 
 
-async def _work(session: SandboxSession, name: str, shared: Shared) -> None:
-    for number in range(shared.commands):
+async def _work(session: SandboxSession, name: str, shared: Shared, *, first: int = 0) -> None:
+    for number in range(first, shared.commands):
         ran = await session.exec(f"echo {name}.{number} >> lines.txt; cat hello.txt")
         assert b"hello\n" == ran.stdout, ran
         if shared.pause_s:
@@ -74,6 +74,7 @@ class ShareSession:
 
     def __init__(self) -> None:
         self._session: SandboxSession | None = None
+        self._begun = False
 
     @workflow.run
     async def run(self, shared: Shared) -> list[str]:
@@ -83,7 +84,7 @@ class ShareSession:
             await session.start()
             state = client.serialize_session_state(session.state)
             await asyncio.gather(
-                _work(session, "owner", shared),
+                self._work_too(session, shared),
                 *(
                     _use(client, session.state, f"handle-{number}", shared)
                     for number in range(shared.handles)
@@ -100,6 +101,16 @@ class ShareSession:
             return (await session.exec("cat lines.txt")).stdout.decode().split()
         finally:
             await client.delete(session)
+
+    async def _work_too(self, session: SandboxSession, shared: Shared) -> None:
+        await _work(session, "owner", replace(shared, commands=1))
+        self._begun = True
+        await _work(session, "owner", shared, first=1)
+
+    @workflow.update
+    async def begun(self) -> None:
+        """Return when the owner has run a command beside the others."""
+        await workflow.wait_condition(lambda: self._begun)
 
     @workflow.query
     def root(self) -> str:

@@ -72,6 +72,23 @@ class Output:
 
 
 @workflow.defn
+class RemovesWorkspace:
+    """Removes the workspace, which would be saved when the session is closed."""
+
+    @workflow.run
+    async def run(self) -> str:
+        client = temporal_sandbox_client("local")
+        session = await client.create(
+            snapshot=RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY)
+        )
+        try:
+            async with session:
+                return (await session.exec('rm -r -- "$PWD"; echo done')).stdout.decode()
+        finally:
+            await client.delete(session)
+
+
+@workflow.defn
 class Snapshotted:
     """Runs the commands it is sent in a workspace that "stop" saves to the store."""
 

@@ -20,6 +20,7 @@ from faults.promises import (
     OrphanPromises,
     WorkspacePromises,
 )
+from faults.sharing_promises import SharingPromises
 from support import running_worker, unique
 from temporalio.client import Client
 from workflows.creates import CreateAndHold, Hold
@@ -124,3 +125,7 @@ class TestDelete(DeletePromises):
             await handle.result()
 
         assert [] == await backend.sandboxes_of(handle)
+
+
+class TestSharing(SharingPromises):
+    """A sandbox of the server."""

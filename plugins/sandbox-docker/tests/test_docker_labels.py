@@ -137,6 +137,31 @@ class TestRelabel(RelabelPromises):
             provider, client, {**LABELS, "owner.workflow": "third"}
         )
 
+    async def test_of_a_container_that_was_started_again(
+        self,
+        engine: DockerEngine,
+        provider: DockerProvider,
+        client: ThreadedDockerSandboxClient,
+        session: SandboxSession,
+        left: Callable[[], list[object]],
+    ) -> None:
+        """An engine without a bridge, like this one, does not rename it."""
+        sandbox_id = provider.identity(session.state)
+        await provider.relabel(client, sandbox_id, {"owner.workflow": "second"})
+        container = engine.client.containers.get(sandbox_id)
+        container.kill()
+        container.start()
+        for owner in ("third", "fourth"):
+            await provider.relabel(client, sandbox_id, {"owner.workflow": owner})
+        found = [
+            await find_ids(provider, client, {**LABELS, "owner.workflow": owner})
+            for owner in ("first", "second", "third", "fourth")
+        ]
+        await provider.destroy(client, sandbox_id)
+
+        assert [[], [], [], [sandbox_id]] == found
+        assert [] == left()
+
     async def test_leaves_one_volume(
         self,
         engine: DockerEngine,

@@ -17,6 +17,7 @@ from faults.promises import (
     OrphanPromises,
     WorkspacePromises,
 )
+from faults.sharing_promises import SharingPromises
 
 from sandbox_docker import sandbox_client_provider
 from sandbox_docker.client import ThreadedDockerSandboxClient
@@ -76,3 +77,7 @@ class TestDelete(DeletePromises):
 
 class TestOrphan(OrphanPromises):
     """That is a container."""
+
+
+class TestSharing(SharingPromises):
+    """A container."""

@@ -2,7 +2,8 @@
 
 An engine lets nobody change the labels of a container. New ones are the labels of an empty volume,
 and the container gets its name: the engine keeps both. If the volume is pruned, the name still says
-that what the container was made with does not hold any more.
+that what the container was made with does not hold any more. An engine without a bridge does not
+rename a container that was started again; the volume then names the container all the same.
 """
 
 from __future__ import annotations
@@ -29,19 +30,22 @@ _CONTAINER: Final = "sandbox-docker.labels-of"
 
 def find(engine: DockerClient, labels: Mapping[str, str]) -> list[LabelledSandbox]:
     """Return the containers with all of these labels, whether they run or not."""
+    changed = _volumes(engine, _CONTAINER)
+    filters: list[dict[str, list[str]]] = [
+        {"label": [f"{name}={value}" for name, value in labels.items()]},
+        {"name": [f"^{_PREFIX}"]},
+    ]
+    if changed:  # No ids at all would be all containers.
+        filters.append({"id": [volume[_CONTAINER] for volume in changed.values()]})
     listed = {
         container["Id"]: container
-        for filters in (
-            {"label": [f"{name}={value}" for name, value in labels.items()]},
-            {"name": [f"^{_PREFIX}"]},
-        )
-        for container in engine.api.containers(all=True, filters=filters)
+        for each in filters
+        for container in engine.api.containers(all=True, filters=each)
     }
-    changed = _volumes(engine, _CONTAINER)
     found = [
         LabelledSandbox(
             sandbox_id=container["Id"],
-            labels=_current(container["Names"][0], container["Labels"], changed),
+            labels=_current(container["Id"], container["Names"][0], container["Labels"], changed),
             created=datetime.fromtimestamp(container["Created"], tz=timezone.utc),
         )
         for container in listed.values()
@@ -58,7 +62,7 @@ def relabel(engine: DockerClient, container_id: str, labels: Mapping[str, str]) 
     """
     container = engine.containers.get(container_id)
     earlier = _volumes(engine, f"{_CONTAINER}={container.id}")
-    current = _current(container.name, container.labels, earlier) or container.labels
+    current = _current(container.id, container.name, container.labels, earlier) or container.labels
     merged = {**current, **labels, _CONTAINER: container.id}
     # The same for the same labels: two attempts at once do not disturb each other.
     digest = hashlib.sha256(json.dumps(merged, sort_keys=True).encode()).hexdigest()
@@ -66,6 +70,8 @@ def relabel(engine: DockerClient, container_id: str, labels: Mapping[str, str]) 
     engine.volumes.create(name=name, labels=merged)
     try:
         container.rename(name)
+    except NotFound:
+        container.reload()  # It is the container that is not there, or what the engine had of it.
     except APIError:  # Also if it has that name.
         container.reload()
         if container.name != name:
@@ -91,12 +97,19 @@ def _volumes(engine: DockerClient, label: str) -> dict[str, Mapping[str, str]]:
 
 
 def _current(
-    name: str, made_with: Mapping[str, str], volumes: Mapping[str, Mapping[str, str]]
+    container_id: str,
+    name: str,
+    made_with: Mapping[str, str],
+    volumes: Mapping[str, Mapping[str, str]],
 ) -> Mapping[str, str]:
-    """Return the labels of the container with a name; none if those it was given are gone."""
+    """Return the labels of a container; none if those it was given are gone."""
     name = name.removeprefix("/")
+    if name in volumes:
+        return volumes[name]
+    for labels in volumes.values():
+        if labels[_CONTAINER] == container_id:
+            return labels
     if not name.startswith(_PREFIX):
         return made_with
-    if name not in volumes:
-        logger.warning("the labels of container %s are lost: its volume was removed", name)
-    return volumes.get(name, {})
+    logger.warning("the labels of container %s are lost: its volume was removed", name)
+    return {}
