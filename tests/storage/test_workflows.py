@@ -25,7 +25,15 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 from wire.test_data_converters import ReversingCodec, openai_plugin
-from workflows.storage import Output, Refused, RoundTrip, Snapshotted, content, fingerprint
+from workflows.storage import (
+    Output,
+    Refused,
+    Returns,
+    RoundTrip,
+    Snapshotted,
+    content,
+    fingerprint,
+)
 
 from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.worker import SandboxPlugin
@@ -346,3 +354,56 @@ class TestSnapshots:
         saved = [(found.key, found.size > 5 * MB) async for found in store.list("snapshots")]
         assert [(f"snapshots/{snapshot}", True)] == saved
         assert [] == [found.key async for found in store.list("payloads")]
+
+
+class TestOwnValues:
+    """What belongs to a workflow, and not to its sandboxes."""
+
+    @pytest.mark.parametrize("size", [200_000, 1_900_000])
+    async def test_is_read_by_a_client_without_the_plugin(
+        self, temporal_address: str, temporal_client: Client, tmp_path: Path, size: int
+    ) -> None:
+        """Whatever Temporal takes: a result, an update's, a query's."""
+        client = await connected(temporal_address, SandboxPlugin(storage=str(tmp_path)))
+        async with running_worker(client, Returns, plugins=[]) as queue:
+            handle = await temporal_client.start_workflow(
+                Returns.run, size, id=unique("own"), task_queue=queue
+            )
+            small = min(size, 900_000)
+            updated = await handle.execute_update(Returns.update, small)
+            seen = await handle.result()
+            queried = await handle.query(Returns.query, small)
+
+        assert [small, size, small] == [len(updated), len(seen), len(queried)]
+        assert not (tmp_path / "payloads").exists()
+
+    async def test_is_stored_where_temporal_would_refuse_it(
+        self, temporal_address: str, tmp_path: Path
+    ) -> None:
+        client = await connected(temporal_address, SandboxPlugin(storage=str(tmp_path)))
+        async with running_worker(client, Returns, plugins=[]) as queue:
+            handle = await client.start_workflow(
+                Returns.run, 3 * MB, id=unique("own"), task_queue=queue
+            )
+            seen = await handle.result()
+
+        assert 3 * MB == len(seen)
+        assert 1 == len(list((tmp_path / "payloads").iterdir()))
+
+    @pytest.mark.parametrize("threshold", [1_000, 600_000])
+    async def test_is_apart_from_what_sandboxes_are_given_and_answer(
+        self, temporal_address: str, tmp_path: Path, threshold: int
+    ) -> None:
+        """Of which so much goes to the storage as the plugin says."""
+        plugin = SandboxPlugin(storage=str(tmp_path), storage_threshold=threshold)
+        client = await connected(temporal_address, plugin)
+
+        await round_trip(client, [100_000, 500_000])
+
+        stored = list((tmp_path / "payloads").glob("*")) if threshold == 1_000 else []
+        assert (threshold == 1_000) == bool(stored) == (tmp_path / "payloads").exists()
+
+    @pytest.mark.parametrize("threshold", [-1, 2 * MB])
+    def test_has_a_threshold_within_what_temporal_takes(self, threshold: int) -> None:
+        with pytest.raises(ValueError, match="storage_threshold is"):
+            SandboxPlugin(storage_threshold=threshold)

@@ -135,3 +135,28 @@ class Snapshotted:
     def finish(self) -> None:
         """End the session."""
         self._finished = True
+
+
+@workflow.defn
+class Returns:
+    """Has text of any size for its result, for an update and for a query."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    @workflow.run
+    async def run(self, size: int) -> str:
+        if size < 2_000_000:
+            await workflow.wait_condition(lambda: self._asked)
+        return "x" * size
+
+    @workflow.update
+    async def update(self, size: int) -> str:
+        """Return so much."""
+        self._asked = True
+        return "y" * size
+
+    @workflow.query
+    def query(self, size: int) -> str:
+        """Return so much."""
+        return "z" * size

@@ -8,15 +8,22 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
+from temporalio import activity
 from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import CommandType
 from temporalio.converter import (
     DataConverter,
     ExternalStorage,
     StorageDriver,
+    StorageDriverActivityInfo,
     StorageDriverClaim,
     StorageDriverRetrieveContext,
+    StorageDriverSelectContext,
     StorageDriverStoreContext,
 )
+
+# Nothing public says which command of a workflow a payload belongs to.
+from temporalio.worker._command_aware_visitor import current_command_info
 
 from sandbox_core.errors import StorageError
 from sandbox_core.storage.object_store import ObjectStore
@@ -30,11 +37,12 @@ DRIVER_NAME = "sandbox-core"
 """Recorded in every reference in every history: it never changes."""
 
 THRESHOLD_BYTES = 128 * 1024
-"""Payloads of at least this size go to a store that was configured."""
+"""What goes into activities and comes out of them is stored from this size on, if a store was
+configured: a session has many, and a history has an end."""
 
-DEFAULT_STORE_THRESHOLD_BYTES = MAX_PAYLOAD_BYTES // 2
-"""Payloads of at least this size go to the default directory: those that Temporal may refuse, as a
-request has two. Others stay where every host can read them."""
+INLINE_BYTES = MAX_PAYLOAD_BYTES // 2
+"""Everything else, and without a configured store everything, is stored only from this size on, at
+which Temporal may refuse it, as a request has two. So whoever has no store can read it."""
 
 REWRITE_AFTER = timedelta(hours=12)
 """An object of this age is written again when its content is stored again, so that it is young.
@@ -101,13 +109,46 @@ class PayloadDriver(StorageDriver):
 
 
 def with_storage(converter: DataConverter, driver: PayloadDriver, threshold: int) -> DataConverter:
-    """Return `converter` with large payloads going to `driver`, unless it has storage already."""
+    """Return `converter` with large payloads going to `driver`, unless it has storage already.
+
+    Args:
+        converter: A client's or a worker's.
+        driver: Stores payloads.
+        threshold: From how many bytes on a payload of an activity is stored. A workflow's own, such
+            as its result, stays in the history if Temporal takes it.
+    """
     if converter.external_storage is not None:
         return converter
-    return dataclasses.replace(
-        converter,
-        external_storage=ExternalStorage(drivers=[driver], payload_size_threshold=threshold),
+
+    def select(context: StorageDriverSelectContext, payload: Payload) -> StorageDriver | None:
+        return driver if payload.ByteSize() >= _limit(context, threshold) else None
+
+    external = ExternalStorage(
+        drivers=[driver], driver_selector=select, payload_size_threshold=threshold
     )
+    return dataclasses.replace(converter, external_storage=external)
+
+
+def _limit(context: StorageDriverSelectContext, threshold: int) -> int:
+    """Return from how many bytes on a payload is stored."""
+    command = current_command_info.get()
+    if command is not None:  # Of a workflow.
+        if command.command_type == CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK:
+            return threshold
+        # There is only one, and clients without a store ask for it.
+        result = command.command_type == CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION
+        return MAX_PAYLOAD_BYTES if result else INLINE_BYTES
+    return threshold if _is_of_current_activity(context) else INLINE_BYTES
+
+
+def _is_of_current_activity(context: StorageDriverSelectContext) -> bool:
+    # An activity may also have a client, with which it starts workflows.
+    if not activity.in_activity():
+        return False
+    info, target = activity.info(), context.target
+    if isinstance(target, StorageDriverActivityInfo):
+        return target.id == info.activity_id
+    return target is not None and target.id == info.workflow_id
 
 
 async def _sha256(content: bytes) -> str:

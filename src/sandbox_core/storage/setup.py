@@ -15,7 +15,7 @@ from sandbox_core.storage.location import STORAGE_VARIABLE, Location
 from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.outage import Outage
 from sandbox_core.storage.payload_driver import (
-    DEFAULT_STORE_THRESHOLD_BYTES,
+    INLINE_BYTES,
     THRESHOLD_BYTES,
     PayloadDriver,
     with_storage,
@@ -33,13 +33,26 @@ class Storage:
     """Both halves of one storage, and the limits that follow from it; sizes are in bytes."""
 
     def __init__(
-        self, location: Location, *, patience: timedelta, max_file_bytes: int, max_output_bytes: int
+        self,
+        location: Location,
+        *,
+        patience: timedelta,
+        max_file_bytes: int,
+        max_output_bytes: int,
+        threshold: int | None = None,
     ) -> None:
         self._location = location
         self._store = ObjectStore(location)
         self._outage = Outage(patience)
         self._driver = PayloadDriver(self._store, self._outage)
-        self._threshold = DEFAULT_STORE_THRESHOLD_BYTES if location.is_default else THRESHOLD_BYTES
+        if threshold is None:
+            threshold = INLINE_BYTES if location.is_default else THRESHOLD_BYTES
+        if not 0 <= threshold <= INLINE_BYTES:
+            raise ValueError(
+                f"storage_threshold is {threshold:,}; it has to be 0 to {INLINE_BYTES:,}: Temporal "
+                f"may refuse what is larger"
+            )
+        self._threshold = threshold
         self._max_file_bytes = max_file_bytes
         self._max_output_bytes = max_output_bytes
         # Those of the workers that have this storage, and not another plugin's.

@@ -96,6 +96,10 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             ``SANDBOX_CORE_STORAGE``, and without it a directory of this host.
         storage_patience: For how long a storage that cannot be reached is waited for, before the
             workflows that need it fail.
+        storage_threshold: From how many bytes on what goes into an activity or comes out of one is
+            stored. The default is 128 KiB, and without a configured storage about 1 MB. A
+            workflow's own input, result, signals and updates are stored only if Temporal may refuse
+            them, so that clients without the plugin can read them.
         max_file_bytes: The most in one file, archive, workspace, request or answer.
         max_output_bytes: The most of a command's stdout, and of its stderr; what is more keeps its
             head and tail, and says how much was cut.
@@ -108,7 +112,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     Raises:
         StorageError: `storage` is not the URL of a storage, or has credentials in it.
         TypeError: `worker_env` is one name and no collection of names.
-        ValueError: A limit in `max_sandboxes` is less than 1.
+        ValueError: A limit in `max_sandboxes` is less than 1, or `storage_threshold` is out of its
+            range.
     """
 
     def __init__(
@@ -118,6 +123,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         register_activities: bool = True,
         storage: str | None = None,
         storage_patience: timedelta = DEFAULT_PATIENCE,
+        storage_threshold: int | None = None,
         max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
         max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
         local_sources: Iterable[str | Path] = (),
@@ -134,6 +140,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         self._storage = Storage(
             choose_location(storage),
             patience=storage_patience,
+            threshold=storage_threshold,
             max_file_bytes=max_file_bytes,
             max_output_bytes=max_output_bytes,
         )
