@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import attempts, running_worker, unique
 from temporalio.client import Client
-from workflows.snapshots import CannotKeep, Forks, KeepsWhole
+from workflows.snapshots import CannotKeep, Forks, KeepsNamesake, KeepsWhole
 
 LIMIT = timedelta(seconds=60)
 """A workflow task that fails for ever ends the test, and not its patience."""
@@ -74,3 +74,17 @@ class SnapshotPromises:
         assert "a/link is a link to ../../../elsewhere, outside of it" in error
         assert "first" == seen
         assert {1} == set(attempts(history))
+
+    async def test_lacks_what_is_ephemeral_and_nothing_of_the_same_name(
+        self, temporal_client: Client, provider_name: str
+    ) -> None:
+        async with running_worker(temporal_client, KeepsNamesake) as queue:
+            seen = await temporal_client.execute_workflow(
+                KeepsNamesake.run,
+                provider_name,
+                id=unique("namesake"),
+                task_queue=queue,
+                run_timeout=LIMIT,
+            )
+
+        assert "saved\nnot saved\nfile" == seen

@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import io
+import shlex
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 from typing import IO, cast
 
@@ -64,8 +65,25 @@ def keep_whole(session: SandboxSession) -> None:
         if more:
             await _unpack(inner)
 
+    _exclude_by_whole_path(inner)
     inner.persist_workspace = persist_workspace  # type: ignore[method-assign]  # this one's only
     inner.hydrate_workspace = hydrate_workspace  # type: ignore[method-assign]  # this one's only
+
+
+def _exclude_by_whole_path(session: BaseSandboxSession) -> None:
+    """Leave out of an archive what is not to be saved, and no other of the same name.
+
+    Backends that have `tar` write it exclude "cache" beside "./cache", and with it "src/cache".
+    """
+    exclude: Callable[[], list[str]] | None = getattr(session, "_tar_exclude_args", None)
+    if exclude is None:
+        return
+
+    def whole_paths() -> list[str]:
+        # They are quoted for a shell.
+        return [arg for arg in exclude() if shlex.split(arg)[0].startswith("--exclude=./")]
+
+    session._tar_exclude_args = whole_paths  # type: ignore[attr-defined]  # some backends' own
 
 
 async def _unpack(session: BaseSandboxSession) -> None:
