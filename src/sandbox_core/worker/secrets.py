@@ -176,7 +176,9 @@ class Secrets:
         return value
 
     def _whole(self, text: bytes) -> bytes:
-        return _pattern(frozenset(self.values)).sub(_REDACTED, text)
+        for form in _forms(frozenset(self.values)):
+            text = text.replace(form, _REDACTED)
+        return text
 
     def _whole_and_pieces(self, text: bytes) -> bytes:
         redacted, start = [], 0
@@ -218,11 +220,6 @@ def _forms(values: frozenset[bytes]) -> tuple[bytes, ...]:
         forms.update(lines)  # A private key is often shown by the line.
     encoded = {os.fsencode(form) for form in forms if len(form) >= SHORTEST}
     return tuple(sorted(encoded, key=lambda form: (-len(form), form)))
-
-
-@lru_cache(maxsize=64)
-def _pattern(values: frozenset[bytes]) -> re.Pattern[bytes]:
-    return re.compile(b"|".join(map(re.escape, _forms(values))))
 
 
 # --- The current operation ------------------------------------------------------------------------
