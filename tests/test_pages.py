@@ -1,0 +1,220 @@
+"""Each page about sessions is what it says: its module is imported as it stands there, and run."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from agents.testing import assistant_message
+from openai.types.responses import ResponseOutputItem
+from scripts import Answer, Scripts, call, commands_then_report
+from support import running_worker, scheduled_activities, unique
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowHandle
+
+from sandbox_core.worker import SandboxPlugin
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted((*DOCS.glob("sessions/*.md"), DOCS / "migration.md"))
+
+Handle = WorkflowHandle[Any, Any]
+
+
+def _blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the modules of a page: the name above the block, and the code."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"`(\w+)\.py`[^\n]*\n\n```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ModuleType]:
+    """The module of the page that the test names."""
+    ((name, code),) = _blocks(DOCS / request.param)
+    (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop(name, None)
+
+
+class Worker:
+    """A worker for the workflows of one page."""
+
+    def __init__(self, client: Client, queue: str) -> None:
+        self.client, self._queue = client, queue
+
+    async def start(self, workflow: str, *arguments: object) -> Handle:
+        return await self.client.start_workflow(
+            workflow,
+            args=arguments,
+            id=unique("page"),
+            task_queue=self._queue,
+            execution_timeout=timedelta(seconds=60),
+        )
+
+    async def run(self, workflow: str, *arguments: object) -> Any:  # noqa: ANN401 - whatever it returns
+        return await (await self.start(workflow, *arguments)).result()
+
+
+@pytest.fixture
+async def worker(page: ModuleType, temporal_client: Client) -> AsyncIterator[Worker]:
+    workflows = [
+        value for value in vars(page).values() if hasattr(value, "__temporal_workflow_definition")
+    ]
+    async with running_worker(temporal_client, *workflows) as queue:
+        yield Worker(temporal_client, queue)
+
+
+def of(path: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", [path], indirect=True, ids=[""])
+
+
+@of("sessions/pass-the-state.md")
+async def test_another_workflow_finds_the_workspace(worker: Worker) -> None:
+    saved = await worker.run("Prepare")
+
+    assert "prepared\n" == await worker.run("Use", saved)
+
+
+@of("sessions/continue-as-new.md")
+async def test_each_run_goes_on_in_the_workspace(worker: Worker) -> None:
+    assert "3\n2\n1\n" == await worker.run("Rounds", 3)
+
+
+@of("sessions/share.md")
+async def test_children_work_in_one_workspace(worker: Worker) -> None:
+    assert "a\nb\nc\n" == await worker.run("Team", ["a", "b", "c"])
+
+
+@of("sessions/updates.md")
+async def test_updates_are_answered_until_the_signal(worker: Worker) -> None:
+    handle = await worker.start("Workbench")
+    await handle.execute_update("do", "echo kept > notes.txt")
+    said = await handle.execute_update("do", "cat notes.txt")
+    await handle.signal("finish")
+    await handle.result()
+
+    assert "kept\n" == said
+
+
+@of("sessions/without-a-runner.md")
+async def test_a_workflow_needs_no_agent(worker: Worker) -> None:
+    assert [0, 3] == [
+        await worker.run("Check", source) for source in ("print(1)", "raise SystemExit(3)")
+    ]
+
+
+@of("sessions/reset.md")
+async def test_a_command_after_the_point_runs_again(worker: Worker) -> None:
+    handle = await worker.start("Steps")
+    point = await _task_before_the_second_command(handle)
+    execution = WorkflowExecution(workflow_id=handle.id, run_id=handle.result_run_id or "")
+    request = ResetWorkflowExecutionRequest(
+        namespace=worker.client.namespace,
+        workflow_execution=execution,
+        reason="to see",
+        request_id=unique("reset"),
+        workflow_task_finish_event_id=point,
+    )
+    await worker.client.workflow_service.reset_workflow_execution(request)
+    again = worker.client.get_workflow_handle(handle.id)
+    await again.signal("finish")
+
+    assert "one\ntwo\ntwo\n" == await again.result()
+
+
+async def _task_before_the_second_command(handle: Handle) -> int:
+    """Return the workflow task that asked for the second command, once both have run."""
+    asked: list[int] = []
+    done = 0
+    async for event in handle.fetch_history_events(wait_new_event=True):
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            scheduled = event.activity_task_scheduled_event_attributes
+            if scheduled.activity_type.name.endswith("_exec"):
+                asked.append(scheduled.workflow_task_completed_event_id)
+        done += event.HasField("activity_task_completed_event_attributes")
+        if done == 4:  # A create, a start, and both commands.
+            return asked[1]
+    raise AssertionError("the workflow has ended")
+
+
+def _writes(outputs: Sequence[str]) -> ResponseOutputItem:
+    if not outputs:
+        return call("exec_command", cmd="echo the report > report.md")
+    return call("transfer_to_reviewer")
+
+
+def _reviews(outputs: Sequence[str]) -> ResponseOutputItem:
+    if len(outputs) > 2:  # Of the writer's command, of the handoff, and of this one.
+        return assistant_message(f"read {outputs[-1].split('Output:')[-1].strip()}")
+    return call("exec_command", cmd="cat report.md")
+
+
+ANSWERS: dict[str, Answer] = {
+    "writer": _writes,
+    "reviewer": _reviews,
+    "solo": commands_then_report("echo the report > report.md; cat report.md"),
+}
+
+
+@of("sessions/handoffs.md")
+async def test_agents_that_hand_over_find_the_workspace(
+    page: ModuleType, temporal_client: Client
+) -> None:
+    assert "read the report: the report\n" == await _run_agents(temporal_client, page.Report, "Go.")
+
+
+@of("migration.md")
+async def test_the_workflow_after_the_move_runs(page: ModuleType, temporal_client: Client) -> None:
+    assert "the report\n" == await _run_agents(temporal_client, page.Write, "Go.")
+
+
+async def _run_agents(client: Client, workflow: Any, task: str) -> Any:  # noqa: ANN401 - what it returns
+    agents = pytest.importorskip(
+        "temporalio.openai_agents",
+        reason="temporalio-openai-agents does not take this openai-agents",
+    )
+    plugin = agents.OpenAIAgentsPlugin(
+        model_params=agents.ModelActivityParameters(start_to_close_timeout=timedelta(minutes=1)),
+        model_provider=Scripts(ANSWERS),
+    )
+    config = client.config()
+    config["plugins"] = [plugin, SandboxPlugin()]
+    both = Client(**config)
+    async with running_worker(both, workflow, plugins=()) as queue:
+        handle = await both.start_workflow(
+            workflow.run,
+            task,
+            id=unique("page"),
+            task_queue=queue,
+            execution_timeout=timedelta(seconds=60),
+        )
+        said = await handle.result()
+        performed = scheduled_activities(await handle.fetch_history())
+    assert 1 == performed.count("local-sandbox_create_session")
+    return said
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_each_page_has_one_module_and_links_that_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8"))
+
+    assert 1 == len(_blocks(path))
+    assert [] == [target for target in targets if not (path.parent / target).exists()]
+
+
+def test_every_page_is_run() -> None:
+    """A new page needs a test."""
+    source = Path(__file__).read_text(encoding="utf-8")
+
+    assert [] == [path for path in PAGES if str(path.relative_to(DOCS)) not in source]
