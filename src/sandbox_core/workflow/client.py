@@ -80,6 +80,12 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
     ) -> WorkflowSandboxSession:
         """Create a sandbox and return a session for it, not started yet.
 
+        Args:
+            snapshot: What its workspace begins with, and where it is saved: a snapshot of another
+                session's state, or a spec of a new one. None saves nothing.
+            manifest: The files, users and environment of its workspace. None is an empty one.
+            options: The backend's own options. None takes the provider's default.
+
         Raises:
             InvalidOptions: `options` are another backend's.
             UnknownProvider: No worker of the task queue offers the provider.
@@ -97,7 +103,20 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         return self._session(opened, state, create_key=request.create_key)
 
     async def resume(self, state: SandboxSessionState) -> WorkflowSandboxSession:
-        """Return a session for the sandbox of `state`, or for its replacement."""
+        """Return a session for the sandbox of `state`, or for its replacement.
+
+        A workspace that is in use is kept as it is. Several workflows and handles may have the same
+        session; see "Several users of one session" in the guide.
+
+        Args:
+            state: A session's state, or what `deserialize_session_state` returns of a saved one.
+
+        Raises:
+            InvalidRequest: `state` has lost the class that its provider gives it, or it names paths
+                of a host.
+            UnknownProvider: No worker of the task queue offers the provider.
+            SandboxLost: The sandbox is gone, and there is no snapshot to restore it from.
+        """
         opened, resumed = await resume_session(
             self._name,
             self._config,
@@ -106,7 +125,13 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         return self._session(opened, resumed)
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
-        """Delete the sandbox of a session that this client has made."""
+        """Delete the sandbox of a session that a `TemporalSandboxClient` has made.
+
+        It is deleted for all who use it; deleting it again does nothing.
+
+        Raises:
+            InvalidRequest: The session is another client's.
+        """
         inner = workflow_session(session)
         if inner is None:
             raise InvalidRequest(

@@ -63,12 +63,16 @@ class TemporalSandboxSession(SessionFiles):
         await delete_session(self._provider, config, made)
 
     async def stop(self) -> None:
-        """Write the workspace to its snapshot."""
+        """Write the workspace to a new snapshot, which the session's state then names.
+
+        Raises:
+            WorkspaceStopError: It could not be saved; the message names the path or the storage.
+        """
         if not (self._discarded or self._is_deleted()):
             await self._change_state(ops.STOP, m.StopRequest(session=self._ref))
 
     async def shutdown(self) -> None:
-        """Release the sandbox's resources."""
+        """Release the sandbox's resources; the sandbox is there still, and can be resumed."""
         if not (self._discarded or self._is_deleted()):
             await self._change_state(ops.SHUTDOWN, m.ShutdownRequest(session=self._ref))
         self._started = False
@@ -155,7 +159,24 @@ class TemporalSandboxSession(SessionFiles):
         shell: bool | list[str] = True,
         user: str | User | None = None,
     ) -> ExecResult:
-        """Run a command to its end."""
+        """Run a command to its end, once: an attempt that finds it running waits for it.
+
+        Args:
+            command: A line for the shell, or the words of one command, which are quoted for it.
+            timeout: Seconds after which the command is ended, with all that it has started; it
+                lengthens the activity's own timeouts. None leaves those: five minutes by default.
+            shell: True for the backend's default shell, False for none, or the words of another.
+            user: The user of the sandbox that runs it; None is the backend's own.
+
+        Returns:
+            What it wrote, cut to `SandboxPlugin(max_output_bytes=...)`, and its exit code, which is
+            no error if it is not 0.
+
+        Raises:
+            ExecTimeoutError: It was ended after its time.
+            OutcomeUnknown: It was begun, and how it ended cannot be told.
+            SandboxLost: The sandbox is gone, and the command with it.
+        """
         result = await self._call(
             ops.EXEC,
             m.ExecRequest(
@@ -189,7 +210,21 @@ class TemporalSandboxSession(SessionFiles):
         yield_time_s: float | None = None,
         max_output_tokens: int | None = None,
     ) -> PtyExecUpdate:
-        """Start a command and return its first output."""
+        """Start a command and return its first output.
+
+        Args:
+            command: As in `exec`, and so are `timeout`, `shell` and `user`.
+            timeout: Seconds after which the command is ended.
+            shell: See `exec`.
+            user: See `exec`.
+            tty: Whether it has a terminal; without one, nothing can be written to it.
+            yield_time_s: Seconds to wait for output, or for its end; None is the SDK's default.
+            max_output_tokens: What is longer is cut in the middle; None cuts nothing.
+
+        Returns:
+            Its output, its exit code or None while it runs, and the id for `pty_write_stdin`, which
+            is None once it has ended.
+        """
         update = await self._call(
             ops.PTY_EXEC_START,
             m.PtyExecStartRequest(
@@ -214,7 +249,18 @@ class TemporalSandboxSession(SessionFiles):
         yield_time_s: float | None = None,
         max_output_tokens: int | None = None,
     ) -> PtyExecUpdate:
-        """Write to a running command and return its new output."""
+        """Write to a running command and return its new output.
+
+        Args:
+            session_id: The command's id, from `pty_exec_start`.
+            chars: What to write; empty only asks for output.
+            yield_time_s: Seconds to wait for output, or for its end; None is the SDK's default.
+            max_output_tokens: What is longer is cut in the middle; None cuts nothing.
+
+        Raises:
+            PtySessionNotFoundError: There is no such command, or it ended and was asked for before.
+            OutcomeUnknown: It may or may not have got `chars`.
+        """
         update = await self._call(
             ops.PTY_WRITE_STDIN,
             m.PtyWriteStdinRequest(
@@ -277,7 +323,12 @@ class TemporalSandboxSession(SessionFiles):
         return
 
     async def persist_workspace(self) -> io.IOBase:
-        """Return the workspace as an archive."""
+        """Return the workspace as a tar archive, as a binary stream that is in memory.
+
+        Raises:
+            PayloadTooLarge: It has more bytes than `SandboxPlugin(max_file_bytes=...)`. There is no
+                such limit for `stop`.
+        """
         return io.BytesIO(
             await self._call(ops.PERSIST_WORKSPACE, m.PersistWorkspaceRequest(session=self._ref))
         )
@@ -291,7 +342,12 @@ class TemporalSandboxSession(SessionFiles):
         )
 
     async def resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
-        """Return where a port of the sandbox can be reached."""
+        """Return where a port of the sandbox can be reached.
+
+        Raises:
+            ExposedPortUnavailableError: The options of its create do not expose the port, or the
+                backend exposes none.
+        """
         self._assert_exposed_port_configured(port)
         endpoint = await self._call(
             ops.RESOLVE_EXPOSED_PORT, m.ResolveExposedPortRequest(session=self._ref, port=port)

@@ -151,7 +151,12 @@ class SessionFiles(PlacedSession):
         return answer.same
 
     async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
-        """List a directory."""
+        """List a directory, in the backend's order; sizes are in bytes.
+
+        Raises:
+            ExecNonZeroError: There is no such directory.
+            InvalidRequest: It has more entries than a workflow can take.
+        """
         listing = await self._call(
             ops.LS,
             m.LsRequest(
@@ -163,7 +168,16 @@ class SessionFiles(PlacedSession):
     async def mkdir(
         self, path: Path | str, *, parents: bool = False, user: str | User | None = None
     ) -> None:
-        """Make a directory."""
+        """Make a directory.
+
+        Args:
+            path: The directory; a relative path is below the manifest's root.
+            parents: Whether to make the directories above it, and to accept that it is there.
+            user: The user of the sandbox that makes it; None is the backend's own.
+
+        Raises:
+            ExecNonZeroError: It could not be made.
+        """
         await self._call(
             ops.MKDIR,
             m.MkdirRequest(
@@ -177,7 +191,11 @@ class SessionFiles(PlacedSession):
     async def rm(
         self, path: Path | str, *, recursive: bool = False, user: str | User | None = None
     ) -> None:
-        """Remove a file or a directory."""
+        """Remove a file, or with `recursive` a directory and all in it; of a symlink, itself.
+
+        Raises:
+            ExecNonZeroError: It could not be removed, or is not there.
+        """
         await self._call(
             ops.RM,
             m.RmRequest(
@@ -196,7 +214,18 @@ class SessionFiles(PlacedSession):
         compression_scheme: Literal["tar", "zip"] | None = None,
         archive_limits: SandboxArchiveLimits | None = None,
     ) -> None:
-        """Extract an archive."""
+        """Write an archive to `path` and extract it into the folder that it is in.
+
+        Args:
+            path: Where the archive goes.
+            data: The archive.
+            compression_scheme: None goes by the name.
+            archive_limits: In bytes and members; None is what the run config says.
+
+        Raises:
+            WorkspaceArchiveWriteError: It is no such archive, is beyond a limit, or a member of it
+                would be written outside of the workspace.
+        """
         await self._call(
             ops.EXTRACT,
             m.ExtractRequest(
@@ -216,10 +245,13 @@ class SessionFiles(PlacedSession):
         *,
         patch_format: PatchFormat | Literal["v4a"] = "v4a",
     ) -> str:
-        """Apply patch operations.
+        """Apply patch operations in one activity, once, and return "Done!".
 
         Raises:
             InvalidRequest: `patch_format` is an object, which cannot travel to the worker.
+            ApplyPatchPathError: A path is not in the workspace.
+            ApplyPatchDiffError: A diff does not fit its file.
+            OutcomeUnknown: The worker stopped answering meanwhile; it was not repeated.
         """
         if patch_format != "v4a":
             raise InvalidRequest(
