@@ -2,7 +2,7 @@
 
 SandboxCoreError (an ApplicationError: it always ends the workflow, never its task)
 +-- AtCapacity                 every worker has as many sandboxes as it may; waited for
-+-- CreateConflict             one create key, two different creates
++-- CreateConflict             one idempotency key, two different creates
 +-- ProviderError
 |   +-- DuplicateProvider      two distributions claim one name
 |   +-- IncompatibleProvider   written against another version of the contract
@@ -79,13 +79,13 @@ class AtCapacity(SandboxCoreError):
 
 
 class CreateConflict(SandboxCoreError):
-    """A create key was used before, for another manifest, snapshot or options."""
+    """An idempotency key was used before, for another manifest, snapshot or options."""
 
     @classmethod
-    def of_key(cls, create_key: str) -> CreateConflict:
+    def of_key(cls, key: str) -> CreateConflict:
         """Return the error for a key."""
         return cls(
-            f"create key {create_key} was used before, with another manifest, snapshot or options: "
+            f"idempotency key {key} was used before, with another manifest, snapshot or options: "
             f"a key names one create. Make a new one for each."
         )
 

@@ -106,7 +106,7 @@ class PathRequest(SessionRequest):
 
 
 class CreateSessionRequest(Message):
-    """Create a sandbox; `create_key` is made in the workflow and names this one create."""
+    """Create a sandbox; the workflow makes the idempotency key `create_key` for this one create."""
 
     create_key: str
     epoch: int

@@ -1,7 +1,7 @@
 """A worker's own task queue: where a session is found again that lives on its host.
 
-The queue is named by the shared queue, the host, and a slot. A slot is a locked file: the worker
-that starts where another has died takes over the dead one's slot, and with it its queue.
+The queue is named by the shared queue, the host, and the worker's index there. An index is a locked
+file: the worker that starts where another has died takes over its index, and with it its queue.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ def own_queue(namespace: str, task_queue: str) -> Iterator[str]:
         OSError: The folder of the lock files cannot be written, or others could write there.
     """
     folder = _folder(namespace, task_queue)
-    for slot in count():
-        lock = os.open(folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+    for index in count():
+        lock = os.open(folder / f"{index}.lock", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             continue
         try:
-            yield worker_queue(task_queue, socket.gethostname(), slot)
+            yield worker_queue(task_queue, socket.gethostname(), index)
         finally:
-            os.close(lock)  # The file stays: to delete it would let two hold the same slot.
+            os.close(lock)  # The file stays: to delete it would let two have the same index.
         return
 
 
 def is_gone(namespace: str, queue: str) -> bool:
     """Return whether the worker with this own queue was one of this host, and is gone."""
-    task_queue, host, slot = split_worker_queue(queue)
+    task_queue, host, index = split_worker_queue(queue)
     if host != socket.gethostname():
         return False
     try:
-        lock = os.open(_folder(namespace, task_queue) / f"{slot}.lock", os.O_RDONLY | _FLAGS)
+        lock = os.open(_folder(namespace, task_queue) / f"{index}.lock", os.O_RDONLY | _FLAGS)
     except FileNotFoundError:
         return True
     try:
-        # A worker that starts in this very moment takes the next slot instead: no harm is done.
+        # A worker that starts in this very moment takes the next index instead: no harm is done.
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False

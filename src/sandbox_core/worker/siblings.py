@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import temporalio.client
 from temporalio.worker import (
@@ -39,7 +40,6 @@ _SAME = (
     "default_heartbeat_throttle_interval",
     "deployment_config",
     "disable_payload_error_limit",
-    "graceful_shutdown_timeout",
     "identity",
     "interceptors",
     "max_activities_per_second",
@@ -47,6 +47,12 @@ _SAME = (
     "max_task_queue_activities_per_second",
     "use_worker_versioning",
 )
+
+_GRACE = timedelta(seconds=30)
+"""How long siblings let activities end, at most, when the worker itself has stopped.
+
+Temporal cancels them with the rest of the plugin 60 seconds after that.
+"""
 
 _POLLS = 2
 """How many requests for a task are open at the own queue; a slot is kept for each of them."""
@@ -163,6 +169,7 @@ async def siblings(
     config["plugins"] = []  # A worker has its client's plugins: these would make siblings too.
     client = temporalio.client.Client(**config)
     active = worker.config(active_config=True)
+    grace = min(_GRACE, active.get("graceful_shutdown_timeout", timedelta()))
     same = WorkerConfig(**{key: active[key] for key in _SAME if key in active})  # type: ignore[literal-required, typeddict-item]
     tuner = active.get("tuner")
     assert tuner is not None, "share_slots has set one"
@@ -173,6 +180,7 @@ async def siblings(
             activities=activities,
             tuner=_for_activities(tuner._get_activity_task_slot_supplier()),
             max_concurrent_activity_task_polls=_POLLS,
+            graceful_shutdown_timeout=grace,
             **same,
         ),
         Worker(

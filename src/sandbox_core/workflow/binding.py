@@ -158,7 +158,7 @@ class PlacedSession(BaseSandboxSession):
         *,
         opened: m.OpenSessionResponse,
         state: SandboxSessionState,
-        create_key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> None:
         self.state = state
         self.restorations: tuple[Restoration, ...] = ()
@@ -171,7 +171,7 @@ class PlacedSession(BaseSandboxSession):
         self._placement = Placement(worker_queue=opened.worker_queue, host_bound=opened.host_bound)
         self._started = opened.started
         # Of a sandbox that was made for this session, as long as nothing has happened in it.
-        self._unused = create_key
+        self._unused = idempotency_key
         self._discarded = False
         self.deleted = False
         add_handle(self)

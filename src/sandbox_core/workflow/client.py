@@ -100,7 +100,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             options=None if options is None else dump_options(options),
         )
         opened, state = await create_session(self._name, self._config, request)
-        return self._session(opened, state, create_key=request.create_key)
+        return self._session(opened, state, idempotency_key=request.create_key)
 
     async def resume(self, state: SandboxSessionState) -> WorkflowSandboxSession:
         """Return a session for the sandbox of `state`, or for its replacement.
@@ -155,11 +155,15 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         opened: m.OpenSessionResponse,
         state: SandboxSessionState,
         *,
-        create_key: str | None = None,
+        idempotency_key: str | None = None,
     ) -> WorkflowSandboxSession:
         return WorkflowSandboxSession(
             TemporalSandboxSession(
-                self._name, self._config, opened=opened, state=state, create_key=create_key
+                self._name,
+                self._config,
+                opened=opened,
+                state=state,
+                idempotency_key=idempotency_key,
             )
         )
 

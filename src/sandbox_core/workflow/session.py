@@ -55,11 +55,11 @@ class TemporalSandboxSession(SessionFiles):
             raise
         self._started, self._unused, self._discarded = True, None, False
 
-    async def _discard(self, create_key: str) -> None:
+    async def _discard(self, idempotency_key: str) -> None:
         config = cleaning_up(self._config)
         await self._delete(config)
         # Options of some backends have a session's delete only pause the sandbox.
-        made = m.DeleteSessionRequest(session=self._ref, create_key=create_key)
+        made = m.DeleteSessionRequest(session=self._ref, create_key=idempotency_key)
         await delete_session(self._provider, config, made)
 
     async def stop(self) -> None:

@@ -96,7 +96,7 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
         session=session,
         session_id=str(session.state.session_id),
         users={_user_key(): User(epoch=request.epoch)},
-        create_key=request.create_key,
+        idempotency_key=request.create_key,
         created_by=digest(request),
     )
 
@@ -266,11 +266,11 @@ async def _delete_session(call: Call, request: m.DeleteSessionRequest) -> m.Stat
     return m.StateResponse()
 
 
-async def _delete_created(call: Call, create_key: str) -> None:
-    held = call.pool.created(create_key)
+async def _delete_created(call: Call, idempotency_key: str) -> None:
+    held = call.pool.created(idempotency_key)
     if held is not None:
         await _delete_held(call, held)
-    await destroy_created(call, create_key)
+    await destroy_created(call, idempotency_key)
 
 
 async def _delete_held(call: Call, held: OpenSession) -> None:

@@ -113,14 +113,14 @@ async def claim(call: Call, sandbox_id: str | None, owner: WorkflowRun | None) -
         await call.provider.relabel(call.client, sandbox_id, owner_labels(call.namespace, owner))
 
 
-async def destroy_created(call: Call, create_key: str) -> None:
+async def destroy_created(call: Call, idempotency_key: str) -> None:
     """Destroy what the creates with a key have made, whichever worker has made it."""
     provider = _labelling(call)
     if provider is None or call.namespace is None:
         return
     if not await call.trust.check(provider, call.client):
         return
-    created = {names.NAMESPACE_ID: call.namespace.id, names.KEY: create_key}
+    created = {names.NAMESPACE_ID: call.namespace.id, names.KEY: idempotency_key}
     for found in await find_labelled(provider, call.client, created):
         await provider.destroy(call.client, found.sandbox_id)
 

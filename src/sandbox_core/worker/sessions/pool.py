@@ -70,7 +70,7 @@ class OpenSession:
     session: SandboxSession
     session_id: str
     users: dict[UserKey, User]
-    create_key: str | None = None
+    idempotency_key: str | None = None
     created_by: str | None = None
     """What tells the create from another with the same key."""
 
@@ -176,16 +176,20 @@ class SessionPool:
         closing.add_done_callback(self._closing.discard)
 
     def keys(self) -> set[str]:
-        """Return what names the sandboxes of the open sessions: create keys, or session ids."""
-        return {held.create_key or session_id for session_id, held in self._open.items()}
+        """Return what names the open sessions' sandboxes: idempotency keys, or session ids."""
+        return {held.idempotency_key or session_id for session_id, held in self._open.items()}
 
     def find(self, session_id: str) -> OpenSession | None:
         """Return the session with this id, whoever has it."""
         return self._open.get(session_id)
 
-    def created(self, create_key: str) -> OpenSession | None:
+    def created(self, idempotency_key: str) -> OpenSession | None:
         """Return the session that the last attempt of the same create has made here."""
-        made = (held for held in reversed(self._open.values()) if held.create_key == create_key)
+        made = (
+            held
+            for held in reversed(self._open.values())
+            if held.idempotency_key == idempotency_key
+        )
         return next(made, None)
 
     def remove(self, session_id: str) -> None:
