@@ -20,6 +20,7 @@ from faults.promises import (
     OrphanPromises,
     WorkspacePromises,
 )
+from faults.repeats import RepeatPromises
 from faults.sharing_promises import SharingPromises
 from support import running_worker, unique
 from temporalio.client import Client
@@ -129,3 +130,7 @@ class TestDelete(DeletePromises):
 
 class TestSharing(SharingPromises):
     """A sandbox of the server."""
+
+
+class TestRepeat(RepeatPromises):
+    """At the loopback server."""

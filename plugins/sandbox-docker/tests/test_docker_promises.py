@@ -17,6 +17,7 @@ from faults.promises import (
     OrphanPromises,
     WorkspacePromises,
 )
+from faults.repeats import RepeatPromises
 from faults.sharing_promises import SharingPromises
 
 from sandbox_docker import sandbox_client_provider
@@ -81,3 +82,7 @@ class TestOrphan(OrphanPromises):
 
 class TestSharing(SharingPromises):
     """A container."""
+
+
+class TestRepeat(RepeatPromises):
+    """In a container."""

@@ -87,7 +87,12 @@ async def _ls(call: Call, request: m.LsRequest) -> m.LsResponse:
 @handles(ops.MKDIR)
 async def _mkdir(call: Call, request: m.MkdirRequest) -> None:
     async with call.pool.use(request) as session:
-        await session.mkdir(Path(request.path), parents=request.parents, user=request.user)
+        try:
+            await session.mkdir(Path(request.path), parents=request.parents, user=request.user)
+        except SandboxError:
+            # An earlier attempt whose answer was lost has made it: then it is there now.
+            if activity.info().attempt == 1 or not await _is(session, request, "-d"):
+                raise
 
 
 @handles(ops.RM)
@@ -97,13 +102,13 @@ async def _rm(call: Call, request: m.RmRequest) -> None:
             await session.rm(Path(request.path), recursive=request.recursive, user=request.user)
         except SandboxError:
             # An earlier attempt whose answer was lost has removed it: then it is not there now.
-            if activity.info().attempt == 1 or await _exists(session, request):
+            if activity.info().attempt == 1 or await _is(session, request, "-e"):
                 raise
 
 
-async def _exists(session: SandboxSession, request: m.PathRequest) -> bool:
+async def _is(session: SandboxSession, request: m.PathRequest, kind: str) -> bool:
     path = await validated(session, request.path)
-    found = await session.exec("test", "-e", sandbox_path_str(path), shell=False)
+    found = await session.exec("test", kind, sandbox_path_str(path), shell=False)
     return found.ok()
 
 
