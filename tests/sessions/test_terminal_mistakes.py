@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 from support import attempts, running_worker, scheduled_activities, unique
@@ -56,4 +58,20 @@ async def test_what_only_the_sandbox_can_tell_is_attempted_once(temporal_client:
     outcomes, tried, _ = await _perform(temporal_client, *steps)
 
     assert [True, *[False] * 9] == [bool(outcome) for outcome in outcomes], outcomes
+    assert {1} == set(tried)
+
+
+async def test_a_user_that_needs_sudo_where_there_is_none_is_told(
+    temporal_client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The command was never started, and nothing is in doubt."""
+    for name in ("sh", "env", "cat", "mkdir"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    steps = [Step("exec", ["id"], options={"user": "nobody"})]
+    steps += [Step("pty_exec_start", ["id"], options={"user": "nobody"})]
+    outcomes, tried, _ = await _perform(temporal_client, *steps)
+
+    assert [] == [outcome for outcome in outcomes if outcome or "sudo" not in outcome.text]
+    assert "OutcomeUnknown" not in {outcome.error for outcome in outcomes}
     assert {1} == set(tried)

@@ -1,0 +1,38 @@
+"""Commands as another user, where the SDK needs ``sudo`` for it and the sandbox has none."""
+
+from __future__ import annotations
+
+from agents.sandbox.errors import ExecTransportError, SandboxError
+
+from sandbox_core.errors import InvalidRequest, OutcomeUnknown
+from sandbox_core.wire.messages import CommandRequest, Message
+from sandbox_core.worker.call import Call
+
+
+async def missing_sudo(call: Call, request: Message, error: Exception) -> InvalidRequest | None:
+    """Return what is wrong if a command has failed with `error` because there is no ``sudo``.
+
+    It was never started then, and nothing about it is unknown.
+    """
+    if not (
+        isinstance(request, CommandRequest)
+        and request.user is not None
+        and isinstance(error, ExecTransportError | OutcomeUnknown)
+    ):
+        return None
+    held = call.pool.find(request.session.session_id)
+    if held is None:
+        return None
+    words = held.session._inner._prepare_exec_command("true", shell=False, user=request.user)
+    if words[0] != "sudo":
+        return None
+    try:
+        found = await held.session.exec("command -v sudo")
+    except SandboxError:
+        return None
+    if found.ok():
+        return None
+    return InvalidRequest(
+        f"the command was not started: to run it as user {request.user!r} needs sudo in the "
+        f"sandbox, which is not there. Install it, or leave out the user."
+    )
