@@ -102,6 +102,9 @@ class RepeatPromises:
         assert b"text" == await twice("read", path="plain/file.txt")
         assert 1 == len((await twice("ls", path="plain"))["entries"])
         await twice("validate_path_access", path="plain")
+        await twice("write", b"new", path="plain/new.txt", new=True)
+        await twice("move", source="plain/new.txt", destination="plain/moved.txt")
+        await twice("same_file", left="plain/moved.txt", right="plain/file.txt")
         await twice("apply_manifest")
         entry = dump_entry(File(content=b"placed"))
         root = repeating.state["manifest"]["root"]  # type: ignore[index,call-overload]  # a JSON object
