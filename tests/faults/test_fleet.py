@@ -260,6 +260,28 @@ class TestHosts:
         assert "max_concurrent_activities" in failed.value.cause.message
         assert "alpha\nedited\n" == seen
 
+    async def test_a_sandbox_is_deleted_by_its_worker_however_busy_that_is(
+        self, temporal_client: Client, queue: str, pair: list[Host]
+    ) -> None:
+        """Nobody else could, and it would be left."""
+        alpha, beta = pair
+        await alpha.start(queue, slots=1)
+        handle = await keep(temporal_client, queue, Kept(schedule_to_start_s=1))
+        await do(handle, "echo edited > hello.txt")
+        root = await handle.query(KeepSession.root)
+        other = await keep(temporal_client, queue)
+        await do(other, "true")
+        await beta.start(queue)
+        filling = [asyncio.create_task(do(other, "touch $$.fill; sleep 8")) for _ in range(3)]
+        await until(partial(_are_there, alpha, "/tmp/sandbox-local-*/*.fill", 2))
+        await end(handle)
+        left = await alpha.glob(root)
+        await asyncio.gather(*filling)
+        await end(other)
+
+        assert [] == left
+        assert "local-sandbox_ping" in completed_activities(await handle.fetch_history())
+
     async def test_a_session_is_restored_elsewhere_when_its_host_stays_away(
         self, temporal_client: Client, queue: str, pair: list[Host]
     ) -> None:
