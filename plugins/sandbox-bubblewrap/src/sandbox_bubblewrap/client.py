@@ -1,0 +1,182 @@
+"""The client: makes sandboxes of this host and user, and finds them again."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import uuid
+from collections.abc import Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from agents.sandbox import Manifest
+from agents.sandbox._mount_security import redact_mount_error_data
+from agents.sandbox.session.manager import Instrumentation
+from agents.sandbox.session.sandbox_client import BaseSandboxClient
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec, resolve_snapshot
+
+from sandbox_bubblewrap import launch
+from sandbox_bubblewrap.models import (
+    BubblewrapSandboxClientOptions,
+    BubblewrapSandboxSessionState,
+)
+from sandbox_bubblewrap.session import BubblewrapSandboxSession
+from sandbox_bubblewrap.store import Store, default_store
+
+
+class BubblewrapSandboxClient(BaseSandboxClient[BubblewrapSandboxClientOptions | None]):
+    """Sandboxes of this host, each one a `bwrap` that outlives the worker which started it."""
+
+    backend_id = "bubblewrap"
+    supports_default_options = True
+    _labels: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, *, instrumentation: Instrumentation | None = None) -> None:
+        self._instrumentation = instrumentation or Instrumentation()
+
+    @property
+    def store(self) -> Store:
+        """Where the sandboxes are."""
+        return default_store()
+
+    def labelled(self, labels: Mapping[str, str]) -> BubblewrapSandboxClient:
+        """Return a client like this one whose sandboxes have labels."""
+        made = copy.copy(self)
+        made._labels = {**self._labels, **labels}
+        return made
+
+    @redact_mount_error_data
+    async def create(
+        self,
+        *,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        manifest: Manifest | None = None,
+        options: BubblewrapSandboxClientOptions | None = None,
+    ) -> SandboxSession:
+        """Make a sandbox, and start it.
+
+        Raises:
+            ValueError: The manifest asks for what no sandbox here has.
+            BubblewrapUnusable: There is no ``bwrap``, or the kernel forbids what it does.
+            LimitNotKept: The options say `strict`, and a limit would not hold.
+            StoreUnsafe: The folder for sandboxes cannot be used.
+        """
+        manifest = manifest if manifest is not None else Manifest()
+        options = options if options is not None else BubblewrapSandboxClientOptions()
+        self._validate_manifest_for_create(manifest)
+        _check(manifest)
+        if options.exposed_ports and options.network != "host":
+            raise ValueError("exposed_ports take network='host': otherwise nothing reaches them")
+        session_id = uuid.uuid4()
+        resolved = resolve_snapshot(snapshot, str(session_id))
+
+        async def open_new() -> BubblewrapSandboxSession:
+            sandbox = await asyncio.to_thread(self.store.make, self._labels)
+            state = BubblewrapSandboxSessionState(
+                session_id=session_id,
+                manifest=manifest,
+                snapshot=resolved,
+                exposed_ports=options.exposed_ports,
+                options=options,
+                sandbox_id=sandbox.id,
+            )
+            return await self._launched(BubblewrapSandboxSession(sandbox=sandbox, state=state))
+
+        return self._wrap_session(
+            await self._unless_cancelled(open_new()), instrumentation=self._instrumentation
+        )
+
+    @redact_mount_error_data
+    async def resume(self, state: SandboxSessionState) -> SandboxSession:
+        """Open the sandbox of a state, started if it does not run; a new one if it is gone.
+
+        Raises:
+            TypeError: The state is another backend's.
+        """
+        if not isinstance(state, BubblewrapSandboxSessionState):
+            raise TypeError(f"not a state of this client: {type(state).__name__}")
+        state.assert_path_grants_rebound()
+        _check(state.manifest)
+        sandbox = await asyncio.to_thread(self.store.get, state.sandbox_id)
+        if sandbox is not None:
+            session = BubblewrapSandboxSession(sandbox=sandbox, state=state)
+            await session.launch()
+            session._set_start_state_preserved(True)
+            return self._wrap_session(session, instrumentation=self._instrumentation)
+
+        async def open_replacement() -> BubblewrapSandboxSession:
+            made = await asyncio.to_thread(self.store.make, self._labels)
+            session = await self._launched(BubblewrapSandboxSession(sandbox=made, state=state))
+            state.sandbox_id = made.id
+            state.workspace_root_ready = False
+            return session
+
+        return self._wrap_session(
+            await self._unless_cancelled(open_replacement()), instrumentation=self._instrumentation
+        )
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        """End a sandbox's processes, and remove its workspace; one that is gone is no error."""
+        inner = session._inner
+        if not isinstance(inner, BubblewrapSandboxSession):
+            raise TypeError(f"not a session of this client: {type(inner).__name__}")
+        await inner.pty_terminate_all()
+        await self.remove(inner.state.sandbox_id)
+        return session
+
+    async def remove(self, sandbox_id: str) -> None:
+        """End the processes of a sandbox, and remove it; one that is gone is no error.
+
+        Raises:
+            OSError: Something of it is left.
+        """
+        await asyncio.to_thread(_remove, self.store, sandbox_id)
+
+    def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:
+        return self._deserialize_session_state_payload(payload, BubblewrapSandboxSessionState)
+
+    async def _launched(self, session: BubblewrapSandboxSession) -> BubblewrapSandboxSession:
+        try:
+            await session.launch()
+        except BaseException:
+            await self.remove(session._sandbox.id)
+            raise
+        return session
+
+    async def _unless_cancelled(
+        self, opening: Coroutine[Any, Any, BubblewrapSandboxSession]
+    ) -> BubblewrapSandboxSession:
+        # A thread cannot be interrupted, and nobody would hear of the sandbox that it makes.
+        task = asyncio.ensure_future(opening)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task})
+            if task.exception() is None:
+                await self.remove(task.result()._sandbox.id)
+            raise
+
+
+def _remove(store: Store, sandbox_id: str) -> None:
+    sandbox = store.get(sandbox_id)
+    if sandbox is None:
+        return
+    try:
+        with sandbox.locked():
+            launch.stop(sandbox)
+            store.remove(sandbox)
+    except FileNotFoundError:
+        if sandbox.exists():
+            raise
+
+
+def _check(manifest: Manifest) -> None:
+    launch.check_root(manifest.root)
+    for grant in manifest.extra_path_grants:
+        if grant.host_path is not None:
+            raise ValueError(
+                f"a bubblewrap sandbox does not show host_path for {grant.path!r}: name read-only "
+                f"paths of the host in SANDBOX_BUBBLEWRAP_READ_ONLY on the worker"
+            )

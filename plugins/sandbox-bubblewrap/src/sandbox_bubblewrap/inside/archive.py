@@ -1,0 +1,151 @@
+"""The workspace as a tar stream, and back: what is saved can be restored, by any backend.
+
+A file with several names is saved once for each, since the SDK's restores refuse hard links.
+"""
+
+# No pathlib: see `init`.
+# ruff: noqa: PTH101, PTH102, PTH108, PTH118, PTH120, PTH123, PTH208
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from contextlib import suppress
+
+from sandbox_bubblewrap.inside.files import Refused, remove_tree
+
+
+def save(root: str, skip: list[str]) -> None:
+    """Write a tar stream of what is below `root` to descriptor 1.
+
+    Args:
+        root: The workspace.
+        skip: Paths relative to it that are left out.
+
+    Raises:
+        Refused: It has what no restore could make again: a FIFO or a device.
+    """
+    skipped = {os.path.normpath(path) for path in skip}
+
+    with open(1, "wb", closefd=False) as out, tarfile.open(fileobj=out, mode="w|") as tar:
+
+        def add(path: str, name: str) -> None:
+            found = os.lstat(path)
+            if stat.S_ISSOCK(found.st_mode):
+                return  # Nobody can connect to it once its process is gone.
+            if not any(
+                check(found.st_mode) for check in (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
+            ):
+                raise Refused("unsaved", path=name, reason="it is no file, directory or link")
+            tar.inodes.clear()  # type: ignore[attr-defined]  # What makes hard links.
+            member = tar.gettarinfo(path, arcname=name)
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            if member.isreg():
+                with open(path, "rb") as content:
+                    tar.addfile(member, content)
+                return
+            tar.addfile(member)
+            if member.isdir():
+                for child in sorted(os.listdir(path)):
+                    inner = os.path.normpath(os.path.join(name, child))
+                    if inner not in skipped:
+                        add(os.path.join(path, child), inner)
+
+        add(root, ".")
+
+
+def restore(root: str) -> None:
+    """Extract the tar stream of descriptor 0 below `root`.
+
+    Links come last, so that nothing is written through one of the archive's; nor is it through one
+    that was there.
+
+    Raises:
+        Refused: A member would be outside of `root`, or is no file, directory or symbolic link.
+    """
+    root = os.path.realpath(root)
+    links: list[tuple[str, str, str]] = []
+    directories: list[tuple[str, int]] = []
+    with open(0, "rb", closefd=False) as data, tarfile.open(fileobj=data, mode="r|*") as tar:
+        for member in tar:
+            path = _target(root, member)
+            if path is None:
+                continue
+            if member.issym():
+                links.append((path, member.linkname, member.name))
+            elif member.isdir():
+                _directory(root, path, member)
+                directories.append((path, stat.S_IMODE(member.mode) & 0o777))
+            elif member.isreg():
+                _make_room(root, path, member.name)
+                content = tar.extractfile(member)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+                with open(os.open(path, flags, 0o600), "wb") as out:
+                    while content is not None and (piece := content.read(1 << 18)):
+                        out.write(piece)
+                    os.fchmod(out.fileno(), member.mode & 0o777)
+                    os.utime(out.fileno(), (member.mtime, member.mtime))
+            else:
+                kind = "hard link" if member.islnk() else "special file"
+                raise Refused("member", path=member.name, reason=f"{kind} not allowed")
+        while data.read(1 << 18):  # What is after the end, so that the sender does not wait.
+            pass
+    for path, target, name in links:
+        _make_room(root, path, name)
+        os.symlink(target, path)
+    for path, mode in reversed(directories):
+        with suppress(FileNotFoundError):
+            os.chmod(path, mode)
+
+
+def _target(root: str, member: tarfile.TarInfo) -> str | None:
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    if not parts:
+        if not member.isdir():
+            raise Refused(
+                "member", path=member.name, reason="archive root member must be directory"
+            )
+        return None
+    if member.name.startswith("/"):
+        raise Refused("member", path=member.name, reason="absolute path")
+    if ".." in parts:
+        raise Refused("member", path=member.name, reason="parent traversal")
+    return os.path.join(root, *parts)
+
+
+def _directory(root: str, path: str, member: tarfile.TarInfo) -> None:
+    _parents(root, path, member.name)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            os.mkdir(path, 0o700)
+
+
+def _make_room(root: str, path: str, name: str) -> None:
+    _parents(root, path, name)
+    try:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            remove_tree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _parents(root: str, path: str, name: str) -> None:
+    folder = root
+    for part in os.path.relpath(os.path.dirname(path), root).split("/"):
+        if part == ".":
+            return
+        folder = os.path.join(folder, part)
+        try:
+            found = os.lstat(folder)
+        except FileNotFoundError:
+            os.mkdir(folder, 0o755)
+            continue
+        if not stat.S_ISDIR(found.st_mode):
+            raise Refused("member", path=name, reason="a parent is no directory")

@@ -1,0 +1,328 @@
+"""Starts and ends the processes of a sandbox: bubblewrap, and in it process 1.
+
+Who starts one is not needed afterwards: it is no worker's child, and any worker of the same host
+and user can use it and end it. These functions block.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import PurePosixPath
+from typing import Final
+
+from sandbox_bubblewrap import bwrap, limits, seccomp, system
+from sandbox_bubblewrap.models import MIB, BubblewrapSandboxClientOptions
+from sandbox_bubblewrap.store import Sandbox
+
+_START_S: Final = 30.0
+"""How long a sandbox may take to start."""
+
+_STOP_S: Final = 10.0
+"""How long one may take to stop before its process 1 is killed from outside."""
+
+_INIT: Final = "/run/sandbox"
+_MODULES: Final = ("__init__", "archive", "files", "init")
+_MAIN: Final = b"from sandbox_bubblewrap.inside.init import main\nmain()\n"
+
+# Leaves bwrap to the host's process 1, so that nobody here has to wait for it.
+_DETACH: Final = '"$@" &'
+
+_MASKED: Final = (
+    "kcore",
+    "key-users",
+    "keys",
+    "kmsg",
+    "latency_stats",
+    "sched_debug",
+    "timer_list",
+)
+"""Files of /proc that tell of the host."""
+
+_RESERVED: Final = (
+    *("/dev", "/etc", "/nix", "/proc", "/run", "/sys", "/usr"),
+    *("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin"),
+)
+
+
+class SandboxDidNotStart(Exception):
+    """What bwrap or process 1 said about it."""
+
+
+def check_root(root: str) -> None:
+    """Return if a workspace can be at this path in a sandbox.
+
+    Raises:
+        ValueError: It would hide the system, or is no absolute path.
+    """
+    path = PurePosixPath(root)
+    if (
+        not path.is_absolute()
+        or ".." in path.parts
+        or path in (PurePosixPath("/"), PurePosixPath("/tmp"), PurePosixPath("/var"))  # noqa: S108
+        or any(path.is_relative_to(reserved) for reserved in _RESERVED)
+    ):
+        raise ValueError(
+            f"the manifest's root {root!r} cannot be a workspace: it must be an absolute path "
+            f"that hides nothing of the sandbox, for example {system.WORKSPACE!r}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How a sandbox is started."""
+
+    sandbox: Sandbox
+    root: str
+    """Where the sandbox has its workspace."""
+    options: BubblewrapSandboxClientOptions
+
+    def ensure_running(self) -> Mapping[str, str] | None:
+        """Start the sandbox unless it runs; return what keeps its limits if it was started.
+
+        Raises:
+            FileNotFoundError: It does not exist any more.
+            SandboxDidNotStart: It was started in vain.
+            BubblewrapUnusable: There is no ``bwrap`` that could.
+            LimitNotKept: The options say `strict`, and that is not possible here.
+        """
+        with self.sandbox.locked():
+            if is_running(self.sandbox):
+                return None
+            kept = limits.prepare(self.sandbox.id, self.options)
+            try:
+                self._start(kept)
+            except BaseException:
+                limits.remove(self.sandbox.id)
+                raise
+            return kept.kept_by
+
+    def _start(self, kept: limits.Limits) -> None:
+        with ExitStack() as stack:
+            listener = stack.enter_context(_bound(self.sandbox))
+            ready, readying = _pipe(stack)
+            info, informing = _pipe(stack)
+            blocking, unblocking = _pipe(stack)
+            workspace = os.open(self.sandbox.workspace, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+            stack.callback(os.close, workspace)
+            log = stack.enter_context(self.sandbox.log.open("wb"))
+            inherited = [workspace, listener.fileno()]
+            inherited += [pipe.fileno() for pipe in (readying, informing, blocking)]
+            command = [
+                bwrap.find().path,
+                *self._namespaces(),
+                *("--info-fd", str(informing.fileno()), "--block-fd", str(blocking.fileno())),
+                *self._mounts(_Data(stack, inherited), workspace),
+                *("--", system.python(), "-I", "-S", "-B", _INIT),
+                *(str(listener.fileno()), str(readying.fileno())),
+                json.dumps(dict(kept.of_processes)),
+            ]
+            user = self.sandbox.user_id
+            subprocess.run(
+                ["/bin/sh", "-c", _DETACH, "sh", *command],
+                check=True,
+                cwd="/",
+                env={},
+                extra_groups=None if user is None else [],
+                group=user,
+                pass_fds=inherited,
+                start_new_session=True,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                umask=0o022,
+                user=user,
+            )
+            for ours_no_more in (readying, informing, blocking):
+                ours_no_more.close()
+            deadline = time.monotonic() + _START_S
+            started = _read(info, deadline, until=b"}")
+            if started.endswith(b"}"):
+                # Before anything runs in it: from here on everything is counted.
+                kept.enter(json.loads(started)["child-pid"])
+                unblocking.write(b"\n")
+            if _read(ready, deadline, until=b"\n") != b"\n":
+                said = self.sandbox.log.read_text(encoding="utf-8", errors="replace")
+                raise SandboxDidNotStart(f"{self.sandbox.id}: {bwrap.explain(said[-2000:])}")
+
+    def _namespaces(self) -> Iterator[str]:
+        yield from ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts")
+        yield from ("--unshare-cgroup-try", "--as-pid-1", "--clearenv")
+        yield from ("--uid", str(system.USER_ID), "--gid", str(system.USER_ID))
+        yield from ("--hostname", "sandbox")
+        if self.options.network == "none":
+            yield "--unshare-net"
+
+    def _mounts(self, data: _Data, workspace: int) -> Iterator[str]:
+        size = str(self.options.tmp_mb * MIB)
+        yield from system.mounts(network=self.options.network == "host")
+        for path, content in system.files(self.root).items():
+            yield from ("--ro-bind-data", data.holding(content), path)
+        package = files("sandbox_bubblewrap.inside")
+        for name in _MODULES:
+            source = package.joinpath(f"{name}.py").read_bytes()
+            path = f"{_INIT}/sandbox_bubblewrap/inside/{name}.py"
+            yield from ("--file", data.holding(source), path)
+        yield from ("--file", data.holding(_MAIN), f"{_INIT}/__main__.py")
+        yield from ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys")
+        for name in _MASKED:
+            if os.path.exists(f"/proc/{name}"):  # noqa: PTH110 - PermissionError means that it does
+                yield from ("--ro-bind", "/dev/null", f"/proc/{name}")
+        yield from ("--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm")  # noqa: S108
+        yield from ("--perms", "1777", "--size", size, "--tmpfs", "/tmp")  # noqa: S108
+        yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108
+        yield from ("--bind-fd", str(workspace), self.root)
+        yield from ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/")
+        yield from ("--seccomp", data.holding(seccomp.program()))
+
+
+def is_running(sandbox: Sandbox) -> bool:
+    """Return whether process 1 of the sandbox runs."""
+    try:
+        with connected(sandbox):
+            return True
+    except OSError:
+        return False
+
+
+def stop(sandbox: Sandbox) -> None:
+    """End every process of the sandbox; one that does not run is no error.
+
+    Raises:
+        TimeoutError: It does not end.
+    """
+    try:
+        with connected(sandbox) as stream:
+            pid = _peer(stream)
+            request = json.dumps({"op": "stop"}).encode()
+            with suppress(BlockingIOError, BrokenPipeError):
+                stream.send(struct.pack(">I", len(request)) + request)
+            if not _ends(stream, _STOP_S):
+                # It cannot but answer, unless it is stuck in the kernel.
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                if not _ends(stream, _STOP_S):
+                    raise TimeoutError(f"the processes of sandbox {sandbox.id} do not end")
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+    limits.remove(sandbox.id)
+
+
+@contextmanager
+def connected(sandbox: Sandbox) -> Iterator[socket.socket]:
+    """Yield a connection to process 1 that does not block.
+
+    Raises:
+        OSError: The sandbox does not run, or is gone.
+    """
+    stream = connect(sandbox)
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+def connect(sandbox: Sandbox) -> socket.socket:
+    """Return a connection to process 1 that does not block.
+
+    Raises:
+        OSError: The sandbox does not run, or is gone.
+    """
+    with _short_path(sandbox) as path:
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            stream.setblocking(False)
+            stream.connect(path)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+
+@contextmanager
+def _short_path(sandbox: Sandbox) -> Iterator[str]:
+    # The address of a socket has 107 bytes.
+    folder = os.open(sandbox.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield f"/proc/self/fd/{folder}/socket"
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _bound(sandbox: Sandbox) -> Iterator[socket.socket]:
+    """Yield a socket for process 1, which it will listen on: it has the pid of who listens."""
+    with suppress(FileNotFoundError):
+        (sandbox.path / "socket").unlink()
+    with _short_path(sandbox) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
+        bound.bind(path)
+        (sandbox.path / "socket").chmod(0o600)
+        yield bound
+
+
+class _Data:
+    """Content that bwrap reads from descriptors."""
+
+    def __init__(self, stack: ExitStack, inherited: list[int]) -> None:
+        self._stack, self._inherited = stack, inherited
+
+    def holding(self, content: bytes) -> str:
+        """Return the number of a new descriptor with `content`."""
+        fd = os.memfd_create("sandbox", os.MFD_CLOEXEC)
+        self._stack.callback(os.close, fd)
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        self._inherited.append(fd)
+        return str(fd)
+
+
+def _pipe(stack: ExitStack) -> tuple[io.FileIO, io.FileIO]:
+    reading, writing = os.pipe()
+    return (
+        stack.enter_context(io.FileIO(reading, "rb")),
+        stack.enter_context(io.FileIO(writing, "wb")),
+    )
+
+
+def _read(pipe: io.FileIO, deadline: float, *, until: bytes) -> bytes:
+    content = b""
+    while not content.rstrip(b" ").endswith(until):
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([pipe], [], [], left)[0]:
+            break
+        piece = pipe.read(4096)
+        if not piece:
+            break
+        content = (content + piece) if until == b"\n" else (content + piece).rstrip()
+    return content
+
+
+def _ends(stream: socket.socket, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([stream], [], [], left)[0]:
+            try:
+                if not stream.recv(4096):
+                    return True
+            except ConnectionResetError:
+                return True
+    return False
+
+
+def _peer(stream: socket.socket) -> int:
+    size = struct.calcsize("3i")
+    pid, _, _ = struct.unpack("3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(pid)

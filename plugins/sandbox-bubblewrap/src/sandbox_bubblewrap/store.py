@@ -1,0 +1,309 @@
+"""The sandboxes of this host and user: a private folder each, with workspace, socket and labels.
+
+The store is one folder that only its user can write. A sandbox is a folder in it, complete from the
+moment it has its name, and gone from the moment it has not::
+
+    bwrap-1879050000-5f0c2e9a7b31d4c8/   its id; the number is the user that its commands run as
+        record.json    labels, and when it was made
+        workspace/     what the sandbox sees as its workspace; the only thing in here it sees
+        socket         of its process 1, while it runs
+        lock           held by who starts or removes it
+        log            what bwrap and process 1 said
+
+A worker that is root gives each sandbox a user of its own, which owns nothing else on the host.
+Otherwise it is the worker's user, which the id has as 0.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import stat
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final
+
+from sandbox_core.providers import LabelledSandbox
+
+VARIABLE: Final = "SANDBOX_BUBBLEWRAP_HOME"
+"""The environment variable with the folder of the store."""
+
+_ROOTS_HOME: Final = Path("/var/lib/sandbox-bubblewrap")
+
+_ID: Final = re.compile(r"bwrap-(\d{1,10})-[0-9a-f]{16}")
+
+_USER_IDS: Final = (range(0x70000000, 0x7FFE0000), range(62000, 65000))
+"""Which users root's sandboxes have: numbers that systemd leaves free, or in a user namespace of
+65,536 users (as a rootless container has), some of the last."""
+
+_LEFT_OVER_S: Final = 600.0
+"""After how long the folder of a make or a removal that was killed is removed."""
+
+
+class StoreUnsafe(Exception):
+    """The store's folder is not this user's alone, or cannot be made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """One sandbox of a store."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def user_id(self) -> int | None:
+        """The user of its commands, if that is not the worker's."""
+        matched = _ID.fullmatch(self.id)
+        assert matched is not None
+        return int(matched[1]) or None
+
+    @property
+    def workspace(self) -> Path:
+        return self.path / "workspace"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    def exists(self) -> bool:
+        return (self.path / "record.json").is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Have nobody else start, label or remove it meanwhile.
+
+        Raises:
+            FileNotFoundError: It does not exist, or not any more.
+        """
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self.exists():
+                raise FileNotFoundError(f"there is no sandbox {self.id}")
+            yield
+        finally:
+            os.close(lock)
+
+    def labels(self) -> LabelledSandbox | None:
+        """Return its labels, unless it is being removed."""
+        try:
+            record = json.loads((self.path / "record.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return LabelledSandbox(
+            sandbox_id=self.id,
+            labels=record["labels"],
+            created=datetime.fromisoformat(record["created"]),
+        )
+
+    def _write(self, labels: Mapping[str, str], created: datetime) -> None:
+        # It is whole whenever it is read, and whenever this is killed.
+        new = self.path / "record.new"
+        content = json.dumps({"labels": dict(labels), "created": created.isoformat()})
+        with new.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.path / "record.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """The sandboxes in one folder."""
+
+    root: Path
+
+    def make(self, labels: Mapping[str, str]) -> Sandbox:
+        """Make the folder of a sandbox that has labels from the moment it exists.
+
+        Raises:
+            StoreUnsafe: The store cannot be used.
+            OSError: The disk is full, or the like.
+        """
+        self._prepare()
+        with self._alone():
+            user_id = self._free_user()
+            token = secrets.token_hex(8)
+            new = Sandbox(path=self.root / f".new-{token}")
+            new.path.mkdir(mode=0o700)
+            (new.path / "lock").touch(mode=0o600)
+            (new.path / "log").touch(mode=0o600)
+            new.workspace.mkdir(mode=0o700)
+            new._write(labels, datetime.now(timezone.utc))
+            if user_id:
+                os.chown(new.workspace, user_id, user_id)
+                new.path.chmod(0o711)
+            made = Sandbox(path=self.root / f"bwrap-{user_id}-{token}")
+            new.path.rename(made.path)
+        return made
+
+    def get(self, sandbox_id: str) -> Sandbox | None:
+        """Return the sandbox with this id, if it exists.
+
+        Raises:
+            StoreUnsafe: The store cannot be used.
+        """
+        if not _ID.fullmatch(sandbox_id) or not self._is_there():
+            return None
+        sandbox = Sandbox(path=self.root / sandbox_id)
+        return sandbox if sandbox.exists() else None
+
+    def find(self, labels: Mapping[str, str]) -> list[LabelledSandbox]:
+        """Return the sandboxes with all of these labels.
+
+        Raises:
+            StoreUnsafe: The store cannot be used.
+        """
+        if not self._is_there():
+            return []
+        found = []
+        for path in sorted(self.root.iterdir()):
+            if path.name.startswith((".new-", ".gone-")):
+                self._clean(path)
+            elif _ID.fullmatch(path.name):
+                known = Sandbox(path=path).labels()
+                if known is not None and labels.items() <= known.labels.items():
+                    found.append(known)
+        return found
+
+    def relabel(self, sandbox_id: str, labels: Mapping[str, str]) -> None:
+        """Set labels of a sandbox, beside those that it has.
+
+        Raises:
+            FileNotFoundError: It does not exist.
+        """
+        sandbox = self.get(sandbox_id)
+        if sandbox is None:
+            raise FileNotFoundError(f"there is no sandbox {sandbox_id}")
+        with sandbox.locked():
+            known = sandbox.labels()
+            assert known is not None
+            assert known.created is not None
+            sandbox._write({**known.labels, **labels}, known.created)
+
+    def remove(self, sandbox: Sandbox) -> None:
+        """Remove a sandbox that does not run; call it with the sandbox locked.
+
+        Raises:
+            OSError: Something of it is left.
+        """
+        gone = self.root / f".gone-{secrets.token_hex(8)}"
+        sandbox.path.rename(gone)
+        remove_tree(gone)
+
+    def _prepare(self) -> None:
+        if self._is_there():
+            return
+        try:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                # Root's sandboxes have users that have to pass through it, but need not list it.
+                self.root.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700)
+        except OSError as error:
+            raise StoreUnsafe(
+                f"the folder for sandboxes {self.root} cannot be made ({error}): name another one "
+                f"in {VARIABLE}"
+            ) from error
+        self._is_there()
+
+    def _is_there(self) -> bool:
+        try:
+            found = os.lstat(self.root)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreUnsafe(f"{self.root} ({VARIABLE}): {error}") from error
+        if not stat.S_ISDIR(found.st_mode):
+            problem = "is no directory"
+        elif found.st_uid != os.geteuid():
+            problem = f"belongs to user {found.st_uid}, not to {os.geteuid()}"
+        elif found.st_mode & 0o022:
+            problem = "can be written by other users"
+        else:
+            return True
+        raise StoreUnsafe(
+            f"the folder for sandboxes {self.root} {problem}: name another one in {VARIABLE}"
+        )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        lock = os.open(
+            self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _free_user(self) -> int:
+        if os.geteuid() != 0:
+            return 0
+        taken = {
+            int(matched[1])
+            for path in self.root.iterdir()
+            if (matched := _ID.fullmatch(path.name)) is not None
+        }
+        usable = next((ids for ids in _USER_IDS if _is_mapped(ids)), None)
+        if usable is None:
+            raise StoreUnsafe(
+                "the worker is root in a user namespace of less than 65,536 users, so that its "
+                "sandboxes can have none of their own: run it as another user"
+            )
+        while (chosen := usable.start + secrets.randbelow(len(usable))) in taken:
+            pass
+        return chosen
+
+    def _clean(self, path: Path) -> None:
+        with suppress(OSError):
+            if time.time() - path.lstat().st_ctime > _LEFT_OVER_S:
+                remove_tree(path)
+
+
+def default_store() -> Store:
+    """Return the store that the environment names, or this user's default one."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Store(root=Path(named).absolute())
+    if os.geteuid() == 0:
+        return Store(root=_ROOTS_HOME)
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Store(root=Path(state) / "sandbox-bubblewrap")
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder, however deep, and whatever the modes of what is in it.
+
+    Raises:
+        OSError: Something of it is left.
+    """
+    # Not shutil: its depth is limited by Python's stack and this process's descriptors.
+    said = ""
+    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+        done = subprocess.run(
+            [*command, "--", str(path)], capture_output=True, check=False, text=True
+        )
+        said = done.stderr.strip()
+        if not path.exists():
+            return
+    raise OSError(f"{path} cannot be removed: {said}")
+
+
+def _is_mapped(ids: range) -> bool:
+    for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines():
+        first, _, count = map(int, line.split())
+        if first <= ids.start and ids.stop <= first + count:
+            return True
+    return False
