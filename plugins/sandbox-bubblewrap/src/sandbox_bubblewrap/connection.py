@@ -99,7 +99,9 @@ class Process:
                     return dict(answer)
             await _readable(self._stream)
             try:
-                data, fds, _, _ = socket.recv_fds(self._stream, _MAX_ANSWER, 1)
+                data, fds, _, _ = socket.recv_fds(
+                    self._stream, _MAX_ANSWER, 1, socket.MSG_CMSG_CLOEXEC
+                )
             except BlockingIOError:
                 continue
             except OSError as error:

@@ -4,7 +4,7 @@ A file with several names is saved once for each, since the SDK's restores refus
 """
 
 # No pathlib: see `init`.
-# ruff: noqa: PTH101, PTH102, PTH108, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH101, PTH102, PTH108, PTH118, PTH120, PTH123, PTH208, PTH211
 
 from __future__ import annotations
 

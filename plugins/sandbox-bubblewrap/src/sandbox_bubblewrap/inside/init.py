@@ -69,7 +69,9 @@ class Connection:
     def on_readable(self) -> None:
         """Read what is there, and do what is asked for."""
         try:
-            data, ancillary, _, _ = self._stream.recvmsg(1 << 20, socket.CMSG_SPACE(_MAX_FDS * 4))
+            data, ancillary, _, _ = self._stream.recvmsg(
+                1 << 20, socket.CMSG_SPACE(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return
         except OSError:

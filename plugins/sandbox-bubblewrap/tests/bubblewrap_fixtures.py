@@ -1,0 +1,46 @@
+"""Workers and scenes for the tests of bubblewrap."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bubblewrap_scene import scene
+from bubblewrap_worker import Worker, new_home
+
+WORKERS = ["as root", "as a user"]
+
+
+@pytest.fixture(scope="module", params=WORKERS)
+def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    """A worker that is root, and one that is not."""
+    as_root = request.param == "as root"
+    if as_root and os.geteuid() != 0:
+        pytest.skip("only root can start a worker as root")
+    home = new_home()
+    started = Worker(home, as_root=as_root)
+    yield started
+    started.close()
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[dict[str, str]]:
+    """The environment that tells what a host has to be attacked."""
+    home = new_home()
+    home.chmod(0o755)
+    with scene(home) as env:
+        yield env
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for sandboxes of this process."""
+    made = new_home()
+    monkeypatch.setenv("SANDBOX_BUBBLEWRAP_HOME", str(made / "store"))
+    yield made
+    shutil.rmtree(made)
