@@ -26,8 +26,8 @@ class Attempt:
     uncontrolled: str | None = None
     """Why it is not run in the laboratory."""
 
-    kernel_may_lack_it: bool = False
-    """Whether there are kernels without what is attacked."""
+    machine_may_lack_it: bool = False
+    """Whether there are machines without what is attacked, or whose root may not do it either."""
 
     @property
     def command(self) -> list[str]:
@@ -138,7 +138,7 @@ PROCESSES = (
     ),
     _sh("see what runs process 1", "head -c 4 /proc/1/exe && echo ESCAPED"),
     _sh("take a higher priority", "nice -n -30 sh -c '[ $(nice) -lt 0 ]' && echo ESCAPED"),
-    _sh("raise a limit", "ulimit -c 0; ulimit -c 100 && echo ESCAPED"),
+    _sh("raise a limit", "ulimit -c 0; ulimit -c 100 && echo ESCAPED", machine_may_lack_it=True),
 )
 
 KERNEL = (
@@ -150,7 +150,7 @@ KERNEL = (
     _py(
         "reach the magic keys",
         'os.open("/proc/sysrq-trigger", os.O_WRONLY); print("ESCAPED")',
-        kernel_may_lack_it=True,
+        machine_may_lack_it=True,
     ),
     _sh("see /sys", "[ -e /sys/kernel ] && echo ESCAPED"),
     _sh("see control groups", "[ -e /sys/fs/cgroup ] && echo ESCAPED"),
@@ -265,12 +265,12 @@ NETWORK = (
     _py(
         "reach the hypervisor",
         "import socket; socket.socket(40, socket.SOCK_STREAM); print('ESCAPED')",
-        kernel_may_lack_it=True,
+        machine_may_lack_it=True,
     ),
     _py(
         "use the kernel's ciphers",
         "import socket; socket.socket(38, socket.SOCK_SEQPACKET); print('ESCAPED')",
-        kernel_may_lack_it=True,
+        machine_may_lack_it=True,
     ),
     _py(
         "reach netlink beyond routes",
