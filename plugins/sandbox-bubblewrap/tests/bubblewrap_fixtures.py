@@ -11,6 +11,10 @@ import pytest
 from bubblewrap_scene import scene
 from bubblewrap_worker import Worker, new_home
 
+from sandbox_bubblewrap import BubblewrapProvider, launch, sandbox_client_provider
+from sandbox_bubblewrap.client import BubblewrapSandboxClient
+from sandbox_bubblewrap.store import Sandbox, remove_tree
+
 WORKERS = ["as root", "as a user"]
 
 
@@ -24,7 +28,7 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     started = Worker(home, as_root=as_root)
     yield started
     started.close()
-    shutil.rmtree(home)
+    clean(home)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +42,26 @@ def host() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
+def provider(home: Path) -> BubblewrapProvider:
+    return sandbox_client_provider()
+
+
+@pytest.fixture
+def client(provider: BubblewrapProvider) -> BubblewrapSandboxClient:
+    return provider.create_client()
+
+
+@pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder for sandboxes of this process."""
     made = new_home()
     monkeypatch.setenv("SANDBOX_BUBBLEWRAP_HOME", str(made / "store"))
     yield made
-    shutil.rmtree(made)
+    clean(made)
+
+
+def clean(home: Path) -> None:
+    """End and remove the sandboxes of a home, and the home."""
+    for path in (home / "store").glob("bwrap-*"):
+        launch.stop(Sandbox(path=path))
+    remove_tree(home)

@@ -27,7 +27,6 @@ SECRET = "token-of-the-worker"
 
 _ENTER = """\
 set -e
-for hidden in "$@"; do :; done
 mount --bind "$PREFIX" "$STAGE"
 mount -t tmpfs -o mode=755 hidden "$HIDDEN"
 mkdir -p "$PREFIX"
@@ -109,7 +108,11 @@ def _closed_above(path: Path) -> Path | None:
 async def _serve() -> None:
     from agents.sandbox import Manifest
 
-    from sandbox_bubblewrap import BubblewrapSandboxClientOptions, sandbox_client_provider
+    from sandbox_bubblewrap import (
+        BubblewrapSandboxClientOptions,
+        BubblewrapSandboxSessionState,
+        sandbox_client_provider,
+    )
 
     provider = sandbox_client_provider()
     client = provider.create_client()
@@ -125,7 +128,9 @@ async def _serve() -> None:
             await session.start()
             sandbox_id = provider.identity(session.state)
             sessions[sandbox_id] = session
-            return {"id": sandbox_id, "limits": session.state.limits}
+            state = session.state
+            assert isinstance(state, BubblewrapSandboxSessionState)
+            return {"id": sandbox_id, "limits": state.limits}
         session = sessions[request["id"]]
         if op == "exec":
             result = await session.exec(

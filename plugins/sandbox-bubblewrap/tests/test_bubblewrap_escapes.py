@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from bubblewrap_attempts import ATTEMPTS, Attempt
 from bubblewrap_scene import MARK, run_in_laboratory
-from bubblewrap_worker import Refused, Worker, new_home
+from bubblewrap_worker import Worker
 
 pytest_plugins = ["bubblewrap_fixtures"]
 

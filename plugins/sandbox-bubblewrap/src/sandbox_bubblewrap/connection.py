@@ -40,6 +40,10 @@ class NotRunning(Exception):
     """The sandbox does not run, or has come to its end meanwhile."""
 
 
+class DoesNotRun(NotRunning):
+    """The sandbox does not run: nothing was asked of it."""
+
+
 class NothingRan(Exception):
     """The process could not be started."""
 
@@ -369,7 +373,7 @@ def _connect_now(sandbox: Sandbox) -> socket.socket:
     except BlockingIOError:
         raise
     except OSError as error:
-        raise NotRunning(f"sandbox {sandbox.id} does not run") from error
+        raise DoesNotRun(f"sandbox {sandbox.id} does not run") from error
 
 
 async def _readable(stream: socket.socket) -> None:

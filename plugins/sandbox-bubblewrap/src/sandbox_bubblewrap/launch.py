@@ -114,16 +114,14 @@ class Launch:
             ready, readying = _pipe(stack)
             info, informing = _pipe(stack)
             blocking, unblocking = _pipe(stack)
-            workspace = os.open(self.sandbox.workspace, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
-            stack.callback(os.close, workspace)
             log = stack.enter_context(self.sandbox.log.open("wb"))
-            inherited = [workspace, listener.fileno()]
+            inherited = [listener.fileno()]
             inherited += [pipe.fileno() for pipe in (readying, informing, blocking)]
             command = [
                 bwrap.find().path,
                 *self._namespaces(),
                 *("--info-fd", str(informing.fileno()), "--block-fd", str(blocking.fileno())),
-                *self._mounts(_Data(stack, inherited), workspace),
+                *self._mounts(_Data(stack, inherited)),
                 *("--", system.python(), "-I", "-S", "-B", _INIT),
                 *(str(listener.fileno()), str(readying.fileno())),
                 json.dumps(dict(kept.of_processes)),
@@ -148,13 +146,17 @@ class Launch:
                 ours_no_more.close()
             deadline = time.monotonic() + _START_S
             started = _read(info, deadline, until=b"}")
+            problem = ""
             if started.endswith(b"}"):
-                # Before anything runs in it: from here on everything is counted.
-                kept.enter(json.loads(started)["child-pid"])
-                unblocking.write(b"\n")
-            if _read(ready, deadline, until=b"\n") != b"\n":
-                said = self.sandbox.log.read_text(encoding="utf-8", errors="replace")
-                raise SandboxDidNotStart(f"{self.sandbox.id}: {bwrap.explain(said[-2000:])}")
+                try:
+                    # Before anything runs in it: from here on everything is counted.
+                    kept.enter(json.loads(started)["child-pid"])
+                    unblocking.write(b"\n")
+                except OSError as error:
+                    problem = str(error)
+            if problem or _read(ready, deadline, until=b"\n") != b"\n":
+                said = self.sandbox.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+                raise SandboxDidNotStart(f"{self.sandbox.id}: {bwrap.explain(said or problem)}")
 
     def _namespaces(self) -> Iterator[str]:
         yield from ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts")
@@ -164,8 +166,8 @@ class Launch:
         if self.options.network == "none":
             yield "--unshare-net"
 
-    def _mounts(self, data: _Data, workspace: int) -> Iterator[str]:
-        size = str(self.options.tmp_mb * MIB)
+    def _mounts(self, data: _Data) -> Iterator[str]:
+        yield from ("--perms", "0755", "--dir", "/etc")
         yield from system.mounts(network=self.options.network == "host")
         for path, content in system.files(self.root).items():
             yield from ("--ro-bind-data", data.holding(content), path)
@@ -179,10 +181,12 @@ class Launch:
         for name in _MASKED:
             if os.path.exists(f"/proc/{name}"):  # noqa: PTH110 - PermissionError means that it does
                 yield from ("--ro-bind", "/dev/null", f"/proc/{name}")
+        size = str(self.options.shm_mb * MIB)
         yield from ("--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm")  # noqa: S108
-        yield from ("--perms", "1777", "--size", size, "--tmpfs", "/tmp")  # noqa: S108
+        yield from ("--bind", str(self.sandbox.tmp), "/tmp")  # noqa: S108
         yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108
-        yield from ("--bind-fd", str(workspace), self.root)
+        yield from system.more_mounts()
+        yield from ("--bind", str(self.sandbox.workspace), self.root)
         yield from ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/")
         yield from ("--seccomp", data.holding(seccomp.program()))
 
@@ -190,10 +194,12 @@ class Launch:
 def is_running(sandbox: Sandbox) -> bool:
     """Return whether process 1 of the sandbox runs."""
     try:
-        with connected(sandbox):
-            return True
+        connect(sandbox).close()
+    except BlockingIOError:  # It has much to do.
+        return True
     except OSError:
         return False
+    return True
 
 
 def stop(sandbox: Sandbox) -> None:
@@ -202,21 +208,21 @@ def stop(sandbox: Sandbox) -> None:
     Raises:
         TimeoutError: It does not end.
     """
-    try:
-        with connected(sandbox) as stream:
-            pid = _peer(stream)
+    with suppress(FileNotFoundError, ConnectionRefusedError), connected(sandbox) as stream:
+        process_1 = _peer(stream)
+        try:
             request = json.dumps({"op": "stop"}).encode()
             with suppress(BlockingIOError, BrokenPipeError):
                 stream.send(struct.pack(">I", len(request)) + request)
-            if not _ends(stream, _STOP_S):
+            if not _ends(process_1, stream, _STOP_S):
                 # It cannot but answer, unless it is stuck in the kernel.
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                if not _ends(stream, _STOP_S):
+                if process_1 is not None:
+                    signal.pidfd_send_signal(process_1, signal.SIGKILL)
+                if not _ends(process_1, stream, _STOP_S):
                     raise TimeoutError(f"the processes of sandbox {sandbox.id} do not end")
-    except OSError as error:
-        if isinstance(error, TimeoutError):
-            raise
+        finally:
+            if process_1 is not None:
+                os.close(process_1)
     limits.remove(sandbox.id)
 
 
@@ -310,19 +316,17 @@ def _read(pipe: io.FileIO, deadline: float, *, until: bytes) -> bytes:
     return content
 
 
-def _ends(stream: socket.socket, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        if select.select([stream], [], [], left)[0]:
-            try:
-                if not stream.recv(4096):
-                    return True
-            except ConnectionResetError:
-                return True
-    return False
-
-
-def _peer(stream: socket.socket) -> int:
+def _peer(stream: socket.socket) -> int | None:
+    """Return a descriptor of process 1, if it is in this process's namespace or one below."""
     size = struct.calcsize("3i")
     pid, _, _ = struct.unpack("3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return int(pid)
+    try:
+        return os.pidfd_open(pid) if pid > 0 else None
+    except OSError:  # It has just ended, or Linux is older than 5.3.
+        return None
+
+
+def _ends(process_1: int | None, stream: socket.socket, seconds: float) -> bool:
+    # It closes its sockets a moment before its control groups can be removed.
+    awaited = stream if process_1 is None else process_1
+    return bool(select.select([awaited], [], [], seconds)[0])

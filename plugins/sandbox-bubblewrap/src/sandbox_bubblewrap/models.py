@@ -24,7 +24,7 @@ class BubblewrapSandboxClientOptions(BaseSandboxClientOptions):
     exposed_ports: tuple[int, ...] = ()
     """Ports of commands that are reached from outside; takes ``network="host"``."""
     memory_mb: int | None = Field(default=2048, ge=32)
-    """Memory of all processes, with what is in /tmp and /dev/shm."""
+    """Memory of all processes, with what is in /dev/shm."""
     processes: int | None = Field(default=512, ge=8)
     """Processes and threads at once."""
     cpus: float | None = Field(default=None, gt=0)
@@ -35,8 +35,8 @@ class BubblewrapSandboxClientOptions(BaseSandboxClientOptions):
     """Size of one file that is written."""
     open_files: int = Field(default=4096, ge=64)
     """Open files of one process."""
-    tmp_mb: int = Field(default=512, ge=1)
-    """Size of /tmp, and of /dev/shm: each is in memory, and gone when the sandbox is stopped."""
+    shm_mb: int = Field(default=256, ge=1)
+    """Size of /dev/shm, which is in memory, and gone when the sandbox is stopped."""
     strict: bool = False
     """Whether a limit that would not hold for the whole sandbox is an error."""
 

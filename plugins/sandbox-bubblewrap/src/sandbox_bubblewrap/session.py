@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from agents.sandbox.errors import (
     ExecNonZeroError,
@@ -35,10 +36,14 @@ from agents.sandbox.types import ExecResult, ExposedPortEndpoint, Permissions, U
 from agents.sandbox.workspace_paths import coerce_posix_path, posix_path_as_path
 
 from sandbox_bubblewrap import connection, launch, system
-from sandbox_bubblewrap.connection import NothingRan, NotRunning
+from sandbox_bubblewrap.connection import DoesNotRun, NothingRan, NotRunning
 from sandbox_bubblewrap.models import BubblewrapSandboxSessionState
 from sandbox_bubblewrap.store import Sandbox
 from sandbox_bubblewrap.terminals import Terminals
+
+logger = logging.getLogger(__name__)
+
+_ResultT = TypeVar("_ResultT")
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -59,6 +64,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         self.state = state
         self._sandbox = sandbox
         self._terminals = Terminals()
+        self._shut_down = False
 
     # --- From start to shutdown -------------------------------------------------------------------
 
@@ -76,6 +82,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
             sandbox=self._sandbox, root=self.state.manifest.root, options=self.state.options
         )
         kept_by = await asyncio.to_thread(launching.ensure_running)
+        self._shut_down = False
         if kept_by is not None:
             self.state.limits = dict(kept_by)
 
@@ -87,11 +94,29 @@ class BubblewrapSandboxSession(BaseSandboxSession):
     def _wrap_stop_error(self, error: Exception) -> Exception:
         return WorkspaceStopError(path=self._workspace_root_path(), cause=error)
 
+    async def _in_running(self, ask: Callable[[], Coroutine[Any, Any, _ResultT]]) -> _ResultT:
+        """Ask process 1; if it was ended by others, as by a reboot, start the sandbox again.
+
+        The workspace and /tmp are what they were, and nothing has been asked yet.
+        """
+        try:
+            return await ask()
+        except DoesNotRun:
+            if self._shut_down or not self._sandbox.exists():
+                raise
+        logger.warning("sandbox %s did not run any more, and is started again", self._sandbox.id)
+        try:
+            await self.launch()
+        except Exception as error:
+            raise NotRunning(f"{self._sandbox.id} cannot be started again: {error}") from error
+        return await ask()
+
     async def _shutdown_backend(self) -> None:
+        self._shut_down = True
         await asyncio.to_thread(launch.stop, self._sandbox)
 
     async def running(self) -> bool:
-        return await asyncio.to_thread(launch.is_running, self._sandbox)
+        return launch.is_running(self._sandbox)
 
     async def _apply_manifest(
         self, *, only_ephemeral: bool = False, provision_accounts: bool = True
@@ -141,12 +166,11 @@ class BubblewrapSandboxSession(BaseSandboxSession):
     ) -> ExecResult:
         argv = [str(part) for part in command]
         try:
-            ended = await connection.run(
-                self._sandbox,
-                argv,
-                env=await self._environment(),
-                cwd=self.state.manifest.root,
-                timeout=timeout,
+            env = await self._environment()
+            ended = await self._in_running(
+                lambda: connection.run(
+                    self._sandbox, argv, env=env, cwd=self.state.manifest.root, timeout=timeout
+                )
             )
         except asyncio.TimeoutError as error:
             raise ExecTimeoutError(command=argv, timeout_s=timeout, cause=error) from error
@@ -166,14 +190,17 @@ class BubblewrapSandboxSession(BaseSandboxSession):
     ) -> PtyExecUpdate:
         argv = self._prepare_exec_command(*command, shell=shell, user=user)
         try:
-            return await self._terminals.start(
-                self._sandbox,
-                argv,
-                env=await self._environment(),
-                cwd=self.state.manifest.root,
-                tty=tty,
-                yield_time_s=yield_time_s,
-                max_output_tokens=max_output_tokens,
+            env = await self._environment()
+            return await self._in_running(
+                lambda: self._terminals.start(
+                    self._sandbox,
+                    argv,
+                    env=env,
+                    cwd=self.state.manifest.root,
+                    tty=tty,
+                    yield_time_s=yield_time_s,
+                    max_output_tokens=max_output_tokens,
+                )
             )
         except (NothingRan, NotRunning) as error:
             raise _not_executed(argv, error) from error
@@ -270,8 +297,8 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         skip = sorted(path.as_posix() for path in self._persist_workspace_skip_relpaths())
         saved = tempfile.TemporaryFile()  # noqa: SIM115 - it is the answer
         try:
-            refused = await connection.file_operation(
-                self._sandbox, "persist", {"root": root, "skip": skip}, target=saved
+            refused = await self._file_operation(
+                "persist", {"root": root, "skip": skip}, target=saved
             )
             if refused is not None:
                 path = Path(root, str(refused.get("path", "")))
@@ -291,8 +318,8 @@ class BubblewrapSandboxSession(BaseSandboxSession):
     async def hydrate_workspace(self, data: io.IOBase) -> None:
         root = self.state.manifest.root
         try:
-            refused = await connection.file_operation(
-                self._sandbox, "hydrate", {"root": root}, source=data, target=io.BytesIO()
+            refused = await self._file_operation(
+                "hydrate", {"root": root}, source=data, target=io.BytesIO()
             )
         except (NothingRan, NotRunning, OSError) as error:
             raise WorkspaceArchiveWriteError(path=Path(root), cause=error) from error
@@ -338,12 +365,21 @@ class BubblewrapSandboxSession(BaseSandboxSession):
             for root, read_only in self._workspace_path_policy().extra_path_grant_rules()
         ]
         roots = [[self.state.manifest.root, False], *grants]
-        return await connection.file_operation(
-            self._sandbox,
-            name,
-            {"path": path.as_posix(), "roots": roots, **arguments},
-            source=source,
-            target=target,
+        request = {"path": path.as_posix(), "roots": roots, **arguments}
+        return await self._file_operation(name, request, source=source, target=target)
+
+    async def _file_operation(
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        source: io.IOBase | None = None,
+        target: io.IOBase,
+    ) -> dict[str, Any] | None:
+        return await self._in_running(
+            lambda: connection.file_operation(
+                self._sandbox, name, arguments, source=source, target=target
+            )
         )
 
     def _refusal(self, path: Path | str, refused: Mapping[str, Any]) -> Exception | None:

@@ -5,7 +5,8 @@ moment it has its name, and gone from the moment it has not::
 
     bwrap-1879050000-5f0c2e9a7b31d4c8/   its id; the number is the user that its commands run as
         record.json    labels, and when it was made
-        workspace/     what the sandbox sees as its workspace; the only thing in here it sees
+        workspace/     what the sandbox has as its workspace
+        tmp/           what it has as /tmp; it sees nothing else of these
         socket         of its process 1, while it runs
         lock           held by who starts or removes it
         log            what bwrap and process 1 said
@@ -45,7 +46,6 @@ _USER_IDS: Final = (range(0x70000000, 0x7FFE0000), range(62000, 65000))
 65,536 users (as a rootless container has), some of the last."""
 
 _LEFT_OVER_S: Final = 600.0
-"""After how long the folder of a make or a removal that was killed is removed."""
 
 
 class StoreUnsafe(Exception):
@@ -72,6 +72,10 @@ class Sandbox:
     @property
     def workspace(self) -> Path:
         return self.path / "workspace"
+
+    @property
+    def tmp(self) -> Path:
+        return self.path / "tmp"
 
     @property
     def log(self) -> Path:
@@ -124,6 +128,8 @@ class Store:
     """The sandboxes in one folder."""
 
     root: Path
+    left_over_s: float = _LEFT_OVER_S
+    """After how long the folder of a make or a removal that was killed is removed."""
 
     def make(self, labels: Mapping[str, str]) -> Sandbox:
         """Make the folder of a sandbox that has labels from the moment it exists.
@@ -142,8 +148,12 @@ class Store:
             (new.path / "log").touch(mode=0o600)
             new.workspace.mkdir(mode=0o700)
             new._write(labels, datetime.now(timezone.utc))
+            new.tmp.mkdir()
+            new.tmp.chmod(0o1777)
             if user_id:
-                os.chown(new.workspace, user_id, user_id)
+                for folder in (new.workspace, new.tmp):
+                    os.chown(folder, user_id, user_id)
+                # That user has to pass through it.
                 new.path.chmod(0o711)
             made = Sandbox(path=self.root / f"bwrap-{user_id}-{token}")
             new.path.rename(made.path)
@@ -204,8 +214,6 @@ class Store:
         remove_tree(gone)
 
     def _prepare(self) -> None:
-        if self._is_there():
-            return
         try:
             self.root.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
@@ -217,6 +225,12 @@ class Store:
                 f"in {VARIABLE}"
             ) from error
         self._is_there()
+        closed = [folder for folder in self.root.parents if not folder.stat().st_mode & 0o001]
+        if os.geteuid() == 0 and closed:
+            raise StoreUnsafe(
+                f"the folder for sandboxes {self.root} is below {closed[0]}, which is closed to "
+                f"the users that root's sandboxes run as: name another one in {VARIABLE}"
+            )
 
     def _is_there(self) -> bool:
         try:
@@ -268,7 +282,7 @@ class Store:
 
     def _clean(self, path: Path) -> None:
         with suppress(OSError):
-            if time.time() - path.lstat().st_ctime > _LEFT_OVER_S:
+            if time.time() - path.lstat().st_ctime > self.left_over_s:
                 remove_tree(path)
 
 

@@ -92,8 +92,23 @@ def mounts(*, network: bool) -> Iterator[str]:
     store = Path("/nix/store")
     if store.is_dir():
         yield from ("--ro-bind", str(store), str(store))
-    for path in (*_python_folders(), *_more()):
+    for path in _python_folders():
         yield from ("--ro-bind", str(path), str(path))
+
+
+def more_mounts() -> Iterator[str]:
+    """Yield bwrap's arguments that show what the worker's environment names, read-only.
+
+    Raises:
+        BubblewrapUnusable: It names what is not there.
+    """
+    for text in filter(None, os.environ.get(READ_ONLY_VARIABLE, "").split(":")):
+        path = Path(text)
+        if not path.is_absolute() or not path.exists() or path == Path("/"):
+            raise BubblewrapUnusable(
+                f"{READ_ONLY_VARIABLE}: {text!r} is not an absolute path that exists below /"
+            )
+        yield from ("--ro-bind", text, text)
 
 
 def python() -> str:
@@ -120,17 +135,3 @@ def _python_folders() -> list[Path]:
     if _is_shown(chosen):
         return []
     return [Path(sys.base_prefix).resolve()]
-
-
-def _more() -> list[Path]:
-    paths = []
-    for text in os.environ.get(READ_ONLY_VARIABLE, "").split(":"):
-        if not text:
-            continue
-        path = Path(text)
-        if not path.is_absolute() or not path.exists() or path == Path("/"):
-            raise BubblewrapUnusable(
-                f"{READ_ONLY_VARIABLE}: {text!r} is not an absolute path that exists below /"
-            )
-        paths.append(path)
-    return paths
