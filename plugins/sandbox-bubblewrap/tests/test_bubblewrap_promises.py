@@ -19,7 +19,7 @@ from faults.promises import (
     WorkspacePromises,
 )
 
-from sandbox_bubblewrap import connection, sandbox_client_provider
+from sandbox_bubblewrap import commands, sandbox_client_provider
 from sandbox_bubblewrap.client import BubblewrapSandboxClient
 from sandbox_bubblewrap.store import Sandbox
 
@@ -61,8 +61,8 @@ class Bubblewrap(Backend):
             os.close(lock)
 
 
-async def _run(sandbox: Sandbox, *argv: str) -> connection.Ended:
-    return await connection.run(sandbox, argv, env={"PATH": "/usr/bin:/bin"}, cwd="/workspace")
+async def _run(sandbox: Sandbox, *argv: str) -> commands.Ended:
+    return await commands.run(sandbox, argv, env={"PATH": "/usr/bin:/bin"}, cwd="/workspace")
 
 
 @pytest.fixture

@@ -28,7 +28,12 @@ from agents.sandbox.manifest import Environment
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import LocalSnapshotSpec
 
-from sandbox_bubblewrap import BubblewrapProvider, BubblewrapSandboxSessionState, launch
+from sandbox_bubblewrap import (
+    BubblewrapProvider,
+    BubblewrapSandboxSessionState,
+    commands,
+    launch,
+)
 from sandbox_bubblewrap.client import BubblewrapSandboxClient
 from sandbox_bubblewrap.store import Sandbox
 
@@ -97,6 +102,17 @@ class TestCommands:
 
         whole = "".join(f"{n}\n" for n in range(1, 300001)).encode()
         assert (whole, whole) == (result.stdout, result.stderr)
+
+    async def test_an_endless_output_fills_no_memory(
+        self, session: SandboxSession, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The command is killed, and the error says what to do."""
+        monkeypatch.setattr(commands, "MAX_OUTPUT", 10_000_000)
+        with pytest.raises(ExecTransportError, match="more than 10,000,000 bytes") as failed:
+            await asyncio.wait_for(session.exec("yes"), 20)
+
+        assert not failed.value.retryable
+        assert "yes" not in (await _out(session, "ps -eo comm=")).split()
 
     async def test_a_large_argument_arrives(self, session: SandboxSession) -> None:
         """Of as many bytes as Linux takes for one."""
@@ -211,6 +227,18 @@ class TestProcesses:
         again = await session.pty_exec_start("sleep 600", yield_time_s=0.3)
         with pytest.raises(RuntimeError, match="stdin is not available"):
             await session.pty_write_stdin(session_id=again.process_id or 0, chars="x")
+
+    async def test_what_nobody_asks_for_fills_no_memory(self, session: SandboxSession) -> None:
+        """The newest is kept."""
+        script = "until [ -e go ]; do sleep 0.05; done; seq 1 3000000; echo last; touch done"
+        started = await session.pty_exec_start(script, yield_time_s=0.25)
+        await session.exec("touch go; until [ -e done ]; do sleep 0.05; done")
+        ended = await session.pty_write_stdin(
+            session_id=started.process_id or 0, chars="", yield_time_s=10
+        )
+
+        assert 1_000_000 < len(ended.output) < 5_000_000
+        assert ended.output.endswith(b"3000000\nlast\n")
 
     async def test_they_end_with_the_session(self, session: SandboxSession) -> None:
         started = await session.pty_exec_start("sleep 616", tty=True, yield_time_s=0.3)
@@ -327,6 +355,14 @@ class TestFiles:
             await asyncio.wait_for(session.read(Path(kind)), 5)
         with pytest.raises(WorkspaceArchiveWriteError):
             await asyncio.wait_for(session.write(Path(kind), io.BytesIO(b"x")), 5)
+
+    async def test_a_file_is_read_as_far_as_it_is_wanted(self, session: SandboxSession) -> None:
+        """One of four gigabytes, of which nothing is on the disk, is in nobody's memory."""
+        await session.exec("truncate -s 4G sparse")
+        file = await asyncio.wait_for(session.read(Path("sparse")), 5)
+
+        assert b"\0" * 10 == file.read(10)
+        file.close()
 
     async def test_errors_are_those_of_the_local_backend(self, session: SandboxSession) -> None:
         await session.exec("mkdir closed; chmod 0 closed")

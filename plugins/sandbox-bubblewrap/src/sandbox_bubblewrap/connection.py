@@ -6,17 +6,12 @@ Whatever it answers comes from the sandbox: an answer is no more than JSON of a 
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
-import shutil
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from errno import EIO
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from sandbox_bubblewrap.launch import connect
@@ -24,14 +19,10 @@ from sandbox_bubblewrap.store import Sandbox
 
 _ResultT = TypeVar("_ResultT")
 
-_THREADS: Final = ThreadPoolExecutor(max_workers=256, thread_name_prefix="sandbox-bubblewrap")
-"""For what blocks: the threads of the event loop's own pool are few."""
-
 _MAX_ANSWER: Final = 64 * 1024
 _FIRST: Final = 32 * 1024
 _BUSY_TRIES: Final = 100
 _BUSY_S: Final = 0.02
-_READ: Final = 256 * 1024
 _GRACE_S: Final = 2.0
 """How long the output of a process that was killed is waited for."""
 
@@ -53,22 +44,13 @@ class NothingRan(Exception):
         self.at = at
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a process ended: like `subprocess`, with the negative number of a signal."""
-
-    code: int
-    stdout: bytes = b""
-    stderr: bytes = b""
-
-
 class Process:
     """A process of the sandbox; it goes on if this object is closed."""
 
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
         self._received = b""
-        self.terminal: int | None = None
+        self.given: int | None = None
 
     async def wait(self) -> int:
         """Return how the process ended: its exit code, or the negative number of a signal.
@@ -87,7 +69,7 @@ class Process:
                 raise NothingRan(int(answer["errno"]), str(answer["at"]))
 
     async def next_answer(self) -> dict[str, Any]:
-        """Return the next answer of process 1; a terminal that comes with it is kept.
+        """Return the next answer of process 1; a descriptor that comes with it is kept.
 
         Raises:
             NotRunning: There is none.
@@ -111,7 +93,9 @@ class Process:
             except OSError as error:
                 raise NotRunning(str(error)) from error
             for fd in fds:
-                self.terminal = fd
+                if self.given is not None:
+                    os.close(self.given)
+                self.given = fd
             if not data:
                 raise NotRunning("the sandbox came to its end")
             self._received += data
@@ -122,8 +106,16 @@ class Process:
             self._stream.send(_framed({"op": "kill"}))
 
     def close(self) -> None:
-        """Wait for it no longer."""
+        """Wait for it no longer; a descriptor that nobody has taken is closed."""
         self._stream.close()
+        if self.given is not None:
+            os.close(self.given)
+            self.given = None
+
+    def take(self) -> int | None:
+        """Return the descriptor that process 1 has given, for the caller to close."""
+        given, self.given = self.given, None
+        return given
 
 
 async def open_process(
@@ -149,133 +141,7 @@ async def open_process(
     return Process(stream)
 
 
-async def run(
-    sandbox: Sandbox,
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: str,
-    timeout: float | None = None,
-) -> Ended:
-    """Run a command to its end, and that of its output.
-
-    Raises:
-        asyncio.TimeoutError: It did not end in time; its session was killed.
-        NothingRan: There is no such program, or the like.
-        NotRunning: The sandbox does not run, or came to its end.
-    """
-    with ExitStack() as stack:
-        process, outputs = await start(sandbox, argv, env=env, cwd=cwd)
-        stack.callback(process.close)
-        for _, transport in outputs:
-            stack.callback(transport.close)
-        reading = [reader.read() for reader, _ in outputs]
-        return await _ending(process, _collect(process, *reading), timeout)
-
-
-async def start(
-    sandbox: Sandbox, argv: Sequence[str], *, env: Mapping[str, str], cwd: str
-) -> tuple[Process, list[tuple[asyncio.StreamReader, asyncio.ReadTransport]]]:
-    """Start a command, and return it with the readers of its stdout and stderr.
-
-    Raises:
-        NotRunning: The sandbox does not run.
-    """
-    request = {"op": "exec", "argv": list(argv), "env": dict(env), "cwd": cwd}
-    with _Pipes() as pipes:
-        outputs = [pipes.open(), pipes.open()]
-        process = await open_process(sandbox, request, [theirs for _, theirs in outputs])
-        try:
-            return process, [await _reader(pipes.keep(ours)) for ours, _ in outputs]
-        except BaseException:
-            process.close()
-            raise
-
-
-async def open_terminal(
-    sandbox: Sandbox,
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: str,
-    size: tuple[int, int],
-) -> tuple[Process, int]:
-    """Start a command at a terminal of its own, and return the descriptor of that.
-
-    Raises:
-        NothingRan: There is no process to be had.
-        NotRunning: The sandbox does not run.
-    """
-    request = {"op": "exec", "argv": list(argv), "env": dict(env), "cwd": cwd, "tty": list(size)}
-    process = await open_process(sandbox, request, [])
-    try:
-        answer = await process.next_answer()
-        if process.terminal is None:
-            raise NothingRan(int(answer.get("errno", 0)), str(answer.get("at", "terminal")))
-    except BaseException:
-        process.close()
-        raise
-    return process, process.terminal
-
-
-async def file_operation(
-    sandbox: Sandbox,
-    name: str,
-    arguments: Mapping[str, object],
-    *,
-    source: io.IOBase | None = None,
-    target: io.IOBase,
-) -> dict[str, Any] | None:
-    """Perform a file operation; return what it was refused with, or None.
-
-    Args:
-        sandbox: Where.
-        name: Which; see `sandbox_bubblewrap.inside.files`.
-        arguments: Of the operation.
-        source: What it reads.
-        target: Where to write what it writes.
-
-    Raises:
-        NotRunning: The sandbox does not run, or came to its end.
-        NothingRan: It had no process left for it.
-        OSError: `source` or `target` failed.
-    """
-    request = {"op": "file", "name": name, "arguments": dict(arguments)}
-    with _Pipes() as pipes, ExitStack() as stack:
-        written, refused = pipes.open(), pipes.open()
-        given = pipes.open(ours_writes=True) if source is not None else None
-        stdin = pipes.null() if given is None else given[1]
-        process = await open_process(sandbox, request, [stdin, written[1], refused[1]])
-        stack.callback(process.close)
-        pipes.close_theirs()
-        problem = io.BytesIO()
-        copies = [
-            _in_thread(_drain, pipes.keep(ours), into)
-            for ours, into in ((written[0], target), (refused[0], problem))
-        ]
-        if given is not None:
-            assert source is not None
-            copies.append(_in_thread(_feed, source, pipes.keep(given[0])))
-        code, *_ = await _ending(process, _all(process.wait(), *copies), None)
-        if code == 0:
-            return None
-        try:
-            return dict(json.loads(problem.getvalue()))
-        except ValueError:
-            return {"error": "os", "errno": EIO, "text": f"it ended with {code}"}
-
-
-async def _all(first: Awaitable[int], *others: Awaitable[None]) -> list[int | None]:
-    return list(await asyncio.gather(first, *others))
-
-
-async def _collect(process: Process, *reading: Awaitable[bytes]) -> Ended:
-    waiting = asyncio.ensure_future(process.wait())
-    stdout, stderr = await asyncio.gather(*reading)
-    return Ended(code=await waiting, stdout=stdout, stderr=stderr)
-
-
-async def _ending(
+async def ending(
     process: Process, ending: Coroutine[Any, Any, _ResultT], timeout: float | None
 ) -> _ResultT:
     """Await the end of a process; kill it if it takes longer, or nobody waits any more."""
@@ -292,71 +158,6 @@ async def _ending(
             await asyncio.wait({task}, timeout=_GRACE_S)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-class _Pipes:
-    """Pipes of which one end goes to a process; whatever is not kept is closed at the end."""
-
-    def __init__(self) -> None:
-        self._ours: set[int] = set()
-        self._theirs: set[int] = set()
-
-    def __enter__(self) -> _Pipes:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close_theirs()
-        for fd in self._ours:
-            os.close(fd)
-
-    def open(self, *, ours_writes: bool = False) -> tuple[int, int]:
-        """Return our end and theirs of a new pipe."""
-        ours, theirs = os.pipe()
-        if ours_writes:
-            ours, theirs = theirs, ours
-        self._ours.add(ours)
-        self._theirs.add(theirs)
-        return ours, theirs
-
-    def null(self) -> int:
-        """Return a descriptor of theirs without content."""
-        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._theirs.add(fd)
-        return fd
-
-    def keep(self, ours: int) -> int:
-        """Leave it to the caller to close an end of ours."""
-        self._ours.remove(ours)
-        return ours
-
-    def close_theirs(self) -> None:
-        while self._theirs:
-            os.close(self._theirs.pop())
-
-
-def _in_thread(function: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
-    return asyncio.get_running_loop().run_in_executor(_THREADS, function, *arguments)
-
-
-def _drain(fd: int, into: io.IOBase) -> None:
-    with open(fd, "rb", buffering=0) as pipe:
-        shutil.copyfileobj(pipe, into, _READ)
-
-
-def _feed(source: io.IOBase, fd: int) -> None:
-    with open(fd, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
-        while piece := source.read(_READ):
-            view = memoryview(piece.encode() if isinstance(piece, str) else piece)
-            while view:
-                view = view[pipe.write(view) :]
-
-
-async def _reader(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    reader = asyncio.StreamReader(limit=_READ)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), io.FileIO(fd, "rb")
-    )
-    return reader, transport
 
 
 async def _connect(sandbox: Sandbox) -> socket.socket:

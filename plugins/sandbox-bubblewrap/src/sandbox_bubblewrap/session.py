@@ -35,7 +35,8 @@ from agents.sandbox.session.workspace_payloads import coerce_write_payload
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint, Permissions, User
 from agents.sandbox.workspace_paths import coerce_posix_path, posix_path_as_path
 
-from sandbox_bubblewrap import connection, launch, system
+from sandbox_bubblewrap import commands, file_operations, launch, system
+from sandbox_bubblewrap.commands import TooMuchOutput
 from sandbox_bubblewrap.connection import DoesNotRun, NothingRan, NotRunning
 from sandbox_bubblewrap.models import BubblewrapSandboxSessionState
 from sandbox_bubblewrap.store import Sandbox
@@ -168,7 +169,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         try:
             env = await self._environment()
             ended = await self._in_running(
-                lambda: connection.run(
+                lambda: commands.run(
                     self._sandbox, argv, env=env, cwd=self.state.manifest.root, timeout=timeout
                 )
             )
@@ -176,6 +177,15 @@ class BubblewrapSandboxSession(BaseSandboxSession):
             raise ExecTimeoutError(command=argv, timeout_s=timeout, cause=error) from error
         except (NothingRan, NotRunning) as error:
             raise _not_executed(argv, error) from error
+        except TooMuchOutput as error:
+            raise ExecTransportError(
+                command=argv,
+                message=f"the command wrote more than {commands.MAX_OUTPUT:,} bytes, and was "
+                f"killed: let it write to a file",
+                context={"reason": "too_much_output"},
+                cause=error,
+                retryable=False,
+            ) from error
         return ExecResult(stdout=ended.stdout, stderr=ended.stderr, exit_code=ended.code)
 
     async def pty_exec_start(
@@ -236,21 +246,23 @@ class BubblewrapSandboxSession(BaseSandboxSession):
 
     async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
         _check_user(user)
-        content = io.BytesIO()
+        arguments = self._arguments(self.normalize_path(path))
         try:
-            refused = await self._perform("read", self.normalize_path(path), content)
+            file, refused = await self._in_running(
+                lambda: file_operations.open_file(self._sandbox, arguments)
+            )
         except (NothingRan, NotRunning) as error:
             raise WorkspaceArchiveReadError(path=path, cause=error) from error
-        if refused is not None:
-            refusal = self._refusal(path, refused)
-            if refusal is not None:
-                raise refusal
-            cause = _os_error(refused)
-            if isinstance(cause, FileNotFoundError):
-                raise WorkspaceReadNotFoundError(path=path, cause=cause) from cause
-            raise WorkspaceArchiveReadError(path=path, cause=cause) from cause
-        content.seek(0)
-        return content
+        if file is not None:
+            return file
+        assert refused is not None
+        refusal = self._refusal(path, refused)
+        if refusal is not None:
+            raise refusal
+        cause = _os_error(refused)
+        if isinstance(cause, FileNotFoundError):
+            raise WorkspaceReadNotFoundError(path=path, cause=cause) from cause
+        raise WorkspaceArchiveReadError(path=path, cause=cause) from cause
 
     async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
         _check_user(user)
@@ -360,13 +372,15 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         source: io.IOBase | None = None,
         **arguments: bool,
     ) -> dict[str, Any] | None:
+        request = {**self._arguments(path), **arguments}
+        return await self._file_operation(name, request, source=source, target=target)
+
+    def _arguments(self, path: Path) -> dict[str, object]:
         grants = [
             [root.as_posix(), read_only]
             for root, read_only in self._workspace_path_policy().extra_path_grant_rules()
         ]
-        roots = [[self.state.manifest.root, False], *grants]
-        request = {"path": path.as_posix(), "roots": roots, **arguments}
-        return await self._file_operation(name, request, source=source, target=target)
+        return {"path": path.as_posix(), "roots": [[self.state.manifest.root, False], *grants]}
 
     async def _file_operation(
         self,
@@ -377,7 +391,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         target: io.IOBase,
     ) -> dict[str, Any] | None:
         return await self._in_running(
-            lambda: connection.file_operation(
+            lambda: file_operations.perform(
                 self._sandbox, name, arguments, source=source, target=target
             )
         )

@@ -29,7 +29,7 @@ from agents.sandbox.session.pty_types import (
     resolve_pty_write_yield_time_ms,
 )
 
-from sandbox_bubblewrap import connection
+from sandbox_bubblewrap import commands
 from sandbox_bubblewrap.connection import NothingRan, NotRunning, Process
 from sandbox_bubblewrap.store import Sandbox
 
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _SIZE: Final = (24, 80)
 _READ: Final = 64 * 1024
+_KEPT: Final = 4 * 1024 * 1024
 _ECHO_S: Final = 0.1
 """How long a terminal is given to answer input, as by the SDK's backends."""
 
@@ -55,7 +56,10 @@ class _Entry:
     exit_code: int | None = None
 
     def add(self, chunk: bytes) -> None:
+        """Keep output until it is asked for: the newest, if nobody asks."""
         self.chunks.append(chunk)
+        while sum(map(len, self.chunks)) > _KEPT:
+            self.chunks.popleft()
         self.notify.set()
 
 
@@ -141,14 +145,14 @@ class Terminals:
     ) -> _Entry:
         if tty:
             env = {"TERM": "xterm-256color", **env}
-            process, terminal = await connection.open_terminal(
+            process, terminal = await commands.open_terminal(
                 sandbox, argv, env=env, cwd=cwd, size=_SIZE
             )
             os.set_blocking(terminal, False)
             entry = _Entry(process=process, terminal=terminal)
             pumps = [asyncio.create_task(self._pump_terminal(entry, terminal))]
         else:
-            process, outputs = await connection.start(sandbox, argv, env=env, cwd=cwd)
+            process, outputs = await commands.start(sandbox, argv, env=env, cwd=cwd)
             entry = _Entry(process=process, terminal=None)
             entry.transports = [transport for _, transport in outputs]
             pumps = [asyncio.create_task(self._pump(entry, reader)) for reader, _ in outputs]

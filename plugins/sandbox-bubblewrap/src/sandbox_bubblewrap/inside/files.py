@@ -3,7 +3,8 @@
 Whatever a path or a link says, the kernel shows nothing here but the sandbox. That a path stays in
 the workspace besides is the SDK's rule for its file operations; `resolve` keeps it.
 
-An operation reads descriptor 0 and writes descriptor 1. What prevents it is a JSON object on
+An operation reads descriptor 0 and writes descriptor 1; one that opens a file gives its descriptor
+away, so that the worker reads as much of it as it wants. What prevents it is a JSON object on
 descriptor 2 and exit code 1: ``error`` is ``os`` (with ``errno``), ``escape`` or ``read_only``
 (with ``resolved`` and ``grant``), ``member`` or ``unsaved`` (with ``path`` and ``reason``).
 """
@@ -34,11 +35,13 @@ class Refused(Exception):
         self.details: dict[str, object] = {"error": error, **details}
 
 
-def run(name: str, arguments: dict[str, Any]) -> int:
-    """Perform the operation `name`, and return the exit code."""
+def run(name: str, arguments: dict[str, Any], give: Callable[[int], None]) -> int:
+    """Perform the operation `name`, and return the exit code; `give` sends a descriptor."""
     try:
         try:
-            _OPERATIONS[name](**arguments)
+            opened = _OPERATIONS[name](**arguments)
+            if opened is not None:
+                give(opened)
         except OSError as error:
             raise Refused("os", errno=error.errno, text=error.strerror) from error
     except Refused as refused:
@@ -76,16 +79,10 @@ def _check(path: str, roots: list[list[Any]], for_write: bool) -> None:
     resolve(path, roots, for_write=for_write)
 
 
-def _read(path: str, roots: list[list[Any]]) -> None:
+def _open(path: str, roots: list[list[Any]]) -> int:
     fd = os.open(resolve(path, roots), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     _must_be_regular(fd)
-    try:  # Without a copy through this process.
-        while os.sendfile(1, fd, None, 1 << 20):
-            pass
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        _copy(fd, 1)
+    return fd
 
 
 def _write(path: str, roots: list[list[Any]]) -> None:
@@ -207,13 +204,13 @@ def _hydrate(root: str) -> None:
     archive.restore(root)
 
 
-_OPERATIONS: dict[str, Callable[..., None]] = {
+_OPERATIONS: dict[str, Callable[..., int | None]] = {
     "check": _check,
     "hydrate": _hydrate,
     "ls": _ls,
     "mkdir": _mkdir,
+    "open": _open,
     "persist": _persist,
-    "read": _read,
     "rm": _rm,
     "write": _write,
 }

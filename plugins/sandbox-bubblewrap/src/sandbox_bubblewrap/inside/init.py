@@ -13,7 +13,8 @@ significant first), and as many answers as it takes. Descriptors travel beside t
           stdout and stderr, or ``tty``, rows and        or ``{"errno": N, "at": STEP}`` if nothing
           columns of a terminal                          ran; before it, with ``tty``,
                                                          ``{"tty": true}`` and the terminal
-``file``  ``name``, ``arguments``; three descriptors     ``{"exit": CODE}``: see `files`
+``file``  ``name``, ``arguments``; three descriptors     ``{"exit": CODE}``, before it with an
+                                                         opened file ``{"file": true}``: see `files`
 ``kill``  on the connection of one of these two          none; its session is killed
 ========  =============================================  ===========================================
 
@@ -118,7 +119,7 @@ class Connection:
             try:
                 self._pid = os.fork()
                 if not self._pid:
-                    self._server.become(request, self._fds, failing)
+                    self._server.become(request, self._fds, failing, self._stream)
             finally:
                 os.close(failing)
             self._server.started[self._pid] = self
@@ -148,10 +149,8 @@ class Connection:
             self._answer({"exit": os.WEXITSTATUS(status)})
 
     def _answer(self, content: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        data = json.dumps(content).encode()
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with suppress(OSError):  # Nobody waits for it any more.
-            self._stream.sendmsg([struct.pack(">I", len(data)) + data], rights, socket.MSG_NOSIGNAL)
+            send(self._stream, content, fds)
 
     def _close(self) -> None:
         self._server.selector.unregister(self._stream)
@@ -159,6 +158,17 @@ class Connection:
         for fd in self._fds:
             os.close(fd)
         self._fds = []
+
+
+def send(stream: socket.socket, content: dict[str, Any], fds: Sequence[int] = ()) -> None:
+    """Send an answer, and descriptors beside it.
+
+    Raises:
+        OSError: Nobody receives it.
+    """
+    data = json.dumps(content).encode()
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    stream.sendmsg([struct.pack(">I", len(data)) + data], rights, socket.MSG_NOSIGNAL)
 
 
 class Server:
@@ -217,7 +227,9 @@ class Server:
             except ChildProcessError:
                 os._exit(0)
 
-    def become(self, request: dict[str, Any], fds: list[int], failing: int) -> NoReturn:
+    def become(
+        self, request: dict[str, Any], fds: list[int], failing: int, stream: socket.socket
+    ) -> NoReturn:
         """Turn a child into what was asked for; what prevents it is written to `failing`."""
         step = "setup"
         try:
@@ -235,7 +247,11 @@ class Server:
                 self._limit(getattr(resource, name), value)
             if request["op"] == "file":
                 self._listener.close()
-                os._exit(files.run(request["name"], request["arguments"]))
+
+                def give(fd: int) -> None:
+                    send(stream, {"file": True}, [fd])
+
+                os._exit(files.run(request["name"], request["arguments"], give))
             step = "chdir"
             os.chdir(request["cwd"])
             step = "exec"

@@ -1,0 +1,114 @@
+"""File operations in a sandbox; see `sandbox_bubblewrap.inside.files`."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import stat
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from errno import EIO
+from typing import Any, Final
+
+from sandbox_bubblewrap.connection import NotRunning, ending, open_process
+from sandbox_bubblewrap.pipes import READ, Pipes
+from sandbox_bubblewrap.store import Sandbox
+
+_THREADS: Final = ThreadPoolExecutor(max_workers=256, thread_name_prefix="sandbox-bubblewrap")
+"""For what blocks: the threads of the event loop's own pool are few."""
+
+
+async def open_file(
+    sandbox: Sandbox, arguments: Mapping[str, object]
+) -> tuple[io.FileIO | None, dict[str, Any] | None]:
+    """Open a regular file for reading; return it, or what that was refused with.
+
+    Raises:
+        NotRunning: The sandbox does not run, or came to its end.
+        NothingRan: It had no process left for it.
+    """
+    given: list[int] = []
+    refused = await perform(sandbox, "open", arguments, target=io.BytesIO(), given=given)
+    if not given:
+        return None, refused or {"error": "os", "errno": EIO}
+    file = io.FileIO(given[0], "rb")
+    if not stat.S_ISREG(os.fstat(given[0]).st_mode):
+        file.close()
+        raise NotRunning("process 1 of the sandbox gives what is no file")
+    return file, None
+
+
+async def perform(
+    sandbox: Sandbox,
+    name: str,
+    arguments: Mapping[str, object],
+    *,
+    source: io.IOBase | None = None,
+    target: io.IOBase,
+    given: list[int] | None = None,
+) -> dict[str, Any] | None:
+    """Perform a file operation; return what it was refused with, or None.
+
+    Args:
+        sandbox: Where.
+        name: Which; see `sandbox_bubblewrap.inside.files`.
+        arguments: Of the operation.
+        source: What it reads.
+        target: Where to write what it writes.
+        given: Gets the descriptor that it opens.
+
+    Raises:
+        NotRunning: The sandbox does not run, or came to its end.
+        NothingRan: It had no process left for it.
+        OSError: `source` or `target` failed.
+    """
+    request = {"op": "file", "name": name, "arguments": dict(arguments)}
+    with Pipes() as pipes, ExitStack() as stack:
+        written, refused = pipes.open(), pipes.open()
+        fed = pipes.open(ours_writes=True) if source is not None else None
+        stdin = pipes.null() if fed is None else fed[1]
+        process = await open_process(sandbox, request, [stdin, written[1], refused[1]])
+        stack.callback(process.close)
+        pipes.close_theirs()
+        problem = io.BytesIO()
+        copies = [
+            _in_thread(_drain, pipes.keep(ours), into)
+            for ours, into in ((written[0], target), (refused[0], problem))
+        ]
+        if fed is not None:
+            assert source is not None
+            copies.append(_in_thread(_feed, source, pipes.keep(fed[0])))
+        code, *_ = await ending(process, _all(process.wait(), *copies), None)
+        if given is not None and (taken := process.take()) is not None:
+            given.append(taken)
+        if code == 0:
+            return None
+        try:
+            return dict(json.loads(problem.getvalue()))
+        except ValueError:
+            return {"error": "os", "errno": EIO, "text": f"it ended with {code}"}
+
+
+async def _all(first: Awaitable[int], *others: Awaitable[None]) -> list[int | None]:
+    return list(await asyncio.gather(first, *others))
+
+
+def _in_thread(function: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
+    return asyncio.get_running_loop().run_in_executor(_THREADS, function, *arguments)
+
+
+def _drain(fd: int, into: io.IOBase) -> None:
+    with open(fd, "rb", buffering=0) as pipe:
+        shutil.copyfileobj(pipe, into, READ)
+
+
+def _feed(source: io.IOBase, fd: int) -> None:
+    with open(fd, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
+        while piece := source.read(READ):
+            view = memoryview(piece.encode() if isinstance(piece, str) else piece)
+            while view:
+                view = view[pipe.write(view) :]
