@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from agents.sandbox import Manifest, SandboxPathGrant
-from agents.sandbox.errors import ExposedPortUnavailableError
+from agents.sandbox.errors import ConfigurationError, ExposedPortUnavailableError
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxSessionState
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
@@ -115,17 +115,17 @@ class TestCreate:
         says: str,
     ) -> None:
         """That says what there is instead; nothing is made."""
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ConfigurationError, match=says):
             await client.create(manifest=manifest)
         assert [] == await provider.find(client, {})
 
     async def test_users_of_a_manifest_are_an_error(self, client: BubblewrapSandboxClient) -> None:
         session = await client.create(manifest=Manifest(users=[User(name="bob")]))
-        with pytest.raises(ValueError, match="has one user, 'sandbox'"):
+        with pytest.raises(ConfigurationError, match="has one user, 'sandbox'"):
             await session.start()
 
     async def test_ports_take_the_hosts_network(self, client: BubblewrapSandboxClient) -> None:
-        with pytest.raises(ValueError, match="network='host'"):
+        with pytest.raises(ConfigurationError, match="network='host'"):
             await client.create(options=BubblewrapSandboxClientOptions(exposed_ports=(80,)))
 
         options = BubblewrapSandboxClientOptions(exposed_ports=(80,), network="host")

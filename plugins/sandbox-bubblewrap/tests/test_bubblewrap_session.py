@@ -15,6 +15,7 @@ import pytest
 from agents.sandbox import Manifest, SandboxPathGrant
 from agents.sandbox.entries import Dir, File
 from agents.sandbox.errors import (
+    ConfigurationError,
     ExecNonZeroError,
     ExecTimeoutError,
     ExecTransportError,
@@ -190,7 +191,9 @@ class TestCommands:
 
     async def test_there_is_one_user(self, session: SandboxSession) -> None:
         """The message says which."""
-        with pytest.raises(ValueError, match="has one user, 'sandbox': nothing can be done as 'b'"):
+        with pytest.raises(
+            ConfigurationError, match="has one user, 'sandbox': nothing can be done as 'b'"
+        ):
             await session.exec("id", user="b")
 
         assert 0 == (await session.exec("id", user="sandbox")).exit_code
@@ -600,7 +603,7 @@ class TestLifecycle:
     async def test_a_root_that_would_hide_the_system_is_refused(
         self, client: BubblewrapSandboxClient, root: str
     ) -> None:
-        with pytest.raises(ValueError, match="cannot be a workspace"):
+        with pytest.raises(ConfigurationError, match="cannot be a workspace"):
             await client.create(manifest=Manifest(root=root))
 
     async def test_another_root_is_where_commands_are(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from agents.sandbox import Manifest
 from agents.sandbox._mount_security import redact_mount_error_data
@@ -21,8 +20,9 @@ from sandbox_bubblewrap import launch
 from sandbox_bubblewrap.models import (
     BubblewrapSandboxClientOptions,
     BubblewrapSandboxSessionState,
+    refusal,
 )
-from sandbox_bubblewrap.session import BubblewrapSandboxSession
+from sandbox_bubblewrap.session import BubblewrapSandboxSession, Made
 from sandbox_bubblewrap.store import Store, default_store
 
 
@@ -58,7 +58,7 @@ class BubblewrapSandboxClient(BaseSandboxClient[BubblewrapSandboxClientOptions |
         """Make a sandbox, and start it.
 
         Raises:
-            ValueError: The manifest asks for what no sandbox here has.
+            ConfigurationError: The manifest asks for what no sandbox here has.
             BubblewrapUnusable: There is no ``bwrap``, or the kernel forbids what it does.
             LimitNotKept: The options say `strict`, and a limit would not hold.
             StoreUnsafe: The folder for sandboxes cannot be used.
@@ -68,29 +68,29 @@ class BubblewrapSandboxClient(BaseSandboxClient[BubblewrapSandboxClientOptions |
         self._validate_manifest_for_create(manifest)
         _check(manifest)
         if options.exposed_ports and options.network != "host":
-            raise ValueError("exposed_ports take network='host': otherwise nothing reaches them")
+            raise refusal(
+                "exposed_ports take network='host': otherwise nothing reaches them", "start"
+            )
         session_id = uuid.uuid4()
         resolved = resolve_snapshot(snapshot, str(session_id))
 
-        async def open_new() -> BubblewrapSandboxSession:
-            sandbox = await asyncio.to_thread(self.store.make, self._labels)
-            state = BubblewrapSandboxSessionState(
-                session_id=session_id,
-                manifest=manifest,
-                snapshot=resolved,
-                exposed_ports=options.exposed_ports,
-                options=options,
-                sandbox_id=sandbox.id,
-            )
-            return await self._launched(BubblewrapSandboxSession(sandbox=sandbox, state=state))
-
-        return self._wrap_session(
-            await self._unless_cancelled(open_new()), instrumentation=self._instrumentation
+        made = await self._made(manifest.root, options)
+        state = BubblewrapSandboxSessionState(
+            session_id=session_id,
+            manifest=manifest,
+            snapshot=resolved,
+            exposed_ports=options.exposed_ports,
+            options=options,
+            sandbox_id=made.sandbox.id,
+            limits=made.limits,
         )
+        return self._opened(state)
 
     @redact_mount_error_data
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Open the sandbox of a state, started if it does not run; a new one if it is gone.
+        """Open the sandbox of a state, started if it does not run.
+
+        If it is gone, the session's `start` makes another.
 
         Raises:
             TypeError: The state is another backend's.
@@ -99,23 +99,13 @@ class BubblewrapSandboxClient(BaseSandboxClient[BubblewrapSandboxClientOptions |
             raise TypeError(f"not a state of this client: {type(state).__name__}")
         state.assert_path_grants_rebound()
         _check(state.manifest)
-        sandbox = await asyncio.to_thread(self.store.get, state.sandbox_id)
-        if sandbox is not None:
-            session = BubblewrapSandboxSession(sandbox=sandbox, state=state)
-            await session.launch()
-            session._set_start_state_preserved(True)
-            return self._wrap_session(session, instrumentation=self._instrumentation)
-
-        async def open_replacement() -> BubblewrapSandboxSession:
-            made = await asyncio.to_thread(self.store.make, self._labels)
-            session = await self._launched(BubblewrapSandboxSession(sandbox=made, state=state))
-            state.sandbox_id = made.id
-            state.workspace_root_ready = False
-            return session
-
-        return self._wrap_session(
-            await self._unless_cancelled(open_replacement()), instrumentation=self._instrumentation
-        )
+        session = self._opened(state)
+        inner = session._inner
+        assert isinstance(inner, BubblewrapSandboxSession)
+        if await asyncio.to_thread(self.store.get, state.sandbox_id) is not None:
+            await inner.launch()
+            inner._set_start_state_preserved(True)
+        return session
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
         """End a sandbox's processes, and remove its workspace; one that is gone is no error."""
@@ -137,25 +127,30 @@ class BubblewrapSandboxClient(BaseSandboxClient[BubblewrapSandboxClientOptions |
     def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:
         return self._deserialize_session_state_payload(payload, BubblewrapSandboxSessionState)
 
-    async def _launched(self, session: BubblewrapSandboxSession) -> BubblewrapSandboxSession:
-        try:
-            await session.launch()
-        except BaseException:
-            await self.remove(session._sandbox.id)
-            raise
-        return session
+    def _opened(self, state: BubblewrapSandboxSessionState) -> SandboxSession:
+        inner = BubblewrapSandboxSession(store=self.store, state=state, make=self._made)
+        return self._wrap_session(inner, instrumentation=self._instrumentation)
 
-    async def _unless_cancelled(
-        self, opening: Coroutine[Any, Any, BubblewrapSandboxSession]
-    ) -> BubblewrapSandboxSession:
+    async def _made(self, root: str, options: BubblewrapSandboxClientOptions) -> Made:
+        """Make a sandbox, and start it; nothing is left of one that does not start."""
         # A thread cannot be interrupted, and nobody would hear of the sandbox that it makes.
-        task = asyncio.ensure_future(opening)
+        making = asyncio.ensure_future(asyncio.to_thread(self._make, root, options))
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(making)
         except asyncio.CancelledError:
-            await asyncio.wait({task})
-            if task.exception() is None:
-                await self.remove(task.result()._sandbox.id)
+            await asyncio.wait({making})
+            if making.exception() is None:
+                await self.remove(making.result().sandbox.id)
+            raise
+
+    def _make(self, root: str, options: BubblewrapSandboxClientOptions) -> Made:
+        store = self.store
+        sandbox = store.make(self._labels)
+        try:
+            launching = launch.Launch(sandbox=sandbox, root=root, options=options)
+            return Made(sandbox=sandbox, limits=dict(launching.ensure_running() or {}))
+        except BaseException:
+            _remove(store, sandbox.id)
             raise
 
 
@@ -176,7 +171,9 @@ def _check(manifest: Manifest) -> None:
     launch.check_root(manifest.root)
     for grant in manifest.extra_path_grants:
         if grant.host_path is not None:
-            raise ValueError(
+            raise refusal(
                 f"a bubblewrap sandbox does not show host_path for {grant.path!r}: name read-only "
-                f"paths of the host in SANDBOX_BUBBLEWRAP_READ_ONLY on the worker"
+                f"paths of the host in SANDBOX_BUBBLEWRAP_READ_ONLY on the worker",
+                "start",
+                path=grant.path,
             )

@@ -23,7 +23,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from sandbox_bubblewrap import bwrap, limits, seccomp, system
-from sandbox_bubblewrap.models import MIB, BubblewrapSandboxClientOptions
+from sandbox_bubblewrap.models import MIB, BubblewrapSandboxClientOptions, refusal
 from sandbox_bubblewrap.store import Sandbox
 
 _START_S: Final = 30.0
@@ -64,7 +64,7 @@ def check_root(root: str) -> None:
     """Return if a workspace can be at this path in a sandbox.
 
     Raises:
-        ValueError: It would hide the system, or is no absolute path.
+        ConfigurationError: It would hide the system, or is no absolute path.
     """
     path = PurePosixPath(root)
     if (
@@ -73,9 +73,11 @@ def check_root(root: str) -> None:
         or path in (PurePosixPath("/"), PurePosixPath("/tmp"), PurePosixPath("/var"))  # noqa: S108
         or any(path.is_relative_to(reserved) for reserved in _RESERVED)
     ):
-        raise ValueError(
+        raise refusal(
             f"the manifest's root {root!r} cannot be a workspace: it must be an absolute path "
-            f"that hides nothing of the sandbox, for example {system.WORKSPACE!r}"
+            f"that hides nothing of the sandbox, for example {system.WORKSPACE!r}",
+            "start",
+            root=root,
         )
 
 

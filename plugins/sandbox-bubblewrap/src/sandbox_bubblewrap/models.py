@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
+from agents.sandbox.errors import ConfigurationError, ErrorCode, OpName
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from pydantic import Field
 
 MIB = 1024 * 1024
+
+SANDBOX_ID = r"^bwrap-\d{1,10}-[0-9a-f]{16}$"
+"""What an id looks like: with the user that its commands run as, or 0 for the worker's."""
 
 
 class BubblewrapSandboxClientOptions(BaseSandboxClientOptions):
@@ -45,8 +49,19 @@ class BubblewrapSandboxSessionState(SandboxSessionState):
     """What outlives a process of a session: which sandbox it is, and what it was made with."""
 
     type: Literal["bubblewrap"] = "bubblewrap"
-    sandbox_id: str
+    sandbox_id: str = Field(pattern=SANDBOX_ID)
     options: BubblewrapSandboxClientOptions
     limits: dict[str, str] = Field(default_factory=dict)
     """What holds each limit since the sandbox was started last: ``cgroup v1``, ``cgroup v2``,
     ``prlimit`` (each process by itself) or ``nothing``."""
+
+
+def refusal(message: str, op: OpName, **context: object) -> ConfigurationError:
+    """Return the error for what a manifest, options or a call ask for and no sandbox here has."""
+    return ConfigurationError(
+        message=message,
+        error_code=ErrorCode.SANDBOX_CONFIG_INVALID,
+        op=op,
+        context=context,
+        retryable=False,
+    )

@@ -11,7 +11,8 @@ import io
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -38,8 +39,12 @@ from agents.sandbox.workspace_paths import coerce_posix_path, posix_path_as_path
 from sandbox_bubblewrap import commands, file_operations, launch, system
 from sandbox_bubblewrap.commands import TooMuchOutput
 from sandbox_bubblewrap.connection import DoesNotRun, NothingRan, NotRunning
-from sandbox_bubblewrap.models import BubblewrapSandboxSessionState
-from sandbox_bubblewrap.store import Sandbox
+from sandbox_bubblewrap.models import (
+    BubblewrapSandboxClientOptions,
+    BubblewrapSandboxSessionState,
+    refusal,
+)
+from sandbox_bubblewrap.store import Sandbox, Store
 from sandbox_bubblewrap.terminals import Terminals
 
 logger = logging.getLogger(__name__)
@@ -56,21 +61,47 @@ _KINDS: Final = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A sandbox that was just made and started."""
+
+    sandbox: Sandbox
+    limits: dict[str, str]
+    """What keeps them; see the session's state."""
+
+
 class BubblewrapSandboxSession(BaseSandboxSession):
     """One sandbox, as the SDK uses it."""
 
     state: BubblewrapSandboxSessionState
 
-    def __init__(self, *, sandbox: Sandbox, state: BubblewrapSandboxSessionState) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        state: BubblewrapSandboxSessionState,
+        make: Callable[[str, BubblewrapSandboxClientOptions], Awaitable[Made]],
+    ) -> None:
         self.state = state
-        self._sandbox = sandbox
+        self._store, self._make = store, make
         self._terminals = Terminals()
         self._shut_down = False
+
+    @property
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(path=self._store.root / self.state.sandbox_id)
 
     # --- From start to shutdown -------------------------------------------------------------------
 
     async def _ensure_backend_started(self) -> None:
-        await self.launch()
+        if await asyncio.to_thread(self._store.get, self.state.sandbox_id) is not None:
+            await self.launch()
+            return
+        made = await self._make(self.state.manifest.root, self.state.options)
+        self.state.sandbox_id, self.state.limits = made.sandbox.id, made.limits
+        self.state.workspace_root_ready = False
+        self._set_start_state_preserved(False)
+        self._shut_down = False
 
     async def launch(self) -> None:
         """Start the sandbox unless it runs.
@@ -129,9 +160,10 @@ class BubblewrapSandboxSession(BaseSandboxSession):
 
     async def provision_manifest_accounts(self) -> None:
         if self.state.manifest.users or self.state.manifest.groups:
-            raise ValueError(
+            raise refusal(
                 f"a bubblewrap sandbox has one user, {system.USER_NAME!r}: leave users and groups "
-                f"out of the manifest"
+                f"out of the manifest",
+                "start",
             )
 
     async def _resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
@@ -241,7 +273,8 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         normalized = self.normalize_path(path, for_write=for_write)
         refused = await self._perform("check", normalized, io.BytesIO(), for_write=for_write)
         if refused is not None:
-            raise self._refusal(path, refused) or _os_error(refused)
+            self._raise_refusal(path, refused)
+            raise _os_error(refused)
         return normalized
 
     async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
@@ -256,9 +289,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         if file is not None:
             return file
         assert refused is not None
-        refusal = self._refusal(path, refused)
-        if refusal is not None:
-            raise refusal
+        self._raise_refusal(path, refused)
         cause = _os_error(refused)
         if isinstance(cause, FileNotFoundError):
             raise WorkspaceReadNotFoundError(path=path, cause=cause) from cause
@@ -279,7 +310,8 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         except (NothingRan, NotRunning) as error:
             raise _not_executed(command, error) from error
         if refused is not None:
-            raise self._refusal(path, refused) or _failed(command, _os_error(refused))
+            self._raise_refusal(path, refused)
+            raise _failed(command, _os_error(refused))
         return [
             FileEntry(
                 path=entry["path"],
@@ -355,9 +387,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
             raise WorkspaceArchiveWriteError(path=normalized, cause=error) from error
         if refused is None:
             return
-        refusal = self._refusal(path, refused)
-        if refusal is not None:
-            raise refusal
+        self._raise_refusal(path, refused)
         cause = _os_error(refused)
         if name == "rm" and isinstance(cause, FileNotFoundError):
             raise _failed(("rm", "--", str(normalized)), cause) from cause
@@ -396,17 +426,17 @@ class BubblewrapSandboxSession(BaseSandboxSession):
             )
         )
 
-    def _refusal(self, path: Path | str, refused: Mapping[str, Any]) -> Exception | None:
-        """Return the error for a path that leads where the SDK's operations must not follow."""
+    def _raise_refusal(self, path: Path | str, refused: Mapping[str, Any]) -> None:
+        """Raise the error for a path that leads where the SDK's operations must not follow."""
         original = coerce_posix_path(path)
         if refused["error"] == "escape":
-            return InvalidManifestPathError(
+            raise InvalidManifestPathError(
                 rel=original.as_posix(),
                 reason="absolute" if original.is_absolute() else "escape_root",
                 context={"resolved_path": refused["resolved"]},
             )
         if refused["error"] == "read_only":
-            return WorkspaceArchiveWriteError(
+            raise WorkspaceArchiveWriteError(
                 path=posix_path_as_path(original),
                 context={
                     "reason": "read_only_extra_path_grant",
@@ -414,15 +444,16 @@ class BubblewrapSandboxSession(BaseSandboxSession):
                     "resolved_path": refused["resolved"],
                 },
             )
-        return None
 
 
 def _check_user(user: str | User | None) -> None:
     name = user.name if isinstance(user, User) else user
     if name and name != system.USER_NAME:
-        raise ValueError(
+        raise refusal(
             f"a bubblewrap sandbox has one user, {system.USER_NAME!r}: nothing can be done as "
-            f"{name!r} there"
+            f"{name!r} there",
+            "exec",
+            user=name,
         )
 
 

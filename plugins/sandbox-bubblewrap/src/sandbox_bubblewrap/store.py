@@ -32,6 +32,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
+from sandbox_bubblewrap.models import SANDBOX_ID
 from sandbox_core.providers import LabelledSandbox
 
 VARIABLE: Final = "SANDBOX_BUBBLEWRAP_HOME"
@@ -39,7 +40,7 @@ VARIABLE: Final = "SANDBOX_BUBBLEWRAP_HOME"
 
 _ROOTS_HOME: Final = Path("/var/lib/sandbox-bubblewrap")
 
-_ID: Final = re.compile(r"bwrap-(\d{1,10})-[0-9a-f]{16}")
+_ID: Final = re.compile(SANDBOX_ID)
 
 _USER_IDS: Final = (range(0x70000000, 0x7FFE0000), range(62000, 65000))
 """Which users root's sandboxes have: numbers that systemd leaves free, or in a user namespace of
@@ -65,9 +66,7 @@ class Sandbox:
     @property
     def user_id(self) -> int | None:
         """The user of its commands, if that is not the worker's."""
-        matched = _ID.fullmatch(self.id)
-        assert matched is not None
-        return int(matched[1]) or None
+        return _user_of(self.id) or None
 
     @property
     def workspace(self) -> Path:
@@ -265,11 +264,8 @@ class Store:
     def _free_user(self) -> int:
         if os.geteuid() != 0:
             return 0
-        taken = {
-            int(matched[1])
-            for path in self.root.iterdir()
-            if (matched := _ID.fullmatch(path.name)) is not None
-        }
+        names = (path.name for path in self.root.iterdir())
+        taken = {_user_of(name) for name in names if _ID.fullmatch(name)}
         usable = next((ids for ids in _USER_IDS if _is_mapped(ids)), None)
         if usable is None:
             raise StoreUnsafe(
@@ -313,6 +309,10 @@ def remove_tree(path: Path) -> None:
         if not path.exists():
             return
     raise OSError(f"{path} cannot be removed: {said}")
+
+
+def _user_of(sandbox_id: str) -> int:
+    return int(sandbox_id.split("-")[1])
 
 
 def _is_mapped(ids: range) -> bool:

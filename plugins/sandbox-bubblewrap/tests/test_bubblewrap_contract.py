@@ -1,0 +1,30 @@
+"""What the contract promises, of sandboxes of bubblewrap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from bubblewrap_fixtures import clean
+from bubblewrap_worker import new_home
+
+from sandbox_core.testing.contract import Backend
+from sandbox_core.testing.contract.pytest_plugin import ProviderContract
+
+
+class TestBubblewrap(ProviderContract):
+    """Sandboxes of this host."""
+
+    provider_module = "sandbox_bubblewrap"
+
+    @pytest.fixture(scope="class")
+    def contract_backend(self) -> Iterator[Backend]:
+        home = new_home()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SANDBOX_BUBBLEWRAP_HOME", str(home / "store"))
+
+            async def sandboxes() -> set[str]:
+                return {path.name for path in (home / "store").glob("bwrap-*")}
+
+            yield Backend(backend_ids=sandboxes, max_sandboxes=25)
+        clean(home)
