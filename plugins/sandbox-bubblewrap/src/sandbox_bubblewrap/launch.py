@@ -115,17 +115,17 @@ class Launch:
             listener = stack.enter_context(_bound(self.sandbox))
             ready, readying = _pipe(stack)
             info, informing = _pipe(stack)
-            blocking, unblocking = _pipe(stack)
+            going, go = _pipe(stack)
             log = stack.enter_context(self.sandbox.log.open("wb"))
             inherited = [listener.fileno()]
-            inherited += [pipe.fileno() for pipe in (readying, informing, blocking)]
+            inherited += [pipe.fileno() for pipe in (readying, informing, going)]
             command = [
                 bwrap.find().path,
                 *self._namespaces(),
-                *("--info-fd", str(informing.fileno()), "--block-fd", str(blocking.fileno())),
+                *("--info-fd", str(informing.fileno())),
                 *self._mounts(_Data(stack, inherited)),
                 *("--", system.python(), "-I", "-S", "-B", _INIT),
-                *(str(listener.fileno()), str(readying.fileno())),
+                *(str(listener.fileno()), str(going.fileno()), str(readying.fileno())),
                 json.dumps(dict(kept.of_processes)),
             ]
             user = self.sandbox.user_id
@@ -144,16 +144,16 @@ class Launch:
                 umask=0o022,
                 user=user,
             )
-            for ours_no_more in (readying, informing, blocking):
-                ours_no_more.close()
+            for theirs in (readying, informing, going):
+                theirs.close()
             deadline = time.monotonic() + _START_S
             started = _read(info, deadline, until=b"}")
             problem = ""
             if started.endswith(b"}"):
                 try:
-                    # Before anything runs in it: from here on everything is counted.
+                    # Process 1 serves nobody before it is told that everything is counted.
                     kept.enter(json.loads(started)["child-pid"])
-                    unblocking.write(b"\n")
+                    go.write(b"\n")
                 except OSError as error:
                     problem = str(error)
             if problem or _read(ready, deadline, until=b"\n") != b"\n":

@@ -308,14 +308,16 @@ def kill_session(leader: int) -> None:
 def main() -> NoReturn:
     """Serve a socket.
 
-    The arguments are its descriptor, one to say that it is served, and the limits of commands.
+    The arguments are its descriptor, one that says when this process has been put where its limits
+    are kept, one to say that it serves, and the limits of commands.
 
     Raises:
         OSError: The process cannot be closed to the others.
     """
-    listening, readying, limits = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+    listening, going, readying = map(int, sys.argv[1:4])
+    limits = json.loads(sys.argv[4])
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in (listening, readying):
+        if int(name) > 2 and int(name) not in (listening, going, readying):
             with suppress(OSError):  # The listing's own is closed already.
                 os.close(int(name))
     os.set_inheritable(listening, False)
@@ -327,6 +329,9 @@ def main() -> NoReturn:
     libc.prctl(_PR_SET_NAME, b"sandbox", 0, 0, 0)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "process 1 cannot be closed to the others")
+    if os.read(going, 1) != b"\n":
+        sys.exit("whoever started this sandbox did not say that its limits are kept")
+    os.close(going)
     server = Server(socket.socket(fileno=listening), limits)
     gc.freeze()  # So that a child copies less of what it is about to replace.
     os.write(readying, b"\n")
