@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +12,25 @@ import pytest
 from bubblewrap_scene import scene
 from bubblewrap_worker import Worker, new_home
 
-from sandbox_bubblewrap import BubblewrapProvider, launch, sandbox_client_provider
+from sandbox_bubblewrap import BubblewrapProvider, bwrap, launch, sandbox_client_provider
 from sandbox_bubblewrap.client import BubblewrapSandboxClient
 from sandbox_bubblewrap.store import Sandbox, remove_tree
 
 WORKERS = ["as root", "as a user"]
 
 
+@pytest.fixture(scope="session")
+def usable() -> None:
+    """Nothing here can be tested where the kernel lets bwrap make no namespaces."""
+    try:
+        command = [bwrap.find().path, "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/"]
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (bwrap.BubblewrapUnusable, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine lets bwrap make no namespaces: {error}")
+
+
 @pytest.fixture(scope="module", params=WORKERS)
-def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+def worker(request: pytest.FixtureRequest, usable: None) -> Iterator[Worker]:
     """A worker that is root, and one that is not."""
     as_root = request.param == "as root"
     if as_root and os.geteuid() != 0:
@@ -52,7 +63,7 @@ def client(provider: BubblewrapProvider) -> BubblewrapSandboxClient:
 
 
 @pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(usable: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder for sandboxes of this process."""
     made = new_home()
     monkeypatch.setenv("SANDBOX_BUBBLEWRAP_HOME", str(made / "store"))

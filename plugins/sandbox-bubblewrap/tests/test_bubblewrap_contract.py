@@ -11,6 +11,10 @@ from bubblewrap_worker import new_home
 from sandbox_core.testing.contract import Backend
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 
+pytest_plugins = ["bubblewrap_fixtures"]
+
+pytestmark = pytest.mark.xdist_group("bubblewrap")
+
 
 class TestBubblewrap(ProviderContract):
     """Sandboxes of this host."""
@@ -18,7 +22,7 @@ class TestBubblewrap(ProviderContract):
     provider_module = "sandbox_bubblewrap"
 
     @pytest.fixture(scope="class")
-    def contract_backend(self) -> Iterator[Backend]:
+    def contract_backend(self, usable: None) -> Iterator[Backend]:
         home = new_home()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SANDBOX_BUBBLEWRAP_HOME", str(home / "store"))

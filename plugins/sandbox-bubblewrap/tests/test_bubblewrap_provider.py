@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from agents.sandbox import Manifest, SandboxPathGrant
@@ -135,6 +137,19 @@ class TestCreate:
             await session.resolve_exposed_port(81)
 
         assert ("127.0.0.1", 80) == (endpoint.host, endpoint.port)
+
+    @pytest.mark.parametrize("network", ["none", "host"])
+    async def test_the_hosts_network_is_there_if_it_is_asked_for(
+        self, client: BubblewrapSandboxClient, network: Literal["none", "host"]
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            options = BubblewrapSandboxClientOptions(network=network)
+            session = await client.create(options=options)
+            script = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"
+            result = await session.exec("python3", "-c", script, shell=False)
+
+        assert ("host" == network) == result.ok()
 
     async def test_a_folder_that_the_worker_names_is_shown_read_only(
         self, client: BubblewrapSandboxClient, home: Path, monkeypatch: pytest.MonkeyPatch
