@@ -147,12 +147,16 @@ class TestDestroy(DestroyPromises):
         assert [] == left()
 
     async def test_nothing_runs_afterwards(
-        self, client: BubblewrapSandboxClient, session: SandboxSession, home: Path
+        self,
+        provider: BubblewrapProvider,
+        client: BubblewrapSandboxClient,
+        session: SandboxSession,
+        home: Path,
     ) -> None:
         """Whatever ignores signals, has left its session, or goes on starting others."""
         script = "trap '' TERM HUP INT; (while :; do setsid sleep 0.05; done) >/dev/null 2>&1 &"
         await session.exec(script)
-        groups = _control_groups()
+        groups = _control_groups(provider.identity(session.state))
         await client.delete(session)
 
         assert [] == [pid for pid in _processes() if str(home) in pid]
@@ -167,8 +171,8 @@ def _processes() -> list[str]:
     return found
 
 
-def _control_groups() -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob("**/sandbox-bubblewrap-*"))
+def _control_groups(sandbox_id: str) -> list[Path]:
+    return list(Path("/sys/fs/cgroup").glob(f"**/sandbox-bubblewrap-{sandbox_id}"))
 
 
 class TestSession(SessionPromises):

@@ -628,6 +628,24 @@ class TestLifecycle:
 
         assert [] == await provider.find(client, {})
 
+    async def test_a_start_that_is_too_slow_leaves_nothing(
+        self,
+        client: BubblewrapSandboxClient,
+        provider: BubblewrapProvider,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """No process, no folder, no control group."""
+        before = _control_groups()
+        # Waits until its starter has given up.
+        waits = b"import os, sys\nwhile os.read(int(sys.argv[2]), 1): pass\n"
+        monkeypatch.setattr(launch, "_START_S", 1.0)
+        monkeypatch.setattr(launch, "_MAIN", waits)
+        with pytest.raises(launch.SandboxDidNotStart):
+            await client.create()
+
+        assert [] == await provider.find(client, {})
+        assert before == _control_groups()
+
     @pytest.mark.parametrize(
         "root",
         ["/", "/usr", "/usr/x", "/etc/x", "/proc/x", "/dev", "/tmp", "relative", "/x/../etc"],
@@ -648,6 +666,10 @@ class TestLifecycle:
         assert "/home/agent/project\n/home/agent/project\nfile\n" == await _out(
             session, "pwd; echo ~; ls"
         )
+
+
+def _control_groups() -> set[Path]:
+    return set(Path("/sys/fs/cgroup").glob("**/sandbox-bubblewrap-*"))
 
 
 def _kill_process_1(sandbox: Sandbox) -> None:

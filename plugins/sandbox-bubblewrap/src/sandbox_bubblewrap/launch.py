@@ -148,17 +148,18 @@ class Launch:
                 theirs.close()
             deadline = time.monotonic() + _START_S
             started = _read(info, deadline, until=b"}")
-            problem = ""
-            if started.endswith(b"}"):
+            with _killed_if_in_vain(started) as pid:
+                problem = ""
                 try:
-                    # Process 1 serves nobody before it is told that everything is counted.
-                    kept.enter(json.loads(started)["child-pid"])
-                    go.write(b"\n")
+                    if pid is not None:
+                        # Process 1 serves nobody before it is told that everything is counted.
+                        kept.enter(pid)
+                        go.write(b"\n")
                 except OSError as error:
                     problem = str(error)
-            if problem or _read(ready, deadline, until=b"\n") != b"\n":
-                said = self.sandbox.log.read_text(encoding="utf-8", errors="replace")[-2000:]
-                raise SandboxDidNotStart(f"{self.sandbox.id}: {bwrap.explain(said or problem)}")
+                if problem or _read(ready, deadline, until=b"\n") != b"\n":
+                    said = self.sandbox.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+                    raise SandboxDidNotStart(f"{self.sandbox.id}: {bwrap.explain(said or problem)}")
 
     def _namespaces(self) -> Iterator[str]:
         yield from ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts")
@@ -278,6 +279,29 @@ def _bound(sandbox: Sandbox) -> Iterator[socket.socket]:
         bound.bind(path)
         (sandbox.path / "socket").chmod(0o600)
         yield bound
+
+
+@contextmanager
+def _killed_if_in_vain(started: bytes) -> Iterator[int | None]:
+    """Yield the pid that bwrap tells; after an error nothing of its process is left."""
+    if not started.endswith(b"}"):
+        yield None
+        return
+    pid = int(json.loads(started)["child-pid"])
+    try:
+        process_1 = os.pidfd_open(pid)
+    except OSError:  # It has ended already.
+        yield pid
+        return
+    try:
+        yield pid
+    except BaseException:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process_1, signal.SIGKILL)
+        select.select([process_1], [], [], _STOP_S)
+        raise
+    finally:
+        os.close(process_1)
 
 
 class _Data:
