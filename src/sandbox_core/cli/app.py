@@ -149,7 +149,10 @@ def dev(
 
 @app.command()
 def demo(
-    provider: Annotated[str, typer.Option(help="Run it in a sandbox of this provider.")] = "local",
+    provider: Annotated[
+        str | None,
+        typer.Option(help="Run it in a sandbox of this provider; bubblewrap if it can, or local."),
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the server up, to look at the workflow's history.")
     ] = False,

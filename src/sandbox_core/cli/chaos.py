@@ -20,8 +20,8 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from sandbox_core.cli.watching import (
     activity_end,
+    choose_provider,
     give_up,
-    load_provider,
     sandboxes_left,
     until_interrupted,
     word,
@@ -38,7 +38,7 @@ _STOPPED_WITHIN_S = 10.0
 _WHOLE = "".join(f"line {n}\n" for n in range(1, LINES + 1))
 
 
-async def run_chaos(*, provider: str, keep: bool) -> int:
+async def run_chaos(*, provider: str | None, keep: bool) -> int:
     """Run the demo and return 0 if the command ran once and no sandbox is left, else 1.
 
     Raises:
@@ -47,8 +47,9 @@ async def run_chaos(*, provider: str, keep: bool) -> int:
         FileNotFoundError: What the demo needs is not installed.
     """
     console = Console(soft_wrap=True, highlight=False)
-    chosen = load_provider(provider)
-    os.environ[REQUIRED_VARIABLE] = provider  # The workers have no use for the others.
+    chosen, told = await choose_provider(provider)
+    console.print(told)
+    os.environ[REQUIRED_VARIABLE] = chosen.name  # The workers have no use for the others.
     with DevServer(ui_port=0) as server:
         async with _workers(server.address) as workers:
             passed = await _Demo(console, chosen, server, workers).run()

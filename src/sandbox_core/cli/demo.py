@@ -21,8 +21,8 @@ from temporalio.worker import Worker
 import sandbox_core.demo
 from sandbox_core.cli.watching import (
     activity_end,
+    choose_provider,
     give_up,
-    load_provider,
     sandboxes_left,
     seconds,
     until_interrupted,
@@ -37,7 +37,7 @@ from sandbox_core.worker import SandboxPlugin
 _TASK_QUEUE = "sandbox-demo"
 
 
-async def run_demo(*, provider: str, keep: bool) -> int:
+async def run_demo(*, provider: str | None, keep: bool) -> int:
     """Run the demo and return 0 if the tests pass at the end and no sandbox is left, else 1.
 
     Raises:
@@ -45,8 +45,9 @@ async def run_demo(*, provider: str, keep: bool) -> int:
         FileNotFoundError: What the demo needs is not installed.
     """
     console = Console(soft_wrap=True)
-    chosen = load_provider(provider)
-    os.environ[REQUIRED_VARIABLE] = provider  # The worker has no use for the others.
+    chosen, told = await choose_provider(provider)
+    console.print(told, highlight=False)
+    os.environ[REQUIRED_VARIABLE] = chosen.name  # The worker has no use for the others.
     # What an activity fails with is shown as the workflow's failure, or as the agent's tool output.
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
     with DevServer(ui_port=0) as server:

@@ -18,13 +18,14 @@ from sandbox_core.errors import UnknownProvider
 from sandbox_core.providers import (
     FailedProvider,
     LoadedProvider,
+    SupportsCheck,
     SupportsExists,
     SupportsIdentity,
     discover,
     load,
 )
 from sandbox_core.providers.activation import make_client
-from sandbox_core.providers.registry import Provider
+from sandbox_core.providers.registry import Provider, close_client
 from sandbox_core.testing import DevServer
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import CREATE_SESSION, DELETE_SESSION
@@ -53,6 +54,31 @@ def load_provider(name: str) -> Provider:
         f"provider {name!r} is not installed here. Installed: {', '.join(results) or 'none'}. "
         f"Install it: {how_to_install(name)}"
     )
+
+
+CONFINED, UNCONFINED = "bubblewrap", "local"
+"""The providers that need no account and no daemon: of the demo, if it is not told another."""
+
+
+async def choose_provider(name: str | None) -> tuple[Provider, str]:
+    """Return the provider of this name, or the best that runs here, and a line that says which.
+
+    Raises:
+        ProviderError: It is not installed, or cannot be loaded.
+    """
+    if name is not None:
+        return load_provider(name), f"Provider: {name}."
+    try:
+        provider = load_provider(CONFINED)
+        client = await make_client(provider, f"provider {CONFINED!r}")
+        if isinstance(provider, SupportsCheck):
+            await provider.check(client)
+        await close_client(client)
+    except Exception as error:  # noqa: BLE001 - a plugin boundary: any error says why not
+        return load_provider(UNCONFINED), (
+            f"Provider: {UNCONFINED}, which isolates nothing: {CONFINED} cannot be used ({error})"
+        )
+    return provider, f"Provider: {CONFINED}."
 
 
 async def give_up(handle: WorkflowHandle[Any, Any]) -> None:

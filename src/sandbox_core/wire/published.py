@@ -6,6 +6,7 @@ Only these are advised to be installed. A name that comes from a workflow may be
 from __future__ import annotations
 
 PUBLISHED = {
+    "bubblewrap": "sandbox-bubblewrap",
     "daytona": "sandbox-daytona",
     "docker": "sandbox-docker",
     "local": "sandbox-local",

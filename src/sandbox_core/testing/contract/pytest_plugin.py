@@ -95,7 +95,7 @@ class ProviderContract:
             run_check(contract_check, contract_subject, known_failures=self.known_failures)
         )
         if outcome.status == "skipped":
-            pytest.skip(outcome.seen)
+            pytest.skip(f"contract: {outcome.seen}")
         if outcome.status == "known":
             pytest.xfail(outcome.seen)
         assert outcome.status == "kept", (
