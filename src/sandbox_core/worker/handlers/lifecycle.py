@@ -13,7 +13,7 @@ from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import LocalSnapshot
 from temporalio import activity
 
-from sandbox_core.errors import CreateConflict, InvalidOptions, SessionNotOpen
+from sandbox_core.errors import CreateConflict, InvalidOptions, SandboxCoreError, SessionNotOpen
 from sandbox_core.providers import SupportsDestroy
 from sandbox_core.providers.registry import Provider
 from sandbox_core.storage.snapshots import saved_anew
@@ -44,6 +44,7 @@ from sandbox_core.worker.sessions.creation import (
 )
 from sandbox_core.worker.sessions.labels import digest
 from sandbox_core.worker.sessions.pool import Client, OpenSession, User, UserKey, configure
+from sandbox_core.worker.sessions.portable import check_portable
 from sandbox_core.worker.sessions.resume import Opened, exists, restart, resume, sandbox_identity
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,11 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
 
     async def create(client: Client) -> Opened:
         created = await client.create(manifest=manifest, snapshot=snapshot, options=options)
+        try:
+            check_portable(call.provider.name, created.state)
+        except SandboxCoreError:
+            await client.delete(created)  # No workflow could do so later.
+            raise
         keep_whole(created)
         return Opened(session=created)
 

@@ -1,0 +1,58 @@
+"""Whether a provider's session state survives the way to a workflow and back."""
+
+from __future__ import annotations
+
+import logging
+from weakref import WeakSet
+
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+
+from sandbox_core.errors import ProviderLoad, SandboxCoreError
+from sandbox_core.providers.clashes import qualified_name, registered_name
+from sandbox_core.wire.agents_models import dump_state, load_state
+
+logger = logging.getLogger(__name__)
+
+_known: WeakSet[type[SandboxSessionState]] = WeakSet()
+_NOT_THE_PROVIDERS = ("manifest", "snapshot")
+
+
+def check_portable(provider: str, state: SandboxSessionState) -> None:
+    """Return if states of this class arrive in workflows; each class is tried once.
+
+    A field that arrives as another is a warning: it may be one that nobody needs.
+
+    Raises:
+        ProviderLoad: They do not. Only the provider's author can mend it.
+        SandboxCoreError: What `dump_state` refuses of this state.
+    """
+    cls = type(state)
+    if cls in _known:
+        return
+    which = f"the session state {qualified_name(cls)} of provider {provider!r}"
+    if registered_name(cls) is None:
+        raise ProviderLoad(
+            f'{which} has no `type: Literal["..."] = "..."`: the Agents SDK does not register it, '
+            f"so no workflow can read it."
+        )
+    try:
+        loaded = load_state(dump_state(state))
+    except SandboxCoreError:
+        raise
+    except Exception as error:  # A plugin boundary: any error of a provider's model.
+        raise ProviderLoad(
+            f"{which} cannot be written as JSON and read again: {type(error).__name__}. Keep "
+            f"connections and other live objects in the session, not in its state."
+        ) from error
+    fields = [name for name in cls.model_fields if name not in _NOT_THE_PROVIDERS]
+    changed = [name for name in fields if getattr(loaded, name, ...) != getattr(state, name)]
+    if type(loaded) is not cls:
+        raise ProviderLoad(f"{which} comes back from JSON as a {qualified_name(type(loaded))}.")
+    if changed:
+        logger.warning(
+            "%s comes back from JSON with another %s. A secret comes back as asterisks, and has no "
+            "place in a workflow's history",
+            which,
+            ", ".join(changed),
+        )
+    _known.add(cls)
