@@ -43,7 +43,7 @@ from workflows.creates import CreateAndHold, Hold
 from workflows.fleet import KeepSession, Kept
 from workflows.names import NamesOfFiles
 from workflows.processes import Job, RunJob
-from workflows.sessions import CaughtErrors, EveryOperation, StepByStep, Terminal
+from workflows.sessions import CaughtErrors, EveryOperation, ResizeTerminal, StepByStep, Terminal
 from workflows.storage import Refused
 
 from sandbox_core.cli.demo import project_files
@@ -64,6 +64,7 @@ WORKFLOWS = (
     NamesOfFiles,
     Refused,
     RepairWorkflow,
+    ResizeTerminal,
     RunJob,
     StepByStep,
     Terminal,
@@ -190,6 +191,13 @@ async def _pinned(client: Client) -> Handle:
     return handle
 
 
+async def _resized(client: Client) -> Handle:
+    async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+        handle = await _start(client, "ResizeTerminal", "local")
+        await handle.result()
+    return handle
+
+
 async def _waited_for_room(client: Client) -> Handle:
     """A timer for each time that the worker had as many sandboxes as it may."""
     plugins = [SandboxPlugin(max_sandboxes={"local": 1})]
@@ -296,6 +304,7 @@ _SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
     "pinned": _pinned,
     "reap": _reap,
     "refused": _refused,
+    "resized": _resized,
     "taken-over": _taken_over,
     "timed-out": _timed_out,
     "waited-for-room": _waited_for_room,

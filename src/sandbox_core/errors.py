@@ -147,6 +147,19 @@ class SessionNotOpen(SandboxCoreError):
 
     benign = True
 
+    # In the message, so that a workflow that does not know of it resumes the session all the same.
+    _EARLIER_ATTEMPT = "; an earlier attempt may have been carried out"
+
+    @classmethod
+    def with_earlier_attempt(cls, session_id: str) -> SessionNotOpen:
+        """Return the error for a request that may have been carried out by another worker."""
+        return cls(f"session {session_id} is not open here{cls._EARLIER_ATTEMPT}")
+
+    @property
+    def has_earlier_attempt(self) -> bool:
+        """Whether the request may have been carried out by another worker."""
+        return self.message.endswith(self._EARLIER_ATTEMPT)
+
 
 class StorageError(SandboxCoreError):
     """The object store does not answer or refuses, or does not have what was stored.

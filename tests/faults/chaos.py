@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from temporalio.exceptions import ActivityError, TimeoutError  # noqa: A004 - Te
 from workflows.chaos import SESSION, Lines, WriteLines, Written, difference
 
 from sandbox_core.testing import DevServer
-from sandbox_core.worker.commands.shim import FOLDER
+from sandbox_core.worker.commands.install import BASES
 
 _PAUSE_S = (0.2, 1.5)
 """How much time passes between two kills."""
@@ -178,10 +179,12 @@ async def _outcome(handle: WorkflowHandle[WriteLines, Written]) -> list[str]:
     wrong = [f"{handle.id}: {what}" for what in written.wrong]
     if written.expected != written.log:
         wrong.append(f"{handle.id}: {difference(written.expected, written.log)}")
-    records = await asyncio.to_thread(
-        lambda: [str(path) for path in Path("/").glob(f"{FOLDER[1:]}{written.session_id}*")]
-    )
+    records = await asyncio.to_thread(_records, uuid.UUID(written.session_id).hex)
     return wrong + [f"{handle.id}: {path} is left" for path in records]
+
+
+def _records(session: str) -> list[str]:
+    return [str(path) for base in BASES for path in Path(base).glob(f".sandbox-*-{session}")]
 
 
 def _told(error: WorkflowFailureError) -> str:

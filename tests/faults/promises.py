@@ -99,7 +99,7 @@ exit 7
 """
 WHOLE = "".join(f"{n}\n" for n in range(1, 50001))
 
-TREE = "(sleep 600; true) & setsid sleep 600 & echo > started; sleep 600"
+TREE = "true; (sleep 600; true) & setsid sleep 600 & echo > started; sleep 600"
 
 
 class CommandPromises:

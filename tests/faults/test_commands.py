@@ -15,7 +15,7 @@ from temporalio.exceptions import CancelledError
 from workflows.chaos import Count, Patience, RunCounted
 from workflows.processes import Job, RunAndKeep, RunJob
 
-from sandbox_core.worker.commands.processes import forget_on_host
+from sandbox_core.worker.commands.closing import forget_on_host
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from temporalio.client import Client
 from workflows.processes import Job, RunJob
 
 from sandbox_core.testing import DevServer
-from sandbox_core.worker.commands.processes import forget_on_host
+from sandbox_core.worker.commands.closing import forget_on_host
 
 LINES = 50_000
 WHOLE = "".join(f"{n}\n" for n in range(1, LINES + 1)) + "done\n"

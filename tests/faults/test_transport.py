@@ -16,7 +16,7 @@ from temporalio.client import Client, WorkflowHandle
 from workflows.chaos import Count, RunCounted
 from workflows.processes import Job, RunJob
 
-from sandbox_core.worker.commands.processes import forget_on_host
+from sandbox_core.worker.commands.closing import forget_on_host
 
 # The result is recognised on its way by a word that is not in the command.
 COUNTED = "echo run >> counter; echo result-$((40 + 2))"

@@ -2,63 +2,99 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from agents.extensions.sandbox.daytona import DaytonaSandboxClient, DaytonaSandboxClientOptions
+from agents.extensions.sandbox.daytona import DaytonaSandboxClientOptions
 from agents.sandbox import Manifest
 from agents.sandbox.manifest import Environment
-from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
-from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.sandboxes.unix_local import (
+    UnixLocalSandboxClient,
+    UnixLocalSandboxClientOptions,
+)
+from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from daytona_loopback import DaytonaLoopback
+from processes.bare import ENVIRONMENT
+from processes.driving import Box
 
-from sandbox_core.worker.commands import processes
+from sandbox_core.providers import LoadedProvider, SandboxClientProvider, discover, load
+from sandbox_core.providers.registry import Provider
 
-ENVIRONMENT = Environment(value={"GREETING": "hello world"})
+
+class ThroughExec(SandboxClientProvider[UnixLocalSandboxClientOptions]):
+    """The SDK's local backend, of which nothing is known but its sessions."""
+
+    name = "through-exec"
+    summary = "Directories of this host"
+    api_version = 1
+    options_type = UnixLocalSandboxClientOptions
+
+    def create_client(self) -> UnixLocalSandboxClient:
+        return UnixLocalSandboxClient(inherit_host_environment=False)
 
 
-@pytest.fixture
-async def local() -> AsyncIterator[SandboxSession]:
-    client = UnixLocalSandboxClient(inherit_host_environment=False)
-    session = await client.create(manifest=Manifest(environment=ENVIRONMENT))
+def installed(name: str) -> Provider:
+    """Return the provider that is installed under a name."""
+    (loaded,) = load([candidate for candidate in discover() if candidate.name == name])
+    assert isinstance(loaded, LoadedProvider)
+    return loaded.provider
+
+
+@asynccontextmanager
+async def box_of(
+    provider: Provider,
+    client: BaseSandboxClient[Any],
+    options: BaseSandboxClientOptions | None = None,
+) -> AsyncIterator[Box]:
+    """A session that has been started, and that is deleted with all that it has started."""
+    manifest = Manifest(environment=Environment(value=dict(ENVIRONMENT)))
+    session = await client.create(manifest=manifest, options=options)
     await session.start()
-    yield session
-    await processes.forget(session)
-    await client.delete(session)
+    box = Box(provider, session)
+    try:
+        yield box
+    finally:
+        await box.forget()
+        await client.delete(session)
 
 
 @pytest.fixture
-async def daytona(tmp_path: Path) -> AsyncIterator[SandboxSession]:
+async def local() -> AsyncIterator[Box]:
+    """Asked over the helper's socket."""
+    provider = installed("local")
+    async with box_of(provider, provider.create_client()) as box:
+        yield box
+
+
+@pytest.fixture
+async def remote() -> AsyncIterator[Box]:
+    """The same backend, asked through its `exec`."""
+    provider: Any = ThroughExec()
+    async with box_of(provider, provider.create_client()) as box:
+        yield box
+
+
+@pytest.fixture
+async def daytona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Box]:
+    """A backend in the cloud, asked through its `exec`."""
     with DaytonaLoopback(tmp_path) as server:
-        async with DaytonaSandboxClient(api_key=server.api_key, api_url=server.api_url) as client:
-            session = await client.create(
-                manifest=Manifest(environment=ENVIRONMENT), options=DaytonaSandboxClientOptions()
-            )
-            await session.start()
-            yield session
-            await processes.forget(session)
-            await client.delete(session)
+        monkeypatch.setenv("DAYTONA_API_KEY", server.api_key)
+        monkeypatch.setenv("DAYTONA_API_URL", server.api_url)
+        provider = installed("daytona")
+        made: Any = provider.create_client()
+        async with (
+            made as client,
+            box_of(provider, client, DaytonaSandboxClientOptions()) as box,
+        ):
+            yield box
 
 
-@pytest.fixture(params=["bash", "busybox"])
-def other_shell(request: pytest.FixtureRequest, local: SandboxSession, tmp_path: Path) -> None:
-    """Let another shell than the machine's be called sh in the local backend's session."""
-    found = Path(f"/usr/bin/{request.param}")
-    if not found.exists():
-        pytest.skip(f"no {request.param} here")
-    (tmp_path / "sh").symlink_to(found)
-    if request.param == "busybox":
-        for applet in ("cat", "head", "ls", "mkdir", "rm", "setsid", "sleep", "tail", "wc"):
-            (tmp_path / applet).symlink_to(found)
-    values = local.state.manifest.environment.value
-    values["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
-
-
-@pytest.fixture(params=["local", "daytona"])
-def session(request: pytest.FixtureRequest) -> SandboxSession:
+@pytest.fixture(params=["local", "remote", "daytona"])
+def box(request: pytest.FixtureRequest) -> Box:
     """Each backend in turn."""
     found = request.getfixturevalue(request.param)
-    assert isinstance(found, SandboxSession)
+    assert isinstance(found, Box)
     return found

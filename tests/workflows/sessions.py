@@ -267,6 +267,25 @@ class Terminal:
 
 
 @workflow.defn
+class ResizeTerminal:
+    """Opens a terminal, gives it another size, and asks for that."""
+
+    @workflow.run
+    async def run(self, provider: str) -> str:
+        async with new_session(provider) as session:
+            started = await session.pty_exec_start(
+                "read line; stty size", tty=True, yield_time_s=0.3
+            )
+            assert started.process_id is not None
+            assert isinstance(session, WorkflowSandboxSession)
+            await session.pty_resize(started.process_id, rows=50, columns=132)
+            update = await session.pty_write_stdin(
+                session_id=started.process_id, chars="\n", yield_time_s=5
+            )
+            return update.output.decode().strip()
+
+
+@workflow.defn
 class CreateMany:
     """Creates some sessions, one after another, and then deletes them."""
 

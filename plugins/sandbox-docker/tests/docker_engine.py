@@ -30,7 +30,7 @@ IMAGE: Final = "sandbox-docker-test:latest"
 
 _PYTHON: Final = Path("/usr/bin/python3").resolve().name
 _PACKAGES: Final = (
-    *("bash", "coreutils", "dash", "findutils", "grep", "sed", "tar", "util-linux"),
+    *("bash", "coreutils", "dash", "findutils", "grep", "procps", "sed", "tar", "util-linux"),
     *("python3-minimal", f"{_PYTHON}-minimal", f"lib{_PYTHON}-minimal", f"lib{_PYTHON}-stdlib"),
 )
 _LEFT_OUT: Final = ("/usr/share/doc", "/usr/share/locale", "/usr/share/man")

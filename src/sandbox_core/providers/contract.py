@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
+    from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
     from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
     from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
@@ -73,12 +74,12 @@ class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
     """Whether the sandbox lives on the worker's host: a local directory, a local container."""
 
     durable_processes: bool = True
-    """Whether a command may run detached under a POSIX sh shim, with its records in ``/tmp``.
+    """Whether commands may run under a helper process of sandbox-core's in the sandbox.
 
-    A command then runs exactly once whatever becomes of its worker, and `pty_exec_start` without a
-    tty starts a process that any worker can poll. Set it to False where a process does not outlive
-    the call that started it, or where calls do not share one ``/tmp``: commands are then run by the
-    backend's own call, at most once. A sandbox without ``sh`` is noticed, and treated so, anyway.
+    A command then runs exactly once whatever becomes of its worker, and a process that is polled
+    may be so by any worker. Set it to False where a process does not outlive the call that started
+    it, or where calls share no file system: commands are then run by the backend's own call, at
+    most once. A sandbox in which the helper cannot run is noticed, and treated so, anyway.
     """
 
     @abc.abstractmethod
@@ -203,11 +204,41 @@ class SupportsCheck(Protocol[_ClientT]):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class HostProcess:
+    """What a backend would execute on the worker's host for a command."""
+
+    argv: Sequence[str]
+    cwd: str
+    environment: Mapping[str, str]
+
+
+@runtime_checkable
+class SupportsHostProcesses(Protocol):
+    """Commands are processes of the worker's host, in its own file system.
+
+    sandbox-core then starts them without a process of its own for each: what runs is what the
+    backend would execute, in a session and a process group of its own, with the worker's limits and
+    umask, ``/dev/null`` as its stdin, and no other descriptors.
+    """
+
+    async def host_process(
+        self, session: BaseSandboxSession, command: Sequence[str]
+    ) -> HostProcess:
+        """Return what the backend would execute for `command`, a program and its arguments.
+
+        Raises:
+            SandboxError: It would not, for example because the workspace is gone.
+        """
+        ...
+
+
 CAPABILITIES: Mapping[str, type] = {
     "identity": SupportsIdentity,
     "exists": SupportsExists,
     "destroy": SupportsDestroy,
     "labels": SupportsLabels,
     "check": SupportsCheck,
+    "host processes": SupportsHostProcesses,
 }
 """The optional abilities by the name under which `sandbox providers` shows them."""

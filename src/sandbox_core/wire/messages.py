@@ -172,6 +172,11 @@ class OpenSessionResponse(Message):
     handle: str | None = None
     """What the workflow sends along when it resumes the session again."""
 
+    generation: int = 0
+    """What the workflow may rely on: from 1 on, commands are ended before they are reported as
+    cancelled, a terminal belongs to no worker, and a started session need not be asked whether it
+    is running. Recorded with the session, so that a replay does as was done."""
+
 
 class DeleteSessionRequest(SessionRequest):
     """Delete the sandbox; `state` is sent along when the worker does not hold the session.
@@ -190,7 +195,9 @@ class StartRequest(SessionRequest):
 
 
 class StopRequest(SessionRequest):
-    """Write the workspace to the session's snapshot."""
+    """End polled processes, also those of `users`, and write the workspace to its snapshot."""
+
+    users: tuple[str, ...] = ()
 
 
 class ShutdownRequest(SessionRequest):
@@ -214,14 +221,24 @@ class RunningResponse(Message):
     running: bool
 
 
-class CommandRequest(SessionRequest):
-    """Base of the requests that run a command; `operation_id` is made in the workflow.
+class KeyedRequest(SessionRequest):
+    """Base of the requests that must not be carried out twice.
+
+    `operation_id` is made in the workflow, and the same in each attempt. With `repeated` an earlier
+    attempt at it may have been carried out, by a worker that is known to no other.
+    """
+
+    operation_id: str
+    repeated: bool = False
+
+
+class CommandRequest(KeyedRequest):
+    """Base of the requests that run a command.
 
     `timeout` is in seconds; None means none. `shell` is the SDK's: True for the backend's default
     shell, False for none, or the words before the command.
     """
 
-    operation_id: str
     command: tuple[str, ...]
     timeout: float | None = None
     shell: bool | tuple[str, ...] = True
@@ -236,11 +253,15 @@ class ExecRequest(CommandRequest):
 
 
 class ExecResponse(Message):
-    """What a command wrote and its exit code."""
+    """What a command wrote and its exit code.
+
+    `at_most_once` is why the sandbox cannot tell whether a command was run before, if it cannot.
+    """
 
     stdout: Output = b""
     stderr: Output = b""
     exit_code: int = 0
+    at_most_once: str | None = None
 
 
 class PtyExecStartRequest(CommandRequest):
@@ -251,30 +272,56 @@ class PtyExecStartRequest(CommandRequest):
     max_output_tokens: int | None = None
 
 
-class PtyWriteStdinRequest(SessionRequest):
-    """Write `chars` to a running process (may be empty), and answer with its new output."""
+class PtyWriteStdinRequest(KeyedRequest):
+    """Write `chars` to a running process (may be empty), and answer with its output.
 
-    operation_id: str
+    The output is what comes after `offset` bytes, those that the workflow has been given. `user`
+    is whose process it is. With `ended` the workflow was told that it has ended.
+    """
+
     process_id: int
     chars: str = ""
     yield_time_s: float | None = None
     max_output_tokens: int | None = None
+    offset: int = 0
+    user: str | None = None
+    ended: bool = False
 
     def summary(self) -> str:
         return f"{self.process_id} {self.chars!r}" if self.chars else f"{self.process_id}"
 
 
 class PtyResponse(Message):
-    """New output of a process; `process_id` is None once it has ended."""
+    """New output of a process; `process_id` is None once it has ended.
+
+    `offset` is where the output goes on, in bytes from its beginning; None if the process is of
+    the one worker that has started it. `at_most_once` is as in `ExecResponse`.
+    """
 
     process_id: int | None = None
     output: Output = b""
     exit_code: int | None = None
     original_token_count: int | None = None
+    offset: int | None = None
+    at_most_once: str | None = None
+
+
+class PtyResizeRequest(SessionRequest):
+    """Set the size of a process's terminal, in characters."""
+
+    process_id: int
+    rows: int
+    columns: int
+    user: str | None = None
+
+    def summary(self) -> str:
+        return f"{self.process_id} {self.rows}x{self.columns}"
 
 
 class PtyTerminateAllRequest(SessionRequest):
-    """End every process that was started with `pty_exec_start`."""
+    """End every process that was started with `pty_exec_start`, also as these `users`."""
+
+    users: tuple[str, ...] = ()
 
 
 class ReadRequest(PathRequest):

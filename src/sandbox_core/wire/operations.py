@@ -108,6 +108,7 @@ PTY_WRITE_STDIN = _row(
     _KEYED,
     duration=lambda request: request.yield_time_s,
 )
+PTY_RESIZE = _row("pty_resize", m.PtyResizeRequest, _NONE, _IDEMPOTENT)
 PTY_TERMINATE_ALL = _row("pty_terminate_all", m.PtyTerminateAllRequest, _NONE, _IDEMPOTENT)
 
 # Files.

@@ -34,8 +34,3 @@ class Call:
 
     snapshots: SnapshotStore | None = None
     """What the sessions of every client have to find."""
-
-    @property
-    def durable(self) -> bool:
-        """Whether commands may run under the shim."""
-        return self.provider.durable_processes

@@ -21,15 +21,19 @@ from temporalio import activity
 logger = logging.getLogger(__name__)
 
 
+LONGEST_S = 5.0
+"""How long at most between two heartbeats: a cancellation is heard of with one."""
+
+
 @contextmanager
 def heartbeats() -> Iterator[None]:
-    """Tell Temporal that this worker lives, three times in each heartbeat timeout."""
+    """Tell Temporal that this worker lives, three times in each heartbeat timeout or more often."""
     timeout = activity.info().heartbeat_timeout
     if timeout is None:
         yield
         return
     activity.heartbeat()
-    beating = _Beating(copy_context(), timeout.total_seconds() / 3)
+    beating = _Beating(copy_context(), min(timeout.total_seconds() / 3, LONGEST_S))
     _beats.add(beating)
     try:
         yield

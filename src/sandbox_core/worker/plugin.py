@@ -50,6 +50,7 @@ from sandbox_core.worker.agents_patches import (
     remember_resolved_environments,
 )
 from sandbox_core.worker.failure_interceptor import FailuresInterceptor
+from sandbox_core.worker.heartbeats import LONGEST_S
 from sandbox_core.worker.metrics import PoolMetrics
 from sandbox_core.worker.own_queue import own_queue
 from sandbox_core.worker.runtime import ProviderRuntime
@@ -204,6 +205,11 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     activities.append(fn)
             share_slots(config)
         config["activities"] = activities
+        # Of a timeout of 30 s Temporal's SDK would hold heartbeats back for 24, and with them what
+        # is heard of cancellations.
+        throttle = config.get("max_heartbeat_throttle_interval")
+        longest = timedelta(seconds=LONGEST_S)
+        config["max_heartbeat_throttle_interval"] = min(throttle or longest, longest)
         read_custom_tool_outputs_as_text()
         apply_manifests_in_linear_time()
         remember_resolved_environments()

@@ -39,7 +39,7 @@ _SHORTEST_PIECE = 4
 _REDACTED = b"***"
 _CREDENTIALS = "the credentials of mounts"
 
-# Where the worker, the shim and the SDK leave out the middle of an output, or put a line before it.
+# Where the worker and the SDK leave out the middle of an output, or put a line before it.
 _CUTS = re.compile(
     rb"\n?\[\.\.\. [0-9,]+ bytes cut[^\]\n]*\]\n?"
     rb"|\xe2\x80\xa6[0-9]+ (?:tokens|chars) truncated\xe2\x80\xa6"

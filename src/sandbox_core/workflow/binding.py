@@ -8,12 +8,13 @@ from datetime import timedelta
 from enum import Enum
 from typing import TypeAlias, TypeVar
 
+from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from temporalio import exceptions, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, TimeoutType
-from temporalio.workflow import ActivityConfig
+from temporalio.workflow import ActivityCancellationType, ActivityConfig
 
 from sandbox_core.errors import SandboxCoreError, SandboxLost, SessionNotOpen, WorkerBusy
 from sandbox_core.wire import messages as m
@@ -23,6 +24,7 @@ from sandbox_core.wire.naming import host_of, ping_queue
 from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.workflow.dispatch import dispatch
 from sandbox_core.workflow.handles import add_handle
+from sandbox_core.workflow.polling import PolledProcess
 
 _SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
 _OpenedAgain: TypeAlias = "tuple[m.OpenSessionResponse, SandboxSessionState]"
@@ -148,6 +150,12 @@ class PlacedSession(BaseSandboxSession):
     restorations: tuple[Restoration, ...]
     """What was lost since the session was opened, and replaced from a snapshot."""
 
+    at_most_once: str | None
+    """Why the last command was run at most once, without the helper; None if it was not.
+
+    Where it is not None, a command whose worker dies is an `OutcomeUnknown`.
+    """
+
     # A plain attribute: `agents.sandbox._mount_security` looks for it in the instance's dict.
     state: SandboxSessionState
 
@@ -175,6 +183,12 @@ class PlacedSession(BaseSandboxSession):
         self._discarded = False
         self.deleted = False
         add_handle(self)
+        self._generation = opened.generation
+        # Whether it may not be running although it was started: the last operation has failed.
+        self._doubtful = False
+        self.at_most_once: str | None = None
+        self._processes: dict[int, PolledProcess] = {}
+        self._users: set[str] = set()
         self._settings = m.SessionSettings()
         # What the worker was last told; a difference travels with the next request.
         self._told_state = state
@@ -215,12 +229,18 @@ class PlacedSession(BaseSandboxSession):
             current, state, asked_at = self._current(request), self.state, self._placement.queue
             try:
                 response = await dispatch(
-                    self._provider, self._activity_config(), operation, current, body
+                    self._provider, self._config_of(current), operation, current, body
                 )
-            except SessionNotOpen:
+            except SessionNotOpen as error:
+                if error.has_earlier_attempt and isinstance(request, m.KeyedRequest):
+                    request = request.model_copy(update={"repeated": True})
                 await self._recover(Trouble.NOT_OPEN, stale=current.session)
+            except SandboxError:
+                self._doubtful = True
+                raise
             except ActivityError as error:
                 if asked_at is None or not unanswered(error):
+                    self._doubtful = True
                     raise
                 if not self._placement.pinned and not workflow.patched(_PING):
                     raise
@@ -230,13 +250,23 @@ class PlacedSession(BaseSandboxSession):
                     continue
             else:
                 self._mark_told(current, state)
-                if isinstance(request, m.PtyExecStartRequest) and request.tty:
-                    self._placement.pin()  # Its terminal is of that worker.
+                if isinstance(response, m.PtyResponse) and _is_of_a_worker(request, response):
+                    self._placement.pin()
                 return response
             moves += 1
         return await dispatch(
             self._provider, self._activity_config(), operation, self._current(request), body
         )
+
+    def _config_of(self, request: m.SessionRequest) -> ActivityConfig:
+        config = self._activity_config()
+        if self._generation > 0 and isinstance(request, m.KeyedRequest):
+            config = config.copy()
+            # A command has ended when the workflow learns that it was cancelled.
+            config.setdefault(
+                "cancellation_type", ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+            )
+        return config
 
     def _activity_config(self, config: ActivityConfig | None = None) -> ActivityConfig:
         config = config or self._config
@@ -404,6 +434,11 @@ class PlacedSession(BaseSandboxSession):
         if changed.state_delta:
             self.state = load_state(apply_delta(dump_state(self.state), changed.state_delta))
             self._told_state = self.state
+
+
+def _is_of_a_worker(request: m.SessionRequest, response: m.PtyResponse) -> bool:
+    """Tell whether the process that was started is a terminal that only its worker can poll."""
+    return isinstance(request, m.PtyExecStartRequest) and request.tty and response.offset is None
 
 
 class Patience:

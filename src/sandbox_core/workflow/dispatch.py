@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import cast
+from typing import TypeVar, cast
 
 from temporalio import exceptions, workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
-from temporalio.workflow import ActivityConfig
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    TimeoutType,
+    is_cancelled_exception,
+)
+from temporalio.workflow import ActivityCancellationType, ActivityConfig
 
 from sandbox_core.errors import (
     InvalidRequest,
@@ -26,7 +32,7 @@ from sandbox_core.wire.agents_models import JsonObject
 from sandbox_core.wire.checks import check_request
 from sandbox_core.wire.failures import decode_error
 from sandbox_core.wire.limits import current_limits
-from sandbox_core.wire.messages import CommandRequest, Message, PtyWriteStdinRequest
+from sandbox_core.wire.messages import KeyedRequest, Message
 from sandbox_core.wire.naming import (
     NOT_REGISTERED,
     activity_name,
@@ -37,6 +43,8 @@ from sandbox_core.wire.operations import Effect, Operation, RequestT, ResponseT
 from sandbox_core.wire.published import how_to_install
 from sandbox_core.wire.sandbox_workflows import note_use_of_sandbox
 from sandbox_core.wire.summaries import summarize
+
+_ResultT = TypeVar("_ResultT")
 
 DEFAULT_START_TO_CLOSE_TIMEOUT = timedelta(minutes=5)
 DEFAULT_HEARTBEAT_TIMEOUT = timedelta(seconds=30)
@@ -86,11 +94,15 @@ async def dispatch(
     _check_size(operation.name, request, max(len(text), len(body or b"")))
     answers_bytes = issubclass(operation.response, bytes)
     try:
-        result = await workflow.execute_activity(
-            activity_name(provider, operation.name),
-            args=[data] if body is None else [data, body],
-            result_type=bytes if answers_bytes else dict,
-            **activity_options(config, operation, request),
+        options = activity_options(config, operation, request)
+        result = await _to_its_end(
+            workflow.start_activity(
+                activity_name(provider, operation.name),
+                args=[data] if body is None else [data, body],
+                result_type=bytes if answers_bytes else dict,
+                **options,
+            ),
+            options,
         )
     except ActivityError as error:
         restored = _error_from(error, provider, operation, request)
@@ -100,6 +112,27 @@ async def dispatch(
     if issubclass(operation.response, Message):
         return cast("ResponseT", operation.response.model_validate(result))
     return cast("ResponseT", result if answers_bytes else None)
+
+
+async def _to_its_end(
+    handle: workflow.ActivityHandle[_ResultT], options: ActivityConfig
+) -> _ResultT:
+    """Await an activity; where a cancellation waits for it, that is not lost in what it returns."""
+    waits = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+    if options.get("cancellation_type") is not waits:
+        return await handle
+    try:
+        return await asyncio.shield(handle)
+    except asyncio.CancelledError as cancelled:
+        handle.cancel()
+        while not handle.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([handle])
+        error = handle.exception()
+        # Whatever came of it, it was cancelled. Temporal's error of that has its own cause.
+        told = error is not None and is_cancelled_exception(error)
+        outcome: BaseException = error if error is not None and told else cancelled
+    raise outcome
 
 
 def activity_options(
@@ -204,10 +237,7 @@ def _error_from(
             return decode_error(inner)
         return decode_error(cause)
     if (
-        (
-            operation.effect is Effect.ONCE
-            or isinstance(request, CommandRequest | PtyWriteStdinRequest)
-        )
+        (operation.effect is Effect.ONCE or isinstance(request, KeyedRequest))
         and isinstance(cause, exceptions.TimeoutError)
         and cause.type in (TimeoutType.HEARTBEAT, TimeoutType.START_TO_CLOSE)
     ):

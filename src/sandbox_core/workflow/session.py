@@ -25,6 +25,7 @@ from sandbox_core.workflow import convert
 from sandbox_core.workflow.binding import Patience, unanswered
 from sandbox_core.workflow.creation import clean_up, cleaning_up, delete_session
 from sandbox_core.workflow.handles import mark_deleted
+from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.session_files import SessionFiles
 
 
@@ -69,7 +70,8 @@ class TemporalSandboxSession(SessionFiles):
             WorkspaceStopError: It could not be saved; the message names the path or the storage.
         """
         if not (self._discarded or self._is_deleted()):
-            await self._change_state(ops.STOP, m.StopRequest(session=self._ref))
+            users = tuple(sorted(self._users))
+            await self._change_state(ops.STOP, m.StopRequest(session=self._ref, users=users))
 
     async def shutdown(self) -> None:
         """Release the sandbox's resources; the sandbox is there still, and can be resumed."""
@@ -119,10 +121,17 @@ class TemporalSandboxSession(SessionFiles):
             return
 
     async def running(self) -> bool:
-        """Return whether the sandbox is running."""
+        """Return whether the sandbox is running.
+
+        A session that was started is, as far as the workflow knows, until a command fails.
+        """
         if self._discarded or self._is_deleted():
             return False
-        return (await self._call(ops.RUNNING, m.RunningRequest(session=self._ref))).running
+        if self._generation > 0 and self._started and not self._doubtful:
+            return True
+        answer = await self._call(ops.RUNNING, m.RunningRequest(session=self._ref))
+        self._doubtful = not answer.running
+        return answer.running
 
     # --- Settings: told to the worker with the next request ---------------------------------------
 
@@ -188,7 +197,13 @@ class TemporalSandboxSession(SessionFiles):
                 user=convert.user_name(user),
             ),
         )
+        self._note(convert.user_name(user), result.at_most_once)
         return ExecResult(stdout=result.stdout, stderr=result.stderr, exit_code=result.exit_code)
+
+    def _note(self, user: str | None, at_most_once: str | None) -> None:
+        if user is not None:
+            self._users.add(user)
+        self.at_most_once = at_most_once
 
     async def _exec_internal(
         self, *command: str | Path, timeout: float | None = None
@@ -213,8 +228,8 @@ class TemporalSandboxSession(SessionFiles):
         """Start a command and return its first output.
 
         Args:
-            command: As in `exec`, and so are `timeout`, `shell` and `user`.
-            timeout: Seconds after which the command is ended.
+            command: As in `exec`, and so are `shell` and `user`.
+            timeout: Seconds within which the backend has to start it; None leaves it to that.
             shell: See `exec`.
             user: See `exec`.
             tty: Whether it has a terminal; without one, nothing can be written to it.
@@ -225,7 +240,8 @@ class TemporalSandboxSession(SessionFiles):
             Its output, its exit code or None while it runs, and the id for `pty_write_stdin`, which
             is None once it has ended.
         """
-        update = await self._call(
+        process = PolledProcess(user=convert.user_name(user))
+        started = await self._call(
             ops.PTY_EXEC_START,
             m.PtyExecStartRequest(
                 session=self._ref,
@@ -233,13 +249,16 @@ class TemporalSandboxSession(SessionFiles):
                 command=tuple(str(part) for part in command),
                 timeout=timeout,
                 shell=tuple(shell) if isinstance(shell, list) else shell,
-                user=convert.user_name(user),
+                user=process.user,
                 tty=tty,
                 yield_time_s=yield_time_s,
                 max_output_tokens=max_output_tokens,
             ),
         )
-        return convert.pty_update(update)
+        self._note(process.user, started.at_most_once)
+        if started.process_id is not None:
+            self._processes[started.process_id] = process
+        return convert.pty_update(process.take(started, since=0))
 
     async def pty_write_stdin(
         self,
@@ -251,6 +270,8 @@ class TemporalSandboxSession(SessionFiles):
     ) -> PtyExecUpdate:
         """Write to a running command and return its new output.
 
+        Of a process that another handle of the session has started it is all the output so far.
+
         Args:
             session_id: The command's id, from `pty_exec_start`.
             chars: What to write; empty only asks for output.
@@ -261,7 +282,9 @@ class TemporalSandboxSession(SessionFiles):
             PtySessionNotFoundError: There is no such command, or it ended and was asked for before.
             OutcomeUnknown: It may or may not have got `chars`.
         """
-        update = await self._call(
+        process = self._processes.setdefault(session_id, PolledProcess())
+        since = process.offset
+        polled = await self._call(
             ops.PTY_WRITE_STDIN,
             m.PtyWriteStdinRequest(
                 session=self._ref,
@@ -270,13 +293,34 @@ class TemporalSandboxSession(SessionFiles):
                 chars=chars,
                 yield_time_s=yield_time_s,
                 max_output_tokens=max_output_tokens,
+                offset=since,
+                user=process.user,
+                ended=process.ended,
             ),
         )
-        return convert.pty_update(update)
+        return convert.pty_update(process.take(polled, since=since))
+
+    async def pty_resize(self, session_id: int, *, rows: int, columns: int) -> None:
+        """Set the size of a command's terminal, in characters."""
+        process = self._processes.get(session_id, PolledProcess())
+        await self._call(
+            ops.PTY_RESIZE,
+            m.PtyResizeRequest(
+                session=self._ref,
+                process_id=session_id,
+                rows=rows,
+                columns=columns,
+                user=process.user,
+            ),
+        )
 
     async def pty_terminate_all(self) -> None:
         """End every command that was started with `pty_exec_start`."""
-        await self._call(ops.PTY_TERMINATE_ALL, m.PtyTerminateAllRequest(session=self._ref))
+        await self._call(
+            ops.PTY_TERMINATE_ALL,
+            m.PtyTerminateAllRequest(session=self._ref, users=tuple(sorted(self._users))),
+        )
+        self._processes.clear()
 
     # --- The workspace as a whole -----------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from agents.editor import ApplyPatchOperation
 from agents.run_config import SandboxArchiveLimits
 from agents.sandbox.apply_patch import PatchFormat
 from agents.sandbox.entries import BaseEntry
-from agents.sandbox.errors import OpName
+from agents.sandbox.errors import OpName, PtySessionNotFoundError
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
@@ -71,6 +71,23 @@ class WorkflowSandboxSession(SandboxSession):
             await super().aclose()
         except SandboxLost as lost:
             close_lost(lost)
+
+    @property
+    def at_most_once(self) -> str | None:
+        """Why the last command was run at most once, without the helper; None if it was not."""
+        inner = self._inner
+        return inner.at_most_once if isinstance(inner, PlacedSession) else None
+
+    async def pty_resize(self, session_id: int, *, rows: int, columns: int) -> None:
+        """Set the size of the terminal of a process, in characters.
+
+        Raises:
+            PtySessionNotFoundError: There is no such process, or it has ended.
+        """
+        inner = self._inner
+        if not isinstance(inner, TemporalSandboxSession):
+            raise PtySessionNotFoundError(session_id=session_id)
+        await inner.pty_resize(session_id, rows=rows, columns=columns)
 
     async def _annotate(
         self, *, run: Callable[[], Coroutine[object, object, _T]], **rest: object

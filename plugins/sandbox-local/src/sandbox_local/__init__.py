@@ -17,12 +17,13 @@ from agents.sandbox.sandboxes.unix_local import (
     UnixLocalSandboxClient,
     UnixLocalSandboxClientOptions,
 )
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.providers import LabelledSandbox, SandboxClientProvider, hookimpl
+from sandbox_core.providers import HostProcess, LabelledSandbox, SandboxClientProvider, hookimpl
 from sandbox_local import records
-from sandbox_local.client import LabellingLocalSandboxClient
+from sandbox_local.client import LabellingLocalSandboxClient, LabellingLocalSandboxSession
 
 __version__ = "0.1.0"
 
@@ -61,7 +62,7 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
             InvalidRequest: The path is not absolute.
             OSError: Something in it cannot be deleted.
         """
-        from sandbox_core.worker.commands.processes import (
+        from sandbox_core.worker.commands.closing import (
             forget_on_host,  # Only where activities run.
         )
 
@@ -90,6 +91,14 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
     ) -> None:
         """Set labels of a directory that was made for a sandbox; another one has none."""
         await asyncio.to_thread(records.change, Path(sandbox_id), labels)
+
+    async def host_process(
+        self, session: BaseSandboxSession, command: Sequence[str]
+    ) -> HostProcess:
+        """Return what the SDK's `exec` would execute for a command."""
+        if not isinstance(session, LabellingLocalSandboxSession):
+            raise TypeError(f"not a session of this provider: {type(session).__name__}")
+        return await session.host_process(command)
 
     async def check(self, client: UnixLocalSandboxClient) -> None:
         """Return if a workspace can be made in the temporary directory."""

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -24,6 +24,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from agents.sandbox.types import User
 
+from sandbox_core.providers import HostProcess
 from sandbox_local import records
 from sandbox_local.regular_files import RegularFiles
 
@@ -55,6 +56,20 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
         root = Path(self.state.manifest.root)
         await asyncio.to_thread(records.prepare, root, self._labels)
         await super()._prepare_backend_workspace()
+
+    async def host_process(self, command: Sequence[str]) -> HostProcess:
+        """Return what the SDK's `exec` would execute for a command, and where."""
+        environment, workspace = await self._resolved_exec_context()
+        root = Path(workspace).resolve()  # noqa: ASYNC240 - as the SDK's does
+        cwd, words = self._shell_workspace_process_context(
+            command_parts=self._workspace_relative_command_parts(command, root),
+            workspace_root=root,
+            cwd=workspace,
+        )
+        argv = self._confined_exec_command(
+            command_parts=words, workspace_root=root, env=environment
+        )
+        return HostProcess(argv=argv, cwd=cwd, environment=environment)
 
     def normalize_path(self, path: Path | str, *, for_write: bool = False) -> Path:
         self._check_root()

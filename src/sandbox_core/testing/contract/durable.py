@@ -67,7 +67,7 @@ _WHOLE = "".join(f"{n}\n" for n in range(1, 20001)) + "1\n"
 
 # Three processes, of which one has left the command's session, write on and on.
 _TICKS = "while true; do echo t >> ticks; sleep 0.1; done"
-_TREE = f"({_TICKS}) & setsid sh -c '{_TICKS}' & echo > started; {_TICKS}"
+_TREE = f"true; ({_TICKS}) & setsid sh -c '{_TICKS}' & echo > started; {_TICKS}"
 
 
 @dataclass(kw_only=True)

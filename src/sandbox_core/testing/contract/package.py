@@ -53,6 +53,7 @@ _ABILITIES: Mapping[str, tuple[tuple[str, tuple[str, ...], bool], ...]] = {
         ("relabel", ("client", "sandbox_id", "labels"), True),
     ),
     "check": (("check", ("client",), True),),
+    "host processes": (("host_process", ("session", "command"), True),),
 }
 """The methods of each ability, their arguments, and whether they are asynchronous."""
 

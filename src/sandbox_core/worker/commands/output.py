@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sandbox_core.worker.commands.protocol import Answer
+
 
 def cut_output(output: bytes, limit: int) -> bytes:
     """Return `output`, or if it has more than `limit` bytes its head and tail.
@@ -11,17 +13,56 @@ def cut_output(output: bytes, limit: int) -> bytes:
     """
     if len(output) <= limit:
         return output
-    head_end = limit - limit // 2
-    tail_start = len(output) - limit // 2
+    head = limit - limit // 2
+    return _joined(output[:head], output[len(output) - limit // 2 :], len(output), limit)
+
+
+def kept_output(answer: Answer, name: str, limit: int) -> bytes:
+    """Return what the helper has kept of a stream, with a line where it has dropped the middle.
+
+    Args:
+        answer: The record of a command that has ended.
+        name: The stream, "out" or "err".
+        limit: The most that is returned, in bytes, and what the line says of it.
+    """
+    kept = answer.fields.get(name, b"")
+    total = answer.number(f"{name}_total") + answer.number(f"{name}_altered")
+    if total <= len(kept):
+        return cut_output(kept, limit)
+    # Another worker may have asked for the command, and for less or more of its output.
+    head_length = answer.number(f"{name}_head")
+    head, tail = kept[:head_length], kept[head_length:]
+    if len(kept) > limit:
+        head, tail = head[: limit - limit // 2], tail[max(0, len(tail) - limit // 2) :]
+    return _joined(head, tail, total, limit)
+
+
+def dropped_line(count: int, limit: int) -> bytes:
+    """Return the line that stands for `count` bytes that are not there."""
+    return b"\n[... %s bytes cut: more than the limit of %s ...]\n" % (
+        f"{count:,}".encode(),
+        f"{limit:,}".encode(),
+    )
+
+
+def _joined(head: bytes, tail: bytes, total: int, limit: int) -> bytes:
+    """Join what is left of `total` bytes, without the parts of characters at the cut."""
+    head = head[: len(head) - _unfinished(head)]
     # A character has up to three continuation bytes (10xxxxxx); what is not UTF-8 is cut anywhere.
-    for _ in range(3):
-        if head_end and _continues(output, head_end):
-            head_end -= 1
-        if tail_start < len(output) and _continues(output, tail_start):
-            tail_start += 1
-    marker = f"\n[... {tail_start - head_end:,} bytes cut: more than the limit of {limit:,} ...]\n"
-    return output[:head_end] + marker.encode("ascii") + output[tail_start:]
+    begun = 0
+    while begun < min(3, len(tail)) and tail[begun] & 0xC0 == 0x80:
+        begun += 1
+    tail = tail[begun:]
+    return head + dropped_line(total - len(head) - len(tail), limit) + tail
 
 
-def _continues(output: bytes, position: int) -> bool:
-    return output[position] & 0xC0 == 0x80
+def _unfinished(head: bytes) -> int:
+    """Return how many bytes at the end are the beginning of a character."""
+    for back in range(1, min(4, len(head)) + 1):
+        byte = head[-back]
+        if byte & 0xC0 == 0xC0:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return back if length > back else 0
+        if byte & 0xC0 != 0x80:
+            return 0
+    return 0

@@ -2,57 +2,84 @@
 
 from __future__ import annotations
 
-from agents.sandbox.session.pty_types import PtyExecUpdate
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from agents.sandbox.session.sandbox_session import SandboxSession
+
+from sandbox_core.errors import SessionNotOpen
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
-from sandbox_core.wire.limits import current_limits
+from sandbox_core.worker.attempts import attempt
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.commands import processes
-from sandbox_core.worker.commands.output import cut_output
+from sandbox_core.worker.commands import closing, processes, run
+from sandbox_core.worker.commands.helper import why_plain
 from sandbox_core.worker.handlers.registry import handles
+
+
+@asynccontextmanager
+async def _use(call: Call, request: m.KeyedRequest) -> AsyncIterator[SandboxSession]:
+    """Yield the session of a request that must not be carried out twice.
+
+    Raises:
+        SessionNotOpen: It is not held here. The workflow then makes the same request once more, as
+            a first attempt, and is told if this is not one.
+    """
+    if attempt() > 1 and not call.pool.holds(request.session):
+        raise SessionNotOpen.with_earlier_attempt(request.session.session_id)
+    async with call.pool.use(request) as session:
+        yield session
 
 
 @handles(ops.EXEC)
 async def _exec(call: Call, request: m.ExecRequest) -> m.ExecResponse:
-    processes.announce(request, durable=call.durable)
-    async with call.pool.use(request) as session:
-        result = await processes.run(session, request, durable=call.durable)
-    limit = current_limits().output
+    async with _use(call, request) as session:
+        result = await run.run(call.provider, session, request)
+        plain = why_plain(call.provider, session, request.user)
     return m.ExecResponse(
-        stdout=cut_output(result.stdout, limit),
-        stderr=cut_output(result.stderr, limit),
+        stdout=result.stdout,
+        stderr=result.stderr,
         exit_code=result.exit_code,
+        at_most_once=plain,
     )
 
 
 @handles(ops.PTY_EXEC_START)
 async def _pty_exec_start(call: Call, request: m.PtyExecStartRequest) -> m.PtyResponse:
-    processes.announce(request, durable=call.durable)
-    async with call.pool.use(request) as session:
-        update = await processes.start(session, request, durable=call.durable)
-    return _pty_update(update)
+    async with _use(call, request) as session:
+        polled = await processes.start(call.provider, session, request)
+        plain = why_plain(call.provider, session, request.user)
+    return _response(polled, plain)
 
 
 @handles(ops.PTY_WRITE_STDIN)
 async def _pty_write_stdin(call: Call, request: m.PtyWriteStdinRequest) -> m.PtyResponse:
-    processes.announce(request, durable=call.durable)
-    async with call.pool.use(request) as session:
-        update = await processes.write(session, request, durable=call.durable)
-    return _pty_update(update)
+    async with _use(call, request) as session:
+        polled = await processes.write(call.provider, session, request)
+        plain = why_plain(call.provider, session, request.user)
+    return _response(polled, plain)
 
 
-def _pty_update(update: PtyExecUpdate) -> m.PtyResponse:
+def _response(polled: processes.Polled, plain: str | None) -> m.PtyResponse:
+    update = polled.update
     return m.PtyResponse(
         process_id=update.process_id,
         output=update.output,
         exit_code=update.exit_code,
         original_token_count=update.original_token_count,
+        offset=polled.offset,
+        at_most_once=plain,
     )
+
+
+@handles(ops.PTY_RESIZE)
+async def _pty_resize(call: Call, request: m.PtyResizeRequest) -> None:
+    async with call.pool.use(request) as session:
+        await processes.resize(call.provider, session, request)
 
 
 @handles(ops.PTY_TERMINATE_ALL)
 async def _pty_terminate_all(call: Call, request: m.PtyTerminateAllRequest) -> None:
     async with call.pool.use(request) as session:
-        await processes.terminate_all(session, durable=call.durable)
+        await closing.terminate_all(call.provider, session, request.users)
         await session.pty_terminate_all()

@@ -29,7 +29,7 @@ from sandbox_core.wire.agents_models import (
     state_delta,
 )
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.commands import processes
+from sandbox_core.worker.commands import closing
 from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.local_sources import check_local_sources, read_from_any_folder
 from sandbox_core.worker.own_queue import is_gone
@@ -244,6 +244,7 @@ def _opened(
         restored=user.restored,
         started=held.is_ready if user.joined else held.started,
         handle=key[-1],
+        generation=1,
     )
 
 
@@ -283,7 +284,7 @@ async def _delete_held(call: Call, held: OpenSession) -> None:
     provider, session = call.provider, held.session
     await call.pool.interrupt(held)
     # Elsewhere than on this host, everything that runs in a sandbox ends with it.
-    forgotten = not provider.host_bound or await processes.forget(session, durable=call.durable)
+    forgotten = not provider.host_bound or await closing.forget(provider, session)
     await call.client.delete(session)
     if not forgotten and isinstance(provider, SupportsDestroy):
         sandbox_id = sandbox_identity(provider, session.state)
@@ -315,7 +316,7 @@ async def _stop(call: Call, request: m.StopRequest) -> m.StateResponse:
     async def stop(held: OpenSession, user: User) -> None:
         # The SDK's sessions end theirs before they save the workspace.
         if not held.is_shared_by(user):
-            await processes.terminate_all(held.session, durable=call.durable)
+            await closing.terminate_all(call.provider, held.session, request.users)
         info = activity.info()
         # An attempt that was given up may still write.
         save = f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"

@@ -183,6 +183,11 @@ class SessionPool:
         """Return the session with this id, whoever has it."""
         return self._open.get(session_id)
 
+    def holds(self, ref: SessionRef) -> bool:
+        """Return whether the session is open here, at this epoch."""
+        held = self._open.get(ref.session_id)
+        return held is not None and held.user(ref) is not None
+
     def created(self, idempotency_key: str) -> OpenSession | None:
         """Return the session that the last attempt of the same create has made here."""
         made = (

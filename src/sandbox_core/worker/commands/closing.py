@@ -1,0 +1,57 @@
+"""What becomes of all the commands of a session when it is stopped or deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from agents.sandbox.session.sandbox_session import SandboxSession
+
+from sandbox_core.providers.registry import Provider
+from sandbox_core.worker.commands.ending import KILL_S
+from sandbox_core.worker.commands.helper import used_helper
+from sandbox_core.worker.commands.host import states_on_host, stop_on_host
+from sandbox_core.worker.commands.protocol import Field
+
+logger = logging.getLogger(__name__)
+
+
+async def terminate_all(
+    provider: Provider, session: SandboxSession, users: Sequence[str] = ()
+) -> None:
+    """End every process that is polled, whichever worker started it, also as these users."""
+    await _ask_all(provider, session, users, "end", ("which", "started"), ("reason", "terminated"))
+
+
+async def forget(provider: Provider, session: SandboxSession, users: Sequence[str] = ()) -> bool:
+    """End everything that ever ran in the session's sandbox, and remove the records of it.
+
+    Returns:
+        Whether nothing is left; False if the sandbox could not be asked to.
+    """
+    return await _ask_all(provider, session, users, "stop")
+
+
+async def _ask_all(
+    provider: Provider, session: SandboxSession, users: Sequence[str], verb: str, *fields: Field
+) -> bool:
+    try:
+        for user in (None, *users):
+            helper = await used_helper(provider, session, user)
+            if helper is not None:
+                await asyncio.wait_for(helper.ask(verb, fields), timeout=KILL_S)
+    except Exception as error:  # noqa: BLE001 - the boundary to a provider's exec
+        # A sandbox that is not there has no processes, and must not keep a session from ending.
+        logger.info("the processes of a sandbox could not be ended: %s", error)
+        return False
+    return True
+
+
+async def forget_on_host(root: str) -> None:
+    """End what runs on this host for the workspace at `root`, and remove the records of it.
+
+    For a backend whose sandboxes are directories of the worker's host, when one is deleted without
+    its session.
+    """
+    await stop_on_host(await asyncio.to_thread(states_on_host, root))

@@ -1,0 +1,239 @@
+"""The helper on the worker's own host: asked over its socket, without starting a process.
+
+What a command inherits is what the backend's own call would give it there: the provider says which
+environment and working directory that is, and the rest is this worker's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import secrets
+import signal
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+
+from sandbox_core.providers import HostProcess
+from sandbox_core.worker.commands.binaries import host_binary
+from sandbox_core.worker.commands.install import BASES, Installed, Unusable, root_id, state_id
+from sandbox_core.worker.commands.protocol import (
+    MAX_ANSWER_BYTES,
+    Answer,
+    Field,
+    NotAnAnswer,
+    frame,
+    parse_message,
+    parse_text,
+    pieces,
+)
+
+logger = logging.getLogger(__name__)
+
+_ASKED = 5
+"""How often a request is made that gets no answer: the one who was to give it was killed."""
+
+_BUSY_S = 0.02
+"""How long to wait before asking a helper again that has no room for another caller."""
+
+_SOCKET_PATH_BYTES = 107
+_RLIMITS = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What Python ignores itself, and sets back in the processes that it starts."""
+
+_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+"""What is never ignored by a process with a terminal, as the SDK has it."""
+
+
+def install_on_host(session: BaseSandboxSession) -> Installed:
+    """Put the helper on this host, unless it is there; blocks for a moment.
+
+    Raises:
+        Unusable: It cannot run here.
+    """
+    program = _program()
+    name = f".sandbox-{os.getuid()}-{state_id(session)}"
+    states = [base / name for base in _bases()]
+    used = next((state for state in states if _is_ours(state)), None)
+    free = next((state for state in states if not os.path.lexists(state)), None)
+    if used is None and free is None:
+        raise Unusable("no writable folder")
+    return Installed(program=program, state=str(used or free), used=used is not None)
+
+
+def _program() -> str:
+    binary = host_binary()
+    if binary is None:
+        raise Unusable("there is none for this host")
+    for base in _bases():
+        folder = base / f".sandbox-helper-{os.getuid()}"
+        with suppress(OSError):
+            folder.mkdir(mode=0o700)
+        if _is_ours(folder) and _put(folder / binary.name, binary.content):
+            return str(folder / binary.name)
+    raise Unusable("no folder that executes")
+
+
+def states_on_host(root: str) -> list[str]:
+    """Return the folders of the states, of any session and user, with the workspace at `root`."""
+    found = (base.glob(f".sandbox-*-{root_id(root)}-*") for base in map(Path, BASES))
+    return [str(state) for states in found for state in states if not state.is_symlink()]
+
+
+def _bases() -> list[Path]:
+    return [Path(base) for base in BASES if os.access(base, os.W_OK | os.X_OK)]
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    # 0o40000 is a directory; nobody else may put anything into it.
+    return status.st_uid == os.getuid() and status.st_mode & 0o170077 == 0o040000
+
+
+def _put(path: Path, content: bytes) -> bool:
+    """Write the program, unless it is there; return whether it can be executed."""
+    try:
+        if not path.exists():
+            descriptor, name = tempfile.mkstemp(dir=path.parent)
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+                file.write(content)
+            Path(name).chmod(0o700)
+            Path(name).replace(path)
+        return os.access(path, os.X_OK)
+    except OSError as error:
+        logger.debug("the helper cannot be put into %s: %s", path.parent, error)
+        return False
+
+
+class HostHelper:
+    """The helper of one session on this host."""
+
+    def __init__(self, installed: Installed) -> None:
+        self._installed = installed
+
+    async def ask(self, verb: str, fields: Iterable[Field], *, boot: bool = True) -> Answer:
+        """Make one request.
+
+        Args:
+            verb: What is asked.
+            fields: What the verb takes.
+            boot: Whether to start the helper if it does not run; otherwise "absent" is the answer.
+
+        Raises:
+            NotAnAnswer: It gave none, time and again.
+            OSError: The helper can be neither reached nor started.
+        """
+        request = frame(verb, fields)
+        for _ in range(_ASKED):
+            answer = await self._once(verb, request)
+            if answer is not None:
+                return answer
+            if not boot:
+                return Answer(word="absent")
+            answer = await self._boot()
+            if answer.word != "ready":
+                return answer
+        raise NotAnAnswer(f"no answer to {verb}")
+
+    async def _once(self, verb: str, request: bytes) -> Answer | None:
+        """Make a request; None if the helper does not run, or was killed before it answered."""
+        try:
+            return await _exchange(self._installed.state, request)
+        except BlockingIOError:
+            await asyncio.sleep(_BUSY_S)
+        except FileNotFoundError:
+            pass
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            logger.debug("the helper gave no answer to %s: %r", verb, error)
+        return None
+
+    async def _boot(self) -> Answer:
+        mark = secrets.token_hex(8)
+        process = await asyncio.create_subprocess_exec(
+            self._installed.program,
+            "boot",
+            *pieces([("dir", self._installed.state), ("mark", mark)]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            cwd="/",
+            env={},
+        )
+        output, _ = await process.communicate()
+        return parse_text(output, mark)
+
+
+async def _exchange(state: str, request: bytes) -> Answer:
+    folder = -1
+    path = f"{state}/sock"
+    try:
+        if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+            folder = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            path = f"/proc/self/fd/{folder}/sock"
+        reader, writer = await asyncio.open_unix_connection(path, limit=1024 * 1024)
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    try:
+        writer.write(request)
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        if size > MAX_ANSWER_BYTES:
+            raise NotAnAnswer(f"an answer of {size:,} bytes")
+        return parse_message(await reader.readexactly(size))
+    finally:
+        writer.close()
+
+
+def context_fields(process: HostProcess, *, tty: bool) -> list[Field]:
+    """Return what a command inherits on this host, as fields of a request."""
+    ignored, blocked, umask = _signals_and_umask()
+    for number in (*_RESTORED, *(_TERMINAL if tty else ())):
+        ignored &= ~(1 << (number - 1))
+    return [
+        *(("arg", word) for word in process.argv),
+        *(("env", f"{name}={value}") for name, value in process.environment.items()),
+        ("cwd", process.cwd),
+        ("umask", umask),
+        ("ignored", ignored),
+        ("blocked", blocked),
+        ("nice", os.getpriority(os.PRIO_PROCESS, 0)),
+        *(("rlimit", _rlimit(number)) for number in sorted(_RLIMITS)),
+    ]
+
+
+def _signals_and_umask() -> tuple[int, int, int]:
+    lines = (line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = {name: value.strip() for name, value in lines}
+    return int(status["SigIgn"], 16), int(status["SigBlk"], 16), int(status["Umask"], 8)
+
+
+def _rlimit(number: int) -> str:
+    # The kernel's "unlimited" is all ones, which Python shows as -1.
+    soft, hard = (value & (2**64 - 1) for value in resource.getrlimit(number))
+    return f"{number}:{soft}:{hard}"
+
+
+async def stop_on_host(states: Sequence[str]) -> bool:
+    """End whatever runs under the helpers with these folders; return whether all of it is gone."""
+    gone = True
+    for state in states:
+        # One whose helper was killed, and left commands, is asked too: a new one takes them over.
+        ours = await asyncio.to_thread(_is_ours, Path(state))
+        try:
+            program = await asyncio.to_thread(_program) if ours else ""
+            helper = HostHelper(Installed(program=program, state=state))
+            answer = await helper.ask("stop", [], boot=ours)
+        except (NotAnAnswer, OSError, Unusable) as error:
+            logger.warning("what runs under %s could not be ended: %s", state, error)
+            gone = False
+        else:
+            gone = gone and answer.word in ("done", "absent")
+    return gone

@@ -1,0 +1,159 @@
+"""How the helper gets into a sandbox: through the session's own `exec`, once for each sandbox.
+
+``install.sh`` looks for it where an earlier worker may have put it, or for a folder that is the
+user's own and can execute programs, and then takes it in pieces that fit on a command line. It is
+verified before it gets its name, which is a hash of its content; several at once do no harm.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import PurePosixPath
+
+from agents.sandbox.errors import ExecTransportError
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+
+from sandbox_core.worker.commands.binaries import Binary, binary_for
+from sandbox_core.worker.commands.protocol import VERSION
+
+logger = logging.getLogger(__name__)
+
+BASES = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 (private folders are made there)
+"""Where the helper and its state may be, the first that will do; then beside the workspace."""
+
+SAYS = f"sandbox-helper {VERSION} "
+"""How the answer to ``--version`` begins."""
+
+# Some backends make one word of a whole command line, and Linux takes 128 KiB in one.
+_PIECE_BYTES = {"base64": 72 * 1024, "octal": 24 * 1024}
+
+
+class Unusable(Exception):
+    """The helper cannot run in a sandbox; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """Where the helper is in a sandbox, and where it keeps its state, for one user."""
+
+    program: str
+    state: str
+    used: bool = True
+    """Whether the state was there before."""
+
+
+def state_id(session: BaseSandboxSession) -> str:
+    """Return what the helper's state of a session is called: by its workspace and its id."""
+    return f"{root_id(session.state.manifest.root)}-{session.state.session_id.hex}"
+
+
+def root_id(root: str) -> str:
+    """Return how the names of the states of all sessions with this workspace begin."""
+    return hashlib.sha256(root.encode()).hexdigest()[:12]
+
+
+def bases(session: BaseSandboxSession) -> list[str]:
+    """Return where the helper and its state of a session may be, in the order of preference."""
+    beside = str(PurePosixPath(session.state.manifest.root).parent)
+    usable = beside not in ("/", *BASES) and not any(character.isspace() for character in beside)
+    return [*BASES, beside] if usable else list(BASES)
+
+
+async def install(
+    session: BaseSandboxSession, user: str | None, *, upload: bool = True
+) -> Installed:
+    """Find the helper in the sandbox of a session, or put it there.
+
+    Args:
+        session: The backend's own session.
+        user: Whose commands it is for; None for the backend's default.
+        upload: Whether to put it there; otherwise only its state is looked for.
+
+    Raises:
+        Unusable: It cannot run there.
+        SandboxError: The backend failed.
+    """
+    # Which one is known when the sandbox has said what it is; most are like the worker.
+    expected = binary_for("", "")
+    found = await _find(session, user, expected)
+    binary = binary_for(found["system"], found["machine"])
+    if binary is None:
+        raise Unusable(f"there is none for {found['system']} on {found['machine']}")
+    if binary is not expected:
+        found = await _find(session, user, binary)
+    if not found["helper"] and upload:
+        await _upload(session, user, binary, found)
+    return Installed(
+        program=found["helper"] or f"{found['place']}/{binary.name}",
+        state=found["state"],
+        used=found["used"] == "yes",
+    )
+
+
+async def _find(
+    session: BaseSandboxSession, user: str | None, binary: Binary | None
+) -> dict[str, str]:
+    name = "none" if binary is None else binary.name
+    word, found = await _ask(session, user, "find", name, state_id(session), SAYS, *bases(session))
+    if word == "unusable":
+        raise Unusable(found.get("why", "").replace("-", " "))
+    if word != "found":
+        if await session.running():
+            raise Unusable("the sandbox has no POSIX shell")
+        raise ExecTransportError(command=("sh",), context={"reason": "not_running"})
+    return found
+
+
+async def _upload(
+    session: BaseSandboxSession, user: str | None, binary: Binary, found: dict[str, str]
+) -> None:
+    # Nobody else knows this name.
+    file = f"{found['place']}/{secrets.token_hex(8)}"
+    encoding = "base64" if found["base64"] == "yes" else "octal"
+    for piece in _encoded(binary.content, encoding):
+        word, _ = await _ask(session, user, "add", file, encoding, piece)
+        if word != "added":
+            raise Unusable(f"it could not be written to {found['place']}")
+    word, _ = await _ask(session, user, "put", file, binary.name, str(len(binary.content)), SAYS)
+    if word != "put":
+        raise Unusable(f"it does not run in {found['place']}")
+    logger.debug("the helper was put into %s of a sandbox", found["place"])
+
+
+def _encoded(content: bytes, encoding: str) -> Iterator[str]:
+    size = _PIECE_BYTES[encoding]
+    for start in range(0, len(content), size):
+        piece = content[start : start + size]
+        if encoding == "base64":
+            yield base64.b64encode(piece).decode("ascii")
+        else:
+            yield "".join(f"\\{byte:03o}" for byte in piece)
+
+
+async def _ask(
+    session: BaseSandboxSession, user: str | None, verb: str, *arguments: str
+) -> tuple[str, dict[str, str]]:
+    """Call the script once; no word if it did not answer."""
+    mark = secrets.token_hex(8)
+    result = await session.exec(
+        "/bin/sh", "-c", _script(), "sh", mark, verb, *arguments, shell=False, user=user
+    )
+    _, _, rest = result.stdout.rpartition(mark.encode() + b" ")
+    if not rest:
+        return "", {}
+    word, *pairs = rest.partition(b"\n")[0].decode("utf-8", "replace").split(" ")
+    return word, {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+@cache
+def _script() -> str:
+    text = files(__package__).joinpath("install.sh").read_text(encoding="utf-8")
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("#"))

@@ -1,0 +1,156 @@
+"""How the helper in a sandbox is asked, and how it answers: bytes, without any input or output.
+
+A request is a verb and fields; a name may occur more than once. It travels as a frame over the
+helper's socket, or as encoded words of a command line. An answer is a word and fields; it comes as
+a frame, or as text in the output of that command. ``helper/PROTOCOL.md`` describes both.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from urllib.parse import unquote_to_bytes
+
+Field: TypeAlias = "tuple[str, str | bytes | int]"
+
+VERSION = 1
+"""The version of the protocol; a helper of another one is not used."""
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""The most that is taken from a socket as one answer."""
+
+_PIECE_CHARACTERS = 96 * 1024
+"""How long one word of a command line becomes; Linux takes 128 KiB."""
+
+_PAYLOADS = ("out", "err", "data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the helper says: its word, and the fields that belong to it."""
+
+    word: str
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+    entries: tuple[str, ...] = ()
+    """One for each command, of an answer to ``list``."""
+
+    reported: int | None = None
+    """The exit code that a backend has reported for the call that brought the answer."""
+
+    def number(self, name: str, default: int = 0) -> int:
+        """Return a field that is a number; `default` if the answer does not have it."""
+        value = self.fields.get(name)
+        return default if value is None else int(value)
+
+    def text(self, name: str) -> str:
+        """Return a field as text; empty if the answer does not have it."""
+        return self.fields.get(name, b"").decode("utf-8", errors="replace")
+
+
+class NotAnAnswer(Exception):
+    """What came back is no answer, or was cut short."""
+
+
+def message(fields: Iterable[Field]) -> bytes:
+    """Return fields as netstrings, names and values in turn."""
+    words = (_bytes(word) for name_and_value in fields for word in name_and_value)
+    return b"".join(b"%d:%s," % (len(word), word) for word in words)
+
+
+def frame(verb: str, fields: Iterable[Field]) -> bytes:
+    """Return a request as it goes over the socket."""
+    body = message([("verb", verb), *fields])
+    return len(body).to_bytes(4, "big") + body
+
+
+def pieces(fields: Iterable[Field]) -> list[str]:
+    """Return a request's fields as words of a command line, which say nothing to who reads it."""
+    encoded = base64.urlsafe_b64encode(message(fields)).decode("ascii")
+    return [
+        encoded[start : start + _PIECE_CHARACTERS]
+        for start in range(0, len(encoded), _PIECE_CHARACTERS)
+    ]
+
+
+def parse_message(body: bytes) -> Answer:
+    """Return the answer that is in a frame.
+
+    Raises:
+        NotAnAnswer: It is not one.
+    """
+    words: list[bytes] = []
+    at = 0
+    while at < len(body):
+        colon = body.find(b":", at, at + 12)
+        if colon < 0 or not body[at:colon].isdigit():
+            raise NotAnAnswer("not a netstring")
+        end = colon + 1 + int(body[at:colon])
+        if body[end : end + 1] != b",":
+            raise NotAnAnswer("a netstring does not end")
+        words.append(body[colon + 1 : end])
+        at = end + 1
+    return _answer(
+        None,
+        ((words[n].decode("ascii", "replace"), words[n + 1]) for n in range(0, len(words) - 1, 2)),
+    )
+
+
+def parse_text(output: bytes, mark: str) -> Answer:
+    """Return the answer that is in the output of a command line, between two `mark`s.
+
+    Raises:
+        NotAnAnswer: There is none, or it was cut short.
+    """
+    _, found, rest = output.partition(mark.encode() + b" ")
+    head, newline, body = rest.partition(b"\n")
+    if not found or not newline:
+        raise NotAnAnswer("no answer")
+    word, *pairs = head.decode("ascii", "replace").split(" ")
+    end = b"\n%s\n" % mark.encode()
+    fields: list[tuple[str, bytes]] = []
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        encoding, colon, length = value.partition(":")
+        if name not in _PAYLOADS or not colon:
+            fields.append((name, unquote_to_bytes(value)))
+            continue
+        content, found, body = body.partition(end)
+        if not found:
+            raise NotAnAnswer("the answer was cut")
+        fields.append((name, content if encoding == "raw" else _decoded(content)))
+        # A backend may have altered it, as it would have altered what the command prints.
+        fields.append((f"{name}_altered", b"%d" % (len(content) - int(length))))
+    if not body.startswith(mark.encode() + b" end"):
+        raise NotAnAnswer("the answer was cut")
+    return _answer(word, fields)
+
+
+def _answer(word: str | None, pairs: Iterable[tuple[str, bytes]]) -> Answer:
+    fields: dict[str, bytes] = {}
+    entries: list[str] = []
+    for name, value in pairs:
+        if name == "entry":
+            entries.append(value.decode("utf-8", errors="replace"))
+        else:
+            fields[name] = value
+    said = word or fields.pop("word", b"").decode("ascii", "replace")
+    if not said:
+        raise NotAnAnswer("an answer without a word")
+    return Answer(word=said, fields=fields, entries=tuple(entries))
+
+
+def _decoded(section: bytes) -> bytes:
+    try:
+        return base64.b64decode(section, validate=True)
+    except binascii.Error as error:
+        raise NotAnAnswer("the answer was changed on its way") from error
+
+
+def _bytes(value: str | bytes | int) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    # A word of a command line may hold bytes that are no text, as Python's `os` has them.
+    return str(value).encode("utf-8", "surrogateescape")

@@ -1,0 +1,202 @@
+"""Commands that are run to their end: exactly once, whatever becomes of the worker that asked.
+
+A command runs in the sandbox under the helper, keyed by the operation id of the request. Whoever
+asks again with the same id, on any worker, waits for the running command or gets the recorded
+result. Where the helper cannot run it is the backend's own call, at most once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agents.sandbox.errors import ExecTimeoutError, ExecTransportError
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.types import ExecResult
+
+from sandbox_core.errors import OutcomeUnknown
+from sandbox_core.providers.registry import Provider
+from sandbox_core.wire import messages as m
+from sandbox_core.wire.limits import current_limits
+from sandbox_core.wire.summaries import summarize
+from sandbox_core.worker.commands import retention
+from sandbox_core.worker.commands.ending import Overdue, TimeLimit, end_command, until
+from sandbox_core.worker.commands.helper import Helper, helper_for, is_refusal
+from sandbox_core.worker.commands.install import Unusable
+from sandbox_core.worker.commands.output import cut_output, kept_output
+from sandbox_core.worker.commands.plain import at_most_once, is_repeated
+from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
+
+BUSY_S = 0.05
+"""How long to wait before asking again about a command whose keeper does not answer yet."""
+
+BACKEND_SAYS = ("missing", "denied", "nocwd", "exec")
+"""Reasons for which nothing has run that the backend tells in its own way."""
+
+
+async def run(provider: Provider, session: SandboxSession, request: m.ExecRequest) -> ExecResult:
+    """Run the command of `request` once, or attach to it if it was started before.
+
+    Its output is what `current_limits` allows.
+
+    Raises:
+        ExecTimeoutError: It took longer than its timeout, or than that of an activity whose
+            request names none, counted from its start; it was ended.
+        OutcomeUnknown: It was started, and has vanished with the processes of its sandbox.
+        SandboxError: The backend failed; the same request may be made again.
+    """
+
+    async def once() -> ExecResult:
+        try:
+            helper = await helper_for(
+                provider, session, request.user, about=argv_of(session, request)
+            )
+        except Unusable:
+            return await _plain(session, request, repeated=is_repeated(request))
+        result = await _run(helper, session, request)
+        retention.after_command(helper, session, request.user, result)
+        return result
+
+    # Sinks and spans are told of the command, not of the helper around it.
+    return await session._annotate(
+        op="exec",
+        start_data={
+            "command": list(request.command),
+            "timeout_s": request.timeout,
+            "shell": shell_of(request),
+            "user": request.user,
+        },
+        run=once,
+        ok=lambda result: result.ok(),
+        outputs=lambda result: (result.stdout, result.stderr),
+    )
+
+
+async def _plain(
+    session: SandboxSession, request: m.ExecRequest, *, repeated: bool = False
+) -> ExecResult:
+    result = await at_most_once(
+        request.summary(),
+        lambda: session._inner.exec(
+            *request.command, timeout=request.timeout, shell=shell_of(request), user=request.user
+        ),
+        repeated=repeated,
+    )
+    limit = current_limits().output
+    return ExecResult(
+        stdout=cut_output(result.stdout, limit),
+        stderr=cut_output(result.stderr, limit),
+        exit_code=result.exit_code,
+    )
+
+
+async def _run(helper: Helper, session: SandboxSession, request: m.ExecRequest) -> ExecResult:
+    argv, key = argv_of(session, request), request.operation_id
+    limit, allowed = TimeLimit.of(request.timeout), current_limits().output
+    fields: list[Field] = [
+        ("key", key),
+        ("wait", milliseconds(helper.attached_s)),
+        ("out_max", allowed),
+        ("err_max", allowed),
+        *([] if limit is None else [("timeout", max(1, milliseconds(limit.seconds)))]),
+        *await helper.command(argv),
+    ]
+    while True:
+        try:
+            answer = await until(
+                limit,
+                helper.ask("run", fields, about=argv),
+                end=lambda reason: end_command(helper, key, reason),
+            )
+        except Overdue as overdue:
+            if overdue.ended and limit is not None:
+                raise limit.error(argv, request.timeout) from None
+            continue  # It came to its own end in the meantime: the result is there.
+        except ExecTimeoutError:  # A limit of the backend's own.
+            await end_command(helper, key, "timeout")
+            raise
+        except NotAnAnswer as silence:
+            raise await unanswered(helper, session, request, argv, silence) from None
+        if answer.word == "exited":
+            return ExecResult(
+                stdout=kept_output(answer, "out", allowed),
+                stderr=kept_output(answer, "err", allowed),
+                exit_code=helper.exit_code(answer),
+            )
+        if answer.word == "ended" and answer.text("reason") == "timeout" and limit is not None:
+            raise limit.error(argv, request.timeout)
+        if answer.word == "notrun" and answer.text("why") in BACKEND_SAYS:
+            return await _plain(session, request)
+        if answer.word == "busy":
+            await asyncio.sleep(BUSY_S)
+        elif answer.word != "running":
+            raise error_of(answer, session, request, argv)
+
+
+def error_of(
+    answer: Answer, session: SandboxSession, request: m.CommandRequest, argv: Sequence[str]
+) -> Exception:
+    """Return what to raise for an answer that is no result of a command."""
+    if answer.word == "ended":
+        return unknown(session, request, f"it was ended ({answer.text('reason')})")
+    if answer.word == "dropped":
+        return unknown(session, request, "its record was pruned")
+    if answer.word == "lost":
+        return unknown(session, request, "its processes are gone and left no exit code")
+    if answer.word == "notrun" or is_refusal(answer):
+        what = answer.text("text") or "no process or memory is to be had there"
+        return _did_not_run(argv, what)
+    return unknown(session, request, f"the helper says {answer.word}: {answer.text('text')}")
+
+
+async def unanswered(
+    helper: Helper,
+    session: SandboxSession,
+    request: m.CommandRequest,
+    argv: Sequence[str],
+    silence: NotAnAnswer,
+) -> Exception:
+    """Return what to raise where a sandbox runs calls, but does not return what they say."""
+    try:
+        answer = await helper.ask("end", [("key", request.operation_id), ("reason", "unanswered")])
+    except NotAnAnswer:
+        return unknown(session, request, "its sandbox does not return its result")
+    if answer.number("never"):
+        # Nobody can start it any more.
+        return _did_not_run(argv, str(silence), retryable=False)
+    return unknown(session, request, "its sandbox does not return its result")
+
+
+def _did_not_run(argv: Sequence[str], why: str, *, retryable: bool = True) -> ExecTransportError:
+    return ExecTransportError(
+        command=argv,
+        message=f"the command did not run: {why}",
+        context={"reason": "not_run"},
+        retryable=retryable,
+    )
+
+
+def unknown(session: SandboxSession, request: m.CommandRequest, why: str) -> OutcomeUnknown:
+    """Return the error of a command that was started, and whose end is not known."""
+    return OutcomeUnknown(
+        f"{summarize(request.summary())!r} was started in session {session.state.session_id}, "
+        f"and how it ended is not known: {why}. It was not repeated; look at the workspace before "
+        f"you run it again."
+    )
+
+
+def argv_of(session: SandboxSession, request: m.CommandRequest) -> list[str]:
+    """Return the words of the command, as the backend itself would make them."""
+    return session._inner._prepare_exec_command(
+        *request.command, shell=shell_of(request), user=None
+    )
+
+
+def shell_of(request: m.CommandRequest) -> bool | list[str]:
+    """Return the shell of the command, as the SDK takes it."""
+    return request.shell if isinstance(request.shell, bool) else list(request.shell)
+
+
+def milliseconds(seconds: float) -> int:
+    """Return seconds in the unit of the helper."""
+    return max(0, round(seconds * 1000))

@@ -1,0 +1,25 @@
+"""A command cannot tell whether it runs under the helper, and neither can who has asked for it."""
+
+from __future__ import annotations
+
+from processes.bare import compare
+from processes.bare_table import ROWS
+from processes.driving import Box
+
+
+def test_the_table_is_long() -> None:
+    assert len(ROWS) >= 80
+
+
+async def test_local(local: Box) -> None:
+    differences = await compare(local, "local")
+
+    wrong = [str(row) for row in differences if row.reason is None]
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_daytona(daytona: Box) -> None:
+    differences = await compare(daytona, "daytona")
+
+    wrong = [str(row) for row in differences if row.reason is None]
+    assert not wrong, "\n".join(wrong)
