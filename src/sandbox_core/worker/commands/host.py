@@ -135,6 +135,8 @@ class HostHelper:
         for _ in range(_ASKED):
             answer = await self._once(verb, request)
             if answer is not None:
+                if verb == "stop":
+                    await asyncio.to_thread(_reap, answer.number("pid"))
                 return answer
             if not boot:
                 return Answer(word="absent")
@@ -169,6 +171,16 @@ class HostHelper:
         )
         output, _ = await process.communicate()
         return parse_text(output, mark)
+
+
+def _reap(pid: int) -> None:
+    """Let go of a helper that has ended, if this process is its parent: the first in a container.
+
+    It detaches itself when it starts, so that it is a child of whatever process 1 is.
+    """
+    with suppress(ChildProcessError):
+        if pid > 0:
+            os.waitpid(pid, 0)
 
 
 async def _exchange(state: str, request: bytes) -> Answer:
