@@ -10,7 +10,7 @@ import pytest
 from parity.cases import write_skills
 from support import archive, running_worker, scheduled_activities, unique
 from temporalio.client import Client
-from workflows.sessions import EveryOperation
+from workflows.sessions import EveryOperation, ResizeTerminal
 
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import operations
@@ -59,10 +59,19 @@ class TestEveryOperation:
 
             history = await handle.fetch_history()
             performed = set(scheduled_activities(history))
-            # What is about the names of files is in a workflow of its own.
-            elsewhere = {"ping", "reap", "move", "same_file"}
+            # What is about the names of files, and the size of a terminal, is in workflows of their
+            # own; that a session is running the workflow knows.
+            elsewhere = {"ping", "reap", "move", "same_file", "pty_resize", "running"}
             of_sessions = {row.name for row in operations()} - elsewhere
             assert {activity_name("local", name) for name in of_sessions} == performed
+
+    async def test_a_terminal_is_resized(self, temporal_client: Client) -> None:
+        async with running_worker(temporal_client, ResizeTerminal) as queue:
+            shown = await temporal_client.execute_workflow(
+                ResizeTerminal.run, "local", id=unique("resize"), task_queue=queue
+            )
+
+        assert "50 132" == shown
 
     async def test_leaves_no_directory_behind(self, temporal_client: Client) -> None:
         """The sandbox is deleted with the session."""
