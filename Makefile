@@ -7,7 +7,11 @@ READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check types chaos helper clean
+# Commands beside the peer's and the floor: a table, and the figures as JSON.
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py --json benchmarks/figures.json
+
+.PHONY: bench demo test check types chaos helper clean
 
 demo: $(READY)
 	$(BIN)/sandbox demo

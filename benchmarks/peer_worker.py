@@ -6,6 +6,7 @@ RUNS is what the worker is for: "workflows", "activities", or "both".
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import itertools
 import os
 import re
@@ -58,6 +59,9 @@ SCRIPTS: dict[str, list[ResponseOutputItem]] = {
 }
 
 
+_PR_SET_CHILD_SUBREAPER = 36
+
+
 class ScriptedModels(ModelProvider):
     """Provides a model for the next turn of the script of that name."""
 
@@ -108,6 +112,11 @@ class WorkerProcess:
         if await self._process.stdout.readline() != b"ready\n":
             raise RuntimeError(f"the worker did not start: {log.read_text()}")
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     async def stop(self, patience: float = 10.0) -> None:
         """End the process, which drains first for as long as `patience`; note its peak memory."""
         assert self._process.stdin is not None
@@ -128,6 +137,8 @@ def _peak_bytes(pid: int) -> int:
 
 async def serve(side: str, address: str, task_queue: str, runs: str) -> None:
     """Be a worker of one side until standard input ends."""
+    # What detaches itself is this process's to reap, so that its CPU is counted here.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # As the provider `local` of sandbox-core makes it.
     backend = unix_local.UnixLocalSandboxClient(inherit_host_environment=False)
     runs_activities = runs != WORKFLOWS

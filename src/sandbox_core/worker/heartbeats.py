@@ -32,7 +32,7 @@ def heartbeats() -> Iterator[None]:
     if timeout is None:
         yield
         return
-    activity.heartbeat()
+    # The first is not sent at once: most activities have ended before it is due.
     beating = _Beating(copy_context(), min(timeout.total_seconds() / 3, LONGEST_S))
     _beats.add(beating)
     try:
