@@ -42,7 +42,9 @@ class Daytona(Backend):
         return str((await sandbox.process.exec(script)).result)
 
     async def commands(self, sandbox_id: str) -> list[str]:
-        return [str(pid) for pid in self._server.sandboxes[sandbox_id].processes()]
+        pids = self._server.sandboxes[sandbox_id].processes()
+        # The helper calls itself that.
+        return [str(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text() != "sbx\n"]
 
     @contextmanager
     def stalled(self) -> Iterator[None]:

@@ -44,7 +44,9 @@ class Docker(Backend):
         container = await asyncio.to_thread(self._containers.get, sandbox_id)
         top = await asyncio.to_thread(container.top, ps_args="-eo pid,args")
         shown = [args for _pid, args in top["Processes"]]
-        return [args for args in shown if "docker-init" not in args and "tail -f" not in args]
+        # Beside the engine's own there is the helper, which calls itself that.
+        own = ("docker-init", "tail -f", "sbx")
+        return [args for args in shown if not any(name in args for name in own)]
 
     def stalled(self) -> AbstractContextManager[None]:
         return self._engine.halted()
