@@ -54,10 +54,10 @@ class TestProviders:
 
         assert 0 == result.returncode
         lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-        header = "NAME STATUS DISTRIBUTION CONTRACT HOST-BOUND IDENTITY EXISTS DESTROY LABELS CHECK"
-        assert header == lines[0]
-        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes yes" in lines
-        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes yes" in lines
+        header = "NAME STATUS DISTRIBUTION CONTRACT HOST-BOUND DURABLE"
+        assert f"{header} IDENTITY EXISTS DESTROY LABELS CHECK HOST PROCESSES" == lines[0]
+        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes yes yes yes" in lines
+        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes yes yes no" in lines
 
     def test_prints_json_for_programs(self) -> None:
         """Every field is there, whatever the status."""
@@ -74,11 +74,13 @@ class TestProviders:
             "api_version": 1,
             "capabilities": {
                 "host_bound": True,
+                "durable_processes": True,
                 "identity": True,
                 "exists": True,
                 "destroy": True,
                 "labels": True,
                 "check": True,
+                "host processes": True,
             },
             "error": None,
             "warnings": [],

@@ -30,6 +30,10 @@ from sandbox_daytona import sandbox_client_provider
 from sandbox_daytona.client import LabellingDaytonaSandboxClient
 
 
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 class Daytona(Backend):
     """The sandboxes of a server, looked at in the server."""
 
@@ -44,7 +48,7 @@ class Daytona(Backend):
     async def commands(self, sandbox_id: str) -> list[str]:
         pids = self._server.sandboxes[sandbox_id].processes()
         # The helper calls itself that.
-        return [str(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text() != "sbx\n"]
+        return [str(pid) for pid in pids if _name(pid) != "sbx"]
 
     @contextmanager
     def stalled(self) -> Iterator[None]:

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 CHECKED_WITHIN_S = 30.0
 """How long the check of one backend may take."""
 
-_TABLE_WIDTH = 120
+_TABLE_WIDTH = 140
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,11 @@ def _loaded(result: LoadedProvider, error: str | None) -> ProviderReport:
         version=result.candidate.version,
         summary=provider.summary,
         api_version=provider.api_version,
-        capabilities={"host_bound": provider.host_bound, **abilities},
+        capabilities={
+            "host_bound": provider.host_bound,
+            "durable_processes": provider.durable_processes,
+            **abilities,
+        },
         error=error,
         warnings=result.shortcomings,
     )
@@ -165,7 +169,8 @@ def _print(reports: list[ProviderReport]) -> None:
         console.print("No provider is installed. Try: pip install sandbox-local", highlight=False)
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("NAME", "STATUS", "DISTRIBUTION", "CONTRACT", "HOST-BOUND", *CAPABILITIES):
+    own = ("NAME", "STATUS", "DISTRIBUTION", "CONTRACT", "HOST-BOUND", "DURABLE")
+    for column in (*own, *CAPABILITIES):
         table.add_column(column.upper())
     for report in reports:
         abilities = report.capabilities or {}
