@@ -1,0 +1,87 @@
+"""Provider `e2b`: sandboxes at E2B (https://e2b.dev).
+
+Credentials are read on the worker by E2B's own SDK, from ``E2B_API_KEY`` and, for another
+deployment than the public one, ``E2B_DOMAIN``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from agents.extensions.sandbox.e2b import E2BSandboxClientOptions, E2BSandboxSessionState
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.providers import SandboxClientProvider, hookimpl
+
+if TYPE_CHECKING:
+    from sandbox_e2b.client import StrictE2BSandboxClient
+
+__version__ = "0.1.0"
+
+
+class E2BProvider(SandboxClientProvider[E2BSandboxClientOptions]):
+    """Sandboxes at E2B, through the SDK's `E2BSandboxClient`.
+
+    It has no labels: E2B's metadata cannot be changed once a sandbox is made, so one that another
+    workflow takes over would stay its first owner's.
+    """
+
+    name = "e2b"
+    summary = "Cloud sandboxes at E2B"
+    api_version = 1
+    options_type = E2BSandboxClientOptions
+
+    def create_client(self) -> StrictE2BSandboxClient:
+        """Return the SDK's client, which has E2B's SDK read the worker's environment.
+
+        Raises:
+            RuntimeError: There is no ``E2B_API_KEY``.
+        """
+        if not os.environ.get("E2B_API_KEY"):
+            raise RuntimeError(
+                "E2B_API_KEY is not set: make a key at https://e2b.dev/dashboard?tab=keys and put "
+                "it into the worker's environment"
+            )
+        from sandbox_e2b.client import StrictE2BSandboxClient
+
+        return StrictE2BSandboxClient()
+
+    def default_options(self) -> E2BSandboxClientOptions:
+        """Return options for E2B's default template."""
+        return E2BSandboxClientOptions(sandbox_type="e2b")
+
+    def identity(self, state: SandboxSessionState) -> str:
+        """Return E2B's id of the sandbox.
+
+        Raises:
+            InvalidRequest: `state` is another backend's.
+        """
+        if not isinstance(state, E2BSandboxSessionState):
+            raise InvalidRequest(f"a session state of type {state.type!r} is not E2B's")
+        return state.sandbox_id
+
+    async def exists(self, client: StrictE2BSandboxClient, sandbox_id: str) -> bool:
+        """Return whether E2B knows the sandbox, running or paused."""
+        from sandbox_e2b.client import exists
+
+        return await exists(sandbox_id)
+
+    async def destroy(self, client: StrictE2BSandboxClient, sandbox_id: str) -> None:
+        """Kill the sandbox."""
+        from sandbox_e2b.client import kill
+
+        await kill(sandbox_id)
+
+    async def check(self, client: StrictE2BSandboxClient) -> None:
+        """Return if E2B answers and accepts the key."""
+        from sandbox_e2b.client import check
+
+        await check()
+
+
+@hookimpl
+def sandbox_client_provider() -> E2BProvider:
+    """Return the provider."""
+    return E2BProvider()

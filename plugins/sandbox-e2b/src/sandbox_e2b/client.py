@@ -1,0 +1,134 @@
+"""The SDK's E2B client, which says of every failure what it was and makes no sandbox too many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agents.extensions.sandbox.e2b import (
+    E2BSandboxClient,
+    E2BSandboxClientOptions,
+    E2BSandboxSessionState,
+)
+from agents.sandbox import Manifest
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
+from e2b import (
+    AsyncSandbox,
+    AuthenticationException,
+    NotFoundException,
+    RateLimitException,
+    SandboxException,
+)
+
+from sandbox_core.errors import AtCapacity
+
+
+class RefusedByE2B(Exception):
+    """E2B's answer, with the HTTP status that its own errors have in their text only."""
+
+    def __init__(self, error: Exception, status: int) -> None:
+        super().__init__(str(error))
+        self.status = status
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Raise E2B's errors so that it can be told which of them another attempt may cure.
+
+    Raises:
+        AtCapacity: The team has as many running sandboxes as its plan allows.
+        RefusedByE2B: For any other answer that has a status.
+    """
+    try:
+        yield
+    except RateLimitException as error:
+        if "concurrent" not in str(error):
+            raise RefusedByE2B(error, 429) from error
+        raise AtCapacity(f"provider 'e2b' has no room for another sandbox: {error}") from error
+    except AuthenticationException as error:
+        raise RefusedByE2B(error, 401) from error
+    except SandboxException as error:
+        status = re.match(r"(\d{3}): ", str(error))
+        if status is None:
+            raise
+        raise RefusedByE2B(error, int(status[1])) from error
+
+
+async def exists(sandbox_id: str) -> bool:
+    """Return whether E2B knows the sandbox, running or paused."""
+    with refusals():
+        try:
+            await AsyncSandbox.get_info(sandbox_id)
+        except NotFoundException:
+            return False
+        return True
+
+
+async def kill(sandbox_id: str) -> None:
+    """Kill the sandbox; one that does not exist is no error."""
+    with refusals():
+        await AsyncSandbox.kill(sandbox_id)
+
+
+async def check() -> None:
+    """Return if E2B answers and accepts the key."""
+    with refusals():
+        await AsyncSandbox.list(limit=1).next_items()
+
+
+class StrictE2BSandboxClient(E2BSandboxClient):
+    """The SDK's client; what it passes over in silence is an error here."""
+
+    async def create(
+        self,
+        *,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        manifest: Manifest | None = None,
+        options: E2BSandboxClientOptions,
+    ) -> SandboxSession:
+        """Create a sandbox.
+
+        Raises:
+            AtCapacity: The team has as many running sandboxes as its plan allows.
+            RefusedByE2B: E2B does not make one.
+        """
+        with refusals():
+            return await super().create(snapshot=snapshot, manifest=manifest, options=options)
+
+    async def resume(self, state: SandboxSessionState) -> SandboxSession:
+        """Open the sandbox of `state`, or another if E2B does not know it any more.
+
+        Raises:
+            ConnectionError: E2B knows it, and did not connect.
+            RefusedByE2B: E2B does not say whether it knows it.
+        """
+        if not isinstance(state, E2BSandboxSessionState):
+            return await super().resume(state)
+        asked = state.sandbox_id
+        with refusals():
+            session = await super().resume(state)
+        # The SDK's client makes another whatever was wrong, also where a moment later it is well.
+        if state.sandbox_id != asked:
+            try:
+                if await exists(asked):
+                    raise ConnectionError(f"E2B has sandbox {asked}, but did not connect to it")
+            except BaseException:
+                await kill(state.sandbox_id)
+                raise
+        return session
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        """Kill the session's sandbox, unless its options say that it is paused.
+
+        Raises:
+            RefusedByE2B: E2B has not killed it.
+        """
+        deleted = await super().delete(session)
+        # The SDK's client leaves it to `shutdown`, which says nothing of errors.
+        state = session.state
+        if isinstance(state, E2BSandboxSessionState) and not state.pause_on_exit:
+            await kill(state.sandbox_id)
+        return deleted

@@ -1,0 +1,31 @@
+"""A loopback server of its own for each test, and the provider that finds it in the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from e2b_loopback import E2BLoopback
+
+from sandbox_e2b import E2BProvider, sandbox_client_provider
+from sandbox_e2b.client import StrictE2BSandboxClient
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[E2BLoopback]:
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "e2b")
+    with E2BLoopback(tmp_path / "machines") as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture
+def provider() -> E2BProvider:
+    return sandbox_client_provider()
+
+
+@pytest.fixture
+def client(server: E2BLoopback, provider: E2BProvider) -> StrictE2BSandboxClient:
+    return provider.create_client()

@@ -1,0 +1,71 @@
+"""Provider `e2b`: the vendor's SDK against the loopback server."""
+
+from __future__ import annotations
+
+import pytest
+from agents.extensions.sandbox.e2b import E2BSandboxClientOptions
+from e2b_loopback import E2BLoopback
+from loopback.promises import DemoPromises, FaultPromises, LifecyclePromises, PackagePromises
+
+from sandbox_e2b import E2BProvider
+from sandbox_e2b.client import StrictE2BSandboxClient
+
+pytest_plugins = ["e2b_fixtures"]
+
+
+class TestPackage(PackagePromises):
+    """The distribution."""
+
+    module = "sandbox_e2b"
+    vendor = "e2b"
+    abilities = frozenset({"check", "destroy", "exists", "identity"})
+    credentials = ("E2B_API_KEY",)
+
+
+class TestLifecycle(LifecyclePromises):
+    """At E2B."""
+
+    async def test_a_sandbox_that_is_to_be_paused_is_not_killed(
+        self, server: E2BLoopback, client: StrictE2BSandboxClient
+    ) -> None:
+        """It is opened again with its files."""
+        options = E2BSandboxClientOptions(sandbox_type="e2b", pause_on_exit=True)
+        session = await client.create(options=options)
+        await session.start()
+        await session.exec("echo kept > file")
+        await session.shutdown()
+        await client.delete(session)
+        paused = [sandbox.state for sandbox in server.sandboxes.values()]
+        resumed = await client.resume(session.state)
+
+        assert ["paused"] == paused
+        assert b"kept\n" == (await resumed.exec("cat file")).stdout
+
+
+class TestDemo(DemoPromises):
+    """At E2B."""
+
+
+class TestFault(FaultPromises):
+    """Of E2B's API."""
+
+    create = "POST /sandboxes"
+    lookup = "(GET|POST) /sandboxes/.+"
+    delete = "DELETE /sandboxes/.+"
+    execute = "POST /process.Process/Start"
+    listing = "GET /v2/sandboxes"
+    at_capacity = (
+        429,
+        {"code": 429, "message": "you have reached the maximum number of concurrent E2B sandboxes"},
+    )
+
+    async def test_a_sandbox_that_does_not_connect_is_not_replaced(
+        self, server: E2BLoopback, provider: E2BProvider, client: StrictE2BSandboxClient
+    ) -> None:
+        """The SDK's client makes another, and says nothing."""
+        session = await client.create(options=provider.default_options())
+        server.fail("POST /sandboxes/.+/connect", 503)
+        with pytest.raises(ConnectionError, match="did not connect"):
+            await client.resume(session.state.model_copy())
+
+        assert [provider.identity(session.state)] == list(server.machines)
