@@ -9,6 +9,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -19,6 +20,10 @@ from agents.sandbox.errors import SandboxError
 from agents.sandbox.manifest import Environment
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
+from support import running_worker, unique, until
+from temporalio.client import Client as Temporal
+from temporalio.client import WorkflowHandle
+from workflows.creates import CreateAndHold, Hold
 
 from loopback.server import LoopbackServer
 from sandbox_core.errors import AtCapacity, InvalidRequest, encode_error
@@ -66,10 +71,6 @@ class _WithSession:
 class PackagePromises:
     """What is known of a provider before there is a backend."""
 
-    module: ClassVar[str]
-    vendor: ClassVar[str | None] = None
-    """The vendor's package, which importing the plugin does not import."""
-
     abilities: ClassVar[frozenset[str]] = frozenset(CAPABILITIES)
     credentials: ClassVar[Sequence[str]] = ()
 
@@ -79,17 +80,6 @@ class PackagePromises:
 
         assert self.abilities == has
         assert not provider.host_bound
-
-    def test_importing_it_does_not_import_the_vendors_sdk(self) -> None:
-        """A worker that only runs workflows does without it."""
-        if self.vendor is None:
-            pytest.skip("the Agents SDK's options cannot be imported without the vendor's SDK")
-        code = f"import sys, {self.module}; print({self.vendor!r} in sys.modules)"
-        shown = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-
-        assert "False\n" == shown.stdout
 
     def test_a_missing_credential_is_named(
         self, server: LoopbackServer, provider: Provider, monkeypatch: pytest.MonkeyPatch
@@ -113,6 +103,23 @@ class PackagePromises:
 
         with pytest.raises(InvalidRequest, match="a session state of type 'unix_local' is not"):
             provider.identity(state)
+
+
+class LightPromises:
+    """What importing a plugin does without, unless the Agents SDK's options need it."""
+
+    module: ClassVar[str]
+    vendor: ClassVar[str]
+    """The vendor's package."""
+
+    def test_importing_it_does_not_import_the_vendors_sdk(self) -> None:
+        """A worker that only runs workflows does without it."""
+        code = f"import sys, {self.module}; print({self.vendor!r} in sys.modules)"
+        shown = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+
+        assert "False\n" == shown.stdout
 
 
 class LifecyclePromises(_WithSession):
@@ -151,21 +158,6 @@ class LifecyclePromises(_WithSession):
         for gone in (Path("new/b.bin"), Path("nope.txt")):
             with pytest.raises(WorkspaceReadNotFoundError):
                 await session.read(gone)
-
-    async def test_a_terminal_is_one(self, session: SandboxSession) -> None:
-        """What is typed reaches the program, and its output and end come back."""
-        if not session.supports_pty():
-            pytest.skip("the Agents SDK's client has no terminals at this vendor")
-        update = await session.pty_exec_start("sh", shell=False, tty=True, yield_time_s=1)
-        assert update.process_id is not None
-        output = update.output
-        update = await session.pty_write_stdin(
-            session_id=update.process_id, chars="test -t 0 && echo is-$((40 + 2))\n", yield_time_s=1
-        )
-        output += update.output
-        await session.pty_terminate_all()
-
-        assert b"is-42" in output
 
     async def test_a_resume_opens_the_same_sandbox(
         self, server: LoopbackServer, provider: Provider, client: Client, session: SandboxSession
@@ -218,6 +210,23 @@ class LifecyclePromises(_WithSession):
         await provider.check(client)
 
 
+class TerminalPromises(_WithSession):
+    """A terminal, where the Agents SDK's client has them."""
+
+    async def test_a_terminal_is_one(self, session: SandboxSession) -> None:
+        """What is typed reaches the program, and its output and end come back."""
+        update = await session.pty_exec_start("sh", shell=False, tty=True, yield_time_s=1)
+        assert update.process_id is not None
+        output = update.output
+        update = await session.pty_write_stdin(
+            session_id=update.process_id, chars="test -t 0 && echo is-$((40 + 2))\n", yield_time_s=1
+        )
+        output += update.output
+        await session.pty_terminate_all()
+
+        assert b"is-42" in output
+
+
 class DemoPromises:
     """The demo, with the credentials in the environment."""
 
@@ -257,10 +266,6 @@ class FaultPromises(_WithSession):
 
     forbidden: ClassVar[Sequence[int]] = (401, 403)
 
-    @pytest.fixture(autouse=True)
-    def _answers_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A vendor's SDK that retries by itself has done so soon."""
-
     @pytest.mark.parametrize(("status", "again"), [(409, True), (429, True), (502, True)])
     async def test_a_create_that_is_refused_for_now_is_worth_another_attempt(
         self, server: LoopbackServer, provider: Provider, client: Client, status: int, again: bool
@@ -297,6 +302,25 @@ class FaultPromises(_WithSession):
         with pytest.raises(AtCapacity, match=provider.name):
             await client.create(options=provider.default_options())
         assert {} == dict(server.machines)
+
+    async def test_a_workflow_waits_for_the_vendors_limit(
+        self, server: LoopbackServer, provider: Provider, temporal_client: Temporal
+    ) -> None:
+        """Until there is room, for as long as it may."""
+        status, body = self.at_capacity
+        full = server.fail(self.create, status, body=body, times=100)
+        async with running_worker(temporal_client, CreateAndHold) as queue:
+            handle = await temporal_client.start_workflow(
+                CreateAndHold.run, Hold(provider.name), id=unique("full"), task_queue=queue
+            )
+            await until(partial(_waits, handle))
+            full.times = 0
+            await handle.execute_update(CreateAndHold.root)
+            made = len(server.machines)
+            await handle.signal(CreateAndHold.finish)
+            await handle.result()
+
+        assert (1, {}) == (made, dict(server.machines))
 
     async def test_a_lookup_without_an_answer_is_not_a_no(
         self, server: LoopbackServer, provider: Provider, client: Client, session: SandboxSession
@@ -370,6 +394,14 @@ class FaultPromises(_WithSession):
             with pytest.raises(Exception, match=r"."):
                 await provider.check(client)
             server.faults.clear()
+
+
+async def _waits(handle: WorkflowHandle[Any, Any]) -> bool:
+    return any(
+        b"waiting for room: " in event.user_metadata.summary.data
+        for event in (await handle.fetch_history()).events
+        if event.HasField("timer_started_event_attributes")
+    )
 
 
 def _is_worth_retrying(error: Exception) -> bool:

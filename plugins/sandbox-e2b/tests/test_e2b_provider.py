@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from agents.extensions.sandbox.e2b import E2BSandboxClientOptions
 from e2b_loopback import E2BLoopback
-from loopback.promises import DemoPromises, FaultPromises, LifecyclePromises, PackagePromises
+from loopback.promises import (
+    DemoPromises,
+    FaultPromises,
+    LifecyclePromises,
+    LightPromises,
+    PackagePromises,
+    TerminalPromises,
+)
 
 from sandbox_e2b import E2BProvider
 from sandbox_e2b.client import StrictE2BSandboxClient
@@ -16,10 +23,19 @@ pytest_plugins = ["e2b_fixtures"]
 class TestPackage(PackagePromises):
     """The distribution."""
 
-    module = "sandbox_e2b"
-    vendor = "e2b"
     abilities = frozenset({"check", "destroy", "exists", "identity"})
     credentials = ("E2B_API_KEY",)
+
+
+class TestLight(LightPromises):
+    """Without E2B's SDK."""
+
+    module = "sandbox_e2b"
+    vendor = "e2b"
+
+
+class TestTerminal(TerminalPromises):
+    """At E2B."""
 
 
 class TestLifecycle(LifecyclePromises):
