@@ -2,7 +2,7 @@
 
 What a vendor runs as a virtual machine or a container is a mount and a process namespace here, of
 `unshare`. Commands find the programs of this machine in it, and files of their own in `/tmp`,
-`/home`, `/root`, `/workspace` and `/vercel`; they see no process of another machine. Everything
+`/var/tmp`, `/home`, `/root`, `/workspace` and `/vercel`; they see no process of another machine. Everything
 runs as root of the machine. It is no security boundary: the network and the other folders are this
 machine's. When the process that booted it ends, so does the machine.
 """
@@ -43,6 +43,8 @@ for path in /*; do
     fi
 done
 mkdir -p {" ".join(f'"$1/{name}"' for name in ("proc", *OWN))}
+mkdir -p "$1/.var-tmp"
+mount --bind "$1/.var-tmp" "$1/var/tmp"
 mount -t proc proc "$1/proc"
 exec chroot "$1" bash -c 'echo ready; read -r _'
 """

@@ -1,0 +1,53 @@
+"""The SDK's Cloudflare session, which notices that its container was replaced.
+
+A bridge starts a container for whatever id it is asked for. So if the container of a session is
+gone, because it was deleted, slept or crashed, the next command would run in an empty workspace,
+and succeed. A file outside the workspace, made with the sandbox, tells the containers apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents.extensions.sandbox.cloudflare import CloudflareSandboxSession
+from agents.sandbox.errors import ExecTransportError
+from agents.sandbox.types import ExecResult
+
+_MARK = '"/var/tmp/.sandbox-$0"'
+_GONE = 253
+_GUARD = f'[ -e {_MARK} ] || {{ echo "sandbox $0 is gone" >&2; exit {_GONE}; }}; exec "$@"'
+
+
+class ContainerGone(ExecTransportError):
+    """The session's container is gone, and another was started in its place."""
+
+
+class GuardedCloudflareSandboxSession(CloudflareSandboxSession):
+    """The SDK's session; a command does not run in another container than the session's."""
+
+    async def mark(self) -> None:
+        """Take the container that there is as the session's.
+
+        Raises:
+            ExecTransportError: It did not start, or has no ``/var/tmp``.
+        """
+        script = f": > {_MARK}"
+        result = await super()._exec_internal("sh", "-c", script, self.state.sandbox_id)
+        if not result.ok():
+            raise ExecTransportError(command=(script,), cause=OSError(result.stderr.decode()))
+
+    async def _exec_internal(
+        self, *command: str | Path, timeout: float | None = None
+    ) -> ExecResult:
+        sandbox_id = self.state.sandbox_id
+        result = await super()._exec_internal(
+            "sh", "-c", _GUARD, sandbox_id, *command, timeout=timeout
+        )
+        gone = f"sandbox {sandbox_id} is gone"
+        if result.exit_code == _GONE and result.stderr.decode(errors="replace").strip() == gone:
+            raise ContainerGone(
+                command=tuple(str(part) for part in command),
+                message=f"the container of {gone}; another was started in its place",
+                retryable=False,
+            )
+        return result

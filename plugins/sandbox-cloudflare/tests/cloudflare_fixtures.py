@@ -1,0 +1,33 @@
+"""A loopback server of its own for each test, and the provider that finds it in the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cloudflare_loopback import CloudflareLoopback
+
+from sandbox_cloudflare import CloudflareProvider, sandbox_client_provider
+from sandbox_cloudflare.client import StrictCloudflareSandboxClient
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudflareLoopback]:
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "cloudflare")
+    with CloudflareLoopback(tmp_path / "machines") as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture
+def provider() -> CloudflareProvider:
+    return sandbox_client_provider()
+
+
+@pytest.fixture
+def client(
+    server: CloudflareLoopback, provider: CloudflareProvider
+) -> StrictCloudflareSandboxClient:
+    return provider.create_client()
