@@ -2,9 +2,9 @@
 
 What a vendor runs as a virtual machine or a container is a mount and a process namespace here, of
 `unshare`. Commands find the programs of this machine in it, and files of their own in `/tmp`,
-`/var/tmp`, `/home`, `/root`, `/workspace` and `/vercel`; they see no process of another machine. Everything
-runs as root of the machine. It is no security boundary: the network and the other folders are this
-machine's. When the process that booted it ends, so does the machine.
+`/var/tmp`, `/home`, `/root`, `/workspace` and `/vercel`; they see no process of another machine.
+Everything runs as root of the machine. It is no security boundary: the network and the other
+folders are this machine's. When the process that booted it ends, so does the machine.
 """
 
 from __future__ import annotations

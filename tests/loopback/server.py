@@ -54,6 +54,7 @@ class LoopbackServer(abc.ABC):
         self.url = ""
         self.requests: list[str] = []
         self.faults: list[Fault] = []
+        self.fault_headers: Mapping[str, str] = {}
         self.answering = threading.Event()
         """Cleared, it holds back the answers to creates that have made a sandbox."""
 
@@ -89,7 +90,7 @@ class LoopbackServer(abc.ABC):
             method=method,
             path=path,
             status=status,
-            headers=headers or {},
+            headers=self.fault_headers if headers is None else headers,
             body={"code": status, "message": "a fault"} if body is None else body,
             times=times,
         )
