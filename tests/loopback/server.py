@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from loopback.machine import Machine, unavailable
+from loopback.tls import issue, start_proxy
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -47,11 +48,21 @@ class Fault:
 class LoopbackServer(abc.ABC):
     """A server in a thread and an event loop of its own while its context is entered."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, host: str | None = None) -> None:
+        """Make a server.
+
+        Args:
+            root: Where the machines have their files.
+            host: The host whose place it takes, if the vendor's SDK cannot be pointed elsewhere.
+        """
         if reason := unavailable():
             pytest.skip(reason)
         self.root = root.resolve()
         self.url = ""
+        self.proxied: dict[str, str] = {}
+        """The environment that leads an SDK here that asks for `host`."""
+
+        self._host = host
         self.requests: list[str] = []
         self.faults: list[Fault] = []
         self.fault_headers: Mapping[str, str] = {}
@@ -129,13 +140,24 @@ class LoopbackServer(abc.ABC):
         for route, handler in self.routes().items():
             method, path = route.split()
             app.router.add_route(method, path, handler)
-        runner = web.AppRunner(app, shutdown_timeout=1)
+        runner, proxy = web.AppRunner(app, shutdown_timeout=1), None
         try:
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
+            context = None
+            if self._host is not None:
+                context, trusted = issue(self.root, self._host)
+                self.proxied["SSL_CERT_FILE"] = str(trusted)
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
             await site.start()
-            ready.set_result(runner.addresses[0][1])
+            port = runner.addresses[0][1]
+            if context is not None:
+                proxy = await start_proxy(port)
+                address = proxy.sockets[0].getsockname()
+                self.proxied["HTTPS_PROXY"] = f"http://127.0.0.1:{address[1]}"
+            ready.set_result(port)
             await stopping.wait()
+            if proxy is not None:
+                proxy.close()
             await site.stop()
         finally:
             for machine in tuple(self.machines.values()):

@@ -1,0 +1,118 @@
+"""The SDK's Vercel client, which makes no sandbox too many and waits for room."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from agents.extensions.sandbox.vercel import (
+    VercelSandboxClient,
+    VercelSandboxClientOptions,
+    VercelSandboxSessionState,
+)
+from agents.sandbox import Manifest
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
+from vercel.sandbox import (
+    AsyncSandbox,
+    SandboxNotFoundError,
+    SandboxRateLimitError,
+    SandboxStatus,
+)
+
+from sandbox_core.errors import AtCapacity
+
+_THERE = (SandboxStatus.PENDING, SandboxStatus.RUNNING)
+
+
+@asynccontextmanager
+async def _sandbox(sandbox_id: str) -> AsyncIterator[AsyncSandbox | None]:
+    """Yield a sandbox that has not ended, and close its connection afterwards."""
+    try:
+        sandbox = await AsyncSandbox.get(sandbox_id=sandbox_id)
+    except SandboxNotFoundError:
+        yield None
+        return
+    try:
+        yield sandbox if sandbox.status in _THERE else None
+    finally:
+        await sandbox.client.aclose()
+
+
+async def exists(sandbox_id: str) -> bool:
+    """Return whether the sandbox runs, or is about to."""
+    async with _sandbox(sandbox_id) as sandbox:
+        return sandbox is not None
+
+
+async def stop(sandbox_id: str) -> None:
+    """Stop the sandbox; one that does not run is no error."""
+    async with _sandbox(sandbox_id) as sandbox:
+        if sandbox is not None:
+            await sandbox.stop(blocking=True)
+
+
+async def check() -> None:
+    """Return if Vercel answers and accepts the credentials."""
+    async for _ in AsyncSandbox.list(limit=1):
+        break
+
+
+class StrictVercelSandboxClient(VercelSandboxClient):
+    """The SDK's client; what it passes over in silence is an error here."""
+
+    async def create(
+        self,
+        *,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        manifest: Manifest | None = None,
+        options: VercelSandboxClientOptions,
+    ) -> SandboxSession:
+        """Create a sandbox.
+
+        Raises:
+            AtCapacity: Vercel goes on saying that there are too many.
+            SandboxError: Vercel does not make one.
+        """
+        try:
+            return await super().create(snapshot=snapshot, manifest=manifest, options=options)
+        except SandboxRateLimitError as error:
+            later = "" if error.retry_after is None else f" (retry after {error.retry_after} s)"
+            raise AtCapacity(
+                f"provider 'vercel' has no room for another sandbox: {error}{later}"
+            ) from error
+
+    async def resume(self, state: SandboxSessionState) -> SandboxSession:
+        """Open the sandbox of `state`, or make another if it does not run any more.
+
+        Raises:
+            ConnectionError: It runs, and did not answer.
+            SandboxError: Vercel does not say whether it runs.
+        """
+        if not isinstance(state, VercelSandboxSessionState) or not await exists(state.sandbox_id):
+            return await super().resume(state)
+        asked, persistence = state.sandbox_id, state.workspace_persistence
+        # The SDK's client would make another of the last native snapshot, older than what runs.
+        state.workspace_persistence = "tar"
+        try:
+            session = await super().resume(state)
+        finally:
+            state.workspace_persistence = persistence
+        # It makes another whatever was wrong, also where a moment later it is well.
+        if state.sandbox_id != asked:
+            await stop(state.sandbox_id)
+            raise ConnectionError(f"Vercel has sandbox {asked}, but it did not answer")
+        return session
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        """Stop the session's sandbox.
+
+        Raises:
+            SandboxError: Vercel has not stopped it.
+        """
+        deleted = await super().delete(session)
+        # The SDK's client forgets one whose connection it has closed.
+        if isinstance(session.state, VercelSandboxSessionState) and session.state.sandbox_id:
+            await stop(session.state.sandbox_id)
+        return deleted

@@ -1,0 +1,83 @@
+"""Provider `vercel`: the vendor's SDK against the loopback server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from agents.extensions.sandbox.vercel import VercelSandboxClientOptions
+from agents.sandbox import LocalSnapshotSpec
+from loopback.promises import DemoPromises, FaultPromises, LifecyclePromises, PackagePromises
+from vercel_loopback import HOME, VercelLoopback
+
+from sandbox_core.errors import AtCapacity
+from sandbox_vercel import VercelProvider
+from sandbox_vercel.client import StrictVercelSandboxClient
+
+pytest_plugins = ["vercel_fixtures"]
+
+
+class TestPackage(PackagePromises):
+    """The distribution."""
+
+    abilities = frozenset({"check", "destroy", "exists", "identity"})
+    credentials = ("VERCEL_PROJECT_ID", "VERCEL_TEAM_ID", "VERCEL_TOKEN")
+
+
+class TestLifecycle(LifecyclePromises):
+    """At Vercel, where the SDK's default root is Vercel's own."""
+
+    root = HOME
+
+    async def test_a_sandbox_that_runs_is_not_replaced_by_its_native_snapshot(
+        self,
+        server: VercelLoopback,
+        provider: VercelProvider,
+        client: StrictVercelSandboxClient,
+        tmp_path: Path,
+    ) -> None:
+        """The snapshot is older, and the SDK's client would leave the sandbox running."""
+        session = await client.create(
+            options=VercelSandboxClientOptions(workspace_persistence="snapshot"),
+            snapshot=LocalSnapshotSpec(base_path=tmp_path / "snapshots"),
+        )
+        await session.start()
+        await session.exec("echo saved > file")
+        await session.stop()
+        stopped = dict(server.machines)
+        restored = await client.resume(session.state)
+        await restored.start()
+        await restored.exec("echo edited > file")
+        resumed = await client.resume(restored.state)
+
+        assert {} == stopped
+        assert b"edited\n" == (await resumed.exec("cat file")).stdout
+        assert [provider.identity(resumed.state)] == list(server.machines)
+
+
+class TestDemo(DemoPromises):
+    """At Vercel."""
+
+
+class TestFault(FaultPromises):
+    """Of Vercel's API."""
+
+    create = "POST /v1/sandboxes"
+    lookup = "GET /v1/sandboxes/[^/]+"
+    delete = "POST /v1/sandboxes/.+/stop"
+    execute = "POST /v1/sandboxes/.+/cmd"
+    listing = "GET /v1/sandboxes"
+    at_capacity = (429, {"error": {"code": "rate_limited", "message": "too many sandboxes"}})
+    refused_for_now = (409, 502)
+
+    async def test_retry_after_is_kept(
+        self,
+        server: VercelLoopback,
+        provider: VercelProvider,
+        client: StrictVercelSandboxClient,
+    ) -> None:
+        """In what the workflow is told."""
+        server.fail(self.create, 429, headers={"Retry-After": "7"}, times=100)
+
+        with pytest.raises(AtCapacity, match=r"\(retry after 7 s\)"):
+            await client.create(options=provider.default_options())
