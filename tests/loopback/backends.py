@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import pytest
 from agents.sandbox.session.sandbox_client import BaseSandboxClient
-from faults.promises import Backend, Handle
+from faults.harness import Workers
+from faults.promises import Backend, CommandPromises, Handle
+from temporalio.client import Client
 
 from loopback.server import LoopbackServer
 from sandbox_core.providers.registry import Provider
@@ -46,3 +49,15 @@ class LoopbackBackend(Backend):
             yield
         finally:
             self._server.answering.set()
+
+
+class ExecPromises(CommandPromises):
+    """Of commands alone: a session of the SDK's that has no terminals has no processes either."""
+
+    @pytest.mark.parametrize("process", [False], ids=["exec"])
+    async def test_runs_once_and_comes_back_whole_after_kill_9(
+        self, temporal_client: Client, fleet: Workers, backend: Backend, process: bool
+    ) -> None:
+        await super().test_runs_once_and_comes_back_whole_after_kill_9(
+            temporal_client, fleet, backend, process
+        )

@@ -147,11 +147,12 @@ class LoopbackServer(abc.ABC):
             if self._host is not None:
                 context, trusted = issue(self.root, self._host)
                 self.proxied["SSL_CERT_FILE"] = str(trusted)
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+            site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             port = runner.addresses[0][1]
             if context is not None:
-                proxy = await start_proxy(port)
+                await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+                proxy = await start_proxy(runner.addresses[1][1])
                 address = proxy.sockets[0].getsockname()
                 self.proxied["HTTPS_PROXY"] = f"http://127.0.0.1:{address[1]}"
             ready.set_result(port)

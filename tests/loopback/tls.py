@@ -53,10 +53,11 @@ async def start_proxy(port: int) -> asyncio.Server:
     """Start a proxy that leads to a port of loopback, whatever host it is asked for."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(_pass_on(reader, far_writer), _pass_on(far_reader, writer))
+        with contextlib.suppress(asyncio.CancelledError):  # That is how the server ends.
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(_pass_on(reader, far_writer), _pass_on(far_reader, writer))
 
     return await asyncio.start_server(answer, "127.0.0.1", 0)
 

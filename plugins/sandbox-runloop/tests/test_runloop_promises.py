@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 from faults.promises import (
     Backend,
-    CommandPromises,
     CreatePromises,
     DeletePromises,
     LostPromises,
     OrphanPromises,
     WorkspacePromises,
 )
-from loopback.backends import LoopbackBackend
-from runloop_loopback import RunloopLoopback
+from loopback.backends import ExecPromises, LoopbackBackend
+from runloop_loopback import HOME, RunloopLoopback
 
 from sandbox_runloop import RunloopProvider
 from sandbox_runloop.client import LabellingRunloopSandboxClient
@@ -28,12 +27,17 @@ def backend(
     return LoopbackBackend(server, provider, client)
 
 
-class TestCommand(CommandPromises):
+class TestCommand(ExecPromises):
     """In a devbox at Runloop."""
 
 
 class TestCreate(CreatePromises):
     """Of a devbox at Runloop."""
+
+    @pytest.fixture(autouse=True)
+    def _workspace_is_at_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # What an error names is where the workspace is that was asked for elsewhere.
+        monkeypatch.setattr("faults.promises.ROOT", HOME)
 
 
 class TestWorkspace(WorkspacePromises):

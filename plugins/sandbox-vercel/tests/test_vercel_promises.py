@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from faults.promises import (
     Backend,
-    CommandPromises,
     DeletePromises,
     LostPromises,
     WorkspacePromises,
 )
-from loopback.backends import LoopbackBackend
+from loopback.backends import ExecPromises, LoopbackBackend
 from vercel_loopback import VercelLoopback
 
 from sandbox_vercel import VercelProvider
@@ -26,7 +25,7 @@ def backend(
     return LoopbackBackend(server, provider, client)
 
 
-class TestCommand(CommandPromises):
+class TestCommand(ExecPromises):
     """In a sandbox at Vercel."""
 
 

@@ -1,0 +1,160 @@
+"""The SDK's Blaxel client, with labels on what it makes, and errors where it says nothing."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from http import HTTPStatus
+from types import MappingProxyType
+
+from agents.extensions.sandbox.blaxel import (
+    BlaxelSandboxClient,
+    BlaxelSandboxClientOptions,
+    BlaxelSandboxSessionState,
+)
+from agents.sandbox import Manifest
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
+from blaxel.core.client.errors import RateLimitError
+from blaxel.core.client.models import Metadata
+from blaxel.core.sandbox import SandboxAPIError, SandboxInstance
+from blaxel.core.sandbox.types import SandboxUpdateMetadata
+
+from sandbox_blaxel.options import BlaxelOptions
+from sandbox_core.errors import AtCapacity
+from sandbox_core.providers import LabelledSandbox
+
+_GONE = ("DELETING", "FAILED", "TERMINATED")
+
+
+async def get(name: str) -> SandboxInstance | None:
+    """Return the sandbox, if Blaxel has it and is not about to delete it."""
+    try:
+        sandbox = await SandboxInstance.get(name)
+    except SandboxAPIError as error:
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+    return None if sandbox.status in _GONE else sandbox
+
+
+async def delete(name: str) -> None:
+    """Delete the sandbox; one that does not exist is no error."""
+    if await get(name) is not None:
+        await SandboxInstance.delete(name)
+
+
+async def find(labels: Mapping[str, str]) -> Sequence[LabelledSandbox]:
+    """Return the sandboxes with all of these labels; all that there are are looked through."""
+    page = await SandboxInstance.list(limit=200)
+    found = []
+    async for sandbox in page.auto_paging_iter():
+        own = _labels(sandbox.metadata)
+        if sandbox.status not in _GONE and labels.items() <= own.items():
+            found.append(
+                LabelledSandbox(
+                    sandbox_id=sandbox.metadata.name,
+                    labels=own,
+                    created=_time(sandbox.metadata.created_at),
+                )
+            )
+    return found
+
+
+async def relabel(name: str, labels: Mapping[str, str]) -> None:
+    """Set labels of a sandbox, beside those that it has."""
+    await SandboxInstance.update_metadata(name, SandboxUpdateMetadata(labels=dict(labels)))
+
+
+async def check() -> None:
+    """Return if Blaxel answers and accepts the key."""
+    await SandboxInstance.list(limit=1)
+
+
+class LabellingBlaxelSandboxClient(BlaxelSandboxClient):
+    """The SDK's client, which can be had with labels."""
+
+    _labels: Mapping[str, str] = MappingProxyType({})
+
+    def labelled(self, labels: Mapping[str, str]) -> LabellingBlaxelSandboxClient:
+        """Return a client whose sandboxes have labels."""
+        made = copy.copy(self)
+        made._labels = {**self._labels, **labels}
+        return made
+
+    async def create(
+        self,
+        *,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        manifest: Manifest | None = None,
+        options: BlaxelOptions | BlaxelSandboxClientOptions,
+    ) -> SandboxSession:
+        """Create a sandbox.
+
+        Raises:
+            AtCapacity: Blaxel says that there are too many.
+            SandboxAPIError: Blaxel does not make one.
+        """
+        asked = options.for_sdk() if isinstance(options, BlaxelOptions) else options
+        labelled = replace(asked, labels={**(asked.labels or {}), **self._labels})
+        try:
+            session = await super().create(snapshot=snapshot, manifest=manifest, options=labelled)
+        except RateLimitError as error:
+            later = "" if error.retry_after is None else f" (retry after {error.retry_after} s)"
+            raise AtCapacity(
+                f"provider 'blaxel' has no room for another sandbox: {error}{later}"
+            ) from error
+        assert isinstance(session.state, BlaxelSandboxSessionState)
+        session.state.labels = dict(asked.labels or {})
+        return session
+
+    async def resume(self, state: SandboxSessionState) -> SandboxSession:
+        """Open the sandbox of `state`, or another, of another name, if it is gone.
+
+        Raises:
+            SandboxAPIError: Blaxel does not say whether it is.
+        """
+        if not isinstance(state, BlaxelSandboxSessionState):
+            return await super().resume(state)
+        there = await get(state.sandbox_name) is not None
+        if not there:
+            # A replacement of the same name could not be told from what was lost.
+            state.sandbox_name = f"agents-{uuid.uuid4().hex[:12]}"
+            state.workspace_root_ready = False
+        own = state.labels
+        state.labels = {**own, **self._labels}
+        try:
+            session = await super().resume(state)
+        finally:
+            state.labels = own
+        session._inner._set_start_state_preserved(there, system=there)
+        return session
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        """Delete the session's sandbox, unless its options say that it is kept.
+
+        Raises:
+            SandboxAPIError: Blaxel has not deleted it.
+        """
+        deleted = await super().delete(session)
+        # The SDK's client logs what goes wrong.
+        state = session.state
+        if isinstance(state, BlaxelSandboxSessionState) and not state.pause_on_exit:
+            await delete(state.sandbox_name)
+        return deleted
+
+
+def _labels(metadata: Metadata) -> dict[str, str]:
+    labels = metadata.labels
+    return dict(labels.to_dict()) if labels else {}
+
+
+def _time(written: object) -> datetime | None:
+    # Before Python 3.11 there is no "Z".
+    return (
+        datetime.fromisoformat(written.replace("Z", "+00:00")) if isinstance(written, str) else None
+    )

@@ -1,0 +1,40 @@
+"""A loopback server of its own for each test, and the provider that finds it in the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from blaxel_loopback import BlaxelLoopback
+
+from sandbox_blaxel import BlaxelProvider, sandbox_client_provider
+
+if TYPE_CHECKING:  # Blaxel's SDK reads the credentials when it is imported.
+    from sandbox_blaxel.client import LabellingBlaxelSandboxClient
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BlaxelLoopback]:
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "blaxel")
+    with BlaxelLoopback(tmp_path / "machines") as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture
+def provider() -> BlaxelProvider:
+    return sandbox_client_provider()
+
+
+@pytest.fixture
+def client(server: BlaxelLoopback, provider: BlaxelProvider) -> LabellingBlaxelSandboxClient:
+    return provider.create_client()
+
+
+@pytest.fixture
+def left(server: BlaxelLoopback) -> Callable[[], list[object]]:
+    """What the server has."""
+    return lambda: list(server.machines)
