@@ -3,7 +3,7 @@
     python benchmarks/plugin_size.py e2b runloop
 
 Each is installed with sandbox-core into a folder of its own, so that no other vendor's SDK is
-there, and compared with sandbox-core alone. Printed are the megabytes that it adds, the seconds
+there, and compared with sandbox-core alone. Printed are the megabytes that it adds, the CPU seconds
 that a worker needs to import sandbox-core's worker half, what the plugin adds to that, and what
 the vendor's SDK adds when the client is made; each the median of five processes.
 """
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[1]
 TIMED = """\
 import sys, time
 sys.path[:] = [sys.argv.pop(1)] + [path for path in sys.path if not path.endswith("-packages")]
-began = time.perf_counter()
+began = time.process_time()
 for name in sys.argv[1:]:
     __import__(name)
-    now = time.perf_counter()
+    now = time.process_time()
     print(now - began)
     began = now
 """
