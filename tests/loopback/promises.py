@@ -239,7 +239,7 @@ class DemoPromises:
         # Not the `sandbox` of the environment: that of a vendor's distribution may have its place.
         main = "from sandbox_core.cli import main; main()"
         command = [sys.executable, "-c", main, "demo", "--provider", provider.name]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
 
         assert 0 == result.returncode, result.stdout + result.stderr
         assert f"✓ {provider.name}-sandbox_exec" in result.stdout
