@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from loopback.server import LoopbackServer
 from sandbox_core.providers.registry import Provider
-from sandbox_core.worker.reaper import Reapable
+from sandbox_core.worker.reaping.reaper import Reapable
 
 
 class LoopbackBackend(Backend):

@@ -27,7 +27,7 @@ from temporalio.client import WorkflowHandle
 from workflows.creates import CreateAndHold, Hold
 
 from loopback.server import LoopbackServer
-from sandbox_core.errors import AtCapacity, InvalidRequest, encode_error
+from sandbox_core.errors import AtCapacity, InvalidRequest
 from sandbox_core.providers import (
     CAPABILITIES,
     SupportsCheck,
@@ -35,6 +35,7 @@ from sandbox_core.providers import (
     SupportsExists,
     SupportsIdentity,
 )
+from sandbox_core.wire.failures import encode_error
 
 Client = BaseSandboxClient[Any]
 
