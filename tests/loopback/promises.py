@@ -384,7 +384,8 @@ class FaultPromises(_WithSession):
         server.fail(self.execute, None)
         with contextlib.suppress(SandboxError):  # Unless the SDK gets the answer in the end.
             await session.exec("echo run >> counter")
-        shown = await session.exec("cat counter")
+        script = "until [ -s counter ]; do sleep 0.05; done; cat counter"
+        shown = await session.exec(script, timeout=20)
 
         assert b"run\n" == shown.stdout
 
