@@ -14,7 +14,7 @@ bench: $(READY)
 .PHONY: bench demo test check types chaos helper clean
 
 demo: $(READY)
-	$(BIN)/sandbox demo
+	$(BIN)/sandbox-core demo
 
 test: check
 	$(BIN)/pytest -n 2 --dist loadgroup

@@ -318,7 +318,7 @@ async def terminate(side: Side) -> Figures:
     reap = ("reap", "--delete", "--provider", "local", "--older-than", "0s")
     environment = {**side.environment, "SANDBOX_CORE_DISABLED_PROVIDERS": ""}
     process = await asyncio.create_subprocess_exec(
-        *(str(Path(sys.executable).parent / "sandbox"), *reap, "--address", side._address),
+        *(str(Path(sys.executable).parent / "sandbox-core"), *reap, "--address", side._address),
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

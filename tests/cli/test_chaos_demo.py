@@ -16,7 +16,7 @@ from support import unique
 
 __all__ = ["engine", "shared_engine"]
 
-SANDBOX = Path(sys.executable).parent / "sandbox"
+SANDBOX = Path(sys.executable).parent / "sandbox-core"
 COMMAND = [str(SANDBOX), "demo", "--chaos"]
 LONGEST_S = 100
 

@@ -20,7 +20,7 @@ from sandbox_core.providers import discover
 from sandbox_core.wire.published import how_to_install
 from sandbox_local import LocalProvider
 
-SANDBOX = Path(sys.executable).parent / "sandbox"
+SANDBOX = Path(sys.executable).parent / "sandbox-core"
 
 
 def _environment(**variables: str) -> dict[str, str]:

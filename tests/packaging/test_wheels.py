@@ -222,7 +222,7 @@ def test_every_command_of_the_core_starts_without_an_extra(
 ) -> None:
     """A command imports what only `sandbox-core[demo]` brings when it needs it, and not before."""
     commands = built.metadata(CORE).entry_points.select(group="console_scripts")
-    assert {"sandbox"} == commands.names
+    assert {"sandbox", "sandbox-core"} == commands.names
     assert "Usage: sandbox" in run(installed / "bin" / "sandbox", "--help")
 
 

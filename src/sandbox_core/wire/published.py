@@ -6,10 +6,15 @@ Only these are advised to be installed. A name that comes from a workflow may be
 from __future__ import annotations
 
 PUBLISHED = {
+    "blaxel": "sandbox-blaxel",
     "bubblewrap": "sandbox-bubblewrap",
+    "cloudflare": "sandbox-cloudflare",
     "daytona": "sandbox-daytona",
     "docker": "sandbox-docker",
+    "e2b": "sandbox-e2b",
     "local": "sandbox-local",
+    "runloop": "sandbox-runloop",
+    "vercel": "sandbox-vercel",
 }
 """Their distributions, by the name of the provider."""
 
