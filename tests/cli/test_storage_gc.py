@@ -95,9 +95,9 @@ class TestDryRun:
             "Namespaces default",
         ] == lines[:3]
         unneeded = sorted([name_of(large("lost")), name_of(large("old"))])
-        assert [f"  payloads/{name}  200.0 kB  4w" for name in unneeded] == sorted(lines[3:5])
+        assert [f"  payloads/{name}  2.1 MB  4w" for name in unneeded] == sorted(lines[3:5])
         assert [
-            "Payloads: 2 (400.1 kB) not needed, 1 (200.0 kB) needed",
+            "Payloads: 2 (4.2 MB) not needed, 1 (2.1 MB) needed",
             "Snapshots: none",
             "Nothing was deleted. Use --delete to delete what is not needed.",
         ] == lines[5:]
@@ -118,14 +118,14 @@ class TestDelete:
         result = collect(address, storage, "--delete")
 
         assert 0 == result.returncode, result.stderr
-        assert "Payloads: 2 (400.1 kB) deleted, 1 (200.0 kB) needed\n" in result.stdout
+        assert "Payloads: 2 (4.2 MB) deleted, 1 (2.1 MB) needed\n" in result.stdout
         assert {name_of(large("needed"))} == stored(storage)
 
     def test_keeps_what_is_younger_than_the_age(self, address: str, storage: Path) -> None:
         result = collect(address, storage, "--delete", "--older-than", "5w")
 
         assert 0 == result.returncode, result.stderr
-        assert "Payloads: 1 (200.0 kB) needed, 2 (400.1 kB) too young\n" in result.stdout
+        assert "Payloads: 1 (2.1 MB) needed, 2 (4.2 MB) too young\n" in result.stdout
         assert 3 == len(stored(storage))
 
     async def test_keeps_what_any_of_the_namespaces_needs(
@@ -173,7 +173,7 @@ class TestDelete:
         for name in ("lost", "old"):
             assert f"not deleted: payloads/{name_of(large(name))}: storage file://" in result.stderr
         assert "Permission denied" in result.stderr
-        assert "Payloads: 2 (400.1 kB) could not be deleted, 1 (200.0 kB) needed" in result.stdout
+        assert "Payloads: 2 (4.2 MB) could not be deleted, 1 (2.1 MB) needed" in result.stdout
         assert 3 == len(stored(storage))
 
 
