@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agents.sandbox.entries import BaseEntry, Dir, LocalDir, LocalFile
-from agents.sandbox.session.sandbox_session import SandboxSession
 
 from sandbox_core.errors import InvalidRequest
 
@@ -35,15 +34,6 @@ def check_local_sources(entries: Mapping[str | Path, BaseEntry], allowed: Sequen
                 f"manifest entry {str(path)!r} takes {str(source)!r} from the worker's disk, which "
                 f"is neither a regular file nor a directory."
             )
-
-
-def read_from_any_folder(session: SandboxSession) -> None:
-    """Let the SDK take sources from wherever `check_local_sources` has allowed them.
-
-    It takes them only from below a base directory, by default the worker's current one.
-    """
-    for part in (session, session._inner):
-        part._manifest_base_dir = lambda: Path("/")  # type: ignore[method-assign]  # this one's only
 
 
 def _sources(entries: Mapping[str | Path, BaseEntry]) -> Iterator[tuple[str | Path, Path]]:

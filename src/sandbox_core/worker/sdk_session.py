@@ -1,6 +1,6 @@
 """What the worker asks of a backend's session that the Agents SDK names with an underscore.
 
-No other module of the worker uses such names, except where one is replaced (`agents_patches`).
+A test lists the other modules that use such names, and what for.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import io
 from pathlib import Path
 from typing import Protocol, cast
 
+from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
+from agents.sandbox.entries import BaseEntry
+from agents.sandbox.materialization import MaterializedFile
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import User
 
-
-def inner_session(session: SandboxSession) -> BaseSandboxSession:
-    """Return the backend's session in the SDK's wrapper."""
-    return session._inner
+from sandbox_core.wire.messages import SessionSettings
 
 
 async def validated(session: SandboxSession, path: str | Path, *, for_write: bool = False) -> Path:
@@ -53,3 +53,49 @@ async def create_file(
         FileExistsError: Something of that name is there.
     """
     await cast("_CreatesFiles", session)._write_new_file(path, data, user=user)
+
+
+def configure(session: SandboxSession, settings: SessionSettings) -> None:
+    """Give a live session the settings that the SDK's runtime gave the workflow's."""
+    session._set_concurrency_limits(
+        SandboxConcurrencyLimits(
+            manifest_entries=settings.manifest_entries, local_dir_files=settings.local_dir_files
+        )
+    )
+    limits = settings.archive_limits
+    session._set_archive_limits(
+        None if limits is None else SandboxArchiveLimits(**limits.model_dump())
+    )
+    for path in settings.persist_skip_paths:
+        session.register_persist_workspace_skip_path(path)
+
+
+def read_from_any_folder(session: SandboxSession) -> None:
+    """Let the SDK take sources from wherever `check_local_sources` has allowed them.
+
+    It takes them only from below a base directory, by default the worker's current one.
+    """
+    for part in (session, session._inner):
+        part._manifest_base_dir = lambda: Path("/")  # type: ignore[method-assign]  # this one's only
+
+
+def entries_base_dir(session: SandboxSession) -> Path:
+    """Return the directory of the host below which relative sources of entries are."""
+    return session._manifest_base_dir()
+
+
+async def apply_entries(
+    session: SandboxSession, entries: list[tuple[Path, BaseEntry]]
+) -> list[MaterializedFile]:
+    """Materialize some entries, and return the files that were copied from this host's disk."""
+    return await session._apply_entry_batch(entries, base_dir=session._manifest_base_dir())
+
+
+async def close_dependencies(session: SandboxSession) -> None:
+    """Close what a session depends on, and not the session."""
+    await session._aclose_dependencies()
+
+
+def keep_at_start(session: SandboxSession) -> None:
+    """Have the next start take the workspace for one that is in use."""
+    session._inner._set_start_state_preserved(True)

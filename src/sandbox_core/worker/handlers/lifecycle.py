@@ -31,8 +31,9 @@ from sandbox_core.wire.agents_models import (
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.commands import closing
 from sandbox_core.worker.handlers.registry import handles
-from sandbox_core.worker.local_sources import check_local_sources, read_from_any_folder
+from sandbox_core.worker.local_sources import check_local_sources
 from sandbox_core.worker.own_queue import is_gone
+from sandbox_core.worker.sdk_session import configure, read_from_any_folder
 from sandbox_core.worker.secrets import current_secrets, with_credentials
 from sandbox_core.worker.sessions.archives import keep_whole
 from sandbox_core.worker.sessions.creation import (
@@ -43,7 +44,7 @@ from sandbox_core.worker.sessions.creation import (
     make,
 )
 from sandbox_core.worker.sessions.labels import digest
-from sandbox_core.worker.sessions.pool import Client, OpenSession, User, UserKey, configure
+from sandbox_core.worker.sessions.pool import Client, OpenSession, User, UserKey
 from sandbox_core.worker.sessions.portable import check_portable
 from sandbox_core.worker.sessions.resume import Opened, exists, restart, resume, sandbox_identity
 

@@ -12,6 +12,7 @@ from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.registry import handles, handles_bytes
 from sandbox_core.worker.handlers.streams import content_of
 from sandbox_core.worker.local_sources import check_local_sources
+from sandbox_core.worker.sdk_session import apply_entries
 from sandbox_core.worker.secrets import entry_with_credentials
 
 
@@ -31,7 +32,7 @@ async def _apply_entries(call: Call, request: m.ApplyEntriesRequest) -> m.Materi
     check_local_sources(dict(entries), call.local_sources)
     entries = [(path, entry_with_credentials(entry)) for path, entry in entries]
     async with call.pool.use(request) as session:
-        files = await session._apply_entry_batch(entries, base_dir=session._manifest_base_dir())
+        files = await apply_entries(session, entries)
     return m.MaterializationResponse(
         files=tuple(m.WrittenFile(path=str(f.path), sha256=f.sha256) for f in files)
     )

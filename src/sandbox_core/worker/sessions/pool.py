@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
-from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
 
 from sandbox_core.errors import SessionNotOpen
 from sandbox_core.wire.agents_models import load_state
-from sandbox_core.wire.messages import SessionRef, SessionRequest, SessionSettings
+from sandbox_core.wire.messages import SessionRef, SessionRequest
 from sandbox_core.worker.metrics import PoolMetrics
+from sandbox_core.worker.sdk_session import close_dependencies, configure
 from sandbox_core.worker.secrets import current_secrets, with_credentials
 
 Client: TypeAlias = "BaseSandboxClient[BaseSandboxClientOptions | None]"
@@ -252,21 +252,6 @@ class SessionPool:
 
 async def _close_handle(session: SandboxSession) -> None:
     try:
-        await session._aclose_dependencies()
+        await close_dependencies(session)
     except Exception as error:  # noqa: BLE001 - a provider's, and nobody waits for it
         logger.info("the handle of a session could not be closed: %s", error)
-
-
-def configure(session: SandboxSession, settings: SessionSettings) -> None:
-    """Give a live session the settings that the SDK's runtime gave the workflow's."""
-    session._set_concurrency_limits(
-        SandboxConcurrencyLimits(
-            manifest_entries=settings.manifest_entries, local_dir_files=settings.local_dir_files
-        )
-    )
-    limits = settings.archive_limits
-    session._set_archive_limits(
-        None if limits is None else SandboxArchiveLimits(**limits.model_dump())
-    )
-    for path in settings.persist_skip_paths:
-        session.register_persist_workspace_skip_path(path)

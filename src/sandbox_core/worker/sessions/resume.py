@@ -16,6 +16,7 @@ from agents.sandbox.snapshot import NoopSnapshot
 from sandbox_core.errors import SandboxLost
 from sandbox_core.providers import SupportsExists, SupportsIdentity
 from sandbox_core.providers.registry import Provider
+from sandbox_core.worker.sdk_session import entries_base_dir, keep_at_start
 from sandbox_core.worker.sessions.archives import keep_whole
 from sandbox_core.worker.sessions.pool import Client
 
@@ -77,8 +78,7 @@ async def restart(session: SandboxSession) -> None:
     with their credentials to keep out of snapshots.
     """
     await _unmount(session)
-    inner = session._inner
-    inner._set_start_state_preserved(True)
+    keep_at_start(session)
     state = session.state
     snapshot, manifest = state.snapshot, state.manifest
     state.workspace_root_ready = True
@@ -95,7 +95,7 @@ async def _unmount(session: SandboxSession) -> None:
     for mount, path in session.state.manifest.mount_targets():
         # Nothing is mounted in a sandbox that does not run yet.
         with suppress(SandboxError):
-            await mount.unmount(session, path, session._manifest_base_dir())
+            await mount.unmount(session, path, entries_base_dir(session))
 
 
 def sandbox_identity(provider: Provider, state: SandboxSessionState) -> str | None:
