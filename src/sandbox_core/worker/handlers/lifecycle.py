@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import LocalSnapshot
 from temporalio import activity
@@ -141,6 +142,7 @@ async def _resume_session(call: Call, request: m.ResumeSessionRequest) -> m.Open
         elif key not in held.users:
             await current_secrets().learn(with_credentials(state.manifest))
             held.secrets |= current_secrets().values
+            await _claim(call, held.session, request)
             restored = known is not None and known == held.replaces
             held.users[key] = User(epoch=request.epoch, joined=True, restored=restored)
         if request.settings is not None:
@@ -221,11 +223,15 @@ async def _resume(
         )
 
     opened = await make(call, request, attach, known=known)
-    if request.sandbox_id is None:
-        # The workflow has the session from elsewhere: it owns the sandbox from now on.
-        await claim(call, sandbox_identity(call.provider, opened.session.state), request.owner)
+    await _claim(call, opened.session, request)
     read_from_any_folder(opened.session)
     return opened
+
+
+async def _claim(call: Call, session: SandboxSession, request: m.ResumeSessionRequest) -> None:
+    if request.sandbox_id is None:
+        # The workflow has the session from elsewhere: it owns the sandbox from now on.
+        await claim(call, sandbox_identity(call.provider, session.state), request.owner)
 
 
 def _opened(
