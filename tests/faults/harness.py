@@ -1,8 +1,7 @@
 """Workers in processes of their own, which are killed with SIGKILL and replaced.
 
-As a program it is such a worker: ``python harness.py ADDRESS QUEUE WORKFLOW...``, where a workflow
-is ``module:Class``. It prints ``polling`` when it is ready. Besides the installed providers it has
-`faulty`, which fails as the variable ``SANDBOX_FAULT`` says; see `faults.faulty`.
+Besides the installed providers they have `faulty`, which fails as the variable ``SANDBOX_FAULT``
+says; see `faults.faulty`.
 """
 
 from __future__ import annotations
@@ -12,79 +11,39 @@ import importlib
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from faults.faulty import Fault, faulty_provider
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
-from temporalio.plugin import SimplePlugin
 from temporalio.service import GrpcCompression, RPCError
 from temporalio.worker import Worker
 
+from sandbox_core.testing.fork_server import ForkServer
+from sandbox_core.testing.worker_process import WorkerProcess, ready_plugin
+from sandbox_core.worker import SandboxPlugin
+
 _T = TypeVar("_T")
 
-READY = "polling"
 SLOTS_VARIABLE = "SANDBOX_TEST_SLOTS"
 """How many activities a worker runs at a time, if not 100."""
 
-_TESTS = Path(__file__).parents[1]
 
-
-class WorkerProcess:
-    """One worker."""
-
-    def __init__(
-        self,
-        address: str,
-        queue: str,
-        *workflows: type,
-        variables: Mapping[str, str] | None = None,
-    ) -> None:
-        names = [f"{workflow.__module__}:{workflow.__qualname__}" for workflow in workflows]
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), address, queue, *names],
-            env={**os.environ, "PYTHONPATH": str(_TESTS), **(variables or {})},
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-
-    @property
-    def pid(self) -> int:
-        """Its process id, which is also in its identity: ``PID@HOST``."""
-        return self._process.pid
-
-    def wait_until_ready(self) -> None:
-        """Return when it polls; blocks."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.strip() == READY:
-                return
-        raise AssertionError(f"the worker ended with exit code {self._process.wait()}")
-
-    def kill(self) -> None:
-        """End it with SIGKILL, with what it has in its process group, as an OOM killer would."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def is_running(self) -> bool:
-        """Return whether it has not ended."""
-        return self._process.poll() is None
-
-    def wait(self) -> int:
-        """Return its exit code, the negative number of the signal that killed it, when it ends."""
-        return self._process.wait()
-
-    def stop(self) -> None:
-        """Ask it to shut down, and wait until it has."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
+def start_worker(
+    address: str,
+    queue: str,
+    *workflows: type,
+    variables: Mapping[str, str] | None = None,
+    server: ForkServer | None = None,
+) -> WorkerProcess:
+    """Start one worker; what it logs is shown."""
+    names = [f"{workflow.__module__}:{workflow.__qualname__}" for workflow in workflows]
+    target = f"{__name__}:run"
+    return WorkerProcess(target, address, queue, *names, variables=variables, server=server)
 
 
 class Workers:
@@ -104,7 +63,7 @@ class Workers:
             address: Where it reaches the server, if not where the others do.
             variables: What its environment has besides that of this process.
         """
-        worker = WorkerProcess(
+        worker = start_worker(
             address or self._address, self.queue, *self._workflows, variables=variables
         )
         self._started.append(worker)
@@ -189,18 +148,12 @@ async def result_of(handle: WorkflowHandle[Any, _T]) -> _T:
             return await handle.result()
 
 
-@asynccontextmanager
-async def _ready() -> AsyncIterator[None]:
-    sys.stdout.write(f"{READY}\n")
-    sys.stdout.flush()
-    yield
+def run(address: str, queue: str, *workflows: str) -> None:
+    """Run one worker, with workflows as ``module:Class``, until it gets SIGTERM."""
+    asyncio.run(_work(address, queue, workflows))
 
 
-async def _work(address: str, queue: str, names: list[str]) -> None:
-    from faults.faulty import Fault, faulty_provider
-
-    from sandbox_core.worker import SandboxPlugin
-
+async def _work(address: str, queue: str, names: Sequence[str]) -> None:
     workflows = []
     for name in names:
         module, _, attribute = name.partition(":")
@@ -215,14 +168,10 @@ async def _work(address: str, queue: str, names: list[str]) -> None:
         # What the last plugin does comes when all others have had their say, right before it polls.
         plugins=[
             SandboxPlugin(providers=[faulty_provider(Fault.from_environment())]),
-            SimplePlugin("ready", run_context=_ready),
+            ready_plugin(),
         ],
         # A killed worker's workflows go to another one at once.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
         max_concurrent_activities=int(os.environ.get(SLOTS_VARIABLE, 100)),
     ):
         await stopping.wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(_work(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -21,7 +21,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from faults.harness import SLOTS_VARIABLE, WorkerProcess
+from faults.harness import SLOTS_VARIABLE, start_worker
+
+from sandbox_core.testing.fork_server import ForkServer
+from sandbox_core.testing.worker_process import WorkerProcess
 
 _T = TypeVar("_T")
 
@@ -36,19 +39,24 @@ class Host:
     def __init__(self, name: str, address: str, inside: ThreadPoolExecutor) -> None:
         self.name = name
         self._address, self._inside = address, inside
-        self._workers: list[WorkerProcess] = []
+        self._server: ForkServer | None = None
         self._connections: set[asyncio.StreamWriter] = set()
         self._connected = True
 
     async def start(self, queue: str, *workflows: type, slots: int = 100) -> WorkerProcess:
         """Start a worker with slots for activities on the host, and return it when it polls."""
-        variables = {SLOTS_VARIABLE: str(slots)}
-        worker = await self._do(
-            lambda: WorkerProcess(self._address, queue, *workflows, variables=variables)
-        )
-        self._workers.append(worker)
+        worker = await self._do(lambda: self._start(queue, *workflows, slots=slots))
         await asyncio.to_thread(worker.wait_until_ready)
         return worker
+
+    def _start(self, queue: str, *workflows: type, slots: int) -> WorkerProcess:
+        # Only one thread is on the host, so there is one server.
+        if self._server is None:
+            self._server = ForkServer()
+        variables = {SLOTS_VARIABLE: str(slots)}
+        return start_worker(
+            self._address, queue, *workflows, variables=variables, server=self._server
+        )
 
     async def glob(self, pattern: str) -> list[str]:
         """Return the paths on the host that match."""
@@ -92,8 +100,8 @@ class Host:
             try:
                 yield
             finally:
-                for worker in self._workers:
-                    worker.kill()
+                if self._server is not None:
+                    self._server.close()
                 accepting.close()
                 for connection in tuple(self._connections):
                     connection.transport.abort()

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from agents.sandbox.session.sandbox_session import SandboxSession
 from faults.faulty import Fault
-from faults.harness import WorkerProcess, Workers, workers
+from faults.harness import Workers, workers
 from support import running_worker, unique, until
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError
 from workflows.creates import CreateAndHold, Hold, SameKeyTwice
 
+from sandbox_core.testing.worker_process import WorkerProcess
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID
 from sandbox_local import LocalProvider

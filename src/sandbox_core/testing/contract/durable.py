@@ -29,7 +29,7 @@ from temporalio.service import RPCError
 from sandbox_core.testing.contract.durable_worker import (
     FAULT_VARIABLE,
     SECRET_VARIABLE,
-    WorkerProcess,
+    start_worker,
 )
 from sandbox_core.testing.contract.durable_workflows import HoldSandbox, Order, RunCommand
 from sandbox_core.testing.contract.model import (
@@ -41,6 +41,7 @@ from sandbox_core.testing.contract.model import (
 )
 from sandbox_core.testing.contract.subject import Subject
 from sandbox_core.testing.dev_server import DevServer
+from sandbox_core.testing.worker_process import WorkerProcess
 from sandbox_core.wire.agents_models import JsonObject, dump_options, load_state
 from sandbox_core.wire.reap_messages import ReapRequest
 from sandbox_core.worker import SandboxPlugin
@@ -87,9 +88,9 @@ class _Fleet:
         module = self.subject.module
         if module is None:
             raise NotApplicable("the provider comes from no module, so no worker can import it")
-        worker = WorkerProcess(self.address, self.queue, module, self.log, variables)
+        worker = start_worker(self.address, self.queue, module, self.log, variables)
         self._workers.append(worker)
-        await worker.ready()
+        await asyncio.to_thread(worker.wait_until_ready)
         return worker
 
     async def replace(self) -> None:
@@ -310,7 +311,7 @@ async def one_sandbox_is_left_of_a_create_whose_worker_is_killed(subject: Subjec
     async with _fleet(subject) as fleet:
         first = await fleet.start(**_fault(fleet, "kill"))
         handle = await fleet.hold()
-        await first.ended()
+        await asyncio.to_thread(first.wait)
         await fleet.start()
         await fleet.update(handle, HoldSandbox.do, "true")
         held = await fleet.sandboxes_of(handle)

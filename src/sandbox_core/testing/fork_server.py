@@ -1,0 +1,298 @@
+"""Python processes that start at once: a small process imports what they need, and forks each.
+
+What a worker imports costs seconds of CPU time, every time one is started. Here it is imported
+once, by a server that has one thread and no event loop, so that it is safe to fork. A forked
+process has a session, an environment and standard streams of its own, like one that was started
+by `subprocess`.
+
+Linux and macOS only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+_MODULE = "sandbox_core.testing.fork_server"
+_INTEGER = struct.Struct("!i")
+_LENGTH = struct.Struct("!I")
+_FDS = 3
+"""Standard output and error, and the pipe that tells the exit code."""
+
+
+class ForkedProcess:
+    """A process that the server has forked, which leads a session and a process group."""
+
+    def __init__(self, pid: int, exit_code: int) -> None:
+        self.pid = pid
+        self._pipe: int | None = exit_code
+        self._code: int | None = None
+        self._reading = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        if self._pipe is not None and not select.select([self._pipe], [], [], 0)[0]:
+            return None
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the exit code, the negative number of the signal that killed it, when it ends.
+
+        Raises:
+            RuntimeError: The server was killed, so nobody knows it.
+        """
+        with self._reading:
+            if self._pipe is not None:
+                code = os.read(self._pipe, _INTEGER.size)
+                os.close(self._pipe)
+                self._pipe = None
+                self._code = _INTEGER.unpack(code)[0] if code else None
+        if self._code is None:
+            raise RuntimeError(f"the fork server has ended before its process {self.pid}")
+        return self._code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, with what it has in its process group, as an OOM killer would."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+
+
+class ForkServer:
+    """A server that forks; what it has forked is killed when it is closed, or its user is gone.
+
+    Its processes are where it is: in the namespaces of the thread that makes it, for example.
+    """
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", _MODULE, str(theirs.fileno())],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                # Ctrl-C is for its user.
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        self._socket = ours
+        self._asking = threading.Lock()
+
+    def start(
+        self,
+        target: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        stdout: IO[Any] | None = None,
+        stderr: IO[Any] | None = None,
+    ) -> ForkedProcess:
+        """Fork a process that calls a function.
+
+        Args:
+            target: ``module:function``; the server imports the module once, before it forks.
+            arguments: What the function is called with.
+            env: Its whole environment; without it, that of the caller.
+            stdout: Where its output goes, if not where the caller's does.
+            stderr: Likewise.
+
+        Raises:
+            RuntimeError: The module cannot be imported, or what it imports has started a thread.
+        """
+        request = json.dumps(
+            {
+                "target": target,
+                "arguments": arguments,
+                "env": dict(os.environ if env is None else env),
+                "path": sys.path,
+                "folder": str(Path.cwd()),
+            }
+        ).encode()
+        exit_code, theirs = os.pipe()
+        try:
+            fds = [stdout.fileno() if stdout else 1, stderr.fileno() if stderr else 2, theirs]
+            with self._asking:
+                socket.send_fds(self._socket, [_LENGTH.pack(len(request))], fds)
+                self._socket.sendall(request)
+                answer = json.loads(_receive(self._socket, _length(self._socket.recv(4))))
+        except BaseException:
+            os.close(exit_code)
+            raise
+        finally:
+            os.close(theirs)
+        if "error" in answer:
+            os.close(exit_code)
+            raise RuntimeError(f"the fork server cannot start {target}: {answer['error']}")
+        return ForkedProcess(answer["pid"], exit_code)
+
+    def close(self) -> None:
+        """Kill what still runs, and end the server."""
+        self._socket.close()
+        self._process.wait()
+
+
+@functools.cache
+def fork_server() -> ForkServer:
+    """Return the server of this process, which is closed at its exit."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
+
+
+# --- The server -----------------------------------------------------------------------------------
+
+
+class _Server:
+    """What runs in the server's process."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._exits: dict[int, int] = {}
+        """By process id, the pipe that tells the exit code."""
+
+    def serve(self) -> Callable[[], object] | None:
+        """Return in each process that was forked what it is to do, and None when all is over."""
+        ended, wake = os.pipe()
+        os.set_blocking(ended, False)
+        os.set_blocking(wake, False)
+        signal.signal(signal.SIGCHLD, _nothing)
+        signal.set_wakeup_fd(wake)
+        while True:
+            ready, _, _ = select.select([self._control.fileno(), ended], [], [])
+            if ended in ready:
+                os.read(ended, 4096)
+                self._reap(os.WNOHANG)
+            if self._control.fileno() in ready:
+                length, fds, _, _ = socket.recv_fds(self._control, _LENGTH.size, _FDS)
+                if not length:
+                    self._end()
+                    return None
+                request = json.loads(_receive(self._control, _length(length)))
+                todo = self._fork(request, fds)
+                if todo is not None:
+                    signal.set_wakeup_fd(-1)
+                    for left in (ended, wake):
+                        os.close(left)
+                    return todo
+
+    def _fork(self, request: dict[str, Any], fds: list[int]) -> Callable[[], object] | None:
+        *streams, exit_code = fds
+        try:
+            sys.path[:] = request["path"]
+            module, _, function = request["target"].partition(":")
+            target = getattr(importlib.import_module(module), function)
+            _check_threads(module)
+        except Exception as error:  # noqa: BLE001 - of a module that is not ours; the user hears it
+            self._answer({"error": f"{type(error).__name__}: {error}"})
+            os.close(exit_code)
+        else:
+            pid = os.fork()
+            if pid == 0:
+                self._become_worker(request, streams)
+                for pipe in (exit_code, *self._exits.values()):
+                    os.close(pipe)
+                return functools.partial(target, *request["arguments"])
+            self._exits[pid] = exit_code
+            self._answer({"pid": pid})
+        for stream in streams:
+            os.close(stream)
+        return None
+
+    def _become_worker(self, request: dict[str, Any], streams: list[int]) -> None:
+        self._control.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        for stream, standard in zip(streams, (1, 2), strict=True):
+            os.dup2(stream, standard)
+            os.close(stream)
+        os.environ.clear()
+        os.environ.update(request["env"])
+        os.chdir(request["folder"])
+        sys.argv[:] = [request["target"], *request["arguments"]]
+        # What Python has read from the server's environment.
+        tempfile.tempdir = None
+        time.tzset()
+        importlib.invalidate_caches()
+
+    def _answer(self, answer: dict[str, object]) -> None:
+        content = json.dumps(answer).encode()
+        self._control.sendall(_LENGTH.pack(len(content)) + content)
+
+    def _reap(self, options: int) -> None:
+        for pid, pipe in tuple(self._exits.items()):
+            ended, status = os.waitpid(pid, options)
+            if ended:
+                with suppress(BrokenPipeError):  # Nobody wants to know.
+                    os.write(pipe, _INTEGER.pack(os.waitstatus_to_exitcode(status)))
+                os.close(pipe)
+                del self._exits[pid]
+
+    def _end(self) -> None:
+        for pid in self._exits:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        self._reap(0)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Let a signal come: without a handler it would not wake the server."""
+
+
+def _check_threads(module: str) -> None:
+    tasks = Path("/proc/self/task")
+    count = len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
+    if count > 1:
+        raise RuntimeError(f"importing {module} starts threads, and then nothing can be forked")
+
+
+# --- Messages: a length, and so many bytes --------------------------------------------------------
+
+
+def _length(received: bytes) -> int:
+    if len(received) != _LENGTH.size:
+        raise RuntimeError("the fork server has ended")
+    length: int = _LENGTH.unpack(received)[0]
+    return length
+
+
+def _receive(connection: socket.socket, length: int) -> bytes:
+    content = b""
+    while len(content) < length:
+        piece = connection.recv(length - len(content))
+        if not piece:
+            raise RuntimeError("the fork server has ended")
+        content += piece
+    return content
+
+
+def _main() -> None:
+    todo = _Server(socket.socket(fileno=int(sys.argv[1]))).serve()
+    if todo is not None:
+        todo()
+
+
+if __name__ == "__main__":
+    _main()
