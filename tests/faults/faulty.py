@@ -123,7 +123,9 @@ def _put_into_clients(provider: Provider, fault: Fault) -> None:
         fault.put_into(client)
         return client
 
-    provider.__class__ = type(kind.__name__, (kind,), {"create_client": create_client})
+    # Commands then go through the backend's `exec`, where a fault can meet them.
+    own = {"create_client": create_client, "host_process": None}
+    provider.__class__ = type(kind.__name__, (kind,), own)
 
 
 def _put_into_sessions(client: Client, fault: Fault) -> None:
