@@ -7,17 +7,17 @@ READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# Commands beside the peer's and the floor: a table, and the figures as JSON.
-bench: $(READY)
-	$(BIN)/python benchmarks/bench.py --json benchmarks/figures.json
-
-.PHONY: bench demo test test-newest check types chaos helper clean
+.PHONY: demo bench test test-newest check types chaos helper clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
 
 test: check
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+# Commands beside the peer's and the floor: a table, and the figures as JSON.
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py --json benchmarks/figures.json
 
 # What depends on the Agents SDK, with the newest that is supported. The OpenAI plugin holds .venv at the
 # oldest, and is not made for another one; it is there for the parity tests alone, which pass with it.

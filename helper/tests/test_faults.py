@@ -37,6 +37,10 @@ POINTS = {
 }
 
 
+# They share the folder in which the helper is built with faults.
+pytestmark = pytest.mark.xdist_group("helper-faults")
+
+
 @pytest.fixture(scope="module", params=["faulty", "sanitized"])
 def binary(request: pytest.FixtureRequest) -> Path:
     if not shutil.which("cc") or not shutil.which("make"):
@@ -79,11 +83,16 @@ def attempt(helper: Helper, verb: str, fields: Fields, *, by_socket: bool) -> by
 
 
 @pytest.mark.parametrize("verb", ["run", "start"])
-@pytest.mark.parametrize("how", ["socket", "exec"])
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("point", "how"),
+    [
+        (point, how)
+        for point in POINTS
+        for how in ("socket", "exec")
+        if how == "exec" or not point.startswith("client:")  # By socket there is no client.
+    ],
+)
 def test_killed_at(helper: Helper, tmp_path: Path, point: str, how: str, verb: str) -> None:
-    if point.startswith("client:") and how == "socket":
-        pytest.skip("there is no client")
     helper.exec("boot")
     if point == "resident:before-answer":  # It answers itself once there is a record.
         helper.exec(verb, request(tmp_path))

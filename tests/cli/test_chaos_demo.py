@@ -17,7 +17,7 @@ from support import unique
 __all__ = ["engine", "shared_engine"]
 
 SANDBOX = Path(sys.executable).parent / "sandbox-core"
-COMMAND = [str(SANDBOX), "demo", "--chaos"]
+COMMAND = [str(SANDBOX), "demo", "--chaos", "--provider", "local"]
 LONGEST_S = 100
 
 
@@ -125,4 +125,7 @@ class TestChaos:
         )
 
         assert 1 == result.returncode
-        assert "error: provider 'docker' is installed but cannot be used" in result.stderr
+        assert (
+            "provider 'docker' (sandbox-docker 0.1.0) is installed but cannot be used"
+            in result.stderr
+        )

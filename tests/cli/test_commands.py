@@ -132,7 +132,7 @@ class TestDemo:
 
     def test_repairs_the_project_and_leaves_nothing_behind(self) -> None:
         """It shows each activity, the diff, the tests before and after, and the history."""
-        result = run_sandbox("demo")
+        result = run_sandbox("demo", "--provider", "local")
 
         assert 0 == result.returncode, result.stdout + result.stderr
         shown = result.stdout
@@ -155,7 +155,7 @@ class TestDemo:
     ) -> None:
         """Nothing of it goes on in the background, and no sandbox stays."""
         with subprocess.Popen(
-            [str(SANDBOX), "demo"],
+            [str(SANDBOX), "demo", "--provider", "local"],
             env=_environment(PYTHONUNBUFFERED="1", TMPDIR=str(tmp_path)),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -191,7 +191,10 @@ class TestDemo:
         result = run_sandbox("demo", "--provider", "daytona")
 
         assert 1 == result.returncode
-        assert "error: provider 'daytona' is installed but cannot be used" in result.stderr
+        assert (
+            "provider 'daytona' (sandbox-daytona 0.1.0) is installed but cannot be used"
+            in result.stderr
+        )
         assert "Set DAYTONA_API_KEY" in result.stderr
         assert "has not ended" not in result.stderr
 

@@ -28,6 +28,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker, WorkerDeploymentConfig
 from workflows.owners import OwnsSandbox, Versioned
 
+from sandbox_core.providers import discover
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapWorkflow, VersionedReapWorkflow
 from sandbox_core.worker import SandboxPlugin
 
@@ -98,8 +99,11 @@ class Site:
             **{
                 "TEMPORAL_ADDRESS": self.client.service_client.config.target_host,
                 "TMPDIR": str(self.tmp),
+                # The backends of the others are elsewhere, or are not there.
+                "SANDBOX_CORE_DISABLED_PROVIDERS": ",".join(
+                    {each.name for each in discover()} - {"local"}
+                ),
                 "PYTHONPATH": str(self.packages),
-                "SANDBOX_CORE_DISABLED_PROVIDERS": "daytona,docker",
                 **variables,
             },
         )

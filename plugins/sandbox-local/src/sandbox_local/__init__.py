@@ -6,7 +6,6 @@ Nothing confines the commands on Linux; see `agents.sandbox.sandboxes.unix_local
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,8 +26,6 @@ from sandbox_local.client import LabellingLocalSandboxClient, LabellingLocalSand
 
 __version__ = "0.1.0"
 
-logger = logging.getLogger(__name__)
-
 
 class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
     """Sandboxes are directories on the worker's host, and their commands its processes."""
@@ -41,10 +38,6 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
 
     def create_client(self) -> LabellingLocalSandboxClient:
         """Return the SDK's client; commands get none of the worker's own environment's secrets."""
-        logger.warning(
-            "provider local isolates nothing: a command can do whatever this worker can. Use "
-            "sandbox-bubblewrap or sandbox-docker for what a model writes"
-        )
         return LabellingLocalSandboxClient(inherit_host_environment=False)
 
     def identity(self, state: SandboxSessionState) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import io
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -27,6 +29,8 @@ from agents.sandbox.types import User
 from sandbox_core.providers import HostProcess
 from sandbox_local import records
 from sandbox_local.regular_files import RegularFiles
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_ROOT: Final = Manifest().root
 """Stands for a directory that the client makes."""
@@ -99,6 +103,14 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
             )
 
 
+@cache
+def _warn_once() -> None:
+    logger.warning(
+        "provider local isolates nothing: a command can do whatever this worker can. Use "
+        "sandbox-bubblewrap or sandbox-docker for what a model writes"
+    )
+
+
 class LabellingLocalSandboxClient(UnixLocalSandboxClient):
     """The SDK's client, which can be had with labels."""
 
@@ -118,6 +130,7 @@ class LabellingLocalSandboxClient(UnixLocalSandboxClient):
         options: UnixLocalSandboxClientOptions | None = None,
     ) -> SandboxSession:
         """Make a directory, unless the manifest names one of the user's own."""
+        _warn_once()
         manifest = manifest if manifest is not None else Manifest()
         if not self._labels or manifest.root != _DEFAULT_ROOT:
             return await super().create(snapshot=snapshot, manifest=manifest, options=options)
