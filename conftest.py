@@ -57,6 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # Where workers keep large payloads and snapshots when no storage is configured.
         os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="sandbox-core-tests-")
         os.environ[_ADDRESS] = _server.address
+        # What else is installed has its own tests, and its vendor's SDK takes seconds to import.
+        os.environ.setdefault("SANDBOX_CORE_PROVIDERS", "local")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

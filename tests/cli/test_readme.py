@@ -47,6 +47,7 @@ def test_the_worker_and_the_workflow_run(temporal_address: str, tmp_path: Path) 
             env={
                 **os.environ,
                 "HOME": str(tmp_path),
+                "SANDBOX_CORE_PROVIDERS": "bubblewrap",
                 "OPENAI_AGENTS_DISABLE_TRACING": "1",
                 "OPENAI_API_KEY": "s3cr3t-loopback",
                 "OPENAI_BASE_URL": server.base_url,

@@ -19,7 +19,7 @@ from typing import Any, cast
 from temporalio.client import Client as TemporalClient
 from temporalio.worker import Worker
 
-from sandbox_core.providers import Provider
+from sandbox_core.providers import Provider, discover
 from sandbox_core.providers.registry import DISABLED_VARIABLE, REQUIRED_VARIABLE
 from sandbox_core.testing.contract.durable_workflows import HoldSandbox, RunCommand
 from sandbox_core.testing.contract.subject import Client
@@ -69,9 +69,9 @@ def run(address: str, queue: str, module: str) -> None:
 
 async def _work(address: str, queue: str, module: str) -> None:
     provider: Provider = importlib.import_module(module).sandbox_client_provider()
-    # It is given by hand, installed or not.
+    # It is given by hand, installed or not; the others' vendors take seconds to import.
     os.environ.pop(REQUIRED_VARIABLE, None)
-    os.environ[DISABLED_VARIABLE] = provider.name
+    os.environ[DISABLED_VARIABLE] = ",".join({each.name for each in discover()})
     action, _, marker = os.environ.get(FAULT_VARIABLE, "").partition(":")
     if action:
         provider = _with_fault(provider, action, Path(marker))
