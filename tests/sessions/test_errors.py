@@ -8,6 +8,7 @@ import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from support import attempts, running_worker, unique
+from temporalio.activity import _Definition
 from temporalio.client import (
     Client,
     WorkflowExecutionStatus,
@@ -15,10 +16,12 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.exceptions import ApplicationError
+from temporalio.worker import WorkerConfig
 from workflows.failures import Escapes
 from workflows.sessions import CAUGHT_ERRORS, CaughtErrors, Create, UncaughtError
 
 from sandbox_core.providers import SandboxClientProvider, discover
+from sandbox_core.providers.registry import select
 from sandbox_core.worker import SandboxPlugin
 
 
@@ -34,6 +37,19 @@ class _BrokenProvider(SandboxClientProvider[_OtherOptions]):
 
     def create_client(self) -> BaseSandboxClient[_OtherOptions]:
         raise OSError("no route to the backend")
+
+
+class _OlderPlugin(SandboxPlugin):
+    """A worker of a version that has no `create_session`."""
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        config = super().configure_worker(config)
+        config["activities"] = [
+            fn
+            for fn in config.get("activities", ())
+            if _Definition.must_from_callable(fn).name != "local-sandbox_create_session"
+        ]
+        return config
 
 
 class _PickyProvider(_BrokenProvider):
@@ -129,7 +145,7 @@ class TestBadInput:
         async with running_worker(temporal_client, Create) as queue:
             error, tried = await _failure(temporal_client, queue, "dayton")
 
-        installed = ", ".join(candidate.name for candidate in discover())
+        installed = ", ".join(each.name for each in select(discover()).enabled)
         assert (
             f"no provider 'dayton' on task queue {queue!r}: it offers {installed}. Check the "
             f"name, or install the provider where the worker runs (with the distribution that its "
@@ -137,6 +153,17 @@ class TestBadInput:
             f"make sure that the worker has SandboxPlugin() among its plugins, and restart it."
         ) == error.message
         assert error.type == "UnknownProvider"
+        assert tried == [1]
+
+    async def test_an_operation_that_an_older_worker_does_not_know_says_so(
+        self, temporal_client: Client
+    ) -> None:
+        """It is no question of which providers there are."""
+        async with running_worker(temporal_client, Create, plugins=[_OlderPlugin()]) as queue:
+            error, tried = await _failure(temporal_client, queue, "local")
+
+        assert "does not know this operation: it has an older sandbox-core" in error.message
+        assert "'create_session' of provider 'local'" in error.message
         assert tried == [1]
 
     async def test_an_invalid_provider_name_is_refused_before_anything_is_scheduled(

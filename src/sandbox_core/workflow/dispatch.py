@@ -230,7 +230,7 @@ def _error_from(
     cause = error.cause
     if isinstance(cause, ApplicationError):
         if is_not_registered(cause):
-            return _unknown_provider(provider, cause)
+            return _unknown_provider(provider, operation.name, cause)
         # An activity whose input cannot be loaded fails with "Failed decoding arguments".
         inner = cause.cause
         if isinstance(inner, ApplicationError) and inner.type == StorageError.__name__:
@@ -249,10 +249,16 @@ def _error_from(
     return None
 
 
-def _unknown_provider(provider: str, cause: ApplicationError) -> SandboxCoreError:
+def _unknown_provider(provider: str, operation: str, cause: ApplicationError) -> SandboxCoreError:
     task_queue = workflow.info().task_queue
     _, _, registered = cause.message.partition("available activities: ")
     offered = offered_providers(registered)
+    if provider in offered:
+        return UnknownProvider(
+            f"the worker on task queue {task_queue!r} that took {operation!r} of provider "
+            f"{provider!r} does not know this operation: it has an older sandbox-core than this "
+            f"workflow's worker. Upgrade it."
+        )
     offers = (
         f"it offers {', '.join(offered)}" if offered else "it offers no sandbox provider at all"
     )
