@@ -14,7 +14,17 @@ from contextlib import asynccontextmanager
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Plugin, Worker
 
+from sandbox_core.providers import Provider, discover, load
+from sandbox_core.providers.registry import LoadedProvider
 from sandbox_core.worker import SandboxPlugin
+
+
+def installed_provider(name: str) -> Provider:
+    """Return a new provider that is installed, found as a worker finds it."""
+    (candidate,) = [each for each in discover() if each.name == name]
+    (loaded,) = load([candidate])
+    assert isinstance(loaded, LoadedProvider), loaded
+    return loaded.provider
 
 
 def unique(prefix: str) -> str:

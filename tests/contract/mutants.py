@@ -26,7 +26,7 @@ class Mutant:
     @property
     def is_durable(self) -> bool:
         """Whether it takes workers to find it."""
-        return self.check.startswith("durable.")
+        return self.check.startswith(("creates.", "durable."))
 
 
 def _api(name: str, check: str, old: str, new: str) -> Mutant:
@@ -687,9 +687,39 @@ _LABELS = (
 _DURABLE = (
     _client(
         "no labels, and a worker that is killed",
-        "durable.one_sandbox_is_left_of_a_create_whose_worker_is_killed",
+        "creates.one_sandbox_is_left_of_a_create_whose_worker_is_killed",
         "sandbox_id = await self.api.create(self._labels)\n        # The",
         "sandbox_id = await self.api.create({})\n        # The",
+    ),
+    _client(
+        "no labels, and an answer that is lost",
+        "creates.one_sandbox_is_left_of_a_create_whose_answer_is_lost",
+        "sandbox_id = await self.api.create(self._labels)\n        # The",
+        "sandbox_id = await self.api.create({})\n        # The",
+    ),
+    _client(
+        "no labels, and a create that is too slow",
+        "creates.one_sandbox_is_left_of_a_create_that_is_too_slow",
+        "sandbox_id = await self.api.create(self._labels)\n        # The",
+        "sandbox_id = await self.api.create({})\n        # The",
+    ),
+    _provider(
+        "finds nothing, and has no room",
+        "creates.a_create_waits_until_there_is_room",
+        _FIND,
+        "            if False",
+    ),
+    _client(
+        "no replacement, for who holds the session",
+        "durable.a_lost_workspace_is_restored_by_its_worker",
+        "        if await self.api.get(state.sandbox_id) is None:",
+        "        if False:",
+    ),
+    _provider(
+        "destroys nothing, of another worker's",
+        "durable.a_delete_by_another_worker_makes_none",
+        "        await client.api.delete(sandbox_id)",
+        "        return",
     ),
     _provider(
         "destroys nothing, of orphans",

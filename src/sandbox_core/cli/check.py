@@ -25,7 +25,12 @@ from sandbox_core.testing.contract import (
 
 CONTRACT_PAGE = "https://github.com/sandbox-core/sandbox-core/blob/main/docs/contract.md"
 
-_MARKS = {"kept": "[green]kept   [/]", "broken": "[red]BROKEN [/]", "skipped": "[yellow]skipped[/]"}
+_MARKS = {
+    "kept": "[green]kept   [/]",
+    "broken": "[red]BROKEN [/]",
+    "warned": "[yellow]warned [/]",
+    "skipped": "[yellow]skipped[/]",
+}
 
 
 async def check_provider(
@@ -92,7 +97,7 @@ def _tell(console: Console, outcome: Outcome) -> None:
     each = outcome.check
     mark = _MARKS.get(outcome.status, outcome.status)
     console.print(f"{mark} {each.level:8} {escape(each.promise)} [dim]{outcome.seconds:.1f} s[/]")
-    if outcome.status == "broken":
+    if outcome.status in ("broken", "warned"):
         console.print(f"        seen:  {escape(outcome.seen)}")
         console.print(f"        costs: {escape(each.cost)}")
         console.print(f"        [dim]{each.name}, {CONTRACT_PAGE}#{each.name.replace('.', '')}[/]")

@@ -6,20 +6,16 @@ import asyncio
 import json
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from agents.sandbox.session.sandbox_session import SandboxSession
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import (
-    Client as TemporalClient,
-)
-from temporalio.client import (
     WorkflowFailureError,
-    WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateStage,
 )
@@ -27,11 +23,18 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from sandbox_core.testing.contract.durable_worker import (
-    FAULT_VARIABLE,
     SECRET_VARIABLE,
-    start_worker,
 )
-from sandbox_core.testing.contract.durable_workflows import HoldSandbox, Order, RunCommand
+from sandbox_core.testing.contract.durable_workflows import HoldSandbox, RunCommand
+from sandbox_core.testing.contract.fleet import (
+    ENDS_S,
+    LABELS,
+    Fleet,
+    Handle,
+    connect,
+    fleet_of,
+    until,
+)
 from sandbox_core.testing.contract.model import (
     NotApplicable,
     PromiseBroken,
@@ -41,19 +44,10 @@ from sandbox_core.testing.contract.model import (
 )
 from sandbox_core.testing.contract.subject import Subject
 from sandbox_core.testing.dev_server import DevServer
-from sandbox_core.testing.worker_process import WorkerProcess
-from sandbox_core.wire.agents_models import JsonObject, dump_options, load_state
+from sandbox_core.wire.agents_models import JsonObject
 from sandbox_core.wire.reap_messages import ReapRequest
-from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID, Namespace
-
-_Handle = WorkflowHandle[Any, Any]
-
-_ENDS_S = 120.0
-"""How long a workflow may take; what the checks wait for takes seconds."""
-
-_LABELS = ("labels", "identity", "destroy")
 
 # A whole output of 20,000 lines, a last line that says how often it was run, and an exit code.
 _COUNTED = """\
@@ -71,126 +65,7 @@ _TICKS = "while true; do echo t >> ticks; sleep 0.1; done"
 _TREE = f"true; ({_TICKS}) & setsid sh -c '{_TICKS}' & echo > started; {_TICKS}"
 
 
-@dataclass(kw_only=True)
-class _Fleet:
-    """A Temporal server, and workers with the provider, which are killed in the end."""
-
-    subject: Subject
-    address: str
-    client: TemporalClient
-    log: Path
-    queue: str = field(default_factory=lambda: f"contract-{uuid.uuid4().hex[:12]}")
-    _workers: list[WorkerProcess] = field(default_factory=list)
-    _handles: list[_Handle] = field(default_factory=list)
-
-    async def start(self, **variables: str) -> WorkerProcess:
-        """Start one more worker, and return it when it polls."""
-        module = self.subject.module
-        if module is None:
-            raise NotApplicable("the provider comes from no module, so no worker can import it")
-        worker = start_worker(self.address, self.queue, module, self.log, variables)
-        self._workers.append(worker)
-        await asyncio.to_thread(worker.wait_until_ready)
-        return worker
-
-    async def replace(self) -> None:
-        """Kill all workers, and start another."""
-        for worker in self._workers:
-            worker.kill()
-        await self.start()
-
-    def order(self) -> Order:
-        """Return an order of a sandbox of the provider."""
-        options = self.subject.backend.options
-        return Order(
-            provider=self.subject.provider.name,
-            options=None if options is None else dump_options(options),
-        )
-
-    async def hold(self, order: Order | None = None) -> _Handle:
-        """Start a workflow that holds a sandbox."""
-        handle: _Handle = await self.client.start_workflow(
-            HoldSandbox.run,
-            order or self.order(),
-            id=f"contract-{uuid.uuid4().hex}",
-            task_queue=self.queue,
-        )
-        self._handles.append(handle)
-        return handle
-
-    async def looking_at(self, handle: _Handle) -> SandboxSession:
-        """Return a session of this process for a workflow's sandbox."""
-        state = load_state(await self.update(handle, HoldSandbox.state))
-        client = self.subject.client
-        return await self.subject.within(client.resume(state))
-
-    async def update(self, handle: _Handle, update: Callable[..., object], *args: object) -> Any:  # noqa: ANN401 - the update's
-        """Return what a workflow answers."""
-        asked = handle.execute_update(cast("Any", update), args=list(args))
-        return await asyncio.wait_for(asked, _ENDS_S)
-
-    async def finish(self, handle: _Handle) -> None:
-        """Have a workflow delete its sandbox, and end."""
-        await handle.signal(HoldSandbox.finish)
-        await asyncio.wait_for(handle.result(), _ENDS_S)
-
-    async def sandboxes_of(self, handle: _Handle) -> list[str]:
-        """Return the ids of a workflow's sandboxes."""
-        found = await self.subject.labelling.find(self.subject.client, {WORKFLOW_ID: handle.id})
-        return [sandbox.sandbox_id for sandbox in found]
-
-    async def has_sandboxes(self, handle: _Handle, count: int) -> bool:
-        """Return whether a workflow has so many sandboxes."""
-        return len(await self.sandboxes_of(handle)) == count
-
-    async def clean_up(self) -> None:
-        """End what still runs, and delete what it has made."""
-        for handle in self._handles:
-            with suppress(RPCError):
-                await handle.terminate()
-        for worker in self._workers:
-            worker.kill()
-        if all(map(self.subject.can, _LABELS)):
-            for handle in self._handles:
-                for sandbox_id in await self.sandboxes_of(handle):
-                    await self.subject.destroy(sandbox_id)
-
-
-@asynccontextmanager
-async def _fleet(subject: Subject) -> AsyncIterator[_Fleet]:
-    with tempfile.TemporaryDirectory() as folder:
-        address = await subject.temporal_address()
-        fleet = _Fleet(
-            subject=subject,
-            address=address,
-            client=await _connect(address),
-            log=Path(folder) / "log",
-        )
-        try:
-            yield fleet
-        finally:
-            await fleet.clean_up()
-
-
-async def _connect(address: str) -> TemporalClient:
-    # What is large in an answer is in the storage that the workers have.
-    return await TemporalClient.connect(address, plugins=[SandboxPlugin()])
-
-
-async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Wait for what no event tells of: something at the backend, or at the server."""
-
-    async def ask() -> None:
-        while not await condition():  # noqa: ASYNC110 - nothing sets an event
-            await asyncio.sleep(0.1)
-
-    try:
-        await asyncio.wait_for(ask(), _ENDS_S)
-    except asyncio.TimeoutError:
-        raise PromiseBroken(f"{what} within {_ENDS_S:g} s") from None
-
-
-async def _resumed(handle: _Handle, provider: str) -> bool:
+async def _resumed(handle: Handle, provider: str) -> bool:
     """Return whether a worker has resumed a workflow's session."""
     history = await handle.fetch_history()
     scheduled = {
@@ -217,14 +92,14 @@ async def _started(subject: Subject, session: SandboxSession) -> None:
 
 
 async def _survives(subject: Subject, update: Callable[..., object]) -> list[Any]:
-    async with _fleet(subject) as fleet:
+    async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
         session = await fleet.looking_at(handle)
         asked = asyncio.ensure_future(fleet.update(handle, update, _COUNTED))
         await _started(subject, session)
         await fleet.replace()
-        await _until(lambda: _resumed(handle, subject.provider.name), "no worker resumed it")
+        await until(lambda: _resumed(handle, subject.provider.name), "no worker resumed it")
         await subject.sh("echo > go", session)
         answer: list[Any] = await asked
         await fleet.finish(handle)
@@ -270,14 +145,16 @@ async def _is_silent(subject: Subject, session: SandboxSession) -> bool:
 
 @check("durable", cost="processes of commands that were given up use the sandbox up", slow=True)
 async def a_command_that_times_out_leaves_no_process(subject: Subject) -> None:
-    """A command that times out is ended with everything that it has started."""
+    """A command that times out is ended with all it has started, also if its worker is killed."""
     _needs_durable_processes(subject)
-    async with _fleet(subject) as fleet:
+    async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
         session = await fleet.looking_at(handle)
-        answer = await fleet.update(handle, HoldSandbox.do, _TREE, 2.0)
-        expect_equal(["timed out"], answer, "the result")
+        asked = asyncio.ensure_future(fleet.update(handle, HoldSandbox.do, _TREE, 4.0))
+        await _started(subject, session)
+        await fleet.replace()
+        expect_equal(["timed out"], await asked, "the result")
         expect(not await _still_ticks(subject, session), "a process of the command still runs")
         await fleet.finish(handle)
 
@@ -286,12 +163,12 @@ async def a_command_that_times_out_leaves_no_process(subject: Subject) -> None:
 async def a_cancelled_command_leaves_no_process(subject: Subject) -> None:
     """A command whose workflow is cancelled is ended with everything that it has started."""
     _needs_durable_processes(subject)
-    async with _fleet(subject) as fleet:
+    async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
         state: JsonObject = await fleet.update(handle, HoldSandbox.state)
         session = await fleet.looking_at(handle)
-        running: _Handle = await fleet.client.start_workflow(
+        running: Handle = await fleet.client.start_workflow(
             RunCommand.run,
             args=[fleet.order(), state, _TREE],
             id=f"contract-{uuid.uuid4().hex}",
@@ -300,65 +177,15 @@ async def a_cancelled_command_leaves_no_process(subject: Subject) -> None:
         await _started(subject, session)
         await running.cancel()
         with suppress(WorkflowFailureError):
-            await asyncio.wait_for(running.result(), _ENDS_S)
-        await _until(lambda: _is_silent(subject, session), "a process of the command still ran")
+            await asyncio.wait_for(running.result(), ENDS_S)
+        await until(lambda: _is_silent(subject, session), "a process of the command still ran")
         await fleet.finish(handle)
-
-
-@check("durable", needs=_LABELS, cost="every killed worker leaves sandboxes that are paid for")
-async def one_sandbox_is_left_of_a_create_whose_worker_is_killed(subject: Subject) -> None:
-    """A create whose worker is killed after the backend has made a sandbox leaves one in all."""
-    async with _fleet(subject) as fleet:
-        first = await fleet.start(**_fault(fleet, "kill"))
-        handle = await fleet.hold()
-        await asyncio.to_thread(first.wait)
-        await fleet.start()
-        await fleet.update(handle, HoldSandbox.do, "true")
-        held = await fleet.sandboxes_of(handle)
-        await fleet.finish(handle)
-
-        expect_equal(1, len(held), "sandboxes of a workflow that has one session")
-        expect_equal([], await fleet.sandboxes_of(handle), "left when it has ended")
-
-
-def _fault(fleet: _Fleet, action: str) -> dict[str, str]:
-    return {FAULT_VARIABLE: f"{action}:{fleet.log.parent / 'happened'}"}
-
-
-@check("durable", needs=_LABELS, cost="every cancelled agent leaves a sandbox that is paid for")
-async def a_cancelled_create_leaves_none(subject: Subject) -> None:
-    """A create that is cancelled while the backend makes a sandbox leaves none."""
-    async with _fleet(subject) as fleet:
-        await fleet.start(**_fault(fleet, "hang"))
-        handle = await fleet.hold()
-        await _until(lambda: fleet.has_sandboxes(handle, 1), "no sandbox was made")
-        await handle.cancel()
-        with suppress(WorkflowFailureError):
-            await asyncio.wait_for(handle.result(), _ENDS_S)
-
-        expect_equal([], await fleet.sandboxes_of(handle), "left by a cancelled create")
-
-
-@check("durable", needs=_LABELS, cost="every failed agent leaves a sandbox that is paid for")
-async def a_first_start_that_fails_leaves_none(subject: Subject) -> None:
-    """A sandbox whose first start fails is deleted, and the error is that of the start."""
-    async with _fleet(subject) as fleet:
-        await fleet.start()
-        handle = await fleet.hold(replace(fleet.order(), spoilt=True))
-        try:
-            await asyncio.wait_for(handle.result(), _ENDS_S)
-        except WorkflowFailureError as failed:
-            expect("hello.txt" in str(failed.cause), f"another error: {failed.cause}")
-        else:
-            raise PromiseBroken("a manifest that contradicts itself was applied")
-
-        expect_equal([], await fleet.sandboxes_of(handle), "left by a start that failed")
 
 
 @check("durable", cost="a change of the worker reverts what the agent has done", slow=True)
 async def an_edit_survives_its_worker(subject: Subject) -> None:
     """A workspace is as it was left, whichever worker goes on, and however often it is started."""
-    async with _fleet(subject) as fleet:
+    async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
         await fleet.update(handle, HoldSandbox.do, "echo edited > hello.txt")
@@ -368,14 +195,19 @@ async def an_edit_survives_its_worker(subject: Subject) -> None:
         await fleet.update(handle, HoldSandbox.save)
         await fleet.update(handle, HoldSandbox.start)
         seen.append(await fleet.update(handle, HoldSandbox.read, "hello.txt"))
+        await fleet.update(handle, HoldSandbox.do, "echo again > hello.txt")
+        await fleet.replace(gently=True)
+        seen.append(await fleet.update(handle, HoldSandbox.read, "hello.txt"))
         restored = await fleet.update(handle, HoldSandbox.restorations)
         await fleet.finish(handle)
 
-        expect_equal(["edited\n", "edited\n"], seen, "the file of the manifest that was edited")
+        expect_equal(
+            ["edited\n", "edited\n", "again\n"], seen, "the file of the manifest that was edited"
+        )
         expect_equal([], restored, "restorations of a sandbox that was never lost")
 
 
-async def _lose(fleet: _Fleet, handle: _Handle) -> None:
+async def _lose(fleet: Fleet, handle: Handle) -> None:
     await fleet.subject.kill(await fleet.looking_at(handle))
 
 
@@ -387,13 +219,30 @@ async def _lose(fleet: _Fleet, handle: _Handle) -> None:
 )
 async def a_lost_workspace_is_restored(subject: Subject) -> None:
     """A sandbox that is gone is replaced from the last snapshot, and the workflow is told."""
-    async with _fleet(subject) as fleet:
+    await _expect_restored(subject, held=False)
+
+
+@check(
+    "durable",
+    needs=("identity", "exists"),
+    cost="a lost sandbox loses the agent's work although it was saved",
+    slow=True,
+)
+async def a_lost_workspace_is_restored_by_its_worker(subject: Subject) -> None:
+    """So is one that is gone while a worker has a session for it."""
+    await _expect_restored(subject, held=True)
+
+
+async def _expect_restored(subject: Subject, *, held: bool) -> None:
+    async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
         await fleet.update(handle, HoldSandbox.do, "echo saved > hello.txt")
         await fleet.update(handle, HoldSandbox.save)
+        await fleet.update(handle, HoldSandbox.do, "echo later > hello.txt")
         await _lose(fleet, handle)
-        await fleet.replace()
+        if not held:
+            await fleet.replace()
         seen = await fleet.update(handle, HoldSandbox.read, "hello.txt")
         restored = await fleet.update(handle, HoldSandbox.restorations)
         await fleet.finish(handle)
@@ -408,19 +257,21 @@ async def a_lost_workspace_is_restored(subject: Subject) -> None:
     cost="an agent goes on in an empty workspace, and does not know it",
 )
 async def a_lost_workspace_is_said(subject: Subject) -> None:
-    """Without a snapshot, a sandbox that is gone is `SandboxLost`, every time."""
-    async with _fleet(subject) as fleet:
+    """Without a snapshot, a sandbox that is gone is `SandboxLost`, to every worker."""
+    async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
         await fleet.update(handle, HoldSandbox.do, "echo edited > hello.txt")
         await _lose(fleet, handle)
-        for _ in range(2):
+        for replaced in (False, True):
+            if replaced:
+                await fleet.replace()
             seen = await _failure(fleet, handle, HoldSandbox.read, "hello.txt")
             expect_equal("SandboxLost", seen.type, f"the error ({seen.message})")
 
 
 async def _failure(
-    fleet: _Fleet, handle: _Handle, update: Callable[..., object], *args: object
+    fleet: Fleet, handle: Handle, update: Callable[..., object], *args: object
 ) -> ApplicationError:
     try:
         answer = await fleet.update(handle, update, *args)
@@ -434,16 +285,32 @@ async def _failure(
 @check("durable", cost="an operation after a delete makes a new sandbox, which nobody deletes")
 async def what_is_deleted_stays_deleted(subject: Subject) -> None:
     """A command after the session's deletion fails; no other sandbox is made for it."""
-    async with _fleet(subject) as fleet:
+    async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
         await fleet.update(handle, HoldSandbox.do, "true")
         await fleet.update(handle, HoldSandbox.delete)
         await _failure(fleet, handle, HoldSandbox.do, "echo alive")
-        left = await fleet.sandboxes_of(handle) if all(map(subject.can, _LABELS)) else []
+        left = await fleet.sandboxes_of(handle) if all(map(subject.can, LABELS)) else []
         await fleet.finish(handle)
 
         expect_equal([], left, "sandboxes after the deletion")
+
+
+@check("durable", cost="deleting boots a sandbox, or leaves the one that was to be deleted")
+async def a_delete_by_another_worker_makes_none(subject: Subject) -> None:
+    """A worker that never had a session deletes its sandbox, and makes none for that."""
+    async with fleet_of(subject) as fleet:
+        await fleet.start()
+        handle = await fleet.hold()
+        await fleet.update(handle, HoldSandbox.do, "true")
+        await fleet.replace()
+        await fleet.finish(handle)
+        left = await fleet.sandboxes_of(handle) if all(map(subject.can, LABELS)) else []
+        resumed = await _resumed(handle, subject.provider.name)
+
+        expect_equal([], left, "left by a delete")
+        expect(not resumed or not subject.can("destroy"), "the session was resumed to be deleted")
 
 
 @check("durable", cost="a restart of Temporal loses agents' commands", slow=True)
@@ -454,10 +321,10 @@ async def an_outage_of_temporal_is_ridden_out(subject: Subject) -> None:
         server = DevServer(db_file=Path(folder) / "temporal.db")
         await asyncio.to_thread(server.start)
         try:
-            fleet = _Fleet(
+            fleet = Fleet(
                 subject=subject,
                 address=server.address,
-                client=await _connect(server.address),
+                client=await connect(server.address),
                 log=Path(folder) / "log",
             )
             try:
@@ -492,18 +359,16 @@ async def _result(asked: Any) -> object:  # noqa: ANN401 - an update's handle
             except RPCError:  # noqa: PERF203 - the server is away
                 await asyncio.sleep(0.2)
 
-    return await asyncio.wait_for(ask(), _ENDS_S)
+    return await asyncio.wait_for(ask(), ENDS_S)
 
 
-@check(
-    "durable", needs=_LABELS, cost="orphans stay, or the sandboxes of running agents are deleted"
-)
+@check("durable", needs=LABELS, cost="orphans stay, or the sandboxes of running agents are deleted")
 async def only_orphans_are_reaped(subject: Subject) -> None:
     """`sandbox reap` deletes the sandbox of a terminated workflow, and no other."""
     reapable = as_reapable(subject.provider)
     if reapable is None:
         raise NotApplicable("the provider cannot be reaped")
-    async with _fleet(subject) as fleet:
+    async with fleet_of(subject) as fleet:
         await fleet.start()
         living, terminated = await fleet.hold(), await fleet.hold()
         for handle in (living, terminated):
@@ -537,7 +402,7 @@ async def only_orphans_are_reaped(subject: Subject) -> None:
 async def secrets_stay_on_the_worker(subject: Subject) -> None:
     """The value of a `WorkerEnv` is in no history and no log, also when a command prints it."""
     secret = f"s3cr3t-{uuid.uuid4().hex}"
-    async with _fleet(subject) as fleet:
+    async with fleet_of(subject) as fleet:
         await fleet.start(**{SECRET_VARIABLE: secret})
         handle = await fleet.hold(replace(fleet.order(), secrets=[SECRET_VARIABLE]))
         half = len(secret) // 2

@@ -2,7 +2,8 @@
 
 Each has the provider of one module. ``SANDBOX_CONTRACT_FAULT=ACTION:MARKER`` makes its first
 `create` fail after the backend has made a sandbox: "kill" ends the worker, "hang" never returns,
-"raise" loses the answer.
+"raise" loses the answer. "late" is another fault: no create comes to its end before there is the
+marker, and then all do, also those that were given up.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sandbox_core.testing.worker_process import WorkerProcess, ready_plugin
 from sandbox_core.worker import SandboxPlugin
 
 FAULT_VARIABLE = "SANDBOX_CONTRACT_FAULT"
+MAX_SANDBOXES_VARIABLE = "SANDBOX_CONTRACT_MAX_SANDBOXES"
 SECRET_VARIABLE = "SANDBOX_CONTRACT_SECRET"  # noqa: S105 - the name of one
 
 
@@ -40,6 +42,15 @@ def start_worker(
 def _with_fault(provider: Provider, action: str, marker: Path) -> Provider:
     """Return `provider` with a client whose first create fails after it has succeeded."""
     kind = type(provider)
+
+    async def late(self: Client, **arguments: Any) -> object:  # noqa: ANN401 - passed on as it came
+        async def wait_and_create() -> object:
+            while not marker.exists():  # noqa: ASYNC110, ASYNC240 - of another process
+                await asyncio.sleep(0.05)
+            return await cast("Any", super(type(self), self)).create(**arguments)
+
+        # Like a call in a thread, it goes on when nobody waits for it any more.
+        return await asyncio.shield(asyncio.ensure_future(wait_and_create()))
 
     async def create(self: Client, **arguments: Any) -> object:  # noqa: ANN401 - passed on as it came
         session = await cast("Any", super(type(self), self)).create(**arguments)
@@ -55,7 +66,8 @@ def _with_fault(provider: Provider, action: str, marker: Path) -> Provider:
 
     def create_client(self: Provider) -> Client:
         client = cast("Client", kind.create_client(self))
-        client.__class__ = type(type(client).__name__, (type(client),), {"create": create})
+        failing = late if action == "late" else create
+        client.__class__ = type(type(client).__name__, (type(client),), {"create": failing})
         return client
 
     provider.__class__ = type(kind.__name__, (kind,), {"create_client": create_client})
@@ -75,6 +87,7 @@ async def _work(address: str, queue: str, module: str) -> None:
     action, _, marker = os.environ.get(FAULT_VARIABLE, "").partition(":")
     if action:
         provider = _with_fault(provider, action, Path(marker))
+    limit = os.environ.get(MAX_SANDBOXES_VARIABLE)
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     async with Worker(
@@ -82,7 +95,11 @@ async def _work(address: str, queue: str, module: str) -> None:
         task_queue=queue,
         workflows=[HoldSandbox, RunCommand],
         plugins=[
-            SandboxPlugin(providers=[provider], worker_env=[SECRET_VARIABLE]),
+            SandboxPlugin(
+                providers=[provider],
+                worker_env=[SECRET_VARIABLE],
+                max_sandboxes={provider.name: int(limit)} if limit else None,
+            ),
             # What the last plugin does comes right before the worker polls.
             ready_plugin(),
         ],

@@ -43,6 +43,9 @@ class Check:
     slow: bool
     """Whether it takes longer than about ten seconds with a local backend."""
 
+    provisional: bool
+    """Whether it is new: for one release, who breaks it is warned, and breaks no promise."""
+
     function: Callable[[Subject], Awaitable[None]]
 
     async def __call__(self, subject: Subject) -> None:
@@ -57,7 +60,12 @@ class Check:
 
 
 def check(
-    level: Level, *, cost: str, needs: tuple[str, ...] = (), slow: bool = False
+    level: Level,
+    *,
+    cost: str,
+    needs: tuple[str, ...] = (),
+    slow: bool = False,
+    provisional: bool = False,
 ) -> Callable[[Callable[[Subject], Awaitable[None]]], Check]:
     """Make a check of a function, whose docstring states the promise."""
 
@@ -71,6 +79,7 @@ def check(
             cost=cost,
             needs=needs,
             slow=slow,
+            provisional=provisional,
             function=function,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -98,6 +99,13 @@ class ProviderContract:
             pytest.skip(f"contract: {outcome.seen}")
         if outcome.status == "known":
             pytest.xfail(outcome.seen)
+        if outcome.status == "warned":
+            warnings.warn(
+                f"{contract_check.name}: {contract_check.promise} Seen: {outcome.seen}. "
+                "From the next release on, this breaks the contract.",
+                stacklevel=1,
+            )
+            return
         assert outcome.status == "kept", (
             f"{contract_check.promise} Seen: {outcome.seen}. It costs: {contract_check.cost}."
         )

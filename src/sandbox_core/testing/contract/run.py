@@ -13,6 +13,7 @@ from sandbox_core import __version__
 from sandbox_core.providers import CONTRACT_VERSION
 from sandbox_core.testing.contract import (
     commands,
+    creates,
     durable,
     files,
     labels,
@@ -24,17 +25,18 @@ from sandbox_core.testing.contract import (
 from sandbox_core.testing.contract.model import LEVELS, Check, Level, NotApplicable, checks_in
 from sandbox_core.testing.contract.subject import Subject
 
-CHECKS: tuple[Check, ...] = tuple(
-    found
-    for module in (package, commands, terminals, files, workspace, lifecycle, labels, durable)
-    for found in checks_in(module)
+_MODULES = (
+    *(package, commands, terminals, files, workspace, lifecycle, labels),
+    *(creates, durable),
 )
+
+CHECKS: tuple[Check, ...] = tuple(found for module in _MODULES for found in checks_in(module))
 """All checks, in the order in which they are run."""
 
 CHECK_TIMEOUT_S = 300.0
 """How long one check may take; what it waits for has shorter limits of its own."""
 
-Status: TypeAlias = Literal["kept", "broken", "skipped", "known"]
+Status: TypeAlias = Literal["kept", "broken", "skipped", "known", "warned"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Outcome:
 
     "known" is a promise that is broken and that the author has said to be so; it is not counted as
     kept. One that was said to be broken and is kept counts as "broken": the list is out of date.
+    "warned" is one that is broken and provisional: it breaks no promise yet.
     """
 
     check: Check
@@ -71,12 +74,15 @@ class Report:
         parts = []
         for level in LEVELS:
             mine = [outcome for outcome in self.outcomes if outcome.check.level == level]
-            asked = [outcome for outcome in mine if outcome.status != "skipped"]
+            asked = [o for o in mine if o.status not in ("skipped", "warned")]
             kept = sum(outcome.status == "kept" for outcome in asked)
             if asked:
                 parts.append(f"{level} {kept}/{len(asked)}")
             elif mine:
                 parts.append(f"{level} none")
+        warnings = sum(outcome.status == "warned" for outcome in self.outcomes)
+        if warnings:
+            parts.append(f"{warnings} warned")
         return f"contract {CONTRACT_VERSION}: {', '.join(parts) or 'nothing checked'}"
 
     def as_json(self) -> dict[str, object]:
@@ -155,6 +161,8 @@ async def run_check(
         status, seen = "known", f"{reason_known} ({seen})"
     elif reason_known is not None and status == "kept":
         status, seen = "broken", f"it is kept, but known_failures says: {reason_known}"
+    elif each.provisional and status == "broken":
+        status = "warned"
     return Outcome(check=each, status=status, seen=seen, seconds=time.monotonic() - begun)
 
 
