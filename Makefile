@@ -7,13 +7,22 @@ READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo bench test test-newest check types chaos helper clean
+.PHONY: demo bench test packaging mutants test-newest check types chaos helper clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
 
+# All tests but those that have a target of their own, which CI runs too.
 test: check
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not packaging and not mutants"
+
+# Distributions, built and installed.
+packaging: $(READY)
+	$(BIN)/pytest -n 2 --dist loadgroup -m packaging
+
+# Wrong providers, which the provider kit has to find.
+mutants: $(READY)
+	$(BIN)/pytest -n 2 -m mutants
 
 # Commands beside the peer's and the floor: a table, and the figures as JSON.
 bench: $(READY)
@@ -26,9 +35,9 @@ test-newest: $(NEWEST)/ready
 	$(NEWEST)/bin/pytest -n 2 --dist loadgroup tests/sdk tests/parity tests/sessions tests/test_pages.py \
 	    plugins/sandbox-local plugins/sandbox-docker plugins/sandbox-daytona
 
-# Kills workers and servers for half an hour; the seeds and what came of them are printed.
+# Kills workers and servers for half an hour, a quarter of one for each backend; the seeds and what came of them are printed.
 chaos: $(READY)
-	SANDBOX_CHAOS_MINUTES=$${SANDBOX_CHAOS_MINUTES:-30} $(BIN)/pytest -m chaos -s
+	SANDBOX_CHAOS_MINUTES=$${SANDBOX_CHAOS_MINUTES:-15} $(BIN)/pytest -m chaos -s
 
 # The two committed binaries under which commands run, with a compiler that comes as a wheel. The same
 # bytes everywhere: `make -C helper check` builds them again and compares.

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from docker_engine import IMAGE, DockerEngine
-from docker_fixtures import engine, shared_engine
+from chaos_demo import LONGEST_S, SANDBOX, assert_whole, environment
 from faults.harness import running
 from support import unique
 
-__all__ = ["engine", "shared_engine"]
-
-SANDBOX = Path(sys.executable).parent / "sandbox-core"
 COMMAND = [str(SANDBOX), "demo", "--chaos", "--provider", "local"]
-LONGEST_S = 100
-
-
-def environment(**variables: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "80", **variables}
-
-
-def assert_whole(shown: str, provider: str) -> None:
-    """Assert that it shows the kill, the second attempt, and that nothing was lost."""
-    killed = re.search(r"Worker (\d+) is killed with SIGKILL", shown)
-    assert killed is not None, shown
-    second = re.search(rf"✓ {provider}-sandbox_exec +worker (\d+)", shown)
-    assert second is not None, shown
-    assert killed[1] != second[1]
-    assert f"{provider}-sandbox_exec, attempt 2, after: activity Heartbeat timeout" in shown
-    assert "The command ran once, as its own counter says." in shown
-    assert "Its output is whole: 7 lines of 7, exit code 0." in shown
-    assert "Sandboxes: 1 created, 1 deleted, none left" in shown
 
 
 def workers_of(shown: str) -> list[int]:
@@ -74,20 +51,6 @@ class TestChaos:
         assert "" == result.stderr
         assert [] == [pid for pid in workers_of(result.stdout) if running(pid)]
         assert [] == list(tmp_path.glob("sandbox-local-*"))
-
-    def test_so_it_does_in_a_container(self, engine: DockerEngine) -> None:
-        result = subprocess.run(
-            [*COMMAND, "--provider", "docker"],
-            env=environment(DOCKER_HOST=engine.host, SANDBOX_DOCKER_IMAGE=IMAGE),
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_S,
-            check=False,
-        )
-
-        assert 0 == result.returncode, result.stdout + result.stderr
-        assert_whole(result.stdout, "docker")
-        assert [] == engine.client.containers.list(all=True)
 
     def test_interrupted_it_takes_everything_with_it(self, tmp_path: Path) -> None:
         """Also when there is no worker to delete the sandbox."""

@@ -14,11 +14,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from local_backend import LocalProvider
 
 from sandbox_core.cli.providers import list_providers
 from sandbox_core.providers import discover
 from sandbox_core.wire.published import how_to_install
-from sandbox_local import LocalProvider
 
 SANDBOX = Path(sys.executable).parent / "sandbox-core"
 

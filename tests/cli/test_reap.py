@@ -34,10 +34,12 @@ from sandbox_core.worker import SandboxPlugin
 
 STUBBORN = """
 from sandbox_core.providers import hookimpl
-from sandbox_local import LocalProvider
+from importlib.metadata import entry_points
+
+(local,) = entry_points(group="sandbox_core.providers", name="local")
 
 
-class StubbornProvider(LocalProvider):
+class StubbornProvider(type(local.load().sandbox_client_provider())):
     name = "stubborn"
 
     async def destroy(self, client, sandbox_id):

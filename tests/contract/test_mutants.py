@@ -20,6 +20,8 @@ from sandbox_core.testing.contract import (
     run_check,
 )
 
+pytestmark = pytest.mark.mutants
+
 BY_NAME = {check.name: check for check in CHECKS}
 
 _METADATA = """\

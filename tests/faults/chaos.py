@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +22,12 @@ from workflows.chaos import SESSION, Lines, WriteLines, Written, difference
 
 from sandbox_core.testing import DevServer
 from sandbox_core.worker.commands.install import BASES
+
+MINUTES = float(os.environ.get("SANDBOX_CHAOS_MINUTES", "0"))
+LONGEST_S = 420 + MINUTES * 60
+"""How long the rounds of one backend may take."""
+
+_SEED = os.environ.get("SANDBOX_CHAOS_SEED")
 
 _PAUSE_S = (0.2, 1.5)
 """How much time passes between two kills."""
@@ -125,6 +133,35 @@ async def run(plan: Plan, folder: Path, sandboxes: Callable[[Path], list[str]]) 
         report.violations += [f"sandbox {left} is left" for left in sandboxes(site.temporary)]
         report.violations += await _processes_left(queue)
     return report
+
+
+async def rounds(provider: str, folder: Path, sandboxes: Callable[[Path], list[str]]) -> Report:
+    """Run one short round, or longer ones for as long as the environment says, and report.
+
+    ``SANDBOX_CHAOS_MINUTES`` says for how long, and ``SANDBOX_CHAOS_SEED`` with which seed it
+    begins; what is killed depends on the seed, and when exactly it is hit on the machine.
+    """
+    total = Report()
+    for number, plan in enumerate(_plans(provider)):
+        inside = folder / str(number)
+        inside.mkdir()
+        report = await run(plan, inside, sandboxes)
+        total.add(report)
+        shown = [f"{provider}, seed {plan.seed}: {report}", *report.violations]
+        sys.stdout.write("\n  ".join(shown) + "\n")
+    sys.stdout.write(f"{provider}: {total}\n")
+    return total
+
+
+def _plans(provider: str) -> Iterator[Plan]:
+    if not MINUTES:
+        yield Plan(seed=int(_SEED or 1), provider=provider)
+        return
+    seed = int(_SEED) if _SEED else random.SystemRandom().randrange(10**6)
+    until = time.monotonic() + MINUTES * 60
+    while time.monotonic() < until:
+        yield Plan(seed=seed, provider=provider, workflows=6, workers=3, kills=15)
+        seed += 1
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import os
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
 from agents.sandbox.session.sandbox_session import SandboxSession
+from support import installed_provider
 
 from sandbox_core.providers.registry import Provider
 from sandbox_core.worker.sessions.pool import Client
@@ -105,8 +105,7 @@ class Fault:
 
 def faulty_provider(fault: Fault | None) -> Provider:
     """Return an installed provider with all its abilities, named `faulty`, and a fault in it."""
-    module = importlib.import_module(f"sandbox_{os.environ.get(OF_VARIABLE, 'local')}")
-    provider: Provider = module.sandbox_client_provider()
+    provider = installed_provider(os.environ.get(OF_VARIABLE, "local"))
     provider.name = "faulty"
     if fault is not None:
         fault.put_into(provider)

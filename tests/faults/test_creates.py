@@ -11,6 +11,7 @@ import pytest
 from agents.sandbox.session.sandbox_session import SandboxSession
 from faults.faulty import Fault
 from faults.harness import Workers, workers
+from local_backend import LocalClient, LocalProvider
 from support import running_worker, unique, until
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError
@@ -19,8 +20,6 @@ from workflows.creates import CreateAndHold, Hold, SameKeyTwice
 from sandbox_core.testing.worker_process import WorkerProcess
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID
-from sandbox_local import LocalProvider
-from sandbox_local.client import LabellingLocalSandboxClient
 
 Handle = WorkflowHandle[CreateAndHold, str]
 
@@ -185,9 +184,7 @@ class OddProvider(LocalProvider):
 
     name = "odd"
 
-    def labelled(
-        self, client: LabellingLocalSandboxClient, labels: Mapping[str, str]
-    ) -> LabellingLocalSandboxClient:
+    def labelled(self, client: LocalClient, labels: Mapping[str, str]) -> LocalClient:
         labelled = super().labelled(client, labels)
 
         class Odd(type(labelled)):  # type: ignore[misc]  # a class of that very client

@@ -12,13 +12,13 @@ import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from faults.hosts import Host, hosts
 from faults.keeping import Handle, do, end, keep
+from local_backend import LocalProvider
 from support import completed_activities, running_worker, scheduled_activities, unique, until
 from temporalio.client import Client, WorkflowHistory, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from workflows.fleet import AppendLines, KeepSession, Kept
 
 from sandbox_core.worker import SandboxPlugin
-from sandbox_local import LocalProvider
 
 # A worker that stops drops its workflows, and with them what they wait for, unfinished.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
+from local_backend import LocalProvider
 from support import running_worker, unique, until
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
@@ -36,7 +37,6 @@ from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions import labels as names
 from sandbox_core.worker.sessions.labels import Namespace
-from sandbox_local import LocalProvider
 
 Handle = WorkflowHandle[OwnsSandbox, str]
 

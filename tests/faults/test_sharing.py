@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from faults.harness import Workers, workers
+from local_backend import LocalProvider
 from support import completed_activities, running_worker, scheduled_activities, unique, until
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 from workflows.sharing import Shared, ShareSession, UseShared
 
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID
-from sandbox_local import LocalProvider
 
 RESUME = "local-sandbox_resume_session"
 

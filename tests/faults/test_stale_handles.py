@@ -19,6 +19,7 @@ import pytest
 from agents.sandbox import Manifest
 from agents.sandbox.entries import File
 from agents.sandbox.snapshot import RemoteSnapshotSpec
+from local_backend import LocalProvider
 from temporalio.testing import ActivityEnvironment
 
 from sandbox_core.errors import SessionNotOpen
@@ -32,7 +33,6 @@ from sandbox_core.wire.agents_models import JsonObject, apply_delta, dump_manife
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import Operation, RequestT, ResponseT
 from sandbox_core.worker.runtime import ProviderRuntime
-from sandbox_local import LocalProvider
 
 MANIFEST = dump_manifest(Manifest(entries={"hello.txt": File(content=b"hello\n")}))
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
+pytestmark = pytest.mark.packaging
+
 EXAMPLE = Path(__file__).parent / "acme-sandbox-echo" / "examples" / "visit.py"
 
 DISCOVER = """

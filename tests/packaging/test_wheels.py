@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.packaging
+
 CORE = "sandbox-core"
 PLUGINS = sorted(
     path.parent.name for path in Path(__file__).parents[2].glob("plugins/*/pyproject.toml")

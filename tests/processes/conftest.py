@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from agents.extensions.sandbox.daytona import DaytonaSandboxClientOptions
 from agents.sandbox import Manifest
 from agents.sandbox.manifest import Environment
 from agents.sandbox.sandboxes.unix_local import (
@@ -16,11 +14,11 @@ from agents.sandbox.sandboxes.unix_local import (
     UnixLocalSandboxClientOptions,
 )
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
-from daytona_loopback import DaytonaLoopback
 from processes.bare import ENVIRONMENT
 from processes.driving import Box
+from support import installed_provider
 
-from sandbox_core.providers import LoadedProvider, SandboxClientProvider, discover, load
+from sandbox_core.providers import SandboxClientProvider
 from sandbox_core.providers.registry import Provider
 
 
@@ -34,13 +32,6 @@ class ThroughExec(SandboxClientProvider[UnixLocalSandboxClientOptions]):
 
     def create_client(self) -> UnixLocalSandboxClient:
         return UnixLocalSandboxClient(inherit_host_environment=False)
-
-
-def installed(name: str) -> Provider:
-    """Return the provider that is installed under a name."""
-    (loaded,) = load([candidate for candidate in discover() if candidate.name == name])
-    assert isinstance(loaded, LoadedProvider)
-    return loaded.provider
 
 
 @asynccontextmanager
@@ -64,7 +55,7 @@ async def box_of(
 @pytest.fixture
 async def local() -> AsyncIterator[Box]:
     """Asked over the helper's socket."""
-    provider = installed("local")
+    provider = installed_provider("local")
     async with box_of(provider, provider.create_client()) as box:
         yield box
 
@@ -77,22 +68,7 @@ async def remote() -> AsyncIterator[Box]:
         yield box
 
 
-@pytest.fixture
-async def daytona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Box]:
-    """A backend in the cloud, asked through its `exec`."""
-    with DaytonaLoopback(tmp_path) as server:
-        monkeypatch.setenv("DAYTONA_API_KEY", server.api_key)
-        monkeypatch.setenv("DAYTONA_API_URL", server.api_url)
-        provider = installed("daytona")
-        made: Any = provider.create_client()
-        async with (
-            made as client,
-            box_of(provider, client, DaytonaSandboxClientOptions()) as box,
-        ):
-            yield box
-
-
-@pytest.fixture(params=["local", "remote", "daytona"])
+@pytest.fixture(params=["local", "remote"])
 def box(request: pytest.FixtureRequest) -> Box:
     """Each backend in turn."""
     found = request.getfixturevalue(request.param)

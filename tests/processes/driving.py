@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shlex
 import uuid
 from collections.abc import Sequence
@@ -178,3 +179,14 @@ def running(pid: int) -> bool:
 def parent(pid: int) -> int:
     """The process that is the parent of another, such as a command's keeper."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def of_any_backend(kind: type) -> type:
+    """Return a class of those tests of `kind` that ask for a `box`, whichever that is."""
+    tests = {
+        name: value
+        for name, value in vars(kind).items()
+        if not name.startswith("test_") or "box" in inspect.signature(value).parameters
+    }
+    del tests["__dict__"], tests["__weakref__"]
+    return type(kind.__name__, (), tests)

@@ -16,10 +16,3 @@ async def test_local(local: Box) -> None:
 
     wrong = [str(row) for row in differences if row.reason is None]
     assert not wrong, "\n".join(wrong)
-
-
-async def test_daytona(daytona: Box) -> None:
-    differences = await compare(daytona, "daytona")
-
-    wrong = [str(row) for row in differences if row.reason is None]
-    assert not wrong, "\n".join(wrong)

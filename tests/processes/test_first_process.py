@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes.conftest import box_of, installed
+from processes.conftest import box_of
+from support import installed_provider
 
 _UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
 
@@ -39,7 +40,7 @@ def _zombies() -> list[str]:
 
 
 async def _main() -> None:
-    provider = installed("local")
+    provider = installed_provider("local")
     async with box_of(provider, provider.create_client()) as box:
         for _ in range(5):
             await box.exec("true; sleep 0.05 >/dev/null 2>&1 & setsid sleep 0.05 & true")

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
+from local_backend import LocalClient, LocalProvider
 from support import running_worker, unique
 from temporalio.client import Client
 from workflows.steps import Outcome, Perform, Plan, Step
 
 from sandbox_core.providers import LabelledSandbox
 from sandbox_core.worker import SandboxPlugin
-from sandbox_local import LocalProvider
-from sandbox_local.client import LabellingLocalSandboxClient
 
 
 class _New(LocalProvider):
@@ -21,9 +20,7 @@ class _New(LocalProvider):
 
     name = "new"
 
-    def labelled(
-        self, client: LabellingLocalSandboxClient, labels: Mapping[str, str]
-    ) -> LabellingLocalSandboxClient:
+    def labelled(self, client: LocalClient, labels: Mapping[str, str]) -> LocalClient:
         return self.create_client().labelled(labels)
 
 
@@ -32,9 +29,7 @@ class _Unlabelled(LocalProvider):
 
     name = "unlabelled"
 
-    def labelled(
-        self, client: LabellingLocalSandboxClient, labels: Mapping[str, str]
-    ) -> LabellingLocalSandboxClient:
+    def labelled(self, client: LocalClient, labels: Mapping[str, str]) -> LocalClient:
         return client
 
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 from agents.sandbox.errors import ExecNonZeroError
+from local_backend import LocalProvider
 from support import running_worker, scheduled_activities, unique
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
@@ -20,7 +21,6 @@ from sandbox_core.wire.naming import split_activity_name
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.table import HANDLERS
 from sandbox_core.worker.sessions.pool import Client as SandboxClient
-from sandbox_local import LocalProvider
 
 
 async def test_each_answer_is_one_activity_and_what_the_sdk_answers(

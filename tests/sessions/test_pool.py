@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import pytest
 from agents.sandbox.session.sandbox_session import SandboxSession
+from local_backend import LocalProvider
 from support import running_worker, unique
 from temporalio.client import Client
 from temporalio.runtime import MetricBuffer, MetricBufferDurationFormat, Runtime, TelemetryConfig
@@ -22,7 +23,6 @@ from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.table import HANDLERS
 from sandbox_core.worker.sessions.pool import Client as SandboxClient
 from sandbox_core.worker.sessions.pool import SessionPool
-from sandbox_local import LocalProvider
 
 
 def call_with(pool: SessionPool) -> Call:

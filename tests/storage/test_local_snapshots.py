@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 from agents.sandbox import LocalSnapshotSpec
+from local_backend import LocalProvider
 
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
@@ -14,7 +15,6 @@ from sandbox_core.wire.agents_models import dump_snapshot
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.table import HANDLERS
 from sandbox_core.worker.sessions.pool import Client
-from sandbox_local import LocalProvider
 
 
 @pytest.mark.parametrize("fleet", [False, True])
