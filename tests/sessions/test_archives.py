@@ -90,7 +90,10 @@ class TestSaved:
             (member("./dev/sda", tarfile.BLKTYPE), "dev/sda is a device"),
             (member("./tty", tarfile.CHRTYPE), "tty is a device"),
             (member("./a/l", tarfile.SYMTYPE, "../../x"), r"a/l is a link to \.\./\.\./x, outside"),
-            (member("./h", tarfile.LNKTYPE, "./gone"), "h is a hard link to what is not saved"),
+            (
+                member("./h", tarfile.LNKTYPE, "./gone"),
+                "h is a hard link to '\\./gone', which is not",
+            ),
         ],
     )
     def test_is_refused_by_name(self, refused: tarfile.TarInfo, why: str) -> None:
@@ -136,6 +139,16 @@ class TestRestored:
             lambda: [
                 member("l", tarfile.SYMTYPE, "/etc"),
                 member("h", tarfile.LNKTYPE, "l/passwd"),
+            ],
+            lambda: [
+                member("l", tarfile.SYMTYPE, "/etc"),
+                member("h", tarfile.LNKTYPE, "l"),
+                member("h/passwd"),
+            ],
+            lambda: [
+                member("l", tarfile.SYMTYPE, "/etc"),
+                member("l/passwd"),
+                member("l", tarfile.DIRTYPE),
             ],
             lambda: [member("h", tarfile.LNKTYPE, "/etc/passwd")],
             lambda: [member("h", tarfile.LNKTYPE, "outer/../../etc/passwd")],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 
@@ -25,43 +25,80 @@ class UnsafeArchive(ValueError):
 def check_archive(data: io.IOBase) -> None:
     """Return if a tar archive can be unpacked without writing outside of its folder.
 
-    Links may lead anywhere, as they do in a workspace, but no member may be below a link, and a
-    hard link has to be to a member before it. The stream is left at its beginning.
+    The stream is left at its beginning.
 
     Args:
         data: The archive; compressed with gzip, bzip2 or xz, or not. It has to be seekable.
 
     Raises:
-        UnsafeArchive: It has such a member, or is no tar archive.
+        UnsafeArchive: It has a member of `unsafe_members`, or is no tar archive.
     """
-    links: set[tuple[str, ...]] = set()
-    seen: set[tuple[str, ...]] = set()
     try:
         with tarfile.open(fileobj=data, mode="r:*") as tar:
-            for member in tar:
-                parts = _parts(member.name, "leads out of the workspace")
-                if any(parts[:depth] in links for depth in range(1, len(parts))):
-                    raise UnsafeArchive(member.name, "is below a link")
-                if member.isdev() and not member.isfifo():
-                    raise UnsafeArchive(member.name, "is a device")
-                if member.islnk() and _parts(member.linkname, "leads out") not in seen:
-                    raise UnsafeArchive(member.name, f"is a hard link to {member.linkname!r}")
-                # A file in the place of a link is no link any more, and the other way round.
-                links.discard(parts)
-                if member.issym():
-                    links.add(parts)
-                seen.add(parts)
+            for member, reason in unsafe_members(tar):
+                raise UnsafeArchive(member.name, reason)
     except tarfile.TarError as error:
         raise UnsafeArchive("the archive", f"cannot be read: {error}") from error
     finally:
         data.seek(0)
 
 
-def _parts(name: str, reason: str) -> tuple[str, ...]:
+def unsafe_members(
+    members: Iterable[tarfile.TarInfo], *, unpacked: Iterable[tarfile.TarInfo] = ()
+) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """Yield each member that must not be unpacked, and why: it would write outside of the folder.
+
+    Links may lead anywhere, as they do in a workspace, but no member may be below a link, and a
+    hard link has to be to a member before it.
+
+    Args:
+        members: What is to be unpacked, in this order.
+        unpacked: What is in the folder already, in the order in which it was unpacked.
+    """
+    links: set[tuple[str, ...]] = set()
+    seen: set[tuple[str, ...]] = set()
+    for member in unpacked:
+        _unpack(member, links, seen)
+    for member in members:
+        reason = _refusal(member, links, seen)
+        if reason is not None:
+            yield member, reason
+        _unpack(member, links, seen)
+
+
+def _refusal(
+    member: tarfile.TarInfo, links: set[tuple[str, ...]], seen: set[tuple[str, ...]]
+) -> str | None:
+    parts = _parts(member.name)
+    if parts is None:
+        return "leads out of the workspace"
+    if any(parts[:depth] in links for depth in range(1, len(parts))):
+        return "is below a link"
+    if member.islnk():
+        found = _parts(member.linkname) in seen
+        return None if found else f"is a hard link to {member.linkname!r}, which is not saved"
+    if member.issym() or member.isreg() or member.isdir() or member.isfifo():
+        return None
+    return "is a device"
+
+
+def _unpack(
+    member: tarfile.TarInfo, links: set[tuple[str, ...]], seen: set[tuple[str, ...]]
+) -> None:
+    parts = _parts(member.name)
+    if parts is None:
+        return
+    # A hard link to a link is one, too. What takes the place of a link is none any more.
+    if member.issym() or (member.islnk() and _parts(member.linkname) in links):
+        links.add(parts)
+    else:
+        links.discard(parts)
+    seen.add(parts)
+
+
+def _parts(name: str) -> tuple[str, ...] | None:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise UnsafeArchive(name, reason)
-    return path.parts
+    return None if path.is_absolute() or ".." in path.parts else path.parts
 
 
 def excluding(paths: Iterable[Path]) -> list[str]:

@@ -18,7 +18,7 @@ import shlex
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import IO, cast
 
@@ -33,6 +33,7 @@ from agents.sandbox.util.tar_utils import (
 from agents.sandbox.workspace_paths import posix_path_for_error
 
 from sandbox_core.errors import InvalidRequest
+from sandbox_core.providers.archives import unsafe_members
 
 RESTORED_LAST = ".sandbox-core-restored-last.tar"
 """The name in an archive of what is unpacked when the rest is there; it does not stay."""
@@ -108,13 +109,16 @@ def packed(saved: io.IOBase) -> io.IOBase:
     archive = _seekable(saved)
     try:
         with tarfile.open(fileobj=archive, mode="r:*") as tar:
-            members = [member for member in tar.getmembers() if not _is_last(member)]
-            last = [member for member in members if _refusal(member) is not None]
-            _check(last, members)
-            if not last and len(members) == len(tar.getmembers()):
+            first: list[tarfile.TarInfo] = []
+            last: list[tarfile.TarInfo] = []
+            for member in tar.getmembers():
+                if not _is_last(member):
+                    (first if _refusal(member) is None else last).append(member)
+            _check(last, first)
+            if len(first) == len(tar.getmembers()):
                 archive.seek(0)
                 return cast("io.IOBase", archive)
-            whole = _split(tar, members, last)
+            whole = _split(tar, first, last)
     except tarfile.ReadError:
         # No archive, but a snapshot of the backend's own, which restores the workspace itself.
         archive.seek(0)
@@ -137,7 +141,7 @@ def checked(data: io.IOBase) -> tuple[io.IOBase, bool]:
                 if _is_last(member):
                     more = True
                     with tarfile.open(fileobj=tar.extractfile(member), mode="r:") as last:
-                        _check(last.getmembers(), [*tar.getmembers(), *last.getmembers()])
+                        _check(last.getmembers(), tar.getmembers())
     except tarfile.ReadError:
         pass  # The SDK says what is wrong with it, or it is a backend's own.
     archive.seek(0)
@@ -145,16 +149,14 @@ def checked(data: io.IOBase) -> tuple[io.IOBase, bool]:
 
 
 def _split(
-    tar: tarfile.TarFile, members: Iterable[tarfile.TarInfo], last: list[tarfile.TarInfo]
+    tar: tarfile.TarFile, first: Iterable[tarfile.TarInfo], last: Iterable[tarfile.TarInfo]
 ) -> io.IOBase:
     """Return the archive with its `last` members in an archive within."""
-    kept_apart = {id(member) for member in last}
     made = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         with tarfile.open(fileobj=made, mode="w") as archive:
-            for member in members:
-                if id(member) not in kept_apart:
-                    _add(archive, member, tar)
+            for member in first:
+                _add(archive, member, tar)
             with tempfile.TemporaryFile() as inner:
                 # Of the extensions to the format, the small implementations know GNU's.
                 with tarfile.open(fileobj=inner, mode="w", format=tarfile.GNU_FORMAT) as within:
@@ -185,15 +187,17 @@ def _add(archive: tarfile.TarFile, member: tarfile.TarInfo, source: tarfile.TarF
         archive.addfile(added)
 
 
-def _check(last: Iterable[tarfile.TarInfo], members: Iterable[tarfile.TarInfo]) -> None:
-    paths = {_path(member.name): member for member in members}
-    problems = {
-        member.name.removeprefix("./"): problem
+def _check(last: Sequence[tarfile.TarInfo], unpacked: Iterable[tarfile.TarInfo]) -> None:
+    problems = list(unsafe_members(last, unpacked=unpacked))
+    problems += [
+        (member, f"is a link to {member.linkname}, outside of it")
         for member in last
-        if (problem := _problem(member, paths)) is not None
-    }
+        if _leads_out(member)
+    ]
     if problems:
-        named = "; ".join(f"{name} {why}" for name, why in list(problems.items())[:_NAMED])
+        named = "; ".join(
+            f"{member.name.removeprefix('./')} {why}" for member, why in problems[:_NAMED]
+        )
         more = f"; and {len(problems) - _NAMED:,} more" if len(problems) > _NAMED else ""
         raise InvalidRequest(
             f"the workspace could not be restored from what is saved of it: {named}{more}. Remove "
@@ -201,25 +205,14 @@ def _check(last: Iterable[tarfile.TarInfo], members: Iterable[tarfile.TarInfo]) 
         )
 
 
-def _problem(
-    member: tarfile.TarInfo, paths: dict[PurePosixPath | None, tarfile.TarInfo]
-) -> str | None:
-    """Return why a member cannot be unpacked in a workspace that has these others, if so."""
-    path = _path(member.name)
-    if path is None or ".." in PurePosixPath(member.name).parts:
-        return "is outside of it"
-    if any(paths[parent].issym() for parent in path.parents if parent in paths):
-        return "is below a link"
+def _leads_out(member: tarfile.TarInfo) -> bool:
+    """Return whether a member is a symlink to what may be elsewhere in another sandbox."""
     target = PurePosixPath(member.linkname)
-    if member.issym():
-        inside = target.is_absolute() or _path(str(path.parent / target)) is not None
-        return None if inside else f"is a link to {member.linkname}, outside of it"
-    if member.islnk():
-        saved = ".." not in target.parts and _path(member.linkname) in paths
-        return None if saved else "is a hard link to what is not saved"
-    if member.isreg() or member.isdir() or member.isfifo():
-        return None
-    return "is a device"
+    return (
+        member.issym()
+        and not target.is_absolute()
+        and _path(str(PurePosixPath(member.name).parent / target)) is None
+    )
 
 
 def _path(name: str) -> PurePosixPath | None:
