@@ -85,7 +85,8 @@ class Placement:
     pinned  either        NOT_OPEN    RESUME     pinned; shared if it lives on any host
     pinned  either        UNANSWERED  GIVE_UP    as it is if its worker lives: it is busy, and is
                                                  waited for. Else as after RESUME, at another worker
-    either  either        a terminal  PIN        pinned: a terminal is of its worker's process
+    either  either        a terminal  PIN        pinned: without the helper, a terminal belongs to
+                                                 its worker's process
     ======  ============  ==========  =========  =================================================
 
     A session that cannot be resumed stays where it is: its worker may come back.
