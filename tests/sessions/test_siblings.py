@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import running_worker, unique, until
@@ -235,7 +236,14 @@ class Mine(CustomSlotSupplier):
 
 
 class TestTwoPlugins:
-    async def test_with_different_settings_are_refused(self, temporal_client: Client) -> None:
+    @pytest.mark.parametrize(
+        "other",
+        [{"max_sandboxes": {"local": 1}}, {"storage_threshold": 1}, {"worker_env": ["TOKEN"]}],
+        ids=lambda other: next(iter(other)),
+    )
+    async def test_with_different_settings_are_refused(
+        self, temporal_client: Client, other: dict[str, Any]
+    ) -> None:
         """The settings of one of them would not hold, and nobody would know."""
         config = temporal_client.config()
         config["plugins"] = [SandboxPlugin()]
@@ -249,7 +257,7 @@ class TestTwoPlugins:
                 client,
                 task_queue=unique("two"),
                 workflows=[Terminal],
-                plugins=[SandboxPlugin(max_sandboxes={"local": 1})],
+                plugins=[SandboxPlugin(**other)],
             )
 
     @pytest.mark.filterwarnings("ignore:The same plugin type")

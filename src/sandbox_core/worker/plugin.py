@@ -146,7 +146,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             max_output_bytes=max_output_bytes,
         )
         self._register_activities = register_activities
-        limits = (storage, storage_patience, max_file_bytes, max_output_bytes)
+        limits = (storage, storage_patience, storage_threshold, max_file_bytes, max_output_bytes)
         self._settings = (
             self._providers,
             register_activities,
