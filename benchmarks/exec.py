@@ -96,7 +96,7 @@ async def measure(rounds: int) -> dict[str, dict[str, Side]]:
             sessions.append(session)
         for case, (command, size) in CASES.items():
             sides = measured[case] = {
-                "plain": Side(lambda command=command: sessions[0].exec(command)),  # type: ignore[misc]
+                "plain": Side(lambda command=command: sessions[0].exec(command)),  # type: ignore[misc]  # bound
                 "by socket": under_helper(local.provider, sessions[0], command),
                 "through exec": under_helper(exec_only, sessions[1], command),
             }

@@ -56,15 +56,15 @@ class Use:
 
 
 def reserve(slots: SharedSlots, queue: str) -> asyncio.Task[SlotPermit]:
-    return asyncio.create_task(slots.reserve_slot(Reserve(queue)))  # type: ignore[arg-type]
+    return asyncio.create_task(slots.reserve_slot(Reserve(queue)))  # type: ignore[arg-type]  # as much of one as is asked
 
 
 def use(slots: SharedSlots, permit: SlotPermit) -> None:
-    slots.mark_slot_used(Use(permit))  # type: ignore[arg-type]
+    slots.mark_slot_used(Use(permit))  # type: ignore[arg-type]  # as much of one as is asked
 
 
 def release(slots: SharedSlots, permit: SlotPermit) -> None:
-    slots.release_slot(Use(permit))  # type: ignore[arg-type]
+    slots.release_slot(Use(permit))  # type: ignore[arg-type]  # as much of one as is asked
 
 
 async def settled() -> None:
@@ -92,12 +92,12 @@ class TestSharedSlots:
         waiting = [reserve(slots, "ours"), reserve(slots, "own")]
         await settled()
         assert [False, False] == [each.done() for each in waiting]
-        assert slots.try_reserve_slot(Reserve("ours")) is None  # type: ignore[arg-type]
+        assert slots.try_reserve_slot(Reserve("ours")) is None  # type: ignore[arg-type]  # as much of one as is asked
 
         release(slots, used[0])
         await asyncio.gather(*waiting)  # Each queue may ask; what comes first takes the slot.
 
-        assert slots.try_reserve_slot(Reserve("ours")) is None  # type: ignore[arg-type]
+        assert slots.try_reserve_slot(Reserve("ours")) is None  # type: ignore[arg-type]  # as much of one as is asked
 
     async def test_of_one_that_has_given_up_waiting_go_to_others(self) -> None:
         slots = SharedSlots(1)

@@ -144,7 +144,7 @@ def _main() -> None:
         done = subprocess.run(
             script, env={**os.environ, **env}, cwd="/tmp", check=False, pass_fds=[9]
         )
-    print(json.dumps({"code": done.returncode}))  # noqa: T201
+    print(json.dumps({"code": done.returncode}))  # noqa: T201 - the result
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ async def _serve() -> None:
             answer = {"answer": await perform(json.loads(line))}
         except Exception as error:  # noqa: BLE001 - it is the answer
             answer = {"error": f"{type(error).__name__}: {error} {getattr(error, 'context', '')}"}
-        print(json.dumps(answer), flush=True)  # noqa: T201
+        print(json.dumps(answer), flush=True)  # noqa: T201 - the answer
     for session in sessions.values():
         await client.delete(session)
 

@@ -348,7 +348,7 @@ class TestFiles:
 
         for operation in operations:
             with pytest.raises(InvalidManifestPathError):
-                await operation()  # type: ignore[misc]
+                await operation()  # type: ignore[misc]  # each returns another type
         assert "x\n" == await _out(session, "ls /dev/shm")
 
     async def test_a_granted_path_is_open(self, session: SandboxSession) -> None:

@@ -40,7 +40,7 @@ def remember_resolved_environments() -> None:
     Backends resolve the environment of a manifest whenever they please, and an application's
     `EnvValue` may have another value each time: a token, for instance.
     """
-    Environment.resolve = _resolve  # type: ignore[method-assign]
+    Environment.resolve = _resolve  # type: ignore[method-assign]  # for every environment
 
 
 async def _resolve(self: Environment) -> dict[str, str]:

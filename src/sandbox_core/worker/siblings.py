@@ -170,7 +170,7 @@ async def siblings(
     client = temporalio.client.Client(**config)
     active = worker.config(active_config=True)
     grace = min(_GRACE, active.get("graceful_shutdown_timeout", timedelta()))
-    same = WorkerConfig(**{key: active[key] for key in _SAME if key in active})  # type: ignore[literal-required, typeddict-item]
+    same = WorkerConfig(**{key: active[key] for key in _SAME if key in active})  # type: ignore[literal-required, typeddict-item]  # all are such keys
     tuner = active.get("tuner")
     assert tuner is not None, "share_slots has set one"
     async with (

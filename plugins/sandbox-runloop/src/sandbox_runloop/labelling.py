@@ -32,7 +32,7 @@ class _Devboxes:
         self, *, metadata: dict[str, str] | None = None, **rest: object
     ) -> AsyncDevbox:
         labelled = {**(metadata or {}), **self._labels}
-        return await self._devboxes.create(metadata=labelled, **rest)  # type: ignore[arg-type]
+        return await self._devboxes.create(metadata=labelled, **rest)  # type: ignore[arg-type]  # passed on as it came
 
     async def create_from_snapshot(
         self, snapshot_id: str, *, metadata: dict[str, str] | None = None, **rest: object
@@ -41,5 +41,5 @@ class _Devboxes:
         return await self._devboxes.create_from_snapshot(
             snapshot_id,
             metadata=labelled,
-            **rest,  # type: ignore[arg-type]
+            **rest,  # type: ignore[arg-type]  # passed on as it came
         )

@@ -25,7 +25,7 @@ from sandbox_core.worker.commands.protocol import VERSION
 
 logger = logging.getLogger(__name__)
 
-BASES = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 (private folders are made there)
+BASES = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - private folders are made there
 """Where the helper and its state may be, the first that will do; then beside the workspace."""
 
 SAYS = f"sandbox-helper {VERSION} "

@@ -280,8 +280,8 @@ def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
     problem = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for folder in folders:
         try:
-            os.execve(os.path.join(folder, argv[0]), argv, env)  # noqa: S606
-        except (FileNotFoundError, NotADirectoryError):  # noqa: PERF203
+            os.execve(os.path.join(folder, argv[0]), argv, env)  # noqa: S606 - there is no shell
+        except (FileNotFoundError, NotADirectoryError):  # noqa: PERF203 - it is tried in each folder
             continue
         except PermissionError as error:
             problem = error  # type: ignore[assignment]  # Of the same family.
