@@ -135,11 +135,11 @@ class OutcomeUnknown(SandboxCoreError):
 
 
 class PayloadTooLarge(SandboxCoreError):
-    """More bytes than Temporal accepts in one payload."""
+    """More bytes in one file, request or answer than the limit allows."""
 
 
 class SandboxLost(SandboxCoreError):
-    """The sandbox does not exist any more and no snapshot of its workspace can be restored."""
+    """The sandbox is gone: with a command in it, or without a snapshot of its workspace."""
 
 
 class SessionNotOpen(SandboxCoreError):
@@ -174,4 +174,4 @@ class StorageError(SandboxCoreError):
 
 
 class WorkerBusy(SandboxCoreError):
-    """The worker that holds the session lives, and did not come to the operation in time."""
+    """The worker that holds the session is alive, but did not start the operation in time."""

@@ -61,7 +61,7 @@ class Storage:
 
     @property
     def is_configured(self) -> bool:
-        """Whether somebody has chosen it, so that workers on other hosts have the same."""
+        """Whether it was configured, so that workers on other hosts have the same."""
         return not self._location.is_default
 
     def add_to(self, converter: DataConverter) -> DataConverter:

@@ -140,8 +140,8 @@ RESOLVE_EXPOSED_PORT = _row(
     "resolve_exposed_port", m.ResolveExposedPortRequest, m.ResolveExposedPortResponse, _READ
 )
 
-# A worker, which is asked for a sign of life before its sessions are given up.
+# A worker, which is pinged before its sessions are given up.
 PING = _row("ping", m.PingRequest, _NONE, _READ)
 
-# All sandboxes of a namespace, whosesoever they were.
+# The sandboxes of all workflows of a namespace.
 REAP = _row("reap", ReapRequest, ReapResponse, _IDEMPOTENT)

@@ -65,7 +65,7 @@ class Move(Enum):
     RESUME = "resume the session at the queue where the operation was asked"
     TAKE_OVER = "resume it at the shared queue if its own worker is gone, and else pin it"
     PIN = "ask at its own worker's queue"
-    GIVE_UP = "ask its own worker for a sign of life; without one, resume it at the shared queue"
+    GIVE_UP = "ping its own worker; if it does not answer, resume it at the shared queue"
 
 
 @dataclass(kw_only=True)

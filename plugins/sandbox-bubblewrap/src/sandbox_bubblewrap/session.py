@@ -139,7 +139,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         logger.warning("sandbox %s did not run any more, and is started again", self._sandbox.id)
         try:
             await self.launch()
-        except Exception as error:
+        except Exception as error:  # Whatever the reason, the session has no sandbox that runs.
             raise NotRunning(f"{self._sandbox.id} cannot be started again: {error}") from error
         return await ask()
 

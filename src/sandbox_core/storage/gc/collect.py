@@ -22,8 +22,8 @@ from sandbox_core.storage.snapshots import SNAPSHOT_PREFIX
 MIN_AGE = 2 * REWRITE_AFTER
 """Younger objects always stay.
 
-Whoever stores the content of an object older than `REWRITE_AFTER` writes it again. So nobody has
-stored the content of an object of this age for at least half of it, and what refers to the object
+Storing the content of an object older than `REWRITE_AFTER` writes it again. So the content of an
+object of this age was not stored for at least half of it, and what refers to the object
 has been on the server for that long. This also is how far clocks may be apart, how late the server
 may be with its lists, and how long a collection may take.
 """

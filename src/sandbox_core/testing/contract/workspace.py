@@ -88,7 +88,7 @@ async def a_special_file_does_not_spoil_the_archive(subject: Subject) -> None:
     expect_equal(b"kept\n", seen.stdout, "what the other sandbox has")
 
 
-@check("session", cost="an archive that somebody else has made writes outside of the workspace")
+@check("session", cost="an archive from elsewhere writes outside of the workspace")
 async def an_archive_of_another_does_not_lead_out(subject: Subject) -> None:
     """`hydrate_workspace` refuses an archive whose members lead out of the workspace."""
     session = await subject.make()

@@ -119,7 +119,7 @@ class _ThroughExec(Helper):
                 if not isinstance(error.cause, FileNotFoundError):
                     raise about_command(error, about) from error.cause
             try:
-                # Somebody may have removed it, or the sandbox has another file system by now.
+                # It was removed, or the sandbox has another file system by now.
                 self._installed = await install(self._session, self._user)
             except Unusable as error:
                 raise NotAnAnswer(str(error)) from error

@@ -1,9 +1,9 @@
 """Processes that are polled: started once, and read from any worker, by offset.
 
 A process is known to the SDK by a number and to the helper by that and by the operation id of the
-request that started it. Reading changes nothing: whoever was not answered asks again from the same
-offset, which the workflow keeps. What is written carries the operation id of its request, and is
-written once.
+request that started it. Reading changes nothing: a poll that was not answered is repeated from the
+same offset, which the workflow keeps. What is written carries the operation id of its request, and
+is written once.
 
 A session has at most the SDK's 64 running processes a user; one more ends the one that was used
 longest ago, as the SDK's backends do, but never one that has ended and whose output is to be had.
@@ -183,7 +183,7 @@ async def write(
         return await _plain_write(session, request)
     answer = await _write_and_read(helper, request)
     if answer.word != "chunk" or "reason" in answer.fields:
-        # Whoever polls is told that the process is gone, which is all there is to know.
+        # That the process is gone is all there is to know.
         raise PtySessionNotFoundError(session_id=request.process_id)
     return await _polled(helper, answer, request.offset, request.max_output_tokens)
 

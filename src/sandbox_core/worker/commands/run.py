@@ -1,7 +1,7 @@
-"""Commands that are run to their end: exactly once, whatever becomes of the worker that asked.
+"""Commands that are run to their end: exactly once, even if the worker that asked dies.
 
-A command runs in the sandbox under the helper, keyed by the operation id of the request. Whoever
-asks again with the same id, on any worker, waits for the running command or gets the recorded
+A command runs in the sandbox under the helper, keyed by the operation id of the request. A second
+request with the same id, from any worker, waits for the running command or gets the recorded
 result. Where the helper cannot run it is the backend's own call, at most once.
 """
 

@@ -48,7 +48,7 @@ UserKey: TypeAlias = "tuple[str, str, str]"
 
 @dataclass(kw_only=True)
 class User:
-    """Somebody who has an open session: one handle of a workflow."""
+    """A user of an open session: one handle of a workflow."""
 
     epoch: int
     """The epoch at which it has the session; operations with an earlier one are late."""
@@ -102,7 +102,7 @@ class OpenSession:
 
     @property
     def is_used(self) -> bool:
-        """Whether somebody has not shut it down."""
+        """Whether a user has not shut it down yet."""
         return any(not user.left for user in self.users.values())
 
     def is_shared_by(self, user: User) -> bool:
@@ -123,7 +123,7 @@ class SessionPool:
     metrics: PoolMetrics = field(default_factory=PoolMetrics)
     # The longest unused one comes first.
     _open: OrderedDict[str, OpenSession] = field(default_factory=OrderedDict)
-    # Whoever opens a session, or waits to, keeps its lock alive.
+    # A caller that opens a session, or waits to, keeps its lock alive.
     _locks: MutableMapping[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -180,7 +180,7 @@ class SessionPool:
         return {held.idempotency_key or session_id for session_id, held in self._open.items()}
 
     def find(self, session_id: str) -> OpenSession | None:
-        """Return the session with this id, whoever has it."""
+        """Return the session with this id, at any epoch."""
         return self._open.get(session_id)
 
     def holds(self, ref: SessionRef) -> bool:
