@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -83,13 +84,12 @@ def write_provider(
             written[f"src/{package}/{module}.py"] = _filled(f"src/{module}.py", values)
     else:
         used, taken = Reference.parse(client), Reference.parse(options)
-        distribution = used.module.partition(".")[0].replace("_", "-")
         values |= {
             "client_module": used.module,
             "client_class": used.name,
             "options_module": taken.module,
             "options_class": taken.name,
-            "client_requirement": f'\n    "{distribution}",',
+            "client_requirement": _requirement(used.module.partition(".")[0]),
         }
         written["pyproject.toml"] = _filled("pyproject.toml", values)
         written[f"src/{package}/__init__.py"] = _filled("src/adapted.py", values)
@@ -99,6 +99,19 @@ def write_provider(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content, encoding="utf-8")
     return [target / path for path in written]
+
+
+def _requirement(package: str) -> str:
+    """Return the lines of the distribution that `package` is from; a name is never guessed.
+
+    What is called like a package may be somebody else's distribution: ``agents`` is.
+    """
+    owners = sorted(set(packages_distributions().get(package, ())) - {"openai-agents"})
+    if owners:
+        return "".join(f'\n    "{owner}",' for owner in owners)
+    if package == "agents":
+        return ""
+    return f"\n    # TODO: the distribution that {package} is from; it is not installed here."
 
 
 def _filled(source: str, values: dict[str, str]) -> str:
