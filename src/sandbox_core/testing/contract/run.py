@@ -149,9 +149,7 @@ async def run_check(
     except NotApplicable as reason:
         status, seen = "skipped", str(reason)
     except Exception as error:  # noqa: BLE001 - a provider's; whatever it raises breaks the promise
-        text = str(error) or type(error).__name__
-        status = "broken"
-        seen = text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
+        status, seen = "broken", _told(error)
         subject.discard_shared()
     else:
         status, seen = "kept", ""
@@ -164,6 +162,13 @@ async def run_check(
     elif each.provisional and status == "broken":
         status = "warned"
     return Outcome(check=each, status=status, seen=seen, seconds=time.monotonic() - begun)
+
+
+def _told(error: BaseException) -> str:
+    """Return what an error says, and what it came of: a `SandboxError` may say little."""
+    text = str(error) or type(error).__name__
+    told = text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
+    return told if error.__cause__ is None else f"{told}, because of {_told(error.__cause__)}"
 
 
 async def run_checks(
