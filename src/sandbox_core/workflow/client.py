@@ -13,7 +13,7 @@ from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core.errors import InvalidRequest
+from sandbox_core.errors import InvalidOptions, InvalidRequest
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.agents_models import (
     JsonObject,
@@ -58,6 +58,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
 
     Raises:
         InvalidProviderName: `name` does not follow the rule for provider names.
+        InvalidRequest: `config` has a key that Temporal's ActivityConfig does not have.
     """
 
     # Options may be None: the provider's own default then applies, on the worker.
@@ -65,6 +66,11 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
 
     def __init__(self, name: str, config: ActivityConfig | None = None) -> None:
         self._name = check_provider_name(name)
+        if unknown := sorted((config or {}).keys() - ActivityConfig.__annotations__.keys()):
+            raise InvalidRequest(
+                f"config has no {unknown[0]!r}; it takes "
+                f"{', '.join(sorted(ActivityConfig.__annotations__))}"
+            )
         self._config = config or ActivityConfig(
             start_to_close_timeout=DEFAULT_START_TO_CLOSE_TIMEOUT
         )
@@ -92,6 +98,11 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             AtCapacity: For an hour, or the config's schedule-to-close timeout, every worker had as
                 many sandboxes as it may.
         """
+        if options is not None and not isinstance(options, BaseSandboxClientOptions):
+            raise InvalidOptions(
+                f"options are an instance of the provider's options class, not a "
+                f"{type(options).__name__}: write the class that provider {self._name!r} names"
+            )
         request = m.CreateSessionRequest(
             create_key=workflow.uuid4().hex,
             epoch=next_epoch(),
@@ -117,6 +128,11 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             UnknownProvider: No worker of the task queue offers the provider.
             SandboxLost: The sandbox is gone, and there is no snapshot to restore it from.
         """
+        if not isinstance(state, SandboxSessionState):
+            raise InvalidRequest(
+                f"resume takes a session's state, not a {type(state).__name__}: read a saved one "
+                f"with client.deserialize_session_state(...)"
+            )
         opened, resumed = await resume_session(
             self._name,
             self._config,
