@@ -111,10 +111,10 @@ def new(
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path(),
 ) -> None:
-    """Write the distribution of a new provider, which passes `sandbox check` as it is.
+    """Write the distribution of a new provider.
 
-    With --client and --options it adapts a client that exists; without them it has a working
-    example of a backend, to be replaced piece by piece.
+    It has a working example of a backend, which passes `sandbox check` and is to be replaced piece
+    by piece. With --client and --options it adapts a client that exists instead.
     """
     from sandbox_core.cli.scaffold import write_provider
 
