@@ -30,7 +30,7 @@ from workflows.fleet import KeepSession, Kept
 from workflows.names import EXPECTED, NamesOfFiles
 from workflows.owners import OwnsSandbox
 from workflows.processes import Job, RunAndKeep, RunJob
-from workflows.sessions import DeleteLater
+from workflows.sessions import DeleteLater, ResumeDeleted
 
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
@@ -431,6 +431,17 @@ class DeletePromises:
             f"{backend.name}-sandbox_{operation}"
             for operation in ("create_session", "delete_session", "delete_session")
         ] == scheduled_activities(await handle.fetch_history())
+
+    async def test_a_state_that_was_saved_before_makes_a_fresh_one(
+        self, temporal_client: Client, backend: Backend
+    ) -> None:
+        """As in the SDK, whether the backend makes it at the resume or at the start."""
+        async with running_worker(temporal_client, ResumeDeleted) as queue:
+            handle = await temporal_client.start_workflow(
+                ResumeDeleted.run, backend.name, id=unique("deleted"), task_queue=queue
+            )
+            assert "empty\n" == await handle.result()
+        assert [] == await backend.sandboxes_of(handle)
 
 
 class OrphanPromises:

@@ -295,3 +295,22 @@ class CreateMany:
         sessions = [await client.create() for _ in range(number)]
         for session in sessions:
             await client.delete(session)
+
+
+@workflow.defn
+class ResumeDeleted:
+    """Deletes a sandbox and resumes a state that was saved before; says what it finds then."""
+
+    @workflow.run
+    async def run(self, provider: str) -> str:
+        client = temporal_sandbox_client(provider)
+        first = await client.create()
+        await first.start()
+        await first.exec("echo old > file")
+        saved = client.serialize_session_state(first.state)
+        await client.delete(first)
+        session = await client.resume(client.deserialize_session_state(saved))
+        await session.start()
+        said = (await session.exec("ls; echo empty")).stdout.decode()
+        await client.delete(session)
+        return said

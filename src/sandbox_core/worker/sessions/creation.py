@@ -21,7 +21,12 @@ from typing import Protocol, cast
 from agents.sandbox import Manifest
 
 from sandbox_core.errors import CreateConflict
-from sandbox_core.providers import SupportsDestroy, SupportsIdentity, SupportsLabels
+from sandbox_core.providers import (
+    SupportsDestroy,
+    SupportsExists,
+    SupportsIdentity,
+    SupportsLabels,
+)
 from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
 from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest, WorkflowRun
 from sandbox_core.worker.attempts import attempt, finished, overdue, uncancellable
@@ -109,8 +114,16 @@ async def claim(call: Call, sandbox_id: str | None, owner: WorkflowRun | None) -
     """Make `owner`, or the workflow of the activity, the owner of a sandbox it did not make."""
     if call.namespace is None or sandbox_id is None:
         return
-    if isinstance(call.provider, SupportsLabels):
+    if not isinstance(call.provider, SupportsLabels):
+        return
+    try:
         await call.provider.relabel(call.client, sandbox_id, owner_labels(call.namespace, owner))
+    except Exception:
+        # Some backends make another sandbox only when the session starts, with these labels.
+        if not isinstance(call.provider, SupportsExists) or await call.provider.exists(
+            call.client, sandbox_id
+        ):
+            raise
 
 
 async def destroy_created(call: Call, idempotency_key: str) -> None:
