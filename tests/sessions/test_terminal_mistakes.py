@@ -33,6 +33,7 @@ async def test_what_the_workflow_can_tell_is_never_sent(temporal_client: Client)
     steps = [Step("exec", ["true"], options={"timeout": time}) for time in times]
     steps += [Step("pty_exec_start", ["true"], options={"yield_time_s": time}) for time in times]
     steps += [Step("exec", [], options={"shell": False}), Step("exec", ["echo \ud800"])]
+    steps += [Step("pty_exec_start", ["echo a\0b"]), Step("exec", ["echo a\0b"])]
     outcomes, _, scheduled = await _perform(temporal_client, *steps)
 
     assert {"InvalidRequest"} == {outcome.error for outcome in outcomes}
@@ -44,7 +45,8 @@ async def test_what_the_workflow_can_tell_is_never_sent(temporal_client: Client)
         "exec: there is no command, and with shell=False no shell.",
         "exec: the request holds '\\ud800', half of a surrogate pair, which is not text and cannot "
         "be sent.",
-    ) == (outcomes[-2].text, outcomes[-1].text)
+    ) == (outcomes[-4].text, outcomes[-3].text)
+    assert "exec: 'echo a\\x00b' holds a null character, which no command can." == outcomes[-1].text
     assert [] == [name for name in scheduled if "exec" in name]
 
 

@@ -12,6 +12,7 @@ from sandbox_core.wire.messages import (
     PtyExecStartRequest,
     PtyWriteStdinRequest,
 )
+from sandbox_core.wire.summaries import summarize
 
 
 def check_request(name: str, request: Message) -> None:
@@ -22,11 +23,23 @@ def check_request(name: str, request: Message) -> None:
     """
     if isinstance(request, CommandRequest) and request.shell is False and not request.command:
         raise InvalidRequest(f"{name}: there is no command, and with shell=False no shell.")
+    if isinstance(request, CommandRequest):
+        _check_words(name, request)
     if isinstance(request, ExecRequest | PtyExecStartRequest):
         _check_seconds(name, "timeout", request.timeout, "None, for no timeout of its own")
     if isinstance(request, PtyExecStartRequest | PtyWriteStdinRequest):
         default = "None, for the backend's default"
         _check_seconds(name, "yield_time_s", request.yield_time_s, default)
+
+
+def _check_words(name: str, request: CommandRequest) -> None:
+    # The operating system ends a word there: the command would be another one.
+    shell = () if isinstance(request.shell, bool) else request.shell
+    for word in (*request.command, *shell):
+        if "\0" in word:
+            raise InvalidRequest(
+                f"{name}: {summarize(word)!r} holds a null character, which no command can."
+            )
 
 
 def _check_seconds(name: str, argument: str, value: float | None, none: str) -> None:
