@@ -6,6 +6,8 @@ import asyncio
 from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
+from temporalio import workflow
+
 
 class Handle(Protocol):
     """A session object in a workflow."""
@@ -25,7 +27,8 @@ _handles: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Handle]] = WeakKe
 
 def add_handle(handle: Handle) -> None:
     """Let `handle` be told when its session is deleted through another one of this workflow."""
-    _handles.setdefault(asyncio.get_running_loop(), WeakSet()).add(handle)
+    if workflow.in_workflow():
+        _handles.setdefault(asyncio.get_running_loop(), WeakSet()).add(handle)
 
 
 def mark_deleted(deleted: Handle) -> None:

@@ -84,6 +84,7 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
     ) -> None:
         """Remove a file, a link or, with `recursive`, a folder; never what a link leads to."""
         given = Path(path)
+        self.normalize_path(given, for_write=True)  # Refuses a link that leads out.
         link = self.normalize_path(given.parent, for_write=True) / given.name
         # The SDK's resolves a link first, and then removes that.
         if user is None and link.is_symlink():
