@@ -57,13 +57,15 @@ async def find_ids(provider: Provider, client: Client, labels: Mapping[str, str]
     return [sandbox.sandbox_id for sandbox in await provider.find(client, labels)]
 
 
-class _WithSession:
+class WithSession:
+    """Tests of one labelled sandbox."""
+
     @pytest.fixture
     async def session(self, provider: Provider, client: Client) -> SandboxSession:
         return await create(provider, client, LABELS)
 
 
-class FindPromises(_WithSession):
+class FindPromises(WithSession):
     """What is found, and what is not."""
 
     async def test_a_sandbox_is_found_by_all_or_some_of_its_labels_only(
@@ -105,7 +107,7 @@ class FindPromises(_WithSession):
             assert [] == await find_ids(provider, client, {name: f"{value}."})
 
 
-class RelabelPromises(_WithSession):
+class RelabelPromises(WithSession):
     """Labels that change."""
 
     async def test_changes_what_it_names_and_keeps_the_rest(
@@ -149,7 +151,7 @@ class RelabelPromises(_WithSession):
         assert [sandbox_id] == await find_ids(provider, client, {**LABELS, **new})
 
 
-class DestroyPromises(_WithSession):
+class DestroyPromises(WithSession):
     """Nothing is left of a sandbox, nor of its labels."""
 
     @pytest.mark.parametrize("by", ["provider", "client"])
@@ -177,7 +179,7 @@ class DestroyPromises(_WithSession):
         assert [] == left()
 
 
-class SessionPromises(_WithSession):
+class SessionPromises(WithSession):
     """Labels, and the session that a sandbox was made for."""
 
     async def test_state_does_not_hold_them(self, session: SandboxSession) -> None:

@@ -55,14 +55,6 @@ class Backend(abc.ABC):
     async def run(self, sandbox_id: str, script: str) -> str:
         """Run a shell script in a sandbox, and return its output."""
 
-    @abc.abstractmethod
-    async def commands(self, sandbox_id: str) -> list[str]:
-        """Return what runs in a sandbox, without what the backend itself runs there."""
-
-    @abc.abstractmethod
-    def stalled(self) -> AbstractContextManager[None]:
-        """Have no create come to its end for the duration; those that were begun do so later."""
-
     async def sandboxes_of(self, handle: Handle) -> list[str]:
         """Return the ids of a workflow's sandboxes."""
         found = await self.provider.find(self.client, {WORKFLOW_ID: handle.id})
@@ -75,6 +67,18 @@ class Backend(abc.ABC):
 
     async def has_any(self, handle: Handle) -> bool:
         return bool(await self.sandboxes_of(handle))
+
+
+class WatchedBackend(Backend):
+    """One whose processes and creates can be seen and stopped."""
+
+    @abc.abstractmethod
+    async def commands(self, sandbox_id: str) -> list[str]:
+        """Return what runs in a sandbox, without what the backend itself runs there."""
+
+    @abc.abstractmethod
+    def stalled(self) -> AbstractContextManager[None]:
+        """Have no create come to its end for the duration; those that were begun do so later."""
 
     async def is_idle(self, sandbox_id: str) -> bool:
         return not await self.commands(sandbox_id)
@@ -106,7 +110,7 @@ class CommandPromises:
     """A command runs exactly once, and none outlives what asked for it."""
 
     @pytest.fixture
-    def fleet(self, temporal_address: str, backend: Backend) -> Iterator[Workers]:
+    def fleet(self, temporal_address: str, backend: WatchedBackend) -> Iterator[Workers]:
         with workers(temporal_address, unique("commands"), RunJob, RunAndKeep) as started:
             yield started
 
@@ -117,7 +121,7 @@ class CommandPromises:
 
     @pytest.mark.parametrize("process", [False, True], ids=["exec", "process"])
     async def test_runs_once_and_comes_back_whole_after_kill_9(
-        self, temporal_client: Client, fleet: Workers, backend: Backend, process: bool
+        self, temporal_client: Client, fleet: Workers, backend: WatchedBackend, process: bool
     ) -> None:
         """It runs until the next worker has attached to it."""
         first = await fleet.start()
@@ -136,7 +140,7 @@ class CommandPromises:
         assert [] == await backend.sandboxes_of(handle)
 
     async def test_that_times_out_leaves_no_process(
-        self, temporal_client: Client, fleet: Workers, backend: Backend
+        self, temporal_client: Client, fleet: Workers, backend: WatchedBackend
     ) -> None:
         """Its worker is dead, and so is the call that the backend has started it in."""
         first = await fleet.start()
@@ -155,7 +159,7 @@ class CommandPromises:
         assert [] == await backend.commands(sandbox_id)
 
     async def test_that_is_cancelled_leaves_no_process(
-        self, temporal_client: Client, backend: Backend
+        self, temporal_client: Client, backend: WatchedBackend
     ) -> None:
         job = Job(TREE, ROOT, heartbeat_s=1, provider=backend.name)
         async with running_worker(temporal_client, RunAndKeep) as queue:
@@ -175,14 +179,14 @@ class CreatePromises:
     """One sandbox for a create, none for one that fails, and no more than a worker may have."""
 
     @pytest.fixture
-    def fleet(self, temporal_address: str, backend: Backend) -> Iterator[Workers]:
+    def fleet(self, temporal_address: str, backend: WatchedBackend) -> Iterator[Workers]:
         with workers(temporal_address, unique("creates"), CreateAndHold) as started:
             yield started
 
     @pytest.fixture
     def fault_in(
         self,
-        backend: Backend,
+        backend: WatchedBackend,
         tmp_path_factory: pytest.TempPathFactory,
         monkeypatch: pytest.MonkeyPatch,
     ) -> Callable[[str], Fault]:
@@ -196,7 +200,7 @@ class CreatePromises:
             CreateAndHold.run, hold, id=unique("create"), task_queue=queue
         )
 
-    async def _ends_with_one(self, backend: Backend, handle: Handle) -> str:
+    async def _ends_with_one(self, backend: WatchedBackend, handle: Handle) -> str:
         """Return the one sandbox that the workflow has held; in the end there is none."""
         await handle.execute_update(CreateAndHold.root)
         held = await backend.sandboxes_of(handle)
@@ -212,7 +216,7 @@ class CreatePromises:
         self,
         temporal_client: Client,
         fleet: Workers,
-        backend: Backend,
+        backend: WatchedBackend,
         fault_in: Callable[[str], Fault],
         action: str,
     ) -> None:
@@ -228,7 +232,7 @@ class CreatePromises:
         assert 2 == attempts(await handle.fetch_history())[0]
 
     async def test_one_sandbox_is_left_of_an_attempt_that_was_too_slow(
-        self, temporal_client: Client, backend: Backend
+        self, temporal_client: Client, backend: WatchedBackend
     ) -> None:
         """It comes to its end while the next one is being made, at the same worker."""
         async with running_worker(temporal_client, CreateAndHold) as queue:
@@ -244,7 +248,7 @@ class CreatePromises:
         self,
         temporal_client: Client,
         fleet: Workers,
-        backend: Backend,
+        backend: WatchedBackend,
         fault_in: Callable[[str], Fault],
     ) -> None:
         await fleet.start(variables=fault_in("hang").variable())
@@ -258,7 +262,7 @@ class CreatePromises:
         assert [] == await backend.sandboxes_of(handle)
 
     async def test_whose_first_start_fails_leaves_none(
-        self, temporal_client: Client, backend: Backend
+        self, temporal_client: Client, backend: WatchedBackend
     ) -> None:
         async with running_worker(temporal_client, CreateAndHold) as queue:
             hold = Hold(backend.name, spoilt=True)
@@ -272,7 +276,7 @@ class CreatePromises:
         assert [] == left
 
     async def test_waits_until_there_is_room(
-        self, temporal_client: Client, backend: Backend
+        self, temporal_client: Client, backend: WatchedBackend
     ) -> None:
         plugin = SandboxPlugin(max_sandboxes={backend.name: 1})
         async with running_worker(temporal_client, CreateAndHold, plugins=[plugin]) as queue:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from agents.sandbox.session.sandbox_client import BaseSandboxClient
 from faults.harness import Workers
-from faults.promises import Backend, CommandPromises, Handle
+from faults.promises import CommandPromises, Handle, WatchedBackend
 from temporalio.client import Client
 
 from loopback.server import LoopbackServer
@@ -17,7 +17,7 @@ from sandbox_core.providers.registry import Provider
 from sandbox_core.worker.reaping.reaper import Reapable
 
 
-class LoopbackBackend(Backend):
+class LoopbackBackend(WatchedBackend):
     """The sandboxes of a server, looked at in the server.
 
     Those of a provider without labels are all workflows': a test has a server of its own.
@@ -56,7 +56,7 @@ class ExecPromises(CommandPromises):
 
     @pytest.mark.parametrize("process", [False], ids=["exec"])
     async def test_runs_once_and_comes_back_whole_after_kill_9(
-        self, temporal_client: Client, fleet: Workers, backend: Backend, process: bool
+        self, temporal_client: Client, fleet: Workers, backend: WatchedBackend, process: bool
     ) -> None:
         await super().test_runs_once_and_comes_back_whole_after_kill_9(
             temporal_client, fleet, backend, process

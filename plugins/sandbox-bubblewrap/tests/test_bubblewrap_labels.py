@@ -16,10 +16,7 @@ import pytest
 from agents.sandbox.session.sandbox_session import SandboxSession
 from contract.promises import (
     LABELS,
-    DestroyPromises,
-    FindPromises,
-    RelabelPromises,
-    SessionPromises,
+    WithSession,
     find_ids,
 )
 
@@ -67,7 +64,7 @@ def left(client: BubblewrapSandboxClient) -> Callable[[], list[object]]:
     return lambda: [path for path in client.store.root.iterdir() if path.name != ".lock"]
 
 
-class TestFind(FindPromises):
+class TestFind(WithSession):
     """The sandboxes of a store."""
 
     async def test_a_sandbox_that_does_not_run_is_found(
@@ -117,11 +114,7 @@ class TestFind(FindPromises):
         assert not half.exists()
 
 
-class TestRelabel(RelabelPromises):
-    """A record that changes."""
-
-
-class TestDestroy(DestroyPromises):
+class TestDestroy(WithSession):
     """A sandbox, its record and its processes."""
 
     async def test_a_tree_of_any_depth_and_mode_is_removed(
@@ -173,10 +166,6 @@ def _processes() -> list[str]:
 
 def _control_groups(sandbox_id: str) -> list[Path]:
     return list(Path("/sys/fs/cgroup").glob(f"**/sandbox-bubblewrap-{sandbox_id}"))
-
-
-class TestSession(SessionPromises):
-    """Labels, and the session of a sandbox."""
 
 
 class TestStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from agents.extensions.sandbox.daytona import DaytonaSandboxClientOptions
@@ -13,10 +13,7 @@ from agents.sandbox.session import SandboxSession
 from contract.promises import (
     LABELS,
     OWNER,
-    DestroyPromises,
-    FindPromises,
-    RelabelPromises,
-    SessionPromises,
+    WithSession,
     create,
     find_ids,
 )
@@ -52,13 +49,7 @@ async def client(
         yield made
 
 
-@pytest.fixture
-def left(server: DaytonaLoopback) -> Callable[[], list[object]]:
-    """What the server has."""
-    return lambda: list(server.sandboxes.values())
-
-
-class TestFind(FindPromises):
+class TestFind(WithSession):
     """The sandboxes of an organization."""
 
     @pytest.mark.parametrize(
@@ -176,7 +167,7 @@ class TestFind(FindPromises):
                 await provider.find(client, LABELS)
 
 
-class TestRelabel(RelabelPromises):
+class TestRelabel(WithSession):
     """Labels that change, and a list that hears of it later."""
 
     async def test_keeps_what_daytona_has_put_there_itself(
@@ -222,11 +213,3 @@ class TestRelabel(RelabelPromises):
         assert [] == await find_ids(provider, client, LABELS)
         with pytest.raises(DaytonaNotFoundError):
             await provider.relabel(client, provider.identity(session.state), {"a": "b"})
-
-
-class TestDestroy(DestroyPromises):
-    """At Daytona."""
-
-
-class TestSession(SessionPromises):
-    """Labels, and the session that a sandbox was made for."""

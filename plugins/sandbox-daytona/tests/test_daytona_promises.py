@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -11,15 +10,7 @@ import pytest
 from aiohttp import web
 from daytona_loopback import DaytonaLoopback
 from daytona_loopback_errors import ApiError
-from faults.promises import (
-    Backend,
-    CommandPromises,
-    CreatePromises,
-    DeletePromises,
-    LostPromises,
-    OrphanPromises,
-    WorkspacePromises,
-)
+from faults.promises import Backend
 from faults.repeats import RepeatPromises
 from faults.sharing_promises import SharingPromises
 from support import running_worker, unique
@@ -44,21 +35,6 @@ class Daytona(Backend):
     async def run(self, sandbox_id: str, script: str) -> str:
         sandbox = await self._daytona.get(sandbox_id)
         return str((await sandbox.process.exec(script)).result)
-
-    async def commands(self, sandbox_id: str) -> list[str]:
-        pids = self._server.sandboxes[sandbox_id].processes()
-        # The helper calls itself that.
-        return [str(pid) for pid in pids if _name(pid) != "sbx"]
-
-    @contextmanager
-    def stalled(self) -> Iterator[None]:
-        self._server.starts_at_once = False
-        try:
-            yield
-        finally:
-            self._server.starts_at_once = True
-            for sandbox in tuple(self._server.sandboxes.values()):
-                sandbox.state = "started"
 
 
 class Refusing(DaytonaLoopback):
@@ -90,27 +66,7 @@ async def backend(server: Refusing) -> AsyncIterator[Backend]:
         yield Daytona(server, client)
 
 
-class TestCommand(CommandPromises):
-    """In a sandbox at Daytona."""
-
-
-class TestCreate(CreatePromises):
-    """Of a sandbox at Daytona."""
-
-
-class TestWorkspace(WorkspacePromises):
-    """At Daytona."""
-
-
-class TestLost(LostPromises):
-    """At Daytona."""
-
-
-class TestOrphan(OrphanPromises):
-    """That is a sandbox at Daytona."""
-
-
-class TestDelete(DeletePromises):
+class TestDelete:
     """What Daytona has not deleted is not said to be, and no other is made to delete it."""
 
     @pytest.fixture(autouse=True)

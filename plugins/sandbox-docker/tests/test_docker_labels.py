@@ -13,10 +13,7 @@ from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions, DockerSa
 from agents.sandbox.session.sandbox_session import SandboxSession
 from contract.promises import (
     LABELS,
-    DestroyPromises,
-    FindPromises,
-    RelabelPromises,
-    SessionPromises,
+    WithSession,
     find_ids,
 )
 from docker.errors import NotFound
@@ -63,7 +60,7 @@ def left(engine: DockerEngine) -> Callable[[], list[object]]:
     return lambda: [*engine.client.containers.list(all=True), *engine.client.volumes.list()]
 
 
-class TestFind(FindPromises):
+class TestFind(WithSession):
     """The containers of an engine."""
 
     async def test_a_container_that_does_not_run_is_found(
@@ -114,7 +111,7 @@ class TestFind(FindPromises):
             await provider.find(client, LABELS)
 
 
-class TestRelabel(RelabelPromises):
+class TestRelabel(WithSession):
     """Labels that change, of a container whose own cannot."""
 
     async def test_whose_volume_was_pruned_leaves_a_container_that_nobody_owns(
@@ -192,7 +189,7 @@ class TestRelabel(RelabelPromises):
         assert [] == left()
 
 
-class TestDestroy(DestroyPromises):
+class TestDestroy(WithSession):
     """Nothing is left of a container that was relabelled."""
 
     async def test_removes_the_labels_of_a_container_that_somebody_has_removed(
@@ -214,7 +211,7 @@ class TestDestroy(DestroyPromises):
         assert [] == left()
 
 
-class TestSession(SessionPromises):
+class TestSession(WithSession):
     """Labels, and the session that a container was made for."""
 
     async def test_the_users_own_labels_are_there_beside_them(

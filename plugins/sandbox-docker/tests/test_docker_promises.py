@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 
 import pytest
 from docker_engine import DockerEngine
-from faults.promises import (
-    Backend,
-    CommandPromises,
-    CreatePromises,
-    DeletePromises,
-    LostPromises,
-    OrphanPromises,
-    WorkspacePromises,
-)
+from faults.promises import Backend
 from faults.repeats import RepeatPromises
 from faults.sharing_promises import SharingPromises
 
@@ -40,46 +32,11 @@ class Docker(Backend):
         _, output = await asyncio.to_thread(container.exec_run, ["sh", "-c", script])
         return str(output, "utf-8")
 
-    async def commands(self, sandbox_id: str) -> list[str]:
-        container = await asyncio.to_thread(self._containers.get, sandbox_id)
-        top = await asyncio.to_thread(container.top, ps_args="-eo pid,args")
-        shown = [args for _pid, args in top["Processes"]]
-        # Beside the engine's own there is the helper, which calls itself that.
-        own = ("docker-init", "tail -f", "sbx")
-        return [args for args in shown if not any(name in args for name in own)]
-
-    def stalled(self) -> AbstractContextManager[None]:
-        return self._engine.halted()
-
 
 @pytest.fixture
 def backend(engine: DockerEngine) -> Iterator[Backend]:
     with closing(sandbox_client_provider().create_client()) as client:
         yield Docker(engine, client)
-
-
-class TestCommand(CommandPromises):
-    """In a container."""
-
-
-class TestCreate(CreatePromises):
-    """Of a container."""
-
-
-class TestWorkspace(WorkspacePromises):
-    """In a container."""
-
-
-class TestLost(LostPromises):
-    """A container."""
-
-
-class TestDelete(DeletePromises):
-    """Of a container."""
-
-
-class TestOrphan(OrphanPromises):
-    """That is a container."""
 
 
 class TestSharing(SharingPromises):

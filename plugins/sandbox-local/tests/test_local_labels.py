@@ -19,10 +19,7 @@ from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxSessionState
 from agents.sandbox.session.sandbox_session import SandboxSession
 from contract.promises import (
     LABELS,
-    DestroyPromises,
-    FindPromises,
-    RelabelPromises,
-    SessionPromises,
+    WithSession,
     find_ids,
 )
 
@@ -98,7 +95,7 @@ def _records(directory: Path) -> list[Path]:
     return sorted((directory / f"sandbox-core-{os.getuid()}" / "labels").glob("*.json"))
 
 
-class TestFind(FindPromises):
+class TestFind(WithSession):
     """The directories of this host and user."""
 
     async def test_a_directory_is_found_that_no_session_uses(
@@ -170,7 +167,7 @@ class TestFind(FindPromises):
         assert [0o700, 0o700] == [_mode(Path(made)), _mode(record.parent)]
 
 
-class TestRelabel(RelabelPromises):
+class TestRelabel(WithSession):
     """The record changes."""
 
     async def test_labels_a_directory_that_had_no_labels(
@@ -208,7 +205,7 @@ class TestRelabel(RelabelPromises):
         assert [sandbox_id] == await find_ids(provider, client, {**LABELS, **new})
 
 
-class TestDestroy(DestroyPromises):
+class TestDestroy(WithSession):
     """The record goes with the directory."""
 
     async def test_a_create_that_fails_leaves_nothing(
@@ -227,7 +224,7 @@ class TestDestroy(DestroyPromises):
         assert [] == left()
 
 
-class TestSession(SessionPromises):
+class TestSession(WithSession):
     """Labels, and the session that a directory was made for."""
 
     async def test_state_is_that_of_any_other(
