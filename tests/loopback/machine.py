@@ -293,7 +293,7 @@ class Machine:
             raise OSError(output.stderr.decode())
 
     def processes(self) -> set[int]:
-        """Return the live processes, as this machine numbers them, but for the first."""
+        """Return the live processes, by this host's numbers, but for the first and the helper's."""
         if not self.running:
             return set()
         namespace = Path(f"/proc/{self._pid}/ns/pid").readlink()
@@ -341,7 +341,9 @@ def _kill(pid: int) -> None:
 
 def _is_in(entry: Path, namespace: Path) -> bool:
     try:
-        state = (entry / "stat").read_bytes().rpartition(b")")[2].split()[0]
-        return state not in (b"Z", b"X") and (entry / "ns/pid").readlink() == namespace
+        before, _, after = (entry / "stat").read_bytes().rpartition(b")")
+        if after.split()[0] in (b"Z", b"X") or before.endswith(b"(sbx"):
+            return False
+        return (entry / "ns/pid").readlink() == namespace
     except (FileNotFoundError, PermissionError, ProcessLookupError):
         return False
