@@ -73,7 +73,7 @@ class _WithSession:
 class PackagePromises:
     """What is known of a provider before there is a backend."""
 
-    abilities: ClassVar[frozenset[str]] = frozenset(CAPABILITIES)
+    abilities: ClassVar[frozenset[str]] = frozenset(CAPABILITIES) - {"host processes"}
     credentials: ClassVar[Sequence[str]] = ()
 
     def test_it_has_the_abilities_that_its_readme_says(self, provider: Provider) -> None:
