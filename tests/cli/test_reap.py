@@ -291,7 +291,8 @@ class TestBadInput:
         ) == words(result.stderr)
 
     async def test_no_provider_that_can_be_reaped(self, site: Site) -> None:
-        result = await site.reap(SANDBOX_CORE_DISABLED_PROVIDERS="daytona,docker,local")
+        all_of_them = ",".join({each.name for each in discover()})
+        result = await site.reap(SANDBOX_CORE_DISABLED_PROVIDERS=all_of_them)
 
         assert 1 == result.returncode
         assert "Installed: none." in words(result.stderr)
