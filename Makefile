@@ -7,7 +7,7 @@ READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo bench test packaging mutants test-newest check types chaos helper clean
+.PHONY: demo bench test retest packaging mutants test-newest check types chaos helper clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
@@ -15,6 +15,10 @@ demo: $(READY)
 # All tests but those that have a target of their own, which CI runs too.
 test: check
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not packaging and not mutants"
+
+# Once more what failed last, alone. What fails without a failed test, as an unexpected skip, stays failed.
+retest: $(READY)
+	$(BIN)/pytest -v --last-failed --last-failed-no-failures none
 
 # Distributions, built and installed.
 packaging: $(READY)
