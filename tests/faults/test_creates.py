@@ -12,10 +12,10 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from faults.faulty import Fault
 from faults.harness import Workers, workers
 from local_backend import LocalClient, LocalProvider
-from support import running_worker, unique, until
+from support import running_worker, scheduled_activities, unique, until
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError
-from workflows.creates import CreateAndHold, Hold, SameKeyTwice
+from workflows.creates import CreateAndHold, Hold, SameKeyTwice, UsesWhatWasDiscarded
 
 from sandbox_core.testing.worker_process import WorkerProcess
 from sandbox_core.worker import SandboxPlugin
@@ -137,6 +137,18 @@ class TestOneSandboxForACreate:
 
 
 class TestNoSandboxForASetUp:
+    async def test_that_fails_and_is_used_all_the_same(self, temporal_client: Client) -> None:
+        """No other sandbox is made for the command, which nobody would delete."""
+        async with running_worker(temporal_client, UsesWhatWasDiscarded) as queue:
+            handle = await temporal_client.start_workflow(
+                UsesWhatWasDiscarded.run, id=unique("discarded"), task_queue=queue
+            )
+            failed, refused = await handle.result()
+            history = await handle.fetch_history()
+
+        assert "SandboxLost" == refused != failed
+        assert "local-sandbox_exec" not in scheduled_activities(history)
+
     async def test_that_fails(self, temporal_client: Client, fleet: Workers) -> None:
         """The error is the first one, not one of the clean-up."""
         await fleet.start()

@@ -7,9 +7,11 @@ from datetime import timedelta
 
 from agents.sandbox import Manifest
 from agents.sandbox.entries import File
+from agents.sandbox.errors import SandboxError
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
+from sandbox_core.errors import SandboxCoreError
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import dump_manifest, load_state
@@ -60,6 +62,25 @@ class CreateAndHold:
     @workflow.signal
     def finish(self) -> None:
         self._finished = True
+
+
+@workflow.defn
+class UsesWhatWasDiscarded:
+    """Runs a command although the first start has failed; answers with the error's class."""
+
+    @workflow.run
+    async def run(self) -> list[str]:
+        client = temporal_sandbox_client("local")
+        spoilt = Manifest(entries={"file": File(content=b""), "file/below": File(content=b"")})
+        session = await client.create(manifest=spoilt)
+        raised = []
+        for use in (session.start, lambda: session.exec("true")):
+            try:
+                await use()
+            except (SandboxError, SandboxCoreError) as error:  # noqa: PERF203 - of two
+                raised.append(type(error).__name__)
+        await client.delete(session)
+        return raised
 
 
 @workflow.defn

@@ -22,7 +22,8 @@ class TestBubblewrap(ProviderContract):
     provider_module = "sandbox_bubblewrap"
 
     @pytest.fixture(scope="class")
-    def contract_backend(self, usable: None) -> Iterator[Backend]:
+    @classmethod
+    def contract_backend(cls, usable: None) -> Iterator[Backend]:
         home = new_home()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SANDBOX_BUBBLEWRAP_HOME", str(home / "store"))

@@ -28,7 +28,8 @@ class TestDaytona(ProviderContract):
     }
 
     @pytest.fixture(scope="class")
-    def contract_backend(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    @classmethod
+    def contract_backend(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
         server = DaytonaLoopback(tmp_path_factory.mktemp("daytona"))
 
         async def sandboxes() -> set[str]:

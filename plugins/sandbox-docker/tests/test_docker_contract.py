@@ -30,7 +30,8 @@ class TestDocker(ProviderContract):
     }
 
     @pytest.fixture(scope="class")
-    def contract_backend(self, shared_engine: DockerEngine) -> Iterator[Backend]:
+    @classmethod
+    def contract_backend(cls, shared_engine: DockerEngine) -> Iterator[Backend]:
         async def containers() -> set[str]:
             listed = await asyncio.to_thread(shared_engine.client.containers.list, all=True)
             return {str(container.id) for container in listed}

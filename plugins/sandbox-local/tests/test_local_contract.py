@@ -23,7 +23,8 @@ class TestLocal(ProviderContract):
     }
 
     @pytest.fixture(scope="class")
-    def contract_backend(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    @classmethod
+    def contract_backend(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
         folder = tmp_path_factory.mktemp("directories")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TMPDIR", str(folder))

@@ -140,6 +140,9 @@ class Restoration:
 
 _DELETED = "sandbox-core-deleted"
 
+# Without this one, an operation after a first start that failed makes another sandbox.
+_DISCARDED = "sandbox-core-discarded"
+
 
 class PlacedSession(BaseSandboxSession):
     """The part of a workflow's session that knows where the real one is.
@@ -224,6 +227,12 @@ class PlacedSession(BaseSandboxSession):
                 f"sandbox {self._sandbox_id} of provider {self._provider!r} was deleted by this "
                 f"workflow: {operation.name} cannot be done in it. Create a session, or resume "
                 f"this one's state for a new sandbox from its last snapshot."
+            )
+        if self._discarded and operation is not ops.START and workflow.patched(_DISCARDED):
+            raise SandboxLost(
+                f"sandbox {self._sandbox_id} of provider {self._provider!r} was deleted, because "
+                f"its first start failed: {operation.name} cannot be done in it. Start the session "
+                f"again, which makes another one, or create a session."
             )
         patience, moves = Patience(self._config), 0
         while moves < _MAX_RESUMES:

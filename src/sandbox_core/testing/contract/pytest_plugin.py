@@ -53,7 +53,8 @@ class ProviderContract:
         metafunc.parametrize("contract_check", checks, ids=[check.name for check in checks])
 
     @pytest.fixture(scope="class")
-    def contract_backend(self) -> Backend:
+    @classmethod
+    def contract_backend(cls) -> Backend:
         """Return what is known of the backend; override it to start one, or to have more checked.
 
         It is made before the provider's client, so it may set variables of the environment.
