@@ -25,11 +25,12 @@ from sandbox_core.worker.sessions.pool import Client, SessionPool
 _REPEATED = (Effect.READ, Effect.IDEMPOTENT)
 
 _NOT_HERE = {
-    "reap",  # Of all sandboxes, whosesoever they are.
+    "reap",  # Of all sandboxes of the namespace.
     "list_skills",  # Of a folder of the worker's, with tests of their own.
     "load_skill",
     "resolve_exposed_port",  # Not every backend has ports.
     "ping",
+    "pty_resize",  # Not every backend has terminals; a second attempt sets the same size.
 }
 
 
