@@ -78,7 +78,7 @@ _PACKAGE = (
         "changes the environment",
         "package.importing_it_does_nothing",
         _FUTURE,
-        _FUTURE + "import os\nos.environ['MUTANT'] = 'yes'\n",
+        _FUTURE + "import os\nos.environ['MUTANT'] = str(os.getpid())\n",
     ),
     _models(
         "starts a thread",
