@@ -13,6 +13,7 @@ from sandbox_daytona import DaytonaProvider, sandbox_client_provider
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DaytonaLoopback]:
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "daytona")
     with DaytonaLoopback(tmp_path) as running:
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)

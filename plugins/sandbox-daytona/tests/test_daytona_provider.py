@@ -28,7 +28,9 @@ README = Path(__file__).parents[3] / "README.md"
 
 def test_it_has_every_optional_ability(provider: DaytonaProvider) -> None:
     """And the sandbox does not live on the worker's host."""
-    assert set(CAPABILITIES) - {"host processes"} == {n for n, cls in CAPABILITIES.items() if isinstance(provider, cls)}
+    assert set(CAPABILITIES) - {"host processes"} == {
+        n for n, cls in CAPABILITIES.items() if isinstance(provider, cls)
+    }
     assert not provider.host_bound
 
 
