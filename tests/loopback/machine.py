@@ -347,3 +347,8 @@ def _is_in(entry: Path, namespace: Path) -> bool:
         return (entry / "ns/pid").readlink() == namespace
     except (FileNotFoundError, PermissionError, ProcessLookupError):
         return False
+
+
+def sockets(folder: str, names: list[str]) -> list[str]:
+    """Return which names are of sockets, which no copy of a disk has; `ignore` of `copytree`."""
+    return [name for name in names if Path(folder, name).is_socket()]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from loopback.machine import Machine, Process
+from loopback.machine import Machine, Process, sockets
 from loopback.server import Handler, LoopbackServer
 
 HOME = "/home/user"
@@ -209,7 +209,9 @@ class RunloopLoopback(LoopbackServer):
         snapshot_id = f"snp_{secrets.token_hex(8)}"
         source = self._running(request).machine.directory
         # What is mounted in the devbox's own namespace is empty here.
-        await asyncio.to_thread(shutil.copytree, source, self.root / snapshot_id, symlinks=True)
+        await asyncio.to_thread(
+            shutil.copytree, source, self.root / snapshot_id, symlinks=True, ignore=sockets
+        )
         view = {"id": snapshot_id, "create_time_ms": 0, "metadata": {}, "source_devbox_id": ""}
         return web.json_response(view)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from loopback.machine import Machine, Process
+from loopback.machine import Machine, Process, sockets
 from loopback.server import Handler, LoopbackServer
 
 HOME = "/vercel/sandbox"
@@ -169,7 +169,9 @@ class VercelLoopback(LoopbackServer):
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         sandbox, snapshot_id = self._running(request), f"snap_{secrets.token_hex(8)}"
         source = sandbox.machine.directory
-        await asyncio.to_thread(shutil.copytree, source, self.root / snapshot_id, symlinks=True)
+        await asyncio.to_thread(
+            shutil.copytree, source, self.root / snapshot_id, symlinks=True, ignore=sockets
+        )
         await sandbox.machine.remove()
         sandbox.status = "stopped"  # A snapshot ends its sandbox.
         snapshot = {
