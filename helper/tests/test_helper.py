@@ -78,13 +78,25 @@ def ask(request: pytest.FixtureRequest, helper: Helper) -> Ask:
     """Asks both ways, with the same context."""
 
     def by_socket(verb: str, fields: Fields) -> dict[str, bytes]:
-        environment = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
-        return helper.ask(verb, {"env": environment, "cwd": str(helper.folder.parent), **fields})
+        context: Fields = {
+            "env": [f"{name}={value}" for name, value in ENVIRONMENT.items()],
+            "cwd": str(helper.folder.parent),
+            # What made these tests may have it ignored, which a plain command inherits.
+            "ignored": ignored_signals(),
+        }
+        return helper.ask(verb, {**context, **fields})
 
     def by_exec(verb: str, fields: Fields) -> dict[str, bytes]:
         return helper.exec(verb, fields, env=ENVIRONMENT, cwd=helper.folder.parent)
 
     return by_socket if request.param == "socket" else by_exec
+
+
+def ignored_signals() -> int:
+    status = Path("/proc/self/status").read_text()
+    ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+    # Python ignores these itself, and resets them for its children.
+    return ignored & ~sum(1 << (n - 1) for n in (signal.SIGPIPE, signal.SIGXFSZ))
 
 
 def bare(script: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:

@@ -121,7 +121,7 @@ class TestWorkflowHalf:
 
 
 def _mentions(package: Path, *, in_decorators: bool = False) -> list[tuple[str, str]]:
-    """Return each ``ops.ROW`` in a package with the function whose body, or decorator, has it."""
+    """Return each ``ops.ROW`` that is not compared, with the function that has it."""
     found: list[tuple[str, str]] = []
     for module in sorted(package.rglob("*.py")) if package.is_dir() else [package]:
         for function in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
@@ -135,11 +135,8 @@ def _mentions(package: Path, *, in_decorators: bool = False) -> list[tuple[str, 
 
 
 def _rows_in(tree: ast.AST) -> list[str]:
-    return [
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "ops"
-        and node.attr in ROWS
-    ]
+    if isinstance(tree, ast.Compare):
+        return []
+    if isinstance(tree, ast.Attribute) and isinstance(tree.value, ast.Name):
+        return [tree.attr] if tree.value.id == "ops" and tree.attr in ROWS else []
+    return [row for child in ast.iter_child_nodes(tree) for row in _rows_in(child)]

@@ -635,16 +635,17 @@ class TestLifecycle:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """No process, no folder, no control group."""
-        before = _control_groups()
         # Waits until its starter has given up.
         waits = b"import os, sys\nwhile os.read(int(sys.argv[2]), 1): pass\n"
         monkeypatch.setattr(launch, "_START_S", 1.0)
         monkeypatch.setattr(launch, "_MAIN", waits)
-        with pytest.raises(launch.SandboxDidNotStart):
+        with pytest.raises(launch.SandboxDidNotStart) as refused:
             await client.create()
 
+        sandbox_id = str(refused.value).partition(":")[0]
+        assert sandbox_id.startswith("bwrap-")
         assert [] == await provider.find(client, {})
-        assert before == _control_groups()
+        assert [] == _control_groups(sandbox_id)
 
     @pytest.mark.parametrize(
         "root",
@@ -668,8 +669,8 @@ class TestLifecycle:
         )
 
 
-def _control_groups() -> set[Path]:
-    return set(Path("/sys/fs/cgroup").glob("**/sandbox-bubblewrap-*"))
+def _control_groups(sandbox_id: str) -> list[Path]:
+    return list(Path("/sys/fs/cgroup").glob(f"**/sandbox-bubblewrap-{sandbox_id}"))
 
 
 def _kill_process_1(sandbox: Sandbox) -> None:
