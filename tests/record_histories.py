@@ -51,7 +51,7 @@ from sandbox_core.demo.script import ScriptedRepair
 from sandbox_core.demo.workflow import RepairRequest, RepairWorkflow
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders
 from sandbox_core.testing import DevServer
-from sandbox_core.wire.reap_messages import ReapRequest
+from sandbox_core.wire.messages import ReapRequest
 from sandbox_core.worker import SandboxPlugin
 
 HISTORIES = Path(__file__).parent / "histories"

@@ -17,9 +17,8 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from sandbox_core.errors import OrphansLeft
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import JsonObject
-from sandbox_core.wire.messages import Message
+from sandbox_core.wire.messages import Message, ReapRequest, ReapResponse
 from sandbox_core.wire.naming import NOT_REGISTERED, activity_name, is_not_registered
-from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
 from sandbox_core.wire.summaries import summarize
 
 REAP_WORKFLOW = "sandbox-core_reap"

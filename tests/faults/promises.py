@@ -33,7 +33,7 @@ from workflows.processes import Job, RunAndKeep, RunJob
 from workflows.sessions import DeleteLater, ResumeDeleted
 
 from sandbox_core.providers.registry import Provider
-from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
+from sandbox_core.wire.messages import ReapRequest, ReapResponse
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID, Namespace

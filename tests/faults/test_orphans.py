@@ -33,7 +33,7 @@ from workflows.owners import OwnsSandbox
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import LabelledSandbox
-from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
+from sandbox_core.wire.messages import ReapRequest, ReapResponse
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions import labels as names
 from sandbox_core.worker.sessions.labels import Namespace

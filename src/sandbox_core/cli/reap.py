@@ -35,8 +35,8 @@ from sandbox_core.providers import FailedProvider, LoadedProvider, discover, loa
 from sandbox_core.providers.activation import make_client
 from sandbox_core.providers.registry import Provider, close_client, select
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
+from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.wire.published import how_to_install
-from sandbox_core.wire.reap_messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client as SandboxClient

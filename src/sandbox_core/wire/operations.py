@@ -12,7 +12,6 @@ from enum import Enum
 from typing import Generic, TypeVar, cast
 
 from sandbox_core.wire import messages as m
-from sandbox_core.wire.reap_messages import ReapRequest, ReapResponse
 
 RequestT = TypeVar("RequestT", bound=m.Message)
 ResponseT = TypeVar("ResponseT", bound="m.Message | bytes | None")
@@ -144,4 +143,4 @@ RESOLVE_EXPOSED_PORT = _row(
 PING = _row("ping", m.PingRequest, _NONE, _READ)
 
 # The sandboxes of all workflows of a namespace.
-REAP = _row("reap", ReapRequest, ReapResponse, _IDEMPOTENT)
+REAP = _row("reap", m.ReapRequest, m.ReapResponse, _IDEMPOTENT)

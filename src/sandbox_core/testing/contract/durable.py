@@ -45,7 +45,7 @@ from sandbox_core.testing.contract.model import (
 from sandbox_core.testing.contract.subject import Subject
 from sandbox_core.testing.dev_server import DevServer
 from sandbox_core.wire.agents_models import JsonObject
-from sandbox_core.wire.reap_messages import ReapRequest
+from sandbox_core.wire.messages import ReapRequest
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID, Namespace
 

@@ -21,7 +21,7 @@ from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import LabelledSandbox, SupportsDestroy, SupportsLabels
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import operations as ops
-from sandbox_core.wire.reap_messages import Reaped, ReapRequest, ReapResponse
+from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.reaping.owners import Owner, owner_of

@@ -1,11 +1,8 @@
-"""Request and response of `reap`, which is about the sandboxes of a namespace, not about a session.
-
-They travel as the other operations' do; see `messages`.
-"""
+"""Messages of `reap`, which concerns the sandboxes of a namespace, not one session."""
 
 from __future__ import annotations
 
-from sandbox_core.wire.messages import Message
+from sandbox_core.wire.messages.base import Message
 
 
 class ReapRequest(Message):

@@ -1,0 +1,106 @@
+"""What every message is made of, and the bases of requests to an open session."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated
+
+from agents.run_config import (
+    DEFAULT_MAX_LOCAL_DIR_FILE_CONCURRENCY,
+    DEFAULT_MAX_MANIFEST_ENTRY_CONCURRENCY,
+)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, PlainSerializer
+
+from sandbox_core.wire.agents_models import JsonObject
+
+
+def _decode_output(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8")
+    if isinstance(value, dict):
+        return base64.b64decode(value["base64"])
+    return value
+
+
+def _encode_output(value: bytes) -> JsonValue:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode("ascii")}
+
+
+Output = Annotated[bytes, BeforeValidator(_decode_output), PlainSerializer(_encode_output)]
+"""Bytes that are mostly text: a JSON string where they are UTF-8, ``{"base64": ...}`` elsewhere."""
+
+
+class Message(BaseModel):
+    """Base of everything that crosses the wire as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def dump(self) -> JsonObject:
+        """Return the plain JSON object that travels."""
+        data: JsonObject = self.model_dump(mode="json", exclude_defaults=True)
+        return data
+
+    def summary(self) -> str:
+        """Return what the Temporal UI shows after the operation's name; may be empty."""
+        return ""
+
+
+class SessionRef(Message):
+    """Names a session on the worker that holds it."""
+
+    session_id: str
+    epoch: int
+    """Later with every resume; a handle of an earlier epoch is stale and is not used."""
+
+
+class ArchiveLimits(Message):
+    """The SDK's `SandboxArchiveLimits`, in bytes and members; None means unlimited."""
+
+    max_input_bytes: int | None = None
+    max_extracted_bytes: int | None = None
+    max_members: int | None = None
+
+
+class SessionSettings(Message):
+    """What the SDK's runtime configures on a session after it has been created."""
+
+    manifest_entries: int | None = DEFAULT_MAX_MANIFEST_ENTRY_CONCURRENCY
+    local_dir_files: int | None = DEFAULT_MAX_LOCAL_DIR_FILE_CONCURRENCY
+    archive_limits: ArchiveLimits | None = None
+    persist_skip_paths: tuple[str, ...] = ()
+
+
+class SessionRequest(Message):
+    """Base of the requests to an open session.
+
+    `state` and `settings` are present when the workflow has changed them since the worker was last
+    told, and otherwise absent: an operation costs its own size, not that of the manifest.
+    """
+
+    session: SessionRef
+    state: JsonObject | None = None
+    settings: SessionSettings | None = None
+
+
+class PathRequest(SessionRequest):
+    """Base of the requests about one path of the workspace, as the named user."""
+
+    path: str
+    user: str | None = None
+
+    def summary(self) -> str:
+        return self.path
+
+
+class KeyedRequest(SessionRequest):
+    """Base of the requests that must not be carried out twice.
+
+    `operation_id` is made in the workflow, and the same in each attempt. With `repeated` an earlier
+    attempt at it may have been carried out, by a worker that is known to no other.
+    """
+
+    operation_id: str
+    repeated: bool = False
