@@ -15,14 +15,16 @@ from temporalio.exceptions import CancelledError
 from workflows.chaos import Count, Patience, RunCounted
 from workflows.processes import Job, RunAndKeep, RunJob
 
-from sandbox_core.worker.commands.closing import forget_on_host
+from sandbox_core.worker.commands.host import states_on_host, stop_on_host
 
 
 @pytest.fixture
 async def fleet(temporal_address: str, tmp_path: Path) -> AsyncIterator[Workers]:
     with workers(temporal_address, unique("faults"), RunJob, RunAndKeep, RunCounted) as started:
         yield started
-    await forget_on_host(str(tmp_path))  # Not every workflow here deletes its session.
+    await stop_on_host(
+        states_on_host(str(tmp_path))
+    )  # Not every workflow here deletes its session.
 
 
 async def start(client: Client, fleet: Workers, job: Job) -> WorkflowHandle[RunJob, list[object]]:

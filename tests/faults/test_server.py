@@ -17,7 +17,7 @@ from temporalio.client import Client
 from workflows.processes import Job, RunJob
 
 from sandbox_core.testing import DevServer
-from sandbox_core.worker.commands.closing import forget_on_host
+from sandbox_core.worker.commands.host import states_on_host, stop_on_host
 
 LINES = 50_000
 WHOLE = "".join(f"{n}\n" for n in range(1, LINES + 1)) + "done\n"
@@ -41,7 +41,7 @@ def server(tmp_path: Path) -> Iterator[DevServer]:
 async def fleet(server: DevServer, root: Path) -> AsyncIterator[Workers]:
     with workers(server.address, unique("faults"), RunJob) as started:
         yield started
-    await forget_on_host(str(root))
+    await stop_on_host(states_on_host(str(root)))
 
 
 @pytest.fixture

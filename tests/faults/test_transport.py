@@ -16,7 +16,7 @@ from temporalio.client import Client, WorkflowHandle
 from workflows.chaos import Count, RunCounted
 from workflows.processes import Job, RunJob
 
-from sandbox_core.worker.commands.closing import forget_on_host
+from sandbox_core.worker.commands.host import states_on_host, stop_on_host
 
 # The result is recognised on its way by a word that is not in the command.
 COUNTED = "echo run >> counter; echo result-$((40 + 2))"
@@ -28,7 +28,7 @@ RESULT = "result-42\n"
 async def fleet(temporal_address: str, tmp_path: Path) -> AsyncIterator[Workers]:
     with workers(temporal_address, unique("faults"), RunCounted, RunJob) as started:
         yield started
-    await forget_on_host(str(tmp_path))
+    await stop_on_host(states_on_host(str(tmp_path)))
 
 
 @pytest.fixture

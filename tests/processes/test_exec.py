@@ -18,11 +18,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from sandbox_core.errors import OutcomeUnknown
+from sandbox_core.providers import SupportsDestroy
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.failures import decode_error
 from sandbox_core.wire.limits import current_limits
-from sandbox_core.worker.commands import closing
 from sandbox_core.worker.commands.helper import why_plain
+from sandbox_core.worker.sessions.destroying import destroy
 
 
 class TestAsPlain:
@@ -309,7 +310,8 @@ class TestForget:
         await local.run(command("true; sleep 60 >/dev/null 2>&1 & echo $! > pid"))
         pid = int(await local.text("cat pid"))
 
-        await closing.forget_on_host(local.root)
+        assert isinstance(local.provider, SupportsDestroy)
+        await destroy(local.provider, local.provider.create_client(), local.root)
 
         assert not running(pid)
         assert local.folder() is None

@@ -15,6 +15,7 @@ from sandbox_core.providers.contract import (
     SupportsLabels,
 )
 from sandbox_core.providers.hooks import hookimpl
+from sandbox_core.providers.private_folder import private_folder
 from sandbox_core.providers.registry import (
     ENTRY_POINT_GROUP,
     Candidate,
@@ -46,4 +47,5 @@ __all__ = [
     "discover",
     "hookimpl",
     "load",
+    "private_folder",
 ]

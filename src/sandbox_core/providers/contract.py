@@ -220,6 +220,9 @@ class SupportsHostProcesses(Protocol):
     sandbox-core then starts them without a process of its own for each: what runs is what the
     backend would execute, in a session and a process group of its own, with the worker's limits and
     umask, ``/dev/null`` as its stdin, and no other descriptors.
+
+    The provider's `identity` is the path of the workspace: what runs for it is ended before the
+    sandbox is destroyed.
     """
 
     async def host_process(

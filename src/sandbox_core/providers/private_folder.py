@@ -30,11 +30,17 @@ def private_folder(*parts: str) -> Path:
         folder /= name
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        _check(folder)
+        make_private(folder)
     return folder
 
 
-def _check(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Close a folder of this user's to others.
+
+    Raises:
+        PermissionError: It is no folder, a link, or somebody else's, or others may write in it.
+        OSError: It does not exist.
+    """
     found = folder.lstat()
     if stat.S_ISLNK(found.st_mode):
         problem = "is a link"

@@ -55,14 +55,9 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
             InvalidRequest: The path is not absolute.
             OSError: Something in it cannot be deleted.
         """
-        from sandbox_core.worker.commands.closing import (
-            forget_on_host,  # Only where activities run.
-        )
-
         path = Path(sandbox_id)
         if not path.is_absolute():
             raise InvalidRequest(f"{sandbox_id!r} is not the directory of a local sandbox")
-        await forget_on_host(sandbox_id)
         if records.is_made_for_sandbox(path):
             await asyncio.to_thread(_remove, path)
             await asyncio.to_thread(records.forget, path)

@@ -18,8 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
-from sandbox_core.providers import LabelledSandbox
-from sandbox_core.providers.private_folder import private_folder
+from sandbox_core.providers import LabelledSandbox, private_folder
 
 PREFIX: Final = "sandbox-local-"
 """As the SDK's client names the directories that it makes."""

@@ -11,7 +11,6 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from sandbox_core.providers.registry import Provider
 from sandbox_core.worker.commands.ending import KILL_S
 from sandbox_core.worker.commands.helper import used_helper
-from sandbox_core.worker.commands.host import states_on_host, stop_on_host
 from sandbox_core.worker.commands.protocol import Field
 
 logger = logging.getLogger(__name__)
@@ -46,12 +45,3 @@ async def _ask_all(
         logger.info("the processes of a sandbox could not be ended: %s", error)
         return False
     return True
-
-
-async def forget_on_host(root: str) -> None:
-    """End what runs on this host for the workspace at `root`, and remove the records of it.
-
-    For a backend whose sandboxes are directories of the worker's host, when one is deleted without
-    its session.
-    """
-    await stop_on_host(await asyncio.to_thread(states_on_host, root))

@@ -20,6 +20,7 @@ from pathlib import Path
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 
 from sandbox_core.providers import HostProcess
+from sandbox_core.providers.private_folder import make_private
 from sandbox_core.worker.commands.binaries import host_binary
 from sandbox_core.worker.commands.install import BASES, Installed, Unusable, root_id, state_id
 from sandbox_core.worker.commands.protocol import (
@@ -91,11 +92,10 @@ def _bases() -> list[Path]:
 
 def _is_ours(folder: Path) -> bool:
     try:
-        status = folder.lstat()
+        make_private(folder)
     except OSError:
         return False
-    # 0o40000 is a directory; nobody else may put anything into it.
-    return status.st_uid == os.getuid() and status.st_mode & 0o170077 == 0o040000
+    return True
 
 
 def _put(path: Path, content: bytes) -> bool:

@@ -44,6 +44,7 @@ from sandbox_core.worker.sessions.creation import (
     keys_made,
     make,
 )
+from sandbox_core.worker.sessions.destroying import destroy
 from sandbox_core.worker.sessions.labels import digest
 from sandbox_core.worker.sessions.pool import Client, OpenSession, User, UserKey
 from sandbox_core.worker.sessions.portable import check_portable
@@ -273,7 +274,7 @@ async def _delete_session(call: Call, request: m.DeleteSessionRequest) -> m.Stat
         await call.pool.interrupt(held)
         call.pool.remove(held.session_id)
     if sandbox_id is not None and isinstance(call.provider, SupportsDestroy):
-        await call.provider.destroy(call.client, sandbox_id)
+        await destroy(call.provider, call.client, sandbox_id)
     else:
         state.manifest = with_credentials(state.manifest)
         await call.client.delete(await call.client.resume(state))
@@ -296,7 +297,7 @@ async def _delete_held(call: Call, held: OpenSession) -> None:
     if not forgotten and isinstance(provider, SupportsDestroy):
         sandbox_id = sandbox_identity(provider, session.state)
         if sandbox_id is not None:
-            await provider.destroy(call.client, sandbox_id)
+            await destroy(provider, call.client, sandbox_id)
     call.pool.remove(held.session_id)
 
 

@@ -26,6 +26,7 @@ from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.reaping.owners import Owner, owner_of
 from sandbox_core.worker.sessions import labels as names
+from sandbox_core.worker.sessions.destroying import destroy
 from sandbox_core.worker.sessions.labelling import find_labelled, is_honest
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client
@@ -173,7 +174,7 @@ class _Reaping:
         if owner.is_open or owner.doubt:
             return owner.doubt or "its workflow is open again"
         allowed = self.deleted_within.total_seconds()
-        deleting = self.provider.destroy(self.client, sandbox.sandbox_id)
+        deleting = destroy(self.provider, self.client, sandbox.sandbox_id)
         try:
             await asyncio.wait_for(deleting, allowed)
         except asyncio.TimeoutError as error:

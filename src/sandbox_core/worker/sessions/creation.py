@@ -32,6 +32,7 @@ from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionReques
 from sandbox_core.worker.attempts import attempt, finished, overdue, uncancellable
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.sessions import labels as names
+from sandbox_core.worker.sessions.destroying import destroy
 from sandbox_core.worker.sessions.labelling import NamedLabels, find_labelled
 from sandbox_core.worker.sessions.labels import owner_labels, request_labels
 from sandbox_core.worker.sessions.pool import Client
@@ -135,7 +136,7 @@ async def destroy_created(call: Call, idempotency_key: str) -> None:
         return
     created = {names.NAMESPACE_ID: call.namespace.id, names.KEY: idempotency_key}
     for found in await find_labelled(provider, call.client, created):
-        await provider.destroy(call.client, found.sandbox_id)
+        await destroy(provider, call.client, found.sandbox_id)
 
 
 async def keys_made(call: Call) -> set[str]:
@@ -189,7 +190,7 @@ class _Made:
                 raise CreateConflict.of_key(self.labels[names.KEY])
             if found.sandbox_id != keep and int(found.labels[names.ATTEMPT]) <= self.attempt:
                 logger.info("destroying sandbox %s of an earlier attempt", found.sandbox_id)
-                await self.provider.destroy(self.client, found.sandbox_id)
+                await destroy(self.provider, self.client, found.sandbox_id)
 
     async def destroy_quietly(self) -> None:
         """Destroy them; what cannot be is found by `sandbox reap` when the workflow is closed."""
