@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import cast
 
 import pytest
-from agents.sandbox.errors import ExecNonZeroError
+from agents.sandbox.errors import ExecNonZeroError, SandboxError
 from local_backend import LocalProvider
 from support import running_worker, scheduled_activities, unique
 from temporalio.client import Client
@@ -47,6 +48,8 @@ class Opened:
 
     call: Call
     ref: m.SessionRef
+    root: Path
+    """The workspace, on this host."""
 
     async def attempt(self, number: int, request: m.Message, body: bytes = b"") -> object:
         """Perform an operation as this attempt of its activity."""
@@ -69,7 +72,8 @@ async def opened() -> AsyncIterator[Opened]:
     create = m.CreateSessionRequest(create_key="names", epoch=1)
     made = await ActivityEnvironment().run(HANDLERS["create_session"], call, create)
     assert isinstance(made, m.OpenSessionResponse)
-    session = Opened(call=call, ref=made.session)
+    assert made.sandbox_id is not None
+    session = Opened(call=call, ref=made.session, root=Path(made.sandbox_id))
     await session.attempt(1, m.StartRequest(session=session.ref))
     yield session
     await session.attempt(1, m.DeleteSessionRequest(session=session.ref))
@@ -114,3 +118,23 @@ class TestSecondAttempt:
             await opened.attempt(2, write, b"new")
 
         assert b"old" == await opened.read("new.txt")
+
+    async def test_of_a_removal_that_failed_is_an_error(self, opened: Opened) -> None:
+        """A link that leads nowhere is there although what it leads to is not."""
+        link = opened.root / "link"
+        link.symlink_to("nowhere")
+        remove = m.RmRequest(session=opened.ref, path="link", user="nobody-has-this-name")
+
+        with pytest.raises(SandboxError):
+            await opened.attempt(2, remove)
+
+        assert link.is_symlink()
+
+    async def test_of_a_removal_that_was_done_is_that_it_was(self, opened: Opened) -> None:
+        (opened.root / "link").symlink_to("nowhere")
+        remove = m.RmRequest(session=opened.ref, path="link")
+
+        await opened.attempt(1, remove)
+        await opened.attempt(2, remove)
+
+        assert not (opened.root / "link").is_symlink()

@@ -101,7 +101,7 @@ class _Beats:
             try:
                 more = beating.beat(loop)
             except Exception:
-                # It would end the heartbeats of all the others.
+                # Whatever one session's heartbeat raises, it must not end those of the others.
                 logger.warning("a heartbeat could not be sent", exc_info=True)
                 continue
             if more:

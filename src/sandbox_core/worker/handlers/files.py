@@ -13,13 +13,13 @@ from agents.sandbox.apply_patch import WorkspaceEditor
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.workspace_paths import SandboxWorkspaceScope, sandbox_path_str
-from temporalio import activity
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
+from sandbox_core.worker.attempts import attempt
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.handlers.names import write_new
+from sandbox_core.worker.handlers.names import is_gone, write_new
 from sandbox_core.worker.handlers.registry import handles, handles_bytes
 from sandbox_core.worker.handlers.special_files import unless_special
 from sandbox_core.worker.handlers.streams import content_of
@@ -91,7 +91,7 @@ async def _mkdir(call: Call, request: m.MkdirRequest) -> None:
             await session.mkdir(Path(request.path), parents=request.parents, user=request.user)
         except SandboxError:
             # An earlier attempt whose answer was lost has made it: then it is there now.
-            if activity.info().attempt == 1 or not await _is(session, request, "-d"):
+            if attempt() == 1 or not await _is_directory(session, request.path):
                 raise
 
 
@@ -102,14 +102,13 @@ async def _rm(call: Call, request: m.RmRequest) -> None:
             await session.rm(Path(request.path), recursive=request.recursive, user=request.user)
         except SandboxError:
             # An earlier attempt whose answer was lost has removed it: then it is not there now.
-            if activity.info().attempt == 1 or await _is(session, request, "-e"):
+            if attempt() == 1 or not await is_gone(session, request.path):
                 raise
 
 
-async def _is(session: SandboxSession, request: m.PathRequest, kind: str) -> bool:
-    path = await validated(session, request.path)
-    found = await session.exec("test", kind, sandbox_path_str(path), shell=False)
-    return found.ok()
+async def _is_directory(session: SandboxSession, path: str) -> bool:
+    resolved = sandbox_path_str(await validated(session, path))
+    return (await session.exec("test", "-d", resolved, shell=False)).ok()
 
 
 @handles_bytes(ops.EXTRACT)

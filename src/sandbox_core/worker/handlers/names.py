@@ -75,11 +75,15 @@ async def _moved(session: SandboxSession, request: m.MoveRequest) -> None:
 
 
 async def _was_moved(session: SandboxSession, request: m.MoveRequest) -> bool:
-    source, destination = [
-        await _run(session, _IS_THERE, await _entry(session, path), user=request.user)
-        for path in (request.source, request.destination)
-    ]
-    return destination.ok() and not source.ok()
+    return await is_gone(session, request.source, user=request.user) and not await is_gone(
+        session, request.destination, user=request.user
+    )
+
+
+async def is_gone(session: SandboxSession, path: str, *, user: str | None = None) -> bool:
+    """Return whether nothing has this name; a symlink that leads nowhere has it."""
+    answer = await _run(session, _IS_THERE, await _entry(session, path), user=user)
+    return answer.exit_code == 1  # Any other failure says nothing about the path.
 
 
 @handles(ops.SAME_FILE)

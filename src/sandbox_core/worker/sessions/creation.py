@@ -119,7 +119,7 @@ async def claim(call: Call, sandbox_id: str | None, owner: WorkflowRun | None) -
         return
     try:
         await call.provider.relabel(call.client, sandbox_id, owner_labels(call.namespace, owner))
-    except Exception:
+    except Exception:  # A plugin boundary: any error of the vendor's.
         # Some backends make another sandbox only when the session starts, with these labels.
         if not isinstance(call.provider, SupportsExists) or await call.provider.exists(
             call.client, sandbox_id
