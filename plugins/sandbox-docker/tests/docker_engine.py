@@ -28,6 +28,9 @@ UNAVAILABLE: Final = "needs root and dockerd (apt-get install docker.io)"
 
 IMAGE: Final = "sandbox-docker-test:latest"
 
+RUNTIME: Final = "another"
+"""A second runtime, as gVisor's would be configured; it is the first one by another name."""
+
 _PYTHON: Final = Path("/usr/bin/python3").resolve().name
 _PACKAGES: Final = (
     *("bash", "coreutils", "dash", "findutils", "grep", "procps", "sed", "tar", "util-linux"),
@@ -87,6 +90,7 @@ class DockerEngine:
                     f"--exec-root={self._root}/exec",
                     f"--pidfile={self._root}/pid",
                     f"--host={self.host}",
+                    f"--add-runtime={RUNTIME}={shutil.which('runc')}",
                     "--bridge=none",
                     "--iptables=false",
                     "--ip6tables=false",

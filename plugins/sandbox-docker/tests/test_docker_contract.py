@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Iterator
 
 import pytest
 from docker_engine import IMAGE, DockerEngine
@@ -21,13 +20,6 @@ class TestDocker(ProviderContract):
     """Containers."""
 
     provider_module = "sandbox_docker"
-    known_failures: ClassVar[Mapping[str, str]] = {
-        "files.any_name_is_taken_as_it_is": "the SDK reads names from the lines of `ls`",
-        "files.a_folder_is_no_file": "the SDK moves what is written into a folder of that name",
-        "workspace.a_workspace_comes_back_as_it_was": "the SDK restores no hard links",
-        "workspace.a_special_file_does_not_spoil_the_archive": "the SDK restores no FIFO",
-        "workspace.hydrating_keeps_names_of_any_kind": "to the SDK a backslash is a separator",
-    }
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -20,7 +20,7 @@ from workflows.sessions import CAUGHT_ERRORS, CaughtErrors, StepByStep
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import CAPABILITIES
 from sandbox_docker import DockerProvider, sandbox_client_provider
-from sandbox_docker.client import EngineUnreachable
+from sandbox_docker.engine import EngineUnreachable
 
 pytest_plugins = ["docker_fixtures"]
 

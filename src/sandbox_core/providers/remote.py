@@ -19,32 +19,18 @@ from agents.sandbox.errors import (
     WorkspaceArchiveWriteError,
     WorkspaceReadNotFoundError,
 )
-from agents.sandbox.files import EntryKind, FileEntry
+from agents.sandbox.files import FileEntry
 from agents.sandbox.session import BaseSandboxSession
 from agents.sandbox.session.runtime_helpers import (
     RESOLVE_WORKSPACE_PATH_HELPER,
     RuntimeHelperScript,
 )
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
-from agents.sandbox.types import ExecResult, Permissions, User
+from agents.sandbox.types import ExecResult, User
 from agents.sandbox.workspace_paths import sandbox_path_str
 
 from sandbox_core.providers.archives import UnsafeArchive, check_archive, excluding
-
-# The names first, each with a NUL after it, and then a line of `stat` for each: names may hold
-# anything else. The patterns that fit nothing stay as they are, and are no files.
-_LIST = """\
-cd -- "$1" || exit
-set --
-for name in .[!.]* ..?* *; do
-  if [ -e "$name" ] || [ -L "$name" ]; then set -- "$@" "./$name"; fi
-done
-[ "$#" -gt 0 ] || exit 0
-printf '%s\\0' "$@"
-exec stat -c '%f %s %U %G' -- "$@"
-"""
-
-_KINDS = {0o040000: EntryKind.DIRECTORY, 0o100000: EntryKind.FILE, 0o120000: EntryKind.SYMLINK}
+from sandbox_core.providers.listings import list_command, listed_entries
 
 
 class RemoteSandboxSession(BaseSandboxSession):
@@ -176,15 +162,10 @@ class RemoteSandboxSession(BaseSandboxSession):
     async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
         """List a folder; names may hold newlines and whatever else."""
         folder = sandbox_path_str(await self._validate_path_access(path))
-        command = ("sh", "-c", _LIST, "sh", folder)
-        ran = await self.exec(*command, shell=False, user=user)
+        ran = await self.exec(*list_command(folder), shell=False, user=user)
         if not ran.ok():
             raise ExecNonZeroError(ran, command=("ls", folder))
-        *names, details = ran.stdout.decode("utf-8", "surrogateescape").split("\0")
-        return [
-            _entry(f"{folder}/{name.removeprefix('./')}", line)
-            for name, line in zip(names, details.splitlines(), strict=True)
-        ]
+        return listed_entries(folder, ran.stdout)
 
     async def persist_workspace(self) -> io.IOBase:
         """Return the workspace as a tar archive, without what is not to be saved."""
@@ -214,16 +195,3 @@ class RemoteSandboxSession(BaseSandboxSession):
             ) from error
         finally:
             await self._plain("rm", "-f", archive)
-
-
-def _entry(path: str, line: str) -> FileEntry:
-    mode_hex, size, owner, group = line.split(" ", 3)
-    mode = int(mode_hex, 16)
-    return FileEntry(
-        path=path,
-        permissions=Permissions.from_mode(mode),
-        owner=owner,
-        group=group,
-        size=int(size),
-        kind=_KINDS.get(mode & 0o170000, EntryKind.OTHER),
-    )

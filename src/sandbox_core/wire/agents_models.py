@@ -158,6 +158,11 @@ def dump_options(options: BaseSandboxClientOptions) -> JsonObject:
     return _dump(options)
 
 
+def options_class(data: JsonObject) -> type[BaseSandboxClientOptions] | None:
+    """Return the class that is registered for the ``type`` of options, if one is imported here."""
+    return BaseSandboxClientOptions._options_class_for_type(str(data.get("type")))
+
+
 def load_options(data: JsonObject) -> BaseSandboxClientOptions:
     """Return the client options of the registered class that ``type`` names."""
     return BaseSandboxClientOptions.parse(data)

@@ -13,14 +13,22 @@ from typing import TYPE_CHECKING
 
 # The SDK defines the options beside its client, so that this imports `docker`, also on a worker
 # that only runs workflows. Nothing of it connects to an engine before `create_client`.
-from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions, DockerSandboxSessionState
+from agents.sandbox.sandboxes import docker as sdk
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import LabelledSandbox, SandboxClientProvider, hookimpl
+from sandbox_docker.options import DockerSandboxClientOptions, DockerSandboxSessionState
 
 if TYPE_CHECKING:
     from sandbox_docker.client import ThreadedDockerSandboxClient
+
+__all__ = [
+    "DockerProvider",
+    "DockerSandboxClientOptions",
+    "DockerSandboxSessionState",
+    "sandbox_client_provider",
+]
 
 __version__ = "0.1.0"
 
@@ -30,13 +38,14 @@ _LOCAL_ENGINE = "unix:///var/run/docker.sock"
 _LOCAL_SCHEMES = ("unix://", "http+unix://", "npipe://")
 
 
-class DockerProvider(SandboxClientProvider[DockerSandboxClientOptions]):
+class DockerProvider(SandboxClientProvider[sdk.DockerSandboxClientOptions]):
     """Sandboxes are containers, through the SDK's `DockerSandboxClient`."""
 
     name = "docker"
     summary = "Containers of a Docker engine"
     api_version = 1
-    options_type = DockerSandboxClientOptions
+    # Those of this package extend it.
+    options_type = sdk.DockerSandboxClientOptions
 
     def __init__(self) -> None:
         self._engine = os.environ.get("DOCKER_HOST") or _LOCAL_ENGINE
@@ -49,11 +58,12 @@ class DockerProvider(SandboxClientProvider[DockerSandboxClientOptions]):
         Raises:
             EngineUnreachable: The engine does not answer, or refuses.
         """
-        from sandbox_docker.client import ThreadedDockerSandboxClient, connect
+        from sandbox_docker.client import ThreadedDockerSandboxClient
+        from sandbox_docker.engine import connect
 
         return ThreadedDockerSandboxClient(connect(self._engine))
 
-    def default_options(self) -> DockerSandboxClientOptions:
+    def default_options(self) -> sdk.DockerSandboxClientOptions:
         """Return the options with the image that ``SANDBOX_DOCKER_IMAGE`` names.
 
         Raises:
@@ -62,7 +72,7 @@ class DockerProvider(SandboxClientProvider[DockerSandboxClientOptions]):
         image = os.environ.get(IMAGE_VARIABLE)
         if not image:
             raise ValueError(f"no image is named, and {IMAGE_VARIABLE} is not set on the worker")
-        return DockerSandboxClientOptions(image=image)
+        return sdk.DockerSandboxClientOptions(image=image)
 
     def identity(self, state: SandboxSessionState) -> str:
         """Return the container's id.
@@ -70,7 +80,7 @@ class DockerProvider(SandboxClientProvider[DockerSandboxClientOptions]):
         Raises:
             InvalidRequest: `state` is another backend's.
         """
-        if not isinstance(state, DockerSandboxSessionState):
+        if not isinstance(state, sdk.DockerSandboxSessionState):
             raise InvalidRequest(f"a session state of type {state.type!r} is not Docker's")
         return state.container_id
 

@@ -1,4 +1,4 @@
-"""How a container's workspace is saved: as one archive, made in the container."""
+"""What runs in a container for its workspace: to make it, write to it, save and restore it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Final, cast
 
+from agents.sandbox.errors import ConfigurationError, ErrorCode
+
+from sandbox_core.providers.archives import check_archive
+
 ARCHIVE: Final = "workspace.tar"
 
 # A file that changes while it is read is saved as it was read, as the SDK saves it: GNU's tar says
@@ -22,6 +26,39 @@ mkdir -p "$stage" && cd "$root" || exit
 tar -cf "$stage/{ARCHIVE}" "$@" . && exit
 [ $? -eq 1 ] && tar --version 2>/dev/null | grep -q GNU
 """
+
+WRITE: Final = 'mkdir -p -- "$1" && exec cat > "$2"'
+"""Writes stdin to the file $2 in the folder $1."""
+
+RESTORE: Final = 'mkdir -p -- "$1" && exec tar -xp -C "$1"'
+"""Unpacks stdin in the folder $1."""
+
+OWN_WORKSPACE: Final = 'mkdir -p -- "$1" && exec chown -- "$2" "$1"'
+"""Makes the folder $1, and gives it to $2."""
+
+
+def refused_user(user: str, problem: bytes) -> ConfigurationError:
+    """Return the error for a user who cannot be given the workspace, such as one without a name."""
+    return ConfigurationError(
+        message=f"the workspace cannot be given to the user {user!r} of the options: "
+        f"{problem.decode('utf-8', 'replace').strip() or 'the image has no chown'}",
+        error_code=ErrorCode.SANDBOX_CONFIG_INVALID,
+        op="start",
+        context={"user": user},
+        retryable=False,
+    )
+
+
+def take_archive(data: io.IOBase, archive: IO[bytes]) -> None:
+    """Write an archive that is to be restored to a file, and see whether it may be.
+
+    Raises:
+        UnsafeArchive: It would write outside of the workspace, or is none.
+    """
+    while chunk := data.read(1024 * 1024):
+        archive.write(chunk)
+    archive.seek(0)
+    check_archive(cast("io.IOBase", archive))
 
 
 def save_command(stage: str, root: str, skipped: Iterable[Path]) -> list[str]:

@@ -27,6 +27,7 @@ from sandbox_core.wire.agents_models import (
     load_options,
     load_snapshot,
     load_state,
+    options_class,
     state_delta,
 )
 from sandbox_core.worker.call import Call
@@ -120,8 +121,10 @@ def _options(provider: Provider, data: JsonObject | None) -> BaseSandboxClientOp
             raise InvalidOptions(
                 f"{takes}, and has no default: pass options=... ({error})"
             ) from error
-    expected_type = expected.model_fields["type"].default
-    if data.get("type") != expected_type:
+    # A class that extends the provider's own has a type of its own.
+    given = options_class(data)
+    if given is None or not issubclass(given, expected):
+        expected_type = expected.model_fields["type"].default
         raise InvalidOptions(
             f"{takes} (type {expected_type!r}); it was given options of type {data.get('type')!r}."
         )

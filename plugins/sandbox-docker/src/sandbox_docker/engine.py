@@ -1,0 +1,71 @@
+"""The engine: docker-py's client, which blocks, in threads.
+
+A worker serves many sessions in one event loop, which must not wait for an engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from docker import DockerClient
+from docker.errors import DockerException
+from docker.models.containers import Container, ContainerCollection
+
+_ResultT = TypeVar("_ResultT")
+
+# The SDK's pool has 8 threads for all sessions of a process, and a command holds one for as long as
+# it runs. A worker performs 100 activities at once unless it is told otherwise.
+_THREADS: Final = ThreadPoolExecutor(max_workers=256, thread_name_prefix="sandbox-docker")
+
+
+class EngineUnreachable(Exception):
+    """The Docker engine does not answer, or refuses to."""
+
+
+async def in_thread(function: Callable[..., _ResultT], *arguments: object) -> _ResultT:
+    """Call what blocks in a thread of the engine's own."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_THREADS, copy_context().run, function, *arguments)
+
+
+async def in_other_loop(coroutine: Coroutine[Any, Any, _ResultT]) -> _ResultT:
+    """Await a coroutine of the SDK's that blocks, in an event loop and a thread of its own."""
+    return await in_thread(asyncio.run, coroutine)
+
+
+class _Containers(ContainerCollection):  # type: ignore[misc]  # a class without types
+    def create(self, image: str, command: object = None, **settings: object) -> Container:
+        # The SDK makes `tail` process 1, which reaps no orphans and ignores SIGTERM: every process
+        # that outlives its parent would stay as a zombie. The engine's own init does better.
+        return super().create(image, command, **{"init": True, **settings, **self.client.arguments})
+
+
+class _Engine(DockerClient):  # type: ignore[misc]  # a class without types
+    arguments: Mapping[str, object] = MappingProxyType({})
+    """What every container is made with, beside what the SDK names."""
+
+    @property
+    def containers(self) -> _Containers:
+        return _Containers(client=self)
+
+
+def connect(address: str) -> DockerClient:
+    """Return docker-py's client of the engine at `address`, with the environment's TLS settings.
+
+    The contexts of the `docker` command are left alone: the ids in histories belong to one engine.
+
+    Raises:
+        EngineUnreachable: It does not answer, or refuses.
+    """
+    try:
+        return _Engine.from_env(environment={**os.environ, "DOCKER_HOST": address})
+    except DockerException as error:
+        raise EngineUnreachable(
+            f"no Docker engine can be used at {address} (DOCKER_HOST): {error}"
+        ) from error

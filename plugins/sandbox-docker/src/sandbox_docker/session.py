@@ -1,0 +1,303 @@
+"""The SDK's session of a container, made fit for a worker.
+
+Each difference from the SDK's class says what it cures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import socket
+import tarfile
+import tempfile
+import threading
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, cast
+
+from agents.sandbox._mount_security import redact_mount_error_data
+from agents.sandbox.errors import (
+    ExecNonZeroError,
+    ExecTimeoutError,
+    ExecTransportError,
+    WorkspaceArchiveReadError,
+    WorkspaceArchiveWriteError,
+)
+from agents.sandbox.files import FileEntry
+from agents.sandbox.sandboxes.docker import (
+    DockerSandboxSession,
+)
+from agents.sandbox.session.workspace_payloads import coerce_write_payload
+from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
+from agents.sandbox.workspace_paths import sandbox_path_str
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container
+from docker.utils.socket import consume_socket_output, demux_adaptor, frames_iter
+
+from sandbox_core.providers.archives import UnsafeArchive
+from sandbox_core.providers.listings import list_command, listed_entries
+from sandbox_docker.engine import in_other_loop, in_thread
+from sandbox_docker.options import settings_of
+from sandbox_docker.workspace import (
+    ARCHIVE,
+    OWN_WORKSPACE,
+    RESTORE,
+    WRITE,
+    only_file,
+    refused_user,
+    save_command,
+    take_archive,
+)
+
+logger = logging.getLogger(__name__)
+
+_KILL_S: Final = 10.0
+"""How long ending a command may take before its timeout is reported anyway."""
+
+_NOT_EXECUTED: Final = 126
+"""The exit code of a command that could not be executed, by the engine too."""
+
+_MARK_VARIABLE: Final = "SANDBOX_DOCKER_COMMAND"
+
+# Kills the processes whose environment holds $1, until there are none; they may be forking.
+_KILL_MARKED: Final = """\
+for pass in 1 2 3 4 5 6 7 8 9; do
+  found=
+  for process in /proc/[0-9]*; do
+    case $(cat "$process/environ" 2>/dev/null) in
+      *"$1"*) kill -KILL "${process#/proc/}" && found=1 ;;
+    esac
+  done
+  [ -n "$found" ] || exit 0
+done 2>/dev/null
+exit 1
+"""
+
+
+# As the SDK names the volumes of a session: its id, a hash of the path, and the path.
+class _Command:
+    """One command in a container, run in a thread that another one can call back."""
+
+    def __init__(self, container: Container, **settings: object) -> None:
+        self._container = container
+        self._settings = settings
+        self._abandoned = threading.Event()
+        self._raw_socket: Any = None
+
+    def run(self) -> tuple[bytes, bytes, int | None]:
+        """Run the command to its end; without an exit code if nobody waits for it any more."""
+        api = self._container.client.api
+        exec_id = api.exec_create(self._container.id, **self._settings)["Id"]
+        if self._abandoned.is_set():
+            return b"", b"", None
+        connection = DockerSandboxSession._start_exec_socket(api=api, exec_id=exec_id)
+        try:
+            self._raw_socket = connection.raw_sock
+            if self._abandoned.is_set():
+                return b"", b"", None
+            frames = (demux_adaptor(*frame) for frame in frames_iter(connection.sock, tty=False))
+            stdout, stderr = consume_socket_output(frames, demux=True)
+        finally:
+            connection.close()
+        exit_code = None if self._abandoned.is_set() else api.exec_inspect(exec_id)["ExitCode"]
+        return stdout or b"", stderr or b"", exit_code
+
+    def abandon(self) -> None:
+        """Have `run` return now, whatever becomes of the command."""
+        self._abandoned.set()
+        if self._raw_socket is not None:
+            with suppress(OSError):
+                self._raw_socket.shutdown(socket.SHUT_RDWR)
+
+
+class ThreadedDockerSandboxSession(DockerSandboxSession):
+    """The SDK's session, which leaves the event loop free and no process behind."""
+
+    @classmethod
+    def taking_over(cls, session: DockerSandboxSession) -> ThreadedDockerSandboxSession:
+        """Return a session in the place of `session`, which was just opened."""
+        taken = cls(
+            docker_client=session._docker_client,
+            container=session._container,
+            state=session.state,
+        )
+        vars(taken).update(vars(session))
+        return taken
+
+    async def _exec_run(
+        self,
+        *,
+        cmd: list[str],
+        workdir: str | None,
+        user: str | None,
+        timeout: float | None,
+        command_for_errors: tuple[str | Path, ...],
+        kill_on_timeout: bool,
+    ) -> ExecResult:
+        # At a timeout the SDK asks `pkill`, in the event loop, for the command line that it has
+        # sent: where there is a pkill, it finds neither what a shell has replaced itself with nor
+        # what the command has started, and it takes the text for a pattern. What it misses runs
+        # on, with one of the SDK's threads waiting for it. A mark in the environment finds
+        # whatever has inherited it.
+        mark = f"{_MARK_VARIABLE}={uuid.uuid4().hex}"
+        kill = kill_on_timeout and timeout is not None
+        command = _Command(
+            self._container,
+            cmd=cmd,
+            workdir=workdir,
+            user=user or "",
+            environment=[mark] if kill else None,
+        )
+        running = asyncio.ensure_future(in_thread(command.run))
+        try:
+            await asyncio.wait({running}, timeout=timeout)
+            if not running.done():
+                command.abandon()
+                if kill:
+                    await self._kill_marked(mark, user, running)
+                raise ExecTimeoutError(command=command_for_errors, timeout_s=timeout)
+            stdout, stderr, exit_code = running.result()
+            if exit_code == _NOT_EXECUTED and not await self.running():
+                # The engine says so in what it passes off as the command's output.
+                raise ExecTransportError(
+                    command=command_for_errors, context={"reason": "container_not_running"}
+                )
+        except (DockerException, OSError) as error:
+            raise ExecTransportError(command=command_for_errors, cause=error) from error
+        finally:
+            command.abandon()
+            running.cancel()
+        if exit_code is None:
+            raise ExecTransportError(
+                command=command_for_errors, context={"reason": "missing_exit_code"}
+            )
+        return ExecResult(stdout=stdout, stderr=stderr, exit_code=exit_code)
+
+    async def _kill_marked(self, mark: str, user: str | None, running: asyncio.Future[Any]) -> None:
+        """Kill what bears the mark, as the user who started it: no other may see the mark."""
+        killer = _Command(
+            self._container, cmd=["sh", "-c", _KILL_MARKED, "sh", mark], user=user or ""
+        )
+        problem: object
+        try:
+            # Once its thread is back, the command is running, or it never will be.
+            await asyncio.wait({running}, timeout=_KILL_S)
+            _, _, problem = await asyncio.wait_for(in_thread(killer.run), timeout=_KILL_S)
+        except (DockerException, OSError, asyncio.TimeoutError) as error:
+            problem = error
+        finally:
+            killer.abandon()
+        if problem:
+            logger.warning(
+                "a command that timed out may still run in container %s: %r",
+                self.state.container_id,
+                problem,
+            )
+
+    async def running(self) -> bool:
+        # The SDK says of a container that is gone what it was when it was last seen.
+        try:
+            await in_thread(self._container.reload)
+        except NotFound:
+            return False
+        except APIError:
+            pass
+        return bool(self._container.status == "running")
+
+    async def _ensure_backend_started(self) -> None:
+        if not await self.running():
+            await in_thread(self._container.start)
+
+    async def _prepare_backend_workspace(self) -> None:
+        settings = settings_of(self.state)
+        if settings is not None and settings.user is not None:
+            # Only root can make a folder in /, and only it can give it away.
+            command = _Command(
+                self._container,
+                cmd=["sh", "-c", OWN_WORKSPACE, "sh", self.state.manifest.root, settings.user],
+                user="0",
+            )
+            _, problem, exit_code = await in_thread(command.run)
+            if exit_code != 0:
+                raise refused_user(settings.user, problem)
+
+    async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
+        # The SDK reads the lines of `ls -la`, in which names may hold newlines.
+        folder = sandbox_path_str(await self._validate_path_access(path))
+        listed = await self.exec(*list_command(folder), shell=False, user=user)
+        if not listed.ok():
+            raise ExecNonZeroError(listed, command=("ls", folder))
+        return listed_entries(folder, listed.stdout)
+
+    async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
+        # The SDK copies what it has staged, into a folder of that name too, by five commands.
+        payload = coerce_write_payload(path=path, data=data)
+        target = await self._validate_path_access(path, for_write=True)
+        folder = sandbox_path_str(target.parent)
+        await self._stream_into_exec(
+            cmd=["sh", "-c", WRITE, "sh", folder, sandbox_path_str(target)],
+            stream=payload.stream,
+            error_path=path,
+            user=user,
+        )
+
+    @redact_mount_error_data
+    async def persist_workspace(self) -> io.IOBase:
+        # The SDK copies the workspace, which makes files of their own of hard links, archives the
+        # copy, and refuses what it does not restore; that is carried on by the core.
+        root = self._workspace_root_path()
+        if any(path == root for _, path in self.state.manifest.ephemeral_mount_targets()):
+            return await super().persist_workspace()
+        stage = self._archive_stage_path(name_hint="workspace")
+        skipped = self._persist_workspace_skip_relpaths()
+        command = save_command(sandbox_path_str(stage), root.as_posix(), skipped)
+        try:
+            await self._exec_checked(*command, error_cls=WorkspaceArchiveReadError, error_path=root)
+            sent = await in_thread(self._workspace_archive_stream, stage / ARCHIVE)
+            try:
+                return await in_thread(only_file, sent)
+            finally:
+                sent.close()
+        except NotFound as error:
+            raise WorkspaceArchiveReadError(path=root, cause=error, retryable=False) from error
+        except (DockerException, OSError, tarfile.TarError) as error:
+            raise WorkspaceArchiveReadError(path=root, cause=error, retryable=True) from error
+        finally:
+            await self._rm_best_effort(stage)
+
+    @redact_mount_error_data
+    async def hydrate_workspace(self, data: io.IOBase) -> None:
+        # The SDK refuses hard links, FIFOs, backslashes and links to absolute paths, all of which
+        # workspaces have.
+        root = self._workspace_root_path()
+        with tempfile.TemporaryFile() as archive:
+            try:
+                await in_thread(take_archive, data, archive)
+            except UnsafeArchive as error:
+                context = {"reason": error.reason, "member": error.member}
+                raise WorkspaceArchiveWriteError(path=root, context=context, cause=error) from error
+            await self._stream_into_exec(
+                cmd=["sh", "-c", RESTORE, "sh", root.as_posix()],
+                stream=cast("io.IOBase", archive),
+                error_path=root,
+            )
+
+    async def _resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
+        return await in_other_loop(super()._resolve_exposed_port(port))
+
+    async def _shutdown_backend(self) -> None:
+        # The SDK asks process 1 to stop and waits 10 s for it, in the event loop: `tail` ignores
+        # SIGTERM when it is process 1. None but process 1 would get the signal in any case, and
+        # neither `tail` nor an init has anything to save.
+        await in_thread(self._kill_container)
+
+    def _kill_container(self) -> None:
+        try:
+            self._container.kill()
+        except NotFound:
+            pass
+        except APIError as error:
+            if error.status_code != 409:  # It is not running.
+                raise

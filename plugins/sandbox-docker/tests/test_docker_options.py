@@ -1,0 +1,232 @@
+"""What the options of this package restrict, at a real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents.sandbox.errors import ExecTimeoutError
+from agents.sandbox.sandboxes import docker as sdk
+from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from docker.errors import APIError
+from docker_engine import IMAGE, RUNTIME, DockerEngine
+from docker_workflows import RunRestricted
+from pydantic import ValidationError
+from support import running_worker, unique
+from temporalio.client import Client
+
+from sandbox_docker import DockerSandboxClientOptions, sandbox_client_provider
+from sandbox_docker.client import ThreadedDockerSandboxClient
+
+pytest_plugins = ["docker_fixtures"]
+
+pytestmark = pytest.mark.xdist_group("docker")
+
+Make = Callable[[DockerSandboxClientOptions], Awaitable[SandboxSession]]
+
+
+@pytest.fixture
+async def client(engine: DockerEngine) -> AsyncIterator[ThreadedDockerSandboxClient]:
+    made = sandbox_client_provider().create_client()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make(client: ThreadedDockerSandboxClient) -> Make:
+    async def started(options: DockerSandboxClientOptions) -> SandboxSession:
+        session = await client.create(options=options)
+        await session.start()
+        return session
+
+    return started
+
+
+async def said(session: SandboxSession, command: str) -> str:
+    ran = await session.exec(command)
+    return (ran.stdout + ran.stderr).decode().strip()
+
+
+class TestOptions:
+    """The class itself."""
+
+    def test_they_are_the_same_after_json(self) -> None:
+        """Found by their type, as the worker finds them."""
+        options = DockerSandboxClientOptions(
+            "python:3.12",
+            (8000,),
+            labels={"team": "a"},
+            memory_mb=512,
+            cpus=1.5,
+            processes=100,
+            runtime="runsc",
+            read_only=True,
+            user="1000:1000",
+        )
+
+        parsed = BaseSandboxClientOptions.parse(options.model_dump(mode="json"))
+
+        assert options == parsed
+        assert isinstance(parsed, DockerSandboxClientOptions)
+
+    def test_moving_over_changes_one_import(self) -> None:
+        """They take what the SDK's take, and are the SDK's."""
+        options = DockerSandboxClientOptions("image", (8000,), labels={"a": "b"})
+
+        assert isinstance(options, sdk.DockerSandboxClientOptions)
+        theirs = sdk.DockerSandboxClientOptions("image", (8000,), labels={"a": "b"})
+        for name in set(type(theirs).model_fields) - {"type"}:
+            assert getattr(theirs, name) == getattr(options, name)
+
+    @pytest.mark.parametrize(
+        ("wrong", "named"),
+        [
+            ({"memory_mb": 1}, "memory_mb"),
+            ({"cpus": 0}, "cpus"),
+            ({"processes": 0}, "processes"),
+            ({"runtime": "--privileged"}, "runtime"),
+            ({"user": "a b"}, "user"),
+            ({"network_mode": "host"}, "network_mode"),
+            ({"network_mode": "none", "exposed_ports": (80,)}, "exposed_ports"),
+        ],
+    )
+    def test_a_wrong_value_is_one_error(self, wrong: dict[str, Any], named: str) -> None:
+        """Which names the field."""
+        with pytest.raises(ValidationError, match=named) as error:
+            DockerSandboxClientOptions("image", **wrong)
+
+        assert 1 == error.value.error_count()
+
+    def test_an_unknown_argument_is_refused(self) -> None:
+        """Not ignored: a limit that is misspelt would not be there."""
+        with pytest.raises(TypeError, match="memory"):
+            DockerSandboxClientOptions("image", memory="1g")  # type: ignore[call-arg]
+
+
+class TestRestrictions:
+    """In containers."""
+
+    async def test_a_fork_bomb_leaves_the_host_usable(self, make: Make) -> None:
+        """It comes to its end at the limit; the other container and the host do not notice."""
+        other = await make(DockerSandboxClientOptions(IMAGE))
+        session = await make(DockerSandboxClientOptions(IMAGE, processes=64, cpus=0.5))
+        limit = "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null"
+        assert "64" == await said(session, limit), "no bomb without a limit"
+
+        with pytest.raises(ExecTimeoutError):
+            await session.exec("bomb() { bomb | bomb & }; bomb; sleep 60", timeout=2)
+
+        assert "fine" == await said(other, "echo fine")
+        host = await asyncio.create_subprocess_exec("true")
+        assert 0 == await host.wait()
+        await session.shutdown()
+        assert not await session.running()
+
+    async def test_a_process_that_needs_more_memory_is_killed(self, make: Make) -> None:
+        """The sandbox goes on."""
+        session = await make(DockerSandboxClientOptions(IMAGE, memory_mb=64))
+        ran = await session.exec(f"/usr/bin/{_python()} -c 'bytearray(200_000_000)'")
+
+        assert 137 == ran.exit_code
+        assert "still here" == await said(session, "echo still here")
+
+    async def test_cpus_are_the_engines(self, make: Make, engine: DockerEngine) -> None:
+        """It is the engine that holds to it."""
+        await make(DockerSandboxClientOptions(IMAGE, cpus=0.5))
+        (container,) = engine.client.containers.list()
+
+        assert 500_000_000 == container.attrs["HostConfig"]["NanoCpus"]
+
+    async def test_only_the_workspace_and_tmp_can_be_written_to(
+        self, make: Make, client: ThreadedDockerSandboxClient, engine: DockerEngine
+    ) -> None:
+        """Files, commands and saved workspaces work; nothing is left behind."""
+        volumes = len(engine.client.volumes.list())
+        session = await make(DockerSandboxClientOptions(IMAGE, read_only=True))
+        await session.write(Path("file"), io.BytesIO(b"written"))
+        refused = await said(session, "touch /etc/file; touch /tmp/file /var/tmp/file && cat file")
+        saved = await session.persist_workspace()
+        other = await make(DockerSandboxClientOptions(IMAGE, read_only=True))
+        await other.hydrate_workspace(saved)
+
+        assert refused.startswith("written")
+        assert "Read-only file system" in refused
+        assert "written" == await said(other, "cat file")
+        for each in (session, other):
+            await client.delete(each)
+        assert volumes == len(engine.client.volumes.list())
+
+    async def test_commands_run_as_the_user(self, make: Make) -> None:
+        """Whose the workspace is, also with a root that cannot be written to."""
+        for read_only in (False, True):
+            options = DockerSandboxClientOptions(IMAGE, user="nobody", read_only=read_only)
+            session = await make(options)
+            await session.write(Path("deep/file"), io.BytesIO(b"written"))
+            seen = await said(session, "whoami; cat deep/file && echo more >> deep/file")
+
+            assert "nobody\nwritten" == seen
+
+    async def test_a_user_who_does_not_exist_is_named(
+        self, client: ThreadedDockerSandboxClient
+    ) -> None:
+        """By the engine, whose answer it is."""
+        options = DockerSandboxClientOptions(IMAGE, user="missing")
+        with pytest.raises(APIError, match="missing"):
+            await client.create(options=options)
+
+    async def test_the_runtime_is_the_one_that_is_named(
+        self, make: Make, client: ThreadedDockerSandboxClient, engine: DockerEngine
+    ) -> None:
+        """One that the engine does not know is an answer, which is not asked for again."""
+        session = await make(DockerSandboxClientOptions(IMAGE, runtime=RUNTIME))
+        (container,) = engine.client.containers.list()
+
+        assert RUNTIME == container.attrs["HostConfig"]["Runtime"]
+        assert "runs" == await said(session, "echo runs")
+        with pytest.raises(APIError, match=r"[Rr]untime .*kata") as error:
+            await client.create(options=DockerSandboxClientOptions(IMAGE, runtime="kata"))
+        assert 400 == error.value.status_code
+        assert 1 == len(engine.client.containers.list(all=True))
+
+    async def test_a_replacement_is_restricted_too(
+        self, make: Make, client: ThreadedDockerSandboxClient, engine: DockerEngine
+    ) -> None:
+        """By what the state says, which has been JSON."""
+        options = DockerSandboxClientOptions(IMAGE, processes=99, read_only=True, user="nobody")
+        session = await make(options)
+        state = SandboxSessionState.parse(session.state.model_dump(mode="json"))
+        await asyncio.to_thread(engine.remove_containers)
+        resumed = await client.resume(state)
+        await resumed.start()
+        (container,) = engine.client.containers.list()
+
+        assert 99 == container.attrs["HostConfig"]["PidsLimit"]
+        assert container.attrs["HostConfig"]["ReadonlyRootfs"]
+        assert "nobody" == await said(resumed, "whoami")
+
+
+async def test_a_workflow_names_them(engine: DockerEngine, temporal_client: Client) -> None:
+    """The durable way to run commands works in such a container."""
+    options = DockerSandboxClientOptions(
+        IMAGE, network_mode="none", memory_mb=256, processes=64, read_only=True, user="nobody"
+    )
+    async with running_worker(temporal_client, RunRestricted) as queue:
+        seen = await temporal_client.execute_workflow(
+            RunRestricted.run,
+            args=[options.model_dump_json(), "whoami; ls /sys/class/net"],
+            id=unique("restricted"),
+            task_queue=queue,
+        )
+
+    assert ["nobody", "lo"] == seen.split()
+    assert [] == engine.client.containers.list(all=True)
+
+
+def _python() -> str:
+    return Path("/usr/bin/python3").resolve().name

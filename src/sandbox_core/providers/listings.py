@@ -1,0 +1,51 @@
+"""A folder's listing by one command, whatever the names in it hold.
+
+The SDK reads the lines of ``ls -la``, in which a newline or a quote in a name is not one.
+"""
+
+from __future__ import annotations
+
+from agents.sandbox.files import EntryKind, FileEntry
+from agents.sandbox.types import Permissions
+
+# The names first, each with a NUL after it, and then a line of `stat` for each: names may hold
+# anything else. The patterns that fit nothing stay as they are, and are no files.
+_LIST = """\
+cd -- "$1" || exit
+set --
+for name in .[!.]* ..?* *; do
+  if [ -e "$name" ] || [ -L "$name" ]; then set -- "$@" "./$name"; fi
+done
+[ "$#" -gt 0 ] || exit 0
+printf '%s\\0' "$@"
+exec stat -c '%f %s %U %G' -- "$@"
+"""
+
+_KINDS = {0o040000: EntryKind.DIRECTORY, 0o100000: EntryKind.FILE, 0o120000: EntryKind.SYMLINK}
+
+
+def list_command(folder: str) -> list[str]:
+    """Return the command that lists `folder`, for images with ``sh`` and ``stat``."""
+    return ["sh", "-c", _LIST, "sh", folder]
+
+
+def listed_entries(folder: str, output: bytes) -> list[FileEntry]:
+    """Return what the output of `list_command` says; undecodable bytes become surrogates."""
+    *names, details = output.decode("utf-8", "surrogateescape").split("\0")
+    return [
+        _entry(f"{folder}/{name.removeprefix('./')}", line)
+        for name, line in zip(names, details.splitlines(), strict=True)
+    ]
+
+
+def _entry(path: str, line: str) -> FileEntry:
+    mode_hex, size, owner, group = line.split(" ", 3)
+    mode = int(mode_hex, 16)
+    return FileEntry(
+        path=path,
+        permissions=Permissions.from_mode(mode),
+        owner=owner,
+        group=group,
+        size=int(size),
+        kind=_KINDS.get(mode & 0o170000, EntryKind.OTHER),
+    )
