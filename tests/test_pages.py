@@ -12,18 +12,26 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from agents.testing import assistant_message
+from agents import ModelProvider
+from agents.items import TResponseInputItem
+from agents.models.interface import Model
+from agents.sandbox.sandboxes.unix_local import (
+    UnixLocalSandboxClient,
+    UnixLocalSandboxClientOptions,
+)
+from agents.testing import ScriptedModel, assistant_message
 from openai.types.responses import ResponseOutputItem
-from scripts import Answer, Scripts, call, commands_then_report
+from scripts import Answer, Scripted, Scripts, call, commands_then_report
 from support import running_worker, scheduled_activities, unique
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 
+from sandbox_core.providers import Provider, client_provider
 from sandbox_core.worker import SandboxPlugin
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted((*DOCS.glob("sessions/*.md"), DOCS / "migration.md"))
+PAGES = sorted((*DOCS.glob("sessions/*.md"), *DOCS.glob("migration*.md")))
 
 Handle = WorkflowHandle[Any, Any]
 
@@ -179,18 +187,86 @@ async def test_the_workflow_after_the_move_runs(page: ModuleType, temporal_clien
     assert "the report\n" == await _run_agents(temporal_client, page.Write, "Go.")
 
 
-async def _run_agents(client: Client, workflow: Any, task: str) -> Any:  # noqa: ANN401 - what it returns
+@of("migration-example.md")
+async def test_openais_example_after_the_move_forks_and_switches(
+    page: ModuleType, temporal_client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each fork has a workspace of its own, and so has the sandbox of the other backend."""
+    monkeypatch.setenv("SANDBOX_CORE_STORAGE", str(tmp_path / "storage"))
+    both = _with_agents(temporal_client, _Obedience(), [_another("elsewhere")])
+    async with running_worker(both, page.Talk, plugins=()) as queue:
+
+        async def begin(start: object) -> Handle:
+            return await both.start_workflow(
+                page.Talk.run,
+                start,
+                id=unique("talk"),
+                task_queue=queue,
+                execution_timeout=timedelta(seconds=60),
+            )
+
+        async def ask(handle: Handle, command: str) -> str:
+            said = await handle.execute_update("ask", command)
+            return str(said).strip().split("Output:\n")[-1].replace("\n", " ")
+
+        first = await begin(page.Conversation(backend="local"))
+        assert "one" == await ask(first, "echo one > notes; cat notes")
+        fork = await begin(await first.query("fork"))
+        assert "one first" == await ask(first, "echo first >> notes; cat notes")
+        assert "one fork" == await ask(fork, "echo fork >> notes; cat notes")
+        await first.execute_update("switch_backend", "elsewhere")
+        assert "one first there" == await ask(first, "echo there >> notes; cat notes")
+        assert "one fork" == await ask(fork, "cat notes")
+        for handle in (first, fork):
+            await handle.signal("close")
+            await handle.result()
+        performed = scheduled_activities(await first.fetch_history())
+
+    assert 1 == performed.count("local-sandbox_create_session")
+    assert 1 == performed.count("elsewhere-sandbox_create_session")
+
+
+def _another(name: str) -> Provider:
+    """Return a second backend: folders of this host, under another name."""
+    return client_provider(name, UnixLocalSandboxClient, UnixLocalSandboxClientOptions)
+
+
+class _Obedient(Scripted):
+    """Runs what the user has said last, and says what the command has written."""
+
+    def _next(self, conversation: str | list[TResponseInputItem]) -> ScriptedModel:
+        last = dict(conversation[-1]) if isinstance(conversation, list) else {}
+        answer = (
+            assistant_message(str(last["output"]))
+            if "output" in last
+            else call("exec_command", cmd=str(last["content"]))
+        )
+        return ScriptedModel([[answer]])
+
+
+class _Obedience(ModelProvider):
+    def get_model(self, model_name: str | None) -> Model:
+        return _Obedient(lambda outputs: assistant_message(""))
+
+
+def _with_agents(
+    client: Client, models: ModelProvider, providers: Sequence[Provider] = ()
+) -> Client:
     agents = pytest.importorskip(
         "temporalio.openai_agents",
         reason="temporalio-openai-agents does not take this openai-agents",
     )
     plugin = agents.OpenAIAgentsPlugin(
         model_params=agents.ModelActivityParameters(start_to_close_timeout=timedelta(minutes=1)),
-        model_provider=Scripts(ANSWERS),
+        model_provider=models,
     )
     config = client.config()
-    config["plugins"] = [plugin, SandboxPlugin()]
-    both = Client(**config)
+    config["plugins"] = [plugin, SandboxPlugin(providers=providers)]
+    return Client(**config)
+
+
+async def _run_agents(client: Client, workflow: Any, task: str) -> Any:  # noqa: ANN401 - what it returns
+    both = _with_agents(client, Scripts(ANSWERS))
     async with running_worker(both, workflow, plugins=()) as queue:
         handle = await both.start_workflow(
             workflow.run,

@@ -109,6 +109,9 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             `AllowAllWorkerEnvVars` lets workflows read all, the worker's own credentials included.
         max_sandboxes: By the name of a provider, how many of its sandboxes a worker has at a time.
             A create beyond that waits until another is deleted.
+        peer_clients: For workflows that have begun with the OpenAI plugin's own sandboxes: by the
+            name that they give to its `temporal_sandbox_client`, the provider that performs their
+            operations from now on, such as ``{"local": "local"}``.
 
     Raises:
         StorageError: `storage` is not the URL of a storage, or has credentials in it.
@@ -130,11 +133,13 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         local_sources: Iterable[str | Path] = (),
         worker_env: Iterable[str] | AllowAllWorkerEnvVars = (),
         max_sandboxes: Mapping[str, int] | None = None,
+        peer_clients: Mapping[str, str] | None = None,
     ) -> None:
         self._providers = tuple(providers)
         self._local_sources = tuple(Path(folder).absolute() for folder in local_sources)
         self._worker_env = allowed_names(worker_env)
         self._max_sandboxes = dict(max_sandboxes or {})
+        self._peer_clients = dict(peer_clients or {})
         for name, limit in self._max_sandboxes.items():
             if limit < 1:
                 raise ValueError(f"max_sandboxes[{name!r}] is {limit}; it has to be 1 or more")
@@ -153,6 +158,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             self._local_sources,
             self._worker_env,
             self._max_sandboxes,
+            self._peer_clients,
             *limits,
         )
         # Worker.__init__ asks for the configuration, Worker.run for the context; the activities
@@ -187,7 +193,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
         Raises:
             ProviderError: A provider that ``SANDBOX_CORE_PROVIDERS`` requires cannot be used, or
-                `max_sandboxes` names one that is not there.
+                `max_sandboxes` or `peer_clients` names one that is not there.
             ValueError: The worker has another `SandboxPlugin` with other settings.
         """
         activities = list(config.get("activities") or ())
@@ -203,6 +209,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     if row is PING:
                         self._pings.add(fn)
                     activities.append(fn)
+            activities += self._peer_activities(runtimes)
             share_slots(config)
         config["activities"] = activities
         # Of a timeout of 30 s Temporal's SDK would hold heartbeats back for 24, and with them what
@@ -335,13 +342,25 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     f"one of them."
                 )
             runtimes[provider.name] = self._passed(provider)
-        unknown = sorted(self._max_sandboxes.keys() - runtimes.keys())
-        if unknown:
-            raise UnknownProvider(
-                f"max_sandboxes names {', '.join(map(repr, unknown))}, which this worker does not "
-                f"offer. It offers {', '.join(map(repr, sorted(runtimes))) or 'none'}."
-            )
+        for setting, named in (
+            ("max_sandboxes", self._max_sandboxes.keys()),
+            ("peer_clients", self._peer_clients.values()),
+        ):
+            unknown = sorted(set(named) - runtimes.keys())
+            if unknown:
+                raise UnknownProvider(
+                    f"{setting} names {', '.join(map(repr, unknown))}, which this worker does not "
+                    f"offer. It offers {', '.join(map(repr, sorted(runtimes))) or 'none'}."
+                )
         return list(runtimes.values())
+
+    def _peer_activities(self, runtimes: Iterable[ProviderRuntime]) -> Iterable[Activity]:
+        by_name = {runtime.name: runtime for runtime in runtimes}
+        for called, name in self._peer_clients.items():
+            for fn in by_name[name].peer_activities(called):
+                self._runtimes[fn] = by_name[name]
+                _REGISTERED.add(fn)
+                yield fn
 
     def _passed(self, provider: Provider) -> ProviderRuntime:
         which = f"provider {provider.name!r} ({type(provider).__module__})"

@@ -15,6 +15,7 @@ from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
 from sandbox_core.worker.activities import Activity, make_activities
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.metrics import PoolMetrics
+from sandbox_core.worker.peer import PeerActivity, PeerSessions
 from sandbox_core.worker.secrets import Allowed
 from sandbox_core.worker.sessions.capacity import Capacity
 from sandbox_core.worker.sessions.labelling import Trust
@@ -67,6 +68,10 @@ class ProviderRuntime:
     def activities(self) -> list[Activity]:
         """Return the activities, one for each operation."""
         return make_activities(self.name, self._call, self._worker_env)
+
+    def peer_activities(self, name: str) -> list[PeerActivity]:
+        """Return those of the OpenAI plugin's own sandboxes, for what workflows call `name`."""
+        return PeerSessions(name, self._call, self._worker_env).activities()
 
     def model_modules(self) -> frozenset[str]:
         """Return the packages of the provider and of its models."""
