@@ -56,6 +56,12 @@ int marker_create(const char *key, const struct buffer *content) {
     return fd;
 }
 
+void marker_add(int marker, const struct buffer *content) {
+    off_t size = marker < 0 ? 0 : lseek(marker, 0, SEEK_END);
+    if (size < 6 || content->failed) return; /* it is empty where the disk is full */
+    if (!write_all(marker, content->data, content->len) && ftruncate(marker, size) < 0) return;
+}
+
 bool record_write(const char *key, int *marker, const struct buffer *record) {
     if (*marker < 0) {
         const struct buffer nothing = {0};

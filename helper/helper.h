@@ -20,6 +20,7 @@ enum {
     DATA_MAX = 64 << 10,        /* of one `data` */
     OUTPUT_MAX = 64 << 20,      /* of what is kept of one stream */
     ANSWER_MAX = 256 << 20,
+    ROOTS_MAX = 64,             /* of one command */
 };
 
 /* message.c: netstrings, frames, base64 */
@@ -84,6 +85,7 @@ void fault_of(pid_t pid, const char *point);
 #define fault(point) fault_of(getpid(), point)
 
 int64_t now_ms(void);           /* monotonic */
+uint64_t boot_ms(void);         /* since the boot, as /proc has it */
 uint64_t wall_ms(void);         /* since the epoch */
 bool write_all(int fd, const char *data, size_t len);
 void set_nonblocking(int fd);
@@ -107,6 +109,7 @@ void wait_for(struct pollfd *fds, size_t count, int64_t deadline);
 const char *folder_enter(const char *path, bool create);    /* NULL, or why not */
 int folder_connect(void);       /* to the resident, or -1 */
 int marker_create(const char *key, const struct buffer *content);  /* locked, or -1 */
+void marker_add(int marker, const struct buffer *content);
 /* Puts the record in the marker's place; `*marker` may be -1, as long as there is no file. */
 bool record_write(const char *key, int *marker, const struct buffer *record);
 enum record_state { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };
@@ -161,10 +164,33 @@ struct failure {
  * executed. -1: no process to be had. */
 pid_t command_start(const struct message *request, const struct message *context, const int io[3],
                     bool tty, int *report);
-/* Kills all descendants of this process except the trees of `spared`, and the session `session`
- * (0: none); `reap` collects the dead. Returns how many are left. */
-size_t tree_kill(pid_t session, const pid_t *spared, size_t count, int64_t limit_ms,
-                 void (*reap)(void));
+
+/* tree.c: which processes are a command's, and how they are ended */
+
+/* A process that whoever looks for a tree later begins at, and when it was started: between `from`
+ * and `to`, in milliseconds since the boot. */
+struct root {
+    pid_t pid;
+    uint64_t from, to;
+};
+struct roots {
+    struct root *list;
+    size_t count, room;
+};
+void roots_begin(struct roots *roots, pid_t pid, uint64_t from);
+/* Adds the children of this process, which come to it when their parent ends; whether any is new. */
+bool roots_look(struct roots *roots);
+void roots_put(struct buffer *b, const struct roots *roots, size_t first);
+/* Adds those that a message names, if it is of this boot and this PID namespace: its `place`. */
+void roots_get(struct roots *roots, const struct message *m);
+void roots_free(struct roots *roots);
+const char *place(void);
+/* Kills all descendants of this process except the trees of `spared`, and those of `roots` with
+ * their sessions; `reap` collects the dead. Returns how many are left. */
+size_t tree_kill(const pid_t *roots, size_t root_count, const pid_t *spared, size_t count,
+                 int64_t limit_ms, void (*reap)(void));
+size_t roots_kill(const struct roots *roots, const pid_t *spared, size_t count, int64_t limit_ms,
+                  void (*reap)(void));
 
 /* The roles */
 

@@ -1,6 +1,4 @@
 /* The keeper of one command: its parent, its output's memory, its record's author, its tree's end. */
-#include "helper.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -8,182 +6,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include "keeper.h"
+
 enum {
     KILL_MS = 5000,             /* how long ending a tree may take */
-    LEARN_MS = 5000,            /* how long a slow file system may take to execute a program */
-    FLUSH_MS = 10000,           /* how long an answer may take to be read */
     INPUT_MAX = 1 << 20,        /* what may wait to be read by the command */
-    IDS = 256,                  /* how many writes are remembered */
-    WAITERS_MAX = 256,
+    LOOK_MS = 50,               /* until who has come to us is looked for; then ever more rarely */
+    LOOK_MAX_MS = 5000,
 };
 
-/* Somebody who is to be answered. */
-struct waiter {
-    int fd;
-    enum { ASKS_RESULT, ASKS_CHUNK, ASKS_END } asks;
-    bool until_data, answered;
-    int written;                /* -1: nothing was to be written; 2: busy */
-    uint64_t from;
-    size_t max, sent;
-    int64_t deadline;           /* of the wait, then of the flush */
-    struct buffer out;
-};
+struct keeper_state keeper_state;
+#define k keeper_state
 
-static struct {
-    char key[KEY_MAX + 1];
-    const char *mode;
-    uint32_t number;
-    bool polled, tty, is_volatile;
-    int channel;                /* to the resident; -1 while there is none */
-    int marker, report;         /* the lock; the pipe that tells whether it was executed */
-    int in, out, err;           /* our ends; `in` of a terminal is `out` */
-    pid_t pid;
-    bool executed, exited, finished, stored, forgotten, emptied, quit, childless;
-    int status;
-    struct rusage usage;
-    struct failure failure;
-    uint64_t started, wall, left, bytes;
-    int64_t born, deadline, store_at, connect_at;
-    char reason[65];
-    struct stream streams[2];
-    struct buffer input;
-    bool input_ends;
-    char ids[IDS][65];
-    unsigned id_next;
-    struct waiter waiters[WAITERS_MAX];
-    size_t waiting;
-} k;
-
-static void close_fd(int *fd) {
+void close_fd(int *fd) {
     if (*fd >= 0) close(*fd);
     *fd = -1;
-}
-
-/* --- Answers ---------------------------------------------------------------------------------- */
-
-static void put_how(struct buffer *b) {
-    if (k.exited && WIFEXITED(k.status)) put_number(b, "code", (uint64_t)WEXITSTATUS(k.status));
-    if (k.exited && WIFSIGNALED(k.status)) put_number(b, "signal", (uint64_t)WTERMSIG(k.status));
-    if (k.reason[0]) put_text(b, "reason", k.reason);
-}
-
-static void put_what(struct buffer *b) {
-    put_text(b, "key", k.key);
-    put_text(b, "mode", k.mode);
-    if (k.polled) put_number(b, "number", k.number);
-    put_number(b, "pid", (uint64_t)(k.pid > 0 ? k.pid : 0));
-    put_number(b, "started", k.started);
-    put_number(b, "wall", k.finished ? k.wall : (uint64_t)(now_ms() - k.born));
-    if (k.is_volatile) put_number(b, "volatile", 1);
-}
-
-static uint64_t microseconds(struct timeval t) {
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec;
-}
-
-/* The answer of `run`, and what is written to disk. */
-static void put_record(struct buffer *b, bool stored) {
-    put_text(b, "word", k.reason[0] ? "ended" : "exited");
-    put_how(b);
-    put_what(b);
-    put_number(b, "ended", k.started + k.wall);
-    put_number(b, "user_us", microseconds(k.usage.ru_utime));
-    put_number(b, "system_us", microseconds(k.usage.ru_stime));
-    put_number(b, "maxrss_kib", (uint64_t)k.usage.ru_maxrss);
-    put_number(b, "stored", stored);
-    put_number(b, "bytes", k.bytes);
-    stream_put(&k.streams[0], b, "out");
-    if (!k.polled) stream_put(&k.streams[1], b, "err");
-}
-
-static void put_notrun(struct buffer *b) {
-    const char *why = "exec";
-    if (k.failure.stage == 'f') why = "fork";
-    else if (k.failure.stage == STAGE_CWD) why = "nocwd";
-    else if (k.failure.error == ENOENT || k.failure.error == ENOTDIR) why = "missing";
-    else if (k.failure.error == EACCES) why = "denied";
-    put_text(b, "word", "notrun");
-    put_text(b, "why", why);
-    put_number(b, "errno", (uint64_t)k.failure.error);
-}
-
-static void put_chunk(struct buffer *b, const struct waiter *w) {
-    put_text(b, "word", "chunk");
-    put_what(b);
-    if (w->written >= 0)
-        put_text(b, "written", w->written == 2 ? "busy" : w->written ? "1" : "0");
-    if (k.finished) {
-        put_how(b);
-        put_number(b, "user_us", microseconds(k.usage.ru_utime));
-        put_number(b, "system_us", microseconds(k.usage.ru_stime));
-        put_number(b, "maxrss_kib", (uint64_t)k.usage.ru_maxrss);
-        put_number(b, "stored", k.stored);
-    }
-    stream_put_chunk(&k.streams[0], b, w->from, w->max, k.finished);
-}
-
-/* Nobody is told that a command runs before it is known that it does. */
-static int64_t due_at(const struct waiter *w) {
-    return w->deadline + (k.report >= 0 && !w->answered ? LEARN_MS : 0);
-}
-
-static bool is_due(const struct waiter *w) {
-    uint64_t at;
-    if (k.finished || now_ms() >= due_at(w)) return true;
-    if (w->asks != ASKS_CHUNK || !k.executed) return false;
-    size_t n = stream_available(&k.streams[0], w->from, &at);
-    return n >= w->max || (w->until_data && n > 0);
-}
-
-static void answer(struct waiter *w) {
-    struct buffer *b = &w->out;
-    frame_begin(b);
-    if (k.failure.stage) {
-        put_notrun(b);
-    } else if (w->asks == ASKS_CHUNK) {
-        put_chunk(b, w);
-    } else if (k.finished) {
-        put_record(b, k.stored);
-        if (w->asks == ASKS_END) put_number(b, "left", k.left);
-    } else {
-        put_text(b, "word", "running");
-        put_what(b);
-    }
-    frame_end(b);
-    w->answered = true;
-    w->deadline = now_ms() + FLUSH_MS;
-    fault("keeper:before-answer");
-}
-
-static void answer_word(struct waiter *w, const char *word) {
-    frame_begin(&w->out);
-    put_text(&w->out, "word", word);
-    frame_end(&w->out);
-    w->answered = true;
-    w->deadline = now_ms() + FLUSH_MS;
-}
-
-static void drop_waiter(size_t i) {
-    close(k.waiters[i].fd);
-    buffer_free(&k.waiters[i].out);
-    k.waiters[i] = k.waiters[--k.waiting];
-}
-
-static void serve_waiters(void) {
-    for (size_t i = k.waiting; i-- > 0;) {
-        struct waiter *w = &k.waiters[i];
-        if (!w->answered && is_due(w)) answer(w);
-        if (!w->answered) continue;
-        if (w->out.failed || send_some(w->fd, &w->out, &w->sent) != 0 || now_ms() >= w->deadline)
-            drop_waiter(i);
-    }
 }
 
 /* --- The resident ----------------------------------------------------------------------------- */
@@ -283,7 +125,7 @@ static void store(void) {
     struct buffer b = {0};
     static int64_t pause = 1000;
     fault("keeper:before-record");
-    put_record(&b, true);
+    put_record(&b, true, true);
     k.stored = k.forgotten || record_write(k.key, &k.marker, &b);
     fault("keeper:after-record");
     buffer_free(&b);
@@ -292,7 +134,23 @@ static void store(void) {
     tell_resident(false);
 }
 
+static void note_roots(size_t first) {
+    struct buffer b = {0};
+    put_roots(&b, first);
+    marker_add(k.marker, &b);
+    buffer_free(&b);
+}
+
+static void look(void) {
+    static int64_t pause = LOOK_MS;
+    size_t known = k.roots.count;
+    if (roots_look(&k.roots)) note_roots(known);
+    k.look_at = now_ms() + pause;
+    pause = pause * 2 < LOOK_MAX_MS ? pause * 2 : LOOK_MAX_MS;
+}
+
 static void finish(void) {
+    if (!k.childless) roots_look(&k.roots);
     k.finished = true;
     k.wall = (uint64_t)(now_ms() - k.born);
     close_fd(&k.err);
@@ -307,7 +165,7 @@ static void finish(void) {
 
 static void end_tree(const char *reason) {
     JOIN(k.reason, reason);
-    k.left = tree_kill(k.exited ? 0 : k.pid, NULL, 0, KILL_MS, reap);
+    k.left = tree_kill(&k.pid, !k.exited, NULL, 0, KILL_MS, reap);
     drain_both();
     finish();
 }
@@ -327,13 +185,17 @@ static void learn(void) {
     while (n < 0 && errno == EINTR);
     close_fd(&k.report);
     if (n == sizeof failure) not_run(failure.stage, failure.error);
-    else k.executed = true;
+    else {
+        k.executed = true;
+        note_roots(0);
+        k.look_at = now_ms() + LOOK_MS;
+    }
 }
 
 /* --- Requests --------------------------------------------------------------------------------- */
 
 /* Returns whether `data` was accepted, now or before, as 0, 1 or 2 (busy). */
-static int accept_input(const struct message *m) {
+int accept_input(const struct message *m) {
     const struct field *data = message_field(m, "data");
     const char *id = message_text(m, "id");
     for (unsigned i = 0; id && i < IDS; i++)
@@ -369,25 +231,6 @@ static void send_signal(const struct message *m) {
     }
 }
 
-static void add_waiter(int fd, const struct message *m) {
-    const char *verb = message_text(m, "verb"), *until = message_text(m, "until");
-    if (k.waiting == WAITERS_MAX) {
-        close(fd);
-        return;
-    }
-    struct waiter *w = &k.waiters[k.waiting++];
-    *w = (struct waiter){.fd = fd, .written = -1, .asks = ASKS_CHUNK};
-    w->from = message_number(m, "from", 0, INT64_MAX);
-    w->max = (size_t)message_number(m, "max", 1 << 20, OUTPUT_MAX);
-    w->deadline = now_ms() + (int64_t)message_number(m, "wait", 0, INT32_MAX);
-    w->until_data = until && strcmp(until, "data") == 0;
-    if (strcmp(verb, "run") == 0) w->asks = ASKS_RESULT;
-    else if (strcmp(verb, "end") == 0) w->asks = ASKS_END;
-    else if (strcmp(verb, "write") == 0) w->written = accept_input(m);
-    else if (strcmp(verb, "resize") == 0 || strcmp(verb, "signal") == 0)
-        answer_word(w, k.finished ? "finished" : "done");
-}
-
 /* A request from the resident, with the connection to whoever made it, or without one. */
 static void serve(const struct message *m, int fd) {
     const char *verb = message_text(m, "verb");
@@ -404,7 +247,7 @@ static void serve(const struct message *m, int fd) {
         bool all = message_number(m, "tree", 0, 1) == 1;
         k.quit = k.quit || message_number(m, "quit", 0, 1) == 1;
         if (!k.finished) end_tree(message_text(m, "reason"));
-        else if (all) k.left = tree_kill(0, NULL, 0, KILL_MS, reap);
+        else if (all) k.left = tree_kill(NULL, 0, NULL, 0, KILL_MS, reap);
         if (all) tell_resident(true);
     }
 }
@@ -436,8 +279,10 @@ static void start_command(const struct keeper_start *start) {
     }
     k.in = ours[0], k.out = ours[1], k.err = ours[2];
     resize(start->request);
+    uint64_t from = boot_ms();
     k.pid = command_start(start->request, start->context, io, k.tty, &k.report);
     int error = errno;
+    if (k.pid > 0) roots_begin(&k.roots, k.pid, from);
     close(io[0]);
     if (io[1] != io[0]) close(io[1]);
     if (io[2] != io[1]) close(io[2]);
@@ -452,6 +297,7 @@ static void start_command(const struct keeper_start *start) {
 
 static int64_t next_deadline(void) {
     int64_t next = k.finished ? INT64_MAX : k.deadline;
+    if (k.executed && !k.finished && k.look_at < next) next = k.look_at;
     for (size_t i = 0; i < k.waiting; i++)
         if (due_at(&k.waiters[i]) < next) next = due_at(&k.waiters[i]);
     if (k.finished && !k.stored && k.store_at < next) next = k.store_at;
@@ -501,6 +347,7 @@ void keeper_main(const struct keeper_start *start) {
         reap();
         if (!k.finished && k.executed && k.exited && k.out < 0 && k.err < 0) finish();
         if (!k.finished && now_ms() >= k.deadline) end_tree("timeout");
+        if (k.executed && !k.finished && now_ms() >= k.look_at) look();
         if (k.finished && !k.stored && now_ms() >= k.store_at) store();
         if (k.channel < 0 && now_ms() >= k.connect_at) find_resident();
         serve_waiters();

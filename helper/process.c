@@ -1,11 +1,8 @@
-/* How a command is started as its backend would have started it, and how a tree is ended. */
+/* How a command is started as its backend would have started it. */
 #include "helper.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,101 +187,4 @@ pid_t command_start(const struct message *request, const struct message *context
     free(command.limits);
     errno = error;
     return pid;
-}
-
-struct process {
-    pid_t pid, parent, session;
-    bool dead, ours;
-};
-
-static bool process_read(const char *name, struct process *p) {
-    char path[64], text[1024];
-    int fd = -1;
-    if (JOIN(path, "/proc/", name, "/stat")) fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return false;
-    text[n] = '\0';
-    char *rest = strrchr(text, ')'); /* of its name, which may hold anything; then " S PARENT..." */
-    if (!rest || strlen(rest) < 5) return false;
-    char state = rest[2];
-    pid_t parent = (pid_t)strtol(rest + 3, &rest, 10);
-    strtol(rest, &rest, 10); /* the process group */
-    pid_t session = (pid_t)strtol(rest, NULL, 10);
-    *p = (struct process){atoi(name), parent, session, state == 'Z' || state == 'X', false};
-    return true;
-}
-
-static bool listed(pid_t pid, const pid_t *list, size_t count) {
-    while (count > 0)
-        if (list[--count] == pid) return true;
-    return false;
-}
-
-/* Kills what descends from this process once; returns how many that were, and how many of them
- * we were not allowed to kill. */
-static size_t kill_round(pid_t session, const pid_t *spared, size_t count, size_t *refused) {
-    size_t n = 0, cap = 0, found = 0;
-    struct process *all = NULL, p;
-    pid_t self = getpid();
-    *refused = 0;
-    DIR *proc = opendir("/proc");
-    for (struct dirent *entry; proc && (entry = readdir(proc));) {
-        if (!isdigit((unsigned char)entry->d_name[0]) || !process_read(entry->d_name, &p)) continue;
-        /* At once, or one that has another made before it exits is always a step ahead. */
-        if (p.parent == self && !p.dead && !listed(p.pid, spared, count)) kill(p.pid, SIGKILL);
-        if (n == cap) {
-            cap = cap ? cap * 2 : 128;
-            struct process *grown = realloc(all, cap * sizeof *all);
-            if (!grown) break;
-            all = grown;
-        }
-        all[n++] = p;
-    }
-    if (proc) closedir(proc);
-    for (bool more = all != NULL; more;) {
-        more = false;
-        for (size_t i = 0; i < n; i++) {
-            if (all[i].ours || all[i].pid == self || listed(all[i].pid, spared, count)) continue;
-            bool ours = all[i].parent == self || (session && all[i].session == session);
-            for (size_t j = 0; !ours && j < n; j++)
-                ours = all[j].ours && all[j].pid == all[i].parent;
-            if (ours) more = all[i].ours = true;
-        }
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (!all[i].ours || all[i].dead) continue;
-        found++;
-        if (kill(all[i].pid, SIGKILL) < 0 && errno == EPERM) ++*refused;
-    }
-    free(all);
-    return found;
-}
-
-/* One of another namespace, or none, would name other processes than ours. */
-static bool proc_is_ours(void) {
-    char target[32];
-    ssize_t n = readlink("/proc/self", target, sizeof target - 1);
-    if (n <= 0) return false;
-    target[n] = '\0';
-    return strcmp(target, NUMBER((uint64_t)getpid())) == 0;
-}
-
-size_t tree_kill(pid_t session, const pid_t *spared, size_t count, int64_t limit_ms,
-                 void (*reap)(void)) {
-    int64_t deadline = now_ms() + limit_ms, nap = 1;
-    if (!proc_is_ours()) { /* then its process group is all that is known */
-        if (session) kill(-session, SIGKILL);
-        wait_for(NULL, 0, now_ms() + 20);
-        reap();
-        return 0;
-    }
-    while (true) {
-        size_t refused, found = kill_round(session, spared, count, &refused);
-        reap();
-        if (found == refused || now_ms() >= deadline) return found;
-        wait_for(NULL, 0, now_ms() + nap);
-        if (nap < 20) nap *= 2;
-    }
 }

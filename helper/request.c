@@ -18,9 +18,10 @@ static const char *const CONTEXT_FIELDS[] = {"env",     "cwd",  "umask", "rlimit
 /* What a keeper does not need of a request about a command that it has. */
 static const char *const NOT_FORWARDED[] = {"arg",  "env",   "cwd",     "umask",   "rlimit", "ignored",
                                             "oom",  "taken", "blocked", "context", "nice",   NULL};
-/* What of a record is not in a chunk. */
-static const char *const NOT_IN_CHUNK[] = {"word",     "ended", "bytes",     "out_total", "out_head",
-                                           "out",      "err",   "err_total", "err_head",  NULL};
+/* What of a record nobody is told; and what is not in a chunk. */
+static const char *const NOT_ANSWERED[] = {"place", "root", NULL};
+static const char *const NOT_IN_CHUNK[] = {"word", "ended", "bytes",     "out_total", "out_head", "out",
+                                           "err",  "place", "err_total", "err_head",  "root",     NULL};
 
 static bool is_key(const char *key) {
     return message_key_valid(key, KEY_MAX) && strcmp(key, "sock") != 0 && strcmp(key, "lock") != 0;
@@ -100,10 +101,9 @@ static void answer_recorded(struct connection *c, const struct entry *e, const c
     } else if (strcmp(verb, "resize") == 0 || strcmp(verb, "signal") == 0) {
         answer(c, "finished");
     } else if (strcmp(verb, "run") == 0 || strcmp(verb, "end") == 0) {
-        static const char *const none[] = {NULL};
         frame_begin(&c->out);
         if (verb[0] == 'e') put_number(&c->out, "left", 0);
-        put_all(&c->out, &m, none);
+        put_all(&c->out, &m, NOT_ANSWERED);
         answer_end(c);
     } else {
         struct stream s;
@@ -350,7 +350,8 @@ static void begin_end_all(struct connection *c) {
     c->state = ENDING;
     c->deadline = now_ms() + END_ALL_MS;
     c->serial = ++r.serial;
-    r.left = 0;
+    const char *which = message_text(&c->request, "which");
+    r.left = which && strcmp(which, "started") == 0 ? 0 : end_orphans(NULL, true);
     end_all(c, false);
 }
 
@@ -390,10 +391,8 @@ static void serve_adopt(struct connection *c) {
     struct entry *e = is_key(key) ? entry_find(key) : NULL;
     if (c->passed >= 0 && is_key(key) && !e && (e = entry_add(key, RUNNING)))
         entry_describe(e, &c->request);
-    if (e && !e->keeper && c->passed >= 0 && keeper_add(c->passed, c->peer, e, true)) {
-        e->pid = (pid_t)message_number(&c->request, "pid", 0, INT32_MAX);
+    if (e && !e->keeper && c->passed >= 0 && keeper_add(c->passed, c->peer, e, true))
         c->passed = -1;
-    }
     close(c->fd);
     c->fd = -1;
 }

@@ -48,10 +48,13 @@ struct entry *entry_add(const char *key, enum entry_state state) {
 
 void entry_remove(struct entry *e) {
     struct entry **at = bucket_of(e->key);
-    while (*at != e) at = &(*at)->next;
-    *at = e->next;
-    free(e);
-    r.entries--;
+    if (!e->unlisted) {
+        while (*at != e) at = &(*at)->next;
+        *at = e->next;
+        r.entries--;
+    }
+    e->unlisted = true;
+    if (!e->keeper) free(e);
 }
 
 struct entry *entry_by_number(uint64_t number) {
@@ -98,9 +101,9 @@ static void keeper_gone(struct keeper *keeper) {
         if (e->state == ENDED) entry_describe(e, &m);
         message_free(&m);
         buffer_free(&raw);
-        if (e->state == LOST) end_orphans(keeper->adopted ? e->pid : 0);
+        if (e->state == LOST) end_orphans(keeper->adopted ? e : NULL, false);
     }
-    if (e->state == NOTRUN) entry_remove(e);
+    if (e->state == NOTRUN || e->unlisted) entry_remove(e);
     free(keeper);
 }
 
@@ -113,14 +116,29 @@ static void reap(void) {
     }
 }
 
-void end_orphans(pid_t session) {
+static void add_roots(struct roots *roots, const struct entry *e) {
+    struct buffer raw = {0};
+    struct message m = {0};
+    if (!e->keeper) record_read(e->key, 4096, &raw, &m);
+    roots_get(roots, &m);
+    message_free(&m);
+    buffer_free(&raw);
+}
+
+size_t end_orphans(const struct entry *one, bool all) {
     pid_t *spared = calloc(r.live + 1, sizeof *spared);
-    size_t count = 0;
-    if (!spared) return;
-    for (struct keeper *keeper = r.keepers; keeper; keeper = keeper->next)
+    struct roots roots = {0};
+    size_t count = 0, left = 0;
+    if (one) add_roots(&roots, one);
+    for (size_t i = 0; r.inherited && !one && i < BUCKETS; i++)
+        for (struct entry *e = r.buckets[i]; e; e = e->next)
+            if (e->state == LOST || (all && e->state == ENDED)) add_roots(&roots, e);
+    for (struct keeper *keeper = r.keepers; spared && keeper; keeper = keeper->next)
         if (!keeper->dead) spared[count++] = keeper->pid;
-    tree_kill(session, spared, count, 1000, reap);
+    if (spared) left = roots_kill(&roots, spared, count, 1000, reap);
+    roots_free(&roots);
     free(spared);
+    return left;
 }
 
 static void bury_keepers(void) {
@@ -283,7 +301,6 @@ static void load_records(void) {
                                      : state == RECORD_LOST   ? LOST
                                                               : RUNNING);
             if (e) entry_describe(e, &m);
-            if (e) e->pid = (pid_t)message_number(&m, "pid", 0, INT32_MAX);
             message_free(&m);
             buffer_free(&raw);
         }
@@ -374,6 +391,9 @@ void resident_main(const char *path, int ready) {
     harden();
     r.born = now_ms();
     load_records();
+    r.inherited = r.entries > 0;
+    place();                        /* the keepers have it from us */
+    if (r.inherited) end_orphans(NULL, false);
     close(ready);
     while (!r.stopped) {
         turn();

@@ -14,8 +14,8 @@ struct entry {
     enum entry_state state;
     char mode;                  /* r(un), s(tart), t(ty) */
     bool finished;              /* RUNNING: it has ended, and only its keeper has the record */
+    bool unlisted;              /* its key is free again; it goes with its keeper */
     uint32_t number;
-    pid_t pid;                  /* known of adopted ones only */
     uint64_t started, ended, used, bytes;
     struct keeper *keeper;
     struct entry *next;
@@ -50,7 +50,7 @@ struct resident {
     const char *path;
     int lock, listener;
     int64_t born;
-    bool stopped;
+    bool stopped, inherited;    /* there were records when it was started */
     struct entry *buckets[BUCKETS];
     size_t entries, live, live_max, connected, connected_max;
     uint64_t left, serial;
@@ -62,12 +62,14 @@ extern struct resident resident;
 
 struct entry *entry_find(const char *key);
 struct entry *entry_add(const char *key, enum entry_state state);
-void entry_remove(struct entry *e);
+void entry_remove(struct entry *e);     /* for good once its keeper is gone */
 struct entry *entry_by_number(uint64_t number);
 void entry_describe(struct entry *e, const struct message *m);
 struct keeper *keeper_add(int channel, pid_t pid, struct entry *e, bool adopted);
 void hear_keeper(struct keeper *keeper);
-void end_orphans(pid_t session);
+/* Ends what is nobody's: the children of killed keepers, and of those commands that a killed resident
+ * knew what their records name: of `e`, or of all whose end is unknown, or of `all` that have ended. */
+size_t end_orphans(const struct entry *e, bool all);
 void answer_begin(struct connection *c, const char *word);
 void answer_end(struct connection *c);
 void answer(struct connection *c, const char *word);

@@ -42,7 +42,7 @@ static bool drop_entry(struct entry *e, bool mark) {
     e->bytes = 0;
     if (mark) return true;
     record_remove(e->key, ".gone");
-    if (!e->keeper) entry_remove(e);
+    entry_remove(e);
     return true;
 }
 

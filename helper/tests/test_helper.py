@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -296,6 +297,16 @@ class TestOnce:
         assert b"1" == ask("drop", {"key": "k", "mark_gone": 0})["count"]
         assert b"exited" == ask("run", shell("true", key="k"))["word"]
 
+    def test_a_key_without_a_mark_is_free_whoever_still_keeps_its_tree(self, ask: Ask) -> None:
+        """A keeper lives for a moment after its answer, and as long as its tree does."""
+        pid = int(ask("run", shell("sleep 60 >/dev/null 2>&1 & echo $!", key="k"))["out"])
+
+        assert b"1" == ask("drop", {"key": "k", "mark_gone": 0})["count"]
+        assert b"second\n" == ask("run", shell("echo second", key="k"))["out"]
+        assert running(pid)
+        ask("end", {"which": "all", "reason": "test"})
+        assert not running(pid)
+
     def test_what_runs_is_not_dropped(self, ask: Ask) -> None:
         ask("run", shell("sleep 60", key="k", wait=0))
 
@@ -326,6 +337,10 @@ TREE = (
     "(setsid sh -c '(setsid sleep 65 & echo $! >> {0}) & wait' >/dev/null 2>&1 &) ; "
     "sleep 0.2; echo $$ >> {0}; echo ready > {1}; {2}"
 )
+
+
+LOOKS_S = 1.0
+"""A keeper has noted by then who has come to it early on."""
 
 
 class TestTrees:
@@ -816,6 +831,72 @@ class TestSurvival:
         pids = list(map(int, (tmp_path / "pids").read_text().split()))
         assert 6 == len(pids)
         until(lambda: not any(map(running, pids)))
+
+    @needs_reaping
+    @pytest.mark.parametrize("verb", ["run", "start"])
+    def test_with_keeper_and_resident_killed_at_once_the_next_ends_the_tree(
+        self, helper: Helper, tmp_path: Path, verb: str
+    ) -> None:
+        """Also those of its processes that are nobody's children and lead a session."""
+        script = f"echo $PPID > {tmp_path}/keeper; " + TREE.format(
+            tmp_path / "pids", tmp_path / "ready", "sleep 66"
+        )
+        helper.ask(verb, shell(script, key="k", wait=0))
+        line_of(tmp_path / "ready")
+        pids = list(map(int, (tmp_path / "pids").read_text().split()))
+        time.sleep(LOOKS_S)
+        other = helper.send("run", shell(f"echo > {tmp_path}/other; sleep 0.5; echo other"))
+        line_of(tmp_path / "other")
+
+        for process in (int(helper.ask("ping")["pid"]), int(line_of(tmp_path / "keeper"))):
+            os.kill(process, signal.SIGKILL)
+
+        assert 6 == len([pid for pid in pids if running(pid)])
+        assert b"lost" == helper.exec(verb, shell("true", key="k"))["word"]
+        assert [] == [pid for pid in pids if running(pid)]
+        assert b"other\n" == helper.receive(other)["out"]
+
+    @needs_reaping
+    def test_so_does_one_that_is_told_to_end_all(self, helper: Helper, tmp_path: Path) -> None:
+        """What a finished command has left behind, and then everybody was killed."""
+        script = (
+            f"echo $PPID > {tmp_path}/keeper; (setsid sleep 61 >/dev/null 2>&1 & "
+            f"echo $! >> {tmp_path}/pids); sleep 62 >/dev/null 2>&1 & echo $! >> {tmp_path}/pids"
+        )
+        assert b"exited" == helper.ask("run", shell(script, key="k"))["word"]
+        pids = list(map(int, (tmp_path / "pids").read_text().split()))
+        for process in (int(helper.ask("ping")["pid"]), int(line_of(tmp_path / "keeper"))):
+            os.kill(process, signal.SIGKILL)
+
+        assert b"exited" == helper.exec("run", shell("true", key="k"))["word"]
+        assert 2 == len([pid for pid in pids if running(pid)])
+        helper.exec("end", {"which": "all", "reason": "test"})
+        assert [] == [pid for pid in pids if running(pid)]
+
+    def test_processes_that_only_have_the_number_of_a_lost_one_live_on(
+        self, helper: Helper, tmp_path: Path
+    ) -> None:
+        helper.ask("run", shell(f"echo $PPID > {tmp_path}/keeper; sleep 66", key="k", wait=0))
+        keeper = int(line_of(tmp_path / "keeper"))
+        marker = helper.folder / "k"
+        root = re.search(rb"4:root,\d+:(\d+)( \d+ (\d+)),", marker.read_bytes())
+        assert root is not None
+        tick_later = (int(root[3]) + 10) / 1000
+        until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > tick_later)
+        other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        another = b"%d%b" % (other.pid, root[2])
+        for process in (int(helper.ask("ping")["pid"]), keeper):
+            os.kill(process, signal.SIGKILL)
+        with marker.open("r+b") as file:
+            content = file.read()
+            file.seek(0)
+            file.write(content.replace(root[0], b"4:root,%d:%b," % (len(another), another)))
+        os.kill(int(root[1]), signal.SIGKILL)
+
+        assert b"lost" == helper.exec("run", shell("true", key="k"))["word"]
+        assert other.poll() is None
+        other.kill()
+        other.wait()
 
     def test_other_commands_do_not_mind(self, helper: Helper) -> None:
         connection = helper.send("run", shell("sleep 0.5; echo other"))
