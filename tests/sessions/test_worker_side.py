@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from workflows.worker_side import (
     CopiesFromWorker,
     LoadsSkill,
+    MisspellsSecret,
     MountsBucket,
     SavesSecret,
     UsesSecret,
@@ -27,10 +29,14 @@ SECRET = "s3cr3t-0f-th3-w0rk3r"
 async def _failure(client: Client, plugin: SandboxPlugin, workflow: str, *args: str) -> str:
     """Return what a workflow fails with at once, in one attempt of its last activity."""
     plugins = [plugin]
-    workflows = (CopiesFromWorker, LoadsSkill, MountsBucket, UsesSecret)
+    workflows = (CopiesFromWorker, LoadsSkill, MisspellsSecret, MountsBucket, UsesSecret)
     async with running_worker(client, *workflows, plugins=plugins) as queue:
         handle = await client.start_workflow(
-            workflow, args=args, id=unique("worker-side"), task_queue=queue
+            workflow,
+            args=args,
+            id=unique("worker-side"),
+            task_queue=queue,
+            execution_timeout=timedelta(seconds=60),
         )
         with pytest.raises(WorkflowFailureError) as failed:
             await handle.result()
@@ -113,6 +119,14 @@ class TestWorkerEnv:
         message = await _failure(temporal_client, plugin, "UsesSecret", "ACME_UNSET")
 
         assert "WorkerEnv('ACME_UNSET') is not set in this worker's environment." == message
+
+    async def test_with_a_misspelt_field_fails_the_workflow_at_once(
+        self, temporal_client: Client
+    ) -> None:
+        """Any other error than ours would have its task repeated for ever."""
+        message = await _failure(temporal_client, SandboxPlugin(), "MisspellsSecret", "nam")
+
+        assert "WorkerEnv: no field 'nam', did you mean 'name'?" == message
 
 
 class TestLocalSources:

@@ -37,7 +37,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, JsonValue
 
-from sandbox_core.errors import InvalidRequest
+from sandbox_core.errors import InvalidOptions, InvalidRequest
 from sandbox_core.wire.agents_models import (
     JsonObject,
     apply_delta,
@@ -318,6 +318,18 @@ class TestOptions:
     )
     def test_they_arrive_as_the_same_class(self, options: BaseSandboxClientOptions) -> None:
         assert same(options, load_options(through_json(dump_options(options))))
+
+    @pytest.mark.parametrize("kind", ["acme-wire", "daytona", "unix_local"])
+    def test_an_unknown_field_is_refused(self, kind: str) -> None:
+        """Those of the SDK's classes too, which a newer workflow may have set."""
+        with pytest.raises(InvalidOptions, match=f"'{kind}' options: no field 'exposed_port'"):
+            load_options({"type": kind, "exposed_port": [80]})
+
+    def test_only_what_was_chosen_travels(self) -> None:
+        """A worker need not know a new field that the workflow has not set."""
+        chosen = {"type": "acme-wire", "region": "us"}
+
+        assert chosen == dump_options(AcmeOptions(region="us"))
 
     def test_the_type_travels_even_where_a_converter_drops_unset_fields(self) -> None:
         assert "acme-wire" == dump_options(AcmeOptions())["type"]

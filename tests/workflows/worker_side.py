@@ -37,6 +37,16 @@ class UsesSecret:
 
 
 @workflow.defn
+class MisspellsSecret:
+    """Makes a `WorkerEnv` with a field that it does not have."""
+
+    @workflow.run
+    async def run(self, field: str) -> None:
+        fields: dict[str, Any] = {field: "ACME_TOKEN"}
+        WorkerEnv(**fields)
+
+
+@workflow.defn
 class SavesSecret:
     """Has a command write a variable of the worker's environment into a file."""
 

@@ -16,7 +16,6 @@ from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import NoopSnapshot
 from agents.sandbox.types import User
-from pydantic import ValidationError
 
 from sandbox_bubblewrap import (
     BubblewrapProvider,
@@ -27,7 +26,7 @@ from sandbox_bubblewrap import (
     system,
 )
 from sandbox_bubblewrap.client import BubblewrapSandboxClient
-from sandbox_core.errors import InvalidRequest
+from sandbox_core.errors import InvalidOptions, InvalidRequest
 from sandbox_core.providers import CAPABILITIES
 
 pytest_plugins = ["bubblewrap_fixtures"]
@@ -94,7 +93,7 @@ class TestModels:
         "wrong", [{"memory_mb": 1}, {"network": "all"}, {"cpus": 0}, {"processes": 1}]
     )
     def test_what_no_sandbox_could_run_with_is_refused(self, wrong: dict[str, object]) -> None:
-        with pytest.raises(ValidationError):
+        with pytest.raises(InvalidOptions):
             BubblewrapSandboxClientOptions.model_validate(wrong)
 
 

@@ -28,7 +28,7 @@ async def connect(address: str | None, namespace: str | None) -> Client:
     """
     try:
         settings = ClientConfig.load_client_connect_config()
-    except (RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ServerUnavailable(f"Temporal's client configuration: {error}") from error
     settings.setdefault("target_host", _DEFAULT_ADDRESS)
     if address is not None:

@@ -25,6 +25,7 @@ from sandbox_core.providers.registry import (
     discover,
     load,
 )
+from sandbox_core.wire.strict import StrictOptions
 
 __all__ = [
     "CAPABILITIES",
@@ -37,6 +38,7 @@ __all__ = [
     "LoadedProvider",
     "Provider",
     "SandboxClientProvider",
+    "StrictOptions",
     "SupportsCheck",
     "SupportsDestroy",
     "SupportsExists",

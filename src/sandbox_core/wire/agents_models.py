@@ -21,9 +21,10 @@ from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from pydantic import BaseModel, JsonValue
 
-from sandbox_core.errors import InvalidRequest, UnknownProvider
+from sandbox_core.errors import InvalidOptions, InvalidRequest, UnknownProvider
 from sandbox_core.wire.manifest_entries import change_entries, change_entry
 from sandbox_core.wire.mount_credentials import with_references
+from sandbox_core.wire.strict import unknown_field
 
 JsonObject = dict[str, JsonValue]
 
@@ -154,8 +155,12 @@ def _lost_class(state_type: str) -> InvalidRequest:
 
 
 def dump_options(options: BaseSandboxClientOptions) -> JsonObject:
-    """Return client options as JSON, with their ``type``."""
-    return _dump(options)
+    """Return client options as JSON: their ``type``, and what is not the default.
+
+    So a worker refuses a field that it does not know only if the workflow has set it.
+    """
+    chosen = cast("JsonObject", options.model_dump(mode="json", exclude_defaults=True))
+    return {"type": options.type, **chosen}
 
 
 def options_class(data: JsonObject) -> type[BaseSandboxClientOptions] | None:
@@ -164,7 +169,19 @@ def options_class(data: JsonObject) -> type[BaseSandboxClientOptions] | None:
 
 
 def load_options(data: JsonObject) -> BaseSandboxClientOptions:
-    """Return the client options of the registered class that ``type`` names."""
+    """Return the client options of the registered class that ``type`` names.
+
+    Raises:
+        InvalidOptions: They have a field that the class does not have on this worker.
+    """
+    cls = BaseSandboxClientOptions._subclass_registry.get(str(data.get("type")))
+    known = cls.model_fields if cls is not None else data
+    for name in data:
+        if name not in known:
+            raise InvalidOptions(
+                f"{data['type']!r} options: {unknown_field(name, known)}. If the workflow's worker "
+                f"has a newer version of them, update this one."
+            )
     return BaseSandboxClientOptions.parse(data)
 
 

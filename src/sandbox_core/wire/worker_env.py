@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
+from typing import Literal, TypeVar
 
 from agents.sandbox.manifest import EnvValue
+from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from temporalio import workflow
 
 from sandbox_core.errors import InvalidRequest
+from sandbox_core.wire.strict import mistakes
 
+_ModelT = TypeVar("_ModelT")
 _reader: ContextVar[Callable[[str], str] | None] = ContextVar("sandbox_core_reader", default=None)
 
 
@@ -56,6 +59,16 @@ class WorkerEnv(EnvValue):
     type: Literal["sandbox_core.worker_env"] = "sandbox_core.worker_env"
     name: str
     """The variable of the worker's environment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: object, validate: ModelWrapValidatorHandler[_ModelT]) -> _ModelT:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise InvalidRequest(mistakes(cls, error)) from None
 
     async def resolve(self) -> str:
         """Return the value; only an activity on a worker can.

@@ -8,8 +8,10 @@ from agents.extensions.sandbox.blaxel import BlaxelSandboxClientOptions, BlaxelT
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from pydantic import JsonValue
 
+from sandbox_core.providers import StrictOptions
 
-class BlaxelOptions(BaseSandboxClientOptions):
+
+class BlaxelOptions(StrictOptions, BaseSandboxClientOptions):
     """What the SDK's `BlaxelSandboxClientOptions` has, field by field.
 
     That one is a dataclass: it does not have the type that other options have, by which a worker

@@ -9,13 +9,15 @@ from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from pydantic import Field
 
+from sandbox_core.providers import StrictOptions
+
 MIB = 1024 * 1024
 
 SANDBOX_ID = r"^bwrap-\d{1,10}-[0-9a-f]{16}$"
 """What an id looks like: with the user that its commands run as, or 0 for the worker's."""
 
 
-class BubblewrapSandboxClientOptions(BaseSandboxClientOptions):
+class BubblewrapSandboxClientOptions(StrictOptions, BaseSandboxClientOptions):
     """What a sandbox may use, each value with a default; None is no limit.
 
     Where the worker may not make cgroups, `memory_mb` holds for each process by itself, and `cpus`

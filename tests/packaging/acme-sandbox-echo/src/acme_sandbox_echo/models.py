@@ -7,8 +7,10 @@ from typing import Literal
 from agents.sandbox.session import BaseSandboxClientOptions, SandboxSessionState
 from pydantic import Field
 
+from sandbox_core.providers import StrictOptions
 
-class EchoSandboxClientOptions(BaseSandboxClientOptions):
+
+class EchoSandboxClientOptions(StrictOptions, BaseSandboxClientOptions):
     """What a workflow can ask for when it creates a sandbox."""
 
     type: Literal["acme_echo"] = "acme_echo"

@@ -1,0 +1,66 @@
+"""Models that a user fills in: a mistake in one is one clear error, raised where it is made.
+
+pydantic's `ValidationError` is no failure to Temporal: a workflow in which it is raised repeats its
+task for ever. Ours ends the workflow.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+
+from sandbox_core.errors import InvalidOptions
+
+_ModelT = TypeVar("_ModelT")
+
+
+class StrictOptions(BaseModel):
+    """A base of client options that refuses unknown fields and names the nearest known one.
+
+    Put it before the SDK's class::
+
+        class AcmeOptions(StrictOptions, BaseSandboxClientOptions):
+            type: Literal["acme"] = "acme"
+            memory_mb: int = Field(default=2048, ge=32)
+
+    A mistake raises `InvalidOptions`, which ends the workflow that makes it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: object, validate: ModelWrapValidatorHandler[_ModelT]) -> _ModelT:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise InvalidOptions(mistakes(cls, error)) from None  # It would show the values.
+
+
+def mistakes(model: type[BaseModel], error: ValidationError) -> str:
+    """Return what is wrong with the fields of `model`, without their values."""
+    found = error.errors(include_input=False, include_url=False)
+    unknown = [
+        unknown_field(str(each["loc"][0]), model.model_fields)
+        for each in found
+        if each["type"] == "extra_forbidden" and len(each["loc"]) == 1
+    ]
+    wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found]
+    return f"{model.__name__}: {'; '.join(unknown or wrong)}"
+
+
+def unknown_field(name: str, known: Iterable[str]) -> str:
+    """Return that there is no field `name`, with the nearest or all of the `known` ones."""
+    names = sorted({*known} - {"type"})
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(names) or 'none'}"
+    return f"no field {name!r}, {hint}"
