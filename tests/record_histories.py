@@ -5,9 +5,10 @@ queue, and one scenario changes it; so it is run where that is nobody else's nam
 
     unshare --uts sh -c 'hostname recorder && python tests/record_histories.py'
 
-``resumed-on-another-worker`` is not made any more: it is of the time before a worker could take a
-session over from one that is gone. ``given-up`` was recorded when a worker that was busy for as
-long as an operation may wait for it was taken for one that is gone.
+Some are not made any more. ``resumed-on-another-worker`` is of the time before a worker could take
+over a session from one that is gone; ``memories-in-a-lent-session`` of the time before the agents
+that write memories ran in the live session; ``given-up`` was recorded when a worker that stayed
+busy for as long as an operation may wait was taken for one that is gone.
 
 Record again only when a changed history is meant, and say why in the changelog: a workflow that was
 started before the change will not survive it.
@@ -27,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from agents import ModelProvider
 from faults.faulty import Fault
 from faults.harness import line_of, workers
 from parity.cases import write_skills
@@ -42,6 +44,7 @@ from temporalio.worker import Worker
 from workflows.creates import CreateAndHold, Hold
 from workflows.fleet import KeepSession, Kept
 from workflows.names import NamesOfFiles
+from workflows.parity import Converse, Request, ScriptedModels
 from workflows.processes import Job, RunJob
 from workflows.sessions import CaughtErrors, EveryOperation, ResizeTerminal, StepByStep, Terminal
 from workflows.storage import Refused
@@ -58,6 +61,7 @@ HISTORIES = Path(__file__).parent / "histories"
 
 WORKFLOWS = (
     CaughtErrors,
+    Converse,
     CreateAndHold,
     EveryOperation,
     KeepSession,
@@ -72,16 +76,16 @@ WORKFLOWS = (
 """Those that histories are recorded of."""
 
 _QUEUE = "recorded"
-_WORKFLOWS = tuple(each for each in WORKFLOWS if each is not RepairWorkflow)
+_WORKFLOWS = tuple(each for each in WORKFLOWS if each not in (Converse, RepairWorkflow))
 
 Handle: TypeAlias = "WorkflowHandle[Any, Any]"
 
 
-def agents_plugin() -> OpenAIAgentsPlugin:
-    """Return the plugin for the demo's scripted model."""
+def agents_plugin(models: ModelProvider | None = None) -> OpenAIAgentsPlugin:
+    """Return the plugin for scripted models, by default for the demo's."""
     return OpenAIAgentsPlugin(
         model_params=ModelActivityParameters(start_to_close_timeout=timedelta(minutes=1)),
-        model_provider=ScriptedRepair(),
+        model_provider=models or ScriptedRepair(),
     )
 
 
@@ -173,6 +177,17 @@ async def _busy(client: Client) -> Handle:
                 await handle.result()
         finally:
             socket.sethostname(first)
+    return handle
+
+
+async def _memories(client: Client) -> Handle:
+    """The agents that write memories run after the one that they remember."""
+    config = client.config()
+    config["plugins"] = [agents_plugin(ScriptedModels()), SandboxPlugin()]
+    async with running_worker(Client(**config), Converse, plugins=(), task_queue=_QUEUE):
+        request = Request(case="memory of an unnamed run", directory=tempfile.gettempdir())
+        handle = await _start(client, "Converse", request)
+        await handle.result()
     return handle
 
 
@@ -300,6 +315,7 @@ _SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
     "every-operation": _every_operation,
     "every-operation-and-skills": _every_operation_and_skills,
     "given-up": _given_up,
+    "memories": _memories,
     "names": _names,
     "pinned": _pinned,
     "reap": _reap,

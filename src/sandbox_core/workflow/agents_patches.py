@@ -40,13 +40,13 @@ from agents.sandbox.memory.manager import SandboxMemoryGenerationManager
 from agents.sandbox.runtime import SandboxRuntime
 from agents.sandbox.runtime_session_manager import SandboxRuntimeSessionManager
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
-from agents.sandbox.snapshot import RemoteSnapshotSpec, SnapshotBase, SnapshotSpec
+from agents.sandbox.snapshot import NoopSnapshotSpec, RemoteSnapshotSpec, SnapshotBase, SnapshotSpec
 from agents.sandbox.types import User
 from temporalio import workflow
 
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
 from sandbox_core.workflow.client import TemporalSandboxClient
-from sandbox_core.workflow.lending import live_session, with_session
+from sandbox_core.workflow.lending import live_session, memory_client
 from sandbox_core.workflow.session_wrapper import workflow_session
 
 _OwnerT = TypeVar("_OwnerT")
@@ -210,10 +210,12 @@ _sdk_memory_run_config = SandboxMemoryGenerationManager._memory_run_config
 
 
 def _memory_run_config(manager: SandboxMemoryGenerationManager) -> RunConfig:
-    session = manager._session
-    if workflow_session(session) is None or not workflow.in_workflow():
+    session = workflow_session(manager._session)
+    if session is None or not workflow.in_workflow():
         return _sdk_memory_run_config(manager)
-    return RunConfig(sandbox=SandboxRunConfig(client=with_session(session)))
+    return RunConfig(
+        sandbox=SandboxRunConfig(client=memory_client(session), snapshot=NoopSnapshotSpec())
+    )
 
 
 _sdk_skill_metadata = Skills._skill_metadata

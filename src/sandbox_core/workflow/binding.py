@@ -206,6 +206,11 @@ class PlacedSession(BaseSandboxSession):
         """The provider's name and the session's id."""
         return self._provider, self._ref.session_id
 
+    @property
+    def generation(self) -> int:
+        """What the worker that opened the session has promised; see `OpenSessionResponse`."""
+        return self._generation
+
     def _is_deleted(self) -> bool:
         # Without this patch in its history, a workflow has asked for a deleted session again.
         return self.deleted and workflow.patched(_DELETED)

@@ -7,11 +7,13 @@ from typing import NoReturn
 from agents.sandbox import Manifest
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.workflow.client import TemporalSandboxClient
+from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession, workflow_session
 
 
@@ -49,6 +51,50 @@ def with_session(session: BaseSandboxSession) -> TemporalSandboxClient:
 def live_session(client: object) -> WorkflowSandboxSession | None:
     """Return the session that a client of `with_session` stands for; of another one None."""
     return client.live if isinstance(client, _LiveSessionClient) else None
+
+
+def memory_client(session: TemporalSandboxSession) -> TemporalSandboxClient:
+    """Return the client with which the agents that write memories run in `session`.
+
+    A live session is asked several times whether it is running. That is no operation of a session
+    of today, but was one of a session of generation 0, whose workflow then lent it in this way: the
+    client makes the session, and the run starts and ends it without effect.
+    """
+    if session.generation > 0:
+        return with_session(session)
+    return _LendingClient(session)
+
+
+class _LentSession(WorkflowSandboxSession):
+    async def start(self) -> None:
+        return
+
+    async def stop(self) -> None:
+        return
+
+    async def shutdown(self) -> None:
+        return
+
+    async def _aclose_dependencies(self) -> None:
+        return
+
+
+class _LendingClient(TemporalSandboxClient):
+    def __init__(self, lent: TemporalSandboxSession) -> None:
+        super().__init__(lent.provider)
+        self._lent = lent
+
+    async def create(
+        self,
+        *,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        manifest: Manifest | None = None,
+        options: BaseSandboxClientOptions | None = None,
+    ) -> WorkflowSandboxSession:
+        return _LentSession(self._lent)
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        return session
 
 
 class _LiveSessionClient(TemporalSandboxClient):
