@@ -167,10 +167,17 @@ class Subject:
         Raises:
             PromiseBroken: It took longer than the backend's `timeout_s`.
         """
+        # Not `wait_for`: a `TimeoutError` of the provider's own is something else.
+        task = asyncio.ensure_future(work)
         try:
-            return await asyncio.wait_for(work, self.backend.timeout_s)
-        except asyncio.TimeoutError:
-            raise PromiseBroken(f"no answer within {self.backend.timeout_s:g} s") from None
+            await asyncio.wait({task}, timeout=self.backend.timeout_s)
+        finally:
+            in_time = task.done()
+            task.cancel()
+        if not in_time:
+            await asyncio.wait({task})
+            raise PromiseBroken(f"no answer within {self.backend.timeout_s:g} s")
+        return await task
 
     @asynccontextmanager
     async def unreachable(self) -> AsyncIterator[Subject]:
