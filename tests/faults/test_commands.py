@@ -16,6 +16,7 @@ from workflows.chaos import Count, Patience, RunCounted
 from workflows.processes import Job, RunAndKeep, RunJob
 
 from sandbox_core.worker.commands.host import states_on_host, stop_on_host
+from sandbox_core.worker.heartbeats import LONGEST_S
 
 
 @pytest.fixture
@@ -203,6 +204,20 @@ class TestEnd:
         assert isinstance(failed.value.cause, CancelledError)
         for pid in pids:
             await asyncio.wait_for(ended(pid), timeout=10)
+
+    async def test_a_cancelled_command_is_ended_at_once(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        """The server tells the worker, which need not ask first."""
+        await fleet.start()
+        job = Job(command=self.TREE, root=str(tmp_path), heartbeat_s=30)
+        handle = await start(temporal_client, fleet, job)
+        pids = await self._pids(tmp_path)
+
+        await handle.cancel()
+
+        for pid in pids:
+            await asyncio.wait_for(ended(pid), timeout=LONGEST_S / 2)
 
     async def test_a_terminated_workflow_leaves_no_process(
         self, temporal_client: Client, fleet: Workers, tmp_path: Path

@@ -25,6 +25,9 @@ _TUNING = {
     "history.timerProcessorMaxTimeShift": "10ms",
     # The deletion of a workflow would wait half a minute for it.
     "history.transferProcessorUpdateAckInterval": "1s",
+    # Workers are told of a cancellation at once, and not with the answer to their next heartbeat.
+    "frontend.WorkerCommandsEnabled": True,
+    "system.enableCancelActivityWorkerCommand": True,
 }
 _STARTED_WITHIN_S = 30.0
 # It takes several ports for itself, which others may have taken a moment later.
