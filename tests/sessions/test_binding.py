@@ -8,11 +8,22 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+from local_backend import LocalProvider
 from support import completed_activities, running_worker, unique
 from temporalio.client import Client, WorkflowHistory
-from workflows.sessions import StepByStep, Terminal
+from workflows.sessions import StepByStep, Terminal, Watch
 
+from sandbox_core.providers.registry import Provider
+from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.own_queue import own_queue
+
+
+class RoamingProvider(LocalProvider):
+    """The local one, as if its sandboxes were anywhere."""
+
+    name = "roaming"
+    host_bound = False
 
 
 def _queues(history: WorkflowHistory, operation: str) -> Counter[str]:
@@ -26,12 +37,18 @@ def _queues(history: WorkflowHistory, operation: str) -> Counter[str]:
 
 
 @asynccontextmanager
-async def _two_workers(address: str, queue: str, workflow: type) -> AsyncIterator[Client]:
+async def _two_workers(
+    address: str, queue: str, workflow: type, *providers: Provider
+) -> AsyncIterator[Client]:
     """Run two workers, each with a client of its own, as two processes would."""
+
+    def plugins() -> list[SandboxPlugin]:
+        return [SandboxPlugin(providers=providers)]
+
     one, two = await Client.connect(address), await Client.connect(address)
     async with (
-        running_worker(one, workflow, task_queue=queue, eager=False),
-        running_worker(two, workflow, task_queue=queue, eager=False),
+        running_worker(one, workflow, task_queue=queue, eager=False, plugins=plugins()),
+        running_worker(two, workflow, task_queue=queue, eager=False, plugins=plugins()),
     ):
         yield one
 
@@ -75,6 +92,27 @@ class TestTwoWorkers:
             )
 
         assert [f"heard {number}" for number in range(10)] == spoken
+
+    async def test_so_do_processes_without_one_where_there_is_no_helper(
+        self, temporal_address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each is the backend's own then, and a session may be opened by any worker."""
+        monkeypatch.setenv("SANDBOX_CORE_HELPER", "off")
+        queue = unique("queue")
+        async with _two_workers(temporal_address, queue, Watch, RoamingProvider()) as client:
+            said = await asyncio.gather(
+                *(
+                    client.execute_workflow(
+                        Watch.run,
+                        args=["roaming", str(number)],
+                        id=unique("watch"),
+                        task_queue=queue,
+                    )
+                    for number in range(6)
+                )
+            )
+
+        assert [f"said {number}" for number in range(6)] == said
 
 
 class TestOwnQueue:

@@ -267,6 +267,25 @@ class Terminal:
 
 
 @workflow.defn
+class Watch:
+    """Starts a process without a terminal, runs a few commands beside it, and then polls it."""
+
+    @workflow.run
+    async def run(self, provider: str, word: str) -> str:
+        async with new_session(provider) as session:
+            update = await session.pty_exec_start(f"sleep 2; echo said {word}", yield_time_s=0.25)
+            output = update.output
+            for _ in range(5):
+                await session.exec("true")
+            while update.process_id is not None:
+                update = await session.pty_write_stdin(
+                    session_id=update.process_id, chars="", yield_time_s=5
+                )
+                output += update.output
+            return output.decode().strip()
+
+
+@workflow.defn
 class ResizeTerminal:
     """Opens a terminal, gives it another size, and asks for that."""
 

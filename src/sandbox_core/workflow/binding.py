@@ -46,6 +46,9 @@ _TAKE_OVER = "sandbox-core-take-over"
 # Without this one, it takes a worker that does not answer in time for one that is gone.
 _PING = "sandbox-core-ping"
 
+# Without this one, only terminals are pinned to their worker where there is no helper.
+_PIN_PROCESSES = "sandbox-core-pin-processes"
+
 # How often an operation may find that the worker it landed on does not hold the session. One is
 # the ordinary case. More happen when several workers share the queue and none is pinned, and when
 # they die one after the other, each right after it has resumed the session.
@@ -85,8 +88,8 @@ class Placement:
     pinned  either        NOT_OPEN    RESUME     pinned; shared if it lives on any host
     pinned  either        UNANSWERED  GIVE_UP    as it is if its worker lives: it is busy, and is
                                                  waited for. Else as after RESUME, at another worker
-    either  either        a terminal  PIN        pinned: without the helper, a terminal belongs to
-                                                 its worker's process
+    either  either        a process   PIN        pinned: without the helper, a process that is
+                                                 polled belongs to its worker's own
     ======  ============  ==========  =========  =================================================
 
     A session that cannot be resumed stays where it is: its worker may come back.
@@ -452,8 +455,10 @@ class PlacedSession(BaseSandboxSession):
 
 
 def _is_of_a_worker(request: m.SessionRequest, response: m.PtyResponse) -> bool:
-    """Tell whether the process that was started is a terminal that only its worker can poll."""
-    return isinstance(request, m.PtyExecStartRequest) and request.tty and response.offset is None
+    """Tell whether the process that was started is one that only its worker can poll."""
+    if not isinstance(request, m.PtyExecStartRequest) or response.offset is not None:
+        return False
+    return request.tty or (response.process_id is not None and workflow.patched(_PIN_PROCESSES))
 
 
 class Patience:
