@@ -17,10 +17,10 @@ from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from docker.errors import APIError
 from docker_engine import IMAGE, RUNTIME, DockerEngine
 from docker_workflows import RunRestricted
-from pydantic import ValidationError
 from support import running_worker, unique
 from temporalio.client import Client
 
+from sandbox_core.errors import InvalidOptions
 from sandbox_docker import DockerSandboxClientOptions, sandbox_client_provider
 from sandbox_docker.client import ThreadedDockerSandboxClient
 
@@ -98,10 +98,8 @@ class TestOptions:
     )
     def test_a_wrong_value_is_one_error(self, wrong: dict[str, Any], named: str) -> None:
         """Which names the field."""
-        with pytest.raises(ValidationError, match=named) as error:
+        with pytest.raises(InvalidOptions, match=named):
             DockerSandboxClientOptions("image", **wrong)
-
-        assert 1 == error.value.error_count()
 
     def test_an_unknown_argument_is_refused(self) -> None:
         """Not ignored: a limit that is misspelt would not be there."""

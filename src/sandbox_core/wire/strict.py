@@ -54,7 +54,7 @@ def mistakes(model: type[BaseModel], error: ValidationError) -> str:
         for each in found
         if each["type"] == "extra_forbidden" and len(each["loc"]) == 1
     ]
-    wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found]
+    wrong = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in found]
     return f"{model.__name__}: {'; '.join(unknown or wrong)}"
 
 

@@ -8,6 +8,8 @@ from agents.sandbox.sandboxes import docker as sdk
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from sandbox_core.providers import StrictOptions
+
 _MIB = 1024 * 1024
 
 _Runtime = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -51,7 +53,7 @@ class ContainerSettings(BaseModel):
         return arguments
 
 
-class DockerSandboxClientOptions(sdk.DockerSandboxClientOptions, ContainerSettings):
+class DockerSandboxClientOptions(StrictOptions, sdk.DockerSandboxClientOptions, ContainerSettings):
     """The Agents SDK's options of the same name, with what restricts a container.
 
     Args:
@@ -66,7 +68,7 @@ class DockerSandboxClientOptions(sdk.DockerSandboxClientOptions, ContainerSettin
         user: Who commands run as, ``"name"``, ``"uid"`` or ``"uid:gid"``; the workspace is theirs.
 
     Raises:
-        pydantic.ValidationError: A value is out of range.
+        InvalidOptions: A value is out of range.
     """
 
     # The SDK's class is registered for "docker", and each class needs a type of its own.
