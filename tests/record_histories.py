@@ -5,9 +5,9 @@ queue, and one scenario changes it; so it is run where that is nobody else's nam
 
     unshare --uts sh -c 'hostname recorder && python tests/record_histories.py'
 
-Some are not made any more. ``resumed-on-another-worker`` is of the time before a worker could take
+Two are not made any more: ``resumed-on-another-worker`` is of the time before a worker could take
 over a session from one that is gone; ``memories-in-a-lent-session`` of the time before the agents
-that write memories ran in the live session; ``given-up`` was recorded when a worker that stayed
+that write memories ran in the live session. ``given-up`` was recorded when a worker that stayed
 busy for as long as an operation may wait was taken for one that is gone.
 
 Record again only when a changed history is meant, and say why in the changelog: a workflow that was

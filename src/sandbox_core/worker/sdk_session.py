@@ -6,17 +6,54 @@ A test lists the other modules that use such names, and what for.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox.entries import BaseEntry
+from agents.sandbox.errors import OpName
 from agents.sandbox.materialization import MaterializedFile
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+from agents.sandbox.session.dependencies import Dependencies
+from agents.sandbox.session.sandbox_client import BaseSandboxClient
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import User
 
 from sandbox_core.wire.messages import SessionSettings
+
+_OptionsT = TypeVar("_OptionsT")
+_ResultT = TypeVar("_ResultT")
+
+
+def backend_session(session: SandboxSession) -> BaseSandboxSession:
+    """Return the backend's own session, without the SDK's wrapper that reports each call."""
+    return session._inner
+
+
+def prepared_command(
+    session: SandboxSession, *words: str, shell: bool | list[str], user: str | None
+) -> list[str]:
+    """Return the words that the backend executes for a command."""
+    return session._inner._prepare_exec_command(*words, shell=shell, user=user)
+
+
+async def reported(
+    session: SandboxSession,
+    op: OpName,
+    run: Callable[[], Coroutine[object, object, _ResultT]],
+    *,
+    start_data: dict[str, object],
+    ok: Callable[[_ResultT], bool],
+    outputs: Callable[[_ResultT], tuple[bytes | None, bytes | None]],
+) -> _ResultT:
+    """Run an operation that sinks and spans are told of, as of a call of the session."""
+    return await session._annotate(op=op, start_data=start_data, run=run, ok=ok, outputs=outputs)
+
+
+def client_dependencies(client: BaseSandboxClient[_OptionsT]) -> Dependencies | None:
+    """Return what the sessions of a client depend on."""
+    return client._resolve_dependencies()
 
 
 async def validated(session: SandboxSession, path: str | Path, *, for_write: bool = False) -> Path:

@@ -20,6 +20,7 @@ from temporalio.workflow import ActivityConfig
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
 from sandbox_core.wire.agents_models import dump_state, load_options, load_state
 from sandbox_core.workflow import WorkerEnv, WorkflowSandboxSession, temporal_sandbox_client
+from sandbox_core.workflow.session_wrapper import workflow_session
 
 GREETING = b"hello\n"
 
@@ -125,7 +126,9 @@ class HoldSandbox:
     @workflow.update
     async def delete(self) -> None:
         """Delete the sandbox; the workflow goes on with the session."""
-        await (await self._opened())._inner.delete()  # type: ignore[attr-defined]  # the workflow's
+        session = workflow_session(await self._opened())
+        assert session is not None
+        await session.delete()
 
     @workflow.update
     async def restorations(self) -> list[list[str | None]]:

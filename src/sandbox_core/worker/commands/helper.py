@@ -26,6 +26,7 @@ from sandbox_core.worker.commands.binaries import SWITCH, switched_off
 from sandbox_core.worker.commands.host import HostHelper, context_fields, install_on_host
 from sandbox_core.worker.commands.install import Installed, Unusable, install
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer, parse_text, pieces
+from sandbox_core.worker.sdk_session import backend_session
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ def _settled(future: asyncio.Future[Helper]) -> bool:
 
 
 async def _open(provider: Provider, session: SandboxSession, user: str | None) -> Helper:
-    inner = session._inner
+    inner = backend_session(session)
     try:
         if user is None and isinstance(provider, SupportsHostProcesses):
             return _OnHost(provider, inner, await asyncio.to_thread(install_on_host, inner))
@@ -223,7 +224,7 @@ async def used_helper(
         return None
     try:
         if user not in _helpers.get(session, {}):
-            inner = session._inner
+            inner = backend_session(session)
             on_host = user is None and isinstance(provider, SupportsHostProcesses)
             installed = await (
                 asyncio.to_thread(install_on_host, inner)

@@ -12,13 +12,13 @@ longest ago, as the SDK's backends do, but never one that has ended and whose ou
 from __future__ import annotations
 
 import asyncio
+import codecs
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from agents.sandbox.errors import ExecTransportError, PtySessionNotFoundError, SandboxError
-from agents.sandbox.session.pty_output import _incomplete_utf8_suffix_length
 from agents.sandbox.session.pty_types import (
     PTY_PROCESS_ID_MAX_EXCLUSIVE,
     PTY_PROCESS_ID_MIN,
@@ -273,7 +273,7 @@ async def _polled(
         answer = more
     output = b"".join(pieces)
     if running:
-        unfinished = _incomplete_utf8_suffix_length(output)
+        unfinished = _unfinished(output)
         output, offset = output[: len(output) - unfinished], offset - unfinished
     text, original_token_count = truncate_text_by_tokens(
         output.decode("utf-8", errors="replace"), max_output_tokens
@@ -308,6 +308,13 @@ async def resize(provider: Provider, session: SandboxSession, request: m.PtyResi
 
 
 # --- Room for one more ----------------------------------------------------------------------------
+
+
+def _unfinished(output: bytes) -> int:
+    """Return how many bytes at the end are the beginning of a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(output)
+    return len(decoder.getstate()[0])
 
 
 async def _make_room(helper: Helper, session: SandboxSession, user: str | None) -> None:

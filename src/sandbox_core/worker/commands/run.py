@@ -26,6 +26,7 @@ from sandbox_core.worker.commands.install import Unusable
 from sandbox_core.worker.commands.output import cut_output, kept_output
 from sandbox_core.worker.commands.plain import at_most_once, is_repeated
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
+from sandbox_core.worker.sdk_session import backend_session, prepared_command, reported
 
 BUSY_S = 0.05
 """How long to wait before asking again about a command whose keeper does not answer yet."""
@@ -58,15 +59,16 @@ async def run(provider: Provider, session: SandboxSession, request: m.ExecReques
         return result
 
     # Sinks and spans are told of the command, not of the helper around it.
-    return await session._annotate(
-        op="exec",
+    return await reported(
+        session,
+        "exec",
+        once,
         start_data={
             "command": list(request.command),
             "timeout_s": request.timeout,
             "shell": shell_of(request),
             "user": request.user,
         },
-        run=once,
         ok=lambda result: result.ok(),
         outputs=lambda result: (result.stdout, result.stderr),
     )
@@ -77,7 +79,7 @@ async def _plain(
 ) -> ExecResult:
     result = await at_most_once(
         request.summary(),
-        lambda: session._inner.exec(
+        lambda: backend_session(session).exec(
             *request.command, timeout=request.timeout, shell=shell_of(request), user=request.user
         ),
         repeated=repeated,
@@ -187,9 +189,7 @@ def unknown(session: SandboxSession, request: m.CommandRequest, why: str) -> Out
 
 def argv_of(session: SandboxSession, request: m.CommandRequest) -> list[str]:
     """Return the words of the command, as the backend itself would make them."""
-    return session._inner._prepare_exec_command(
-        *request.command, shell=shell_of(request), user=None
-    )
+    return prepared_command(session, *request.command, shell=shell_of(request), user=None)
 
 
 def shell_of(request: m.CommandRequest) -> bool | list[str]:

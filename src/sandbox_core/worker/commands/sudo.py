@@ -7,6 +7,7 @@ from agents.sandbox.errors import ExecTransportError, SandboxError
 from sandbox_core.errors import InvalidRequest, OutcomeUnknown
 from sandbox_core.wire.messages import CommandRequest, Message
 from sandbox_core.worker.call import Call
+from sandbox_core.worker.sdk_session import prepared_command
 
 
 async def missing_sudo(call: Call, request: Message, error: Exception) -> InvalidRequest | None:
@@ -23,7 +24,7 @@ async def missing_sudo(call: Call, request: Message, error: Exception) -> Invali
     held = call.pool.find(request.session.session_id)
     if held is None:
         return None
-    words = held.session._inner._prepare_exec_command("true", shell=False, user=request.user)
+    words = prepared_command(held.session, "true", shell=False, user=request.user)
     if words[0] != "sudo":
         return None
     try:

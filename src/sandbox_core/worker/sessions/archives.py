@@ -34,6 +34,7 @@ from agents.sandbox.workspace_paths import posix_path_for_error
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers.archives import unsafe_members
+from sandbox_core.worker.sdk_session import backend_session
 
 RESTORED_LAST = ".sandbox-core-restored-last.tar"
 """The name in an archive of what is unpacked when the rest is there; it does not stay."""
@@ -45,7 +46,7 @@ _NAMED = 5
 
 def keep_whole(session: SandboxSession) -> None:
     """Have a session save and restore what the SDK alone does not restore."""
-    inner = session._inner
+    inner = backend_session(session)
     persist, hydrate = inner.persist_workspace, inner.hydrate_workspace
 
     async def persist_workspace() -> io.IOBase:

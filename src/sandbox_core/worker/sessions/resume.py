@@ -16,7 +16,7 @@ from agents.sandbox.snapshot import NoopSnapshot
 from sandbox_core.errors import SandboxLost
 from sandbox_core.providers import SupportsExists, SupportsIdentity
 from sandbox_core.providers.registry import Provider
-from sandbox_core.worker.sdk_session import entries_base_dir, keep_at_start
+from sandbox_core.worker.sdk_session import client_dependencies, entries_base_dir, keep_at_start
 from sandbox_core.worker.sessions.archives import keep_whole
 from sandbox_core.worker.sessions.pool import Client
 
@@ -51,7 +51,7 @@ async def resume(
             present = await provider.exists(client, known)
         # What another session has started in a sandbox that is still there is kept as it is.
         started = started or present is True
-        if not present and started and not await _restorable(state, client._resolve_dependencies()):
+        if not present and started and not await _restorable(state, client_dependencies(client)):
             raise _lost(provider, known)
     session = await client.resume(state)
     keep_whole(session)
