@@ -2,17 +2,21 @@
 
 `operations.md` from the table of operations; the promises in `contract.md` from the provider kit;
 from each plugin's pyproject.toml the table of providers in the README, and the names that
-`sandbox_core.wire.published` advises to install.
+`sandbox_core.wire.published` advises to install; and `provider-list.md` from these and
+`provider-list.toml`.
 """
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli
 
+from sandbox_core.providers import CAPABILITIES
 from sandbox_core.testing.contract import CHECKS, LEVELS
 from sandbox_core.wire.messages import Message
 from sandbox_core.wire.operations import Effect, Operation, operations
@@ -21,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 OPERATIONS = ROOT / "docs" / "operations.md"
 CONTRACT = ROOT / "docs" / "contract.md"
 README = ROOT / "README.md"
+LISTED = ROOT / "docs" / "provider-list.toml"
+PROVIDER_LIST = ROOT / "docs" / "provider-list.md"
 PUBLISHED = ROOT / "src" / "sandbox_core" / "wire" / "published.py"
 
 _HEAD = """\
@@ -76,7 +82,7 @@ def render_contract() -> str:
             if check.level == level
         ]
         lines += ["\n"]
-    return _between("checks", "".join(lines).rstrip("\n") + "\n", CONTRACT)
+    return _between("checks", "".join(lines).rstrip("\n") + "\n", CONTRACT.read_text("utf-8"))
 
 
 _LEVELS = {
@@ -94,14 +100,14 @@ def render_readme() -> str:
         "| --- | --- | --- | --- |\n",
         *map(_provider, _plugins()),
     ]
-    return _between("providers", "".join(table), README)
+    return _between("providers", "".join(table), README.read_text("utf-8"))
 
 
-def _between(mark: str, content: str, page: Path) -> str:
+def _between(mark: str, content: str, page: str) -> str:
     return re.sub(
         rf"(<!-- {mark} -->\n).*(<!-- /{mark} -->)",
         lambda marks: f"{marks[1]}{content}{marks[2]}",
-        page.read_text(encoding="utf-8"),
+        page,
         flags=re.DOTALL,
     )
 
@@ -115,6 +121,81 @@ def render_published() -> str:
         PUBLISHED.read_text(encoding="utf-8"),
         flags=re.DOTALL,
     )
+
+
+def render_provider_list() -> str:
+    """Return the page of all providers that are known, and of clients that could be providers."""
+    listed = tomli.loads(LISTED.read_text(encoding="utf-8"))
+    published = listed.get("provider", [])
+    sections = {
+        "ours": _table(map(_of_plugin, _plugins())),
+        "others": _table(published) if published else ["None is known yet.\n"],
+        "clients": map(_client, listed["client"]),
+    }
+    page = PROVIDER_LIST.read_text(encoding="utf-8")
+    for mark, lines in sections.items():
+        page = _between(mark, "".join(lines), page)
+    return page
+
+
+def _table(providers: Iterable[Mapping[str, Any]]) -> list[str]:
+    head = "| Name | Install | Sandboxes are | Abilities | Last check |\n"
+    return [head, "| --- | --- | --- | --- | --- |\n", *map(_listed, providers)]
+
+
+def _listed(row: Mapping[str, Any]) -> str:
+    name = f"[`{row['name']}`]({row['url']})"
+    check = f"{row['check']}; {row['against']}" if "check" in row else "not published"
+    install = f"`pip install {row['distribution']}`"
+    return f"| {name} | {install} | {row['backend']} | {', '.join(row['abilities'])} | {check} |\n"
+
+
+def _of_plugin(plugin: dict[str, Any]) -> dict[str, Any]:
+    project, row = plugin["project"], plugin["tool"]["sandbox-core"]
+    checked = {key: row[key] for key in ("check", "against") if key in row}
+    return {
+        "name": _name(plugin),
+        "distribution": project["name"],
+        "backend": row["sandboxes"],
+        "url": f"../plugins/{project['name']}/README.md",
+        "abilities": _abilities(ROOT / "plugins" / project["name"]),
+        **checked,
+    }
+
+
+def _abilities(plugin: Path) -> list[str]:
+    """Return the abilities whose methods the provider's class has, without importing it."""
+    (module,) = plugin.glob("src/*/__init__.py")
+    methods = {
+        each.name
+        for node in ast.parse(module.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+        for each in node.body
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    return [
+        ability
+        for ability, protocol in CAPABILITIES.items()
+        if {name for name in vars(protocol) if not name.startswith("_")} <= methods
+    ]
+
+
+def _client(row: Mapping[str, Any]) -> str:
+    module, _, options = row["options"].partition(":")
+    arguments = [f'"{row["name"]}"', f'"{row["client"]}"', options]
+    arguments += [f'identity="{row["identity"]}"']
+    arguments += [f"{key}={row[key]}" for key in ("host_bound", "durable_processes") if key in row]
+    lines = ",\n    ".join(arguments)
+    facts = [row["backend"], *([row["note"]] if "note" in row else []), *_check_of(row)]
+    return (
+        f"\n**{row['distribution']}** {row['version']}: {'; '.join(facts)}.\n\n"
+        f"```python\nfrom {module} import {options}\n\n"
+        f"client_provider(\n    {lines},\n)\n```\n"
+    )
+
+
+def _check_of(row: Mapping[str, Any]) -> list[str]:
+    return [f"`{row['check']}`"] if "check" in row else ["not checked"]
 
 
 def _plugins() -> list[dict[str, Any]]:
@@ -137,4 +218,5 @@ if __name__ == "__main__":
     OPERATIONS.write_text(render_operations(), encoding="utf-8")
     CONTRACT.write_text(render_contract(), encoding="utf-8")
     README.write_text(render_readme(), encoding="utf-8")
+    PROVIDER_LIST.write_text(render_provider_list(), encoding="utf-8")
     PUBLISHED.write_text(render_published(), encoding="utf-8")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +34,14 @@ def test_the_readme_has_a_row_for_each_plugin(generate: ModuleType) -> None:
 
 def test_each_plugin_is_advised_to_be_installed(generate: ModuleType) -> None:
     assert generate.render_published() == generate.PUBLISHED.read_text(encoding="utf-8")
+
+
+def test_the_list_of_providers_is_made_from_its_data(generate: ModuleType) -> None:
+    page = generate.PROVIDER_LIST.read_text(encoding="utf-8")
+
+    assert generate.render_provider_list() == page
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        ast.parse(code)
 
 
 def test_the_contract_lists_every_promise_that_is_checked(generate: ModuleType) -> None:
