@@ -82,6 +82,11 @@ class LoopbackServer(abc.ABC):
     def machines(self) -> Mapping[str, Machine]:
         """The machines of the sandboxes that exist, by the sandbox's id."""
 
+    @property
+    @abc.abstractmethod
+    def environment(self) -> Mapping[str, str]:
+        """The environment that points the vendor's SDK at this server."""
+
     def refuse(self, request: web.Request) -> web.StreamResponse | None:
         """Return the answer to a request without the right credentials."""
         return None

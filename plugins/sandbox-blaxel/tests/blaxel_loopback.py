@@ -73,9 +73,9 @@ class BlaxelLoopback(LoopbackServer):
             "PUT /v0/sandboxes/{name}": self._update,
             "DELETE /v0/sandboxes/{name}": self._delete,
             f"POST {inside}/process": self._run_process,
-            f"GET {inside}/filesystem/{{path:.*}}": self._read,
-            f"PUT {inside}/filesystem/{{path:.*}}": self._write,
-            f"POST {inside}/filesystem-multipart/initiate/{{path:.*}}": self._begin_upload,
+            f"GET {inside}/filesystem/{{path:[\\s\\S]*}}": self._read,
+            f"PUT {inside}/filesystem/{{path:[\\s\\S]*}}": self._write,
+            f"POST {inside}/filesystem-multipart/initiate/{{path:[\\s\\S]*}}": self._begin_upload,
             f"PUT {inside}/filesystem-multipart/{{upload}}/part": self._upload_part,
             f"POST {inside}/filesystem-multipart/{{upload}}/complete": self._end_upload,
             f"GET {inside}/terminal/ws": self._terminal,
@@ -165,7 +165,9 @@ class BlaxelLoopback(LoopbackServer):
     async def _read(self, request: web.Request) -> web.StreamResponse:
         machine, path = self._machine(request), _path(request)
         if (await machine.run("test", "-d", path)).exit_code == 0:
-            return web.json_response({"path": path, "name": path, "files": []})
+            return web.json_response(
+                {"path": path, "name": path, "files": [], "subdirectories": []}
+            )
         try:
             return web.Response(body=await machine.read(path))
         except (FileNotFoundError, IsADirectoryError) as error:

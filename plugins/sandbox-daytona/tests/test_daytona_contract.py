@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 from daytona_loopback import DaytonaLoopback
+from loopback.contract import OF_THE_SDK
 
 from sandbox_core.testing.contract import Backend
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
@@ -17,14 +18,12 @@ class TestDaytona(ProviderContract):
 
     provider_module = "sandbox_daytona"
     known_failures: ClassVar[Mapping[str, str]] = {
+        **OF_THE_SDK,
         "commands.binary_output_is_whole": "the vendor's API answers with text",
         "commands.background_processes_outlive_their_call": "the loopback server ends them",
-        "terminals.a_terminal_can_be_written_to": "the loopback's terminal is a shell's",
+        "terminals.a_terminal_ends_with_its_process": "the SDK types it into a shell, which stays",
         "files.any_name_is_taken_as_it_is": "the SDK's shell quoting breaks a newline in a name",
         "files.folders_are_made": "the vendor's API makes the folders above, asked to or not",
-        "workspace.a_workspace_comes_back_as_it_was": "the SDK restores no hard links",
-        "workspace.a_special_file_does_not_spoil_the_archive": "the SDK restores no FIFO",
-        "workspace.hydrating_keeps_names_of_any_kind": "to the SDK a backslash is a separator",
     }
 
     @pytest.fixture(scope="class")

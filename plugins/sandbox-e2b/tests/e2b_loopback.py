@@ -25,7 +25,7 @@ from loopback.server import Handler, LoopbackServer
 
 _ENVD_VERSION = "0.5.8"
 _END_OF_STREAM = 2
-_CODES = {404: "not_found", 400: "invalid_argument", 409: "already_exists"}
+_CODES = {401: "unauthenticated", 404: "not_found", 400: "invalid_argument", 409: "already_exists"}
 
 
 class _Refused(Exception):
@@ -219,6 +219,11 @@ class E2BLoopback(LoopbackServer):
 
     async def _start(self, request: web.Request) -> web.StreamResponse:
         sandbox = self._of_envd(request)
+        # Everything runs as root, but not for a user whom there is not.
+        user = base64.b64decode(request.headers.get("Authorization", "").removeprefix("Basic "))
+        name = user.decode().partition(":")[0] or "root"
+        if (await sandbox.machine.run("id", "--", name)).exit_code:
+            raise _Refused(401, f"invalid username: '{name}'")
         body = json.loads((await request.read())[5:])
         asked, size = body["process"], body.get("pty", {}).get("size")
         cwd = asked.get("cwd") or "/home/user"

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from loopback.machine import Machine, Process, sockets
+from loopback.machine import Machine, Process, copy_disk
 from loopback.server import Handler, LoopbackServer
 
 HOME = "/home/user"
@@ -159,7 +158,7 @@ class RunloopLoopback(LoopbackServer):
         directory = self.root / devbox_id
         if body.get("snapshot_id"):
             saved = self.root / body["snapshot_id"]
-            await asyncio.to_thread(shutil.copytree, saved, directory, symlinks=True)
+            await copy_disk(saved, directory)
         env = {"HOME": HOME, **(body.get("environment_variables") or {})}
         machine = Machine(directory, env)
         await machine.boot()
@@ -209,9 +208,7 @@ class RunloopLoopback(LoopbackServer):
         snapshot_id = f"snp_{secrets.token_hex(8)}"
         source = self._running(request).machine.directory
         # What is mounted in the devbox's own namespace is empty here.
-        await asyncio.to_thread(
-            shutil.copytree, source, self.root / snapshot_id, symlinks=True, ignore=sockets
-        )
+        await copy_disk(source, self.root / snapshot_id)
         view = {"id": snapshot_id, "create_time_ms": 0, "metadata": {}, "source_devbox_id": ""}
         return web.json_response(view)
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from loopback.machine import Machine, Process, sockets
+from loopback.machine import Machine, Process, copy_disk
 from loopback.server import Handler, LoopbackServer
 
 HOME = "/vercel/sandbox"
@@ -143,7 +142,7 @@ class VercelLoopback(LoopbackServer):
         directory, source = self.root / sandbox_id, body.get("source") or {}
         if source.get("type") == "snapshot":
             saved = self.root / source["snapshotId"]
-            await asyncio.to_thread(shutil.copytree, saved, directory, symlinks=True)
+            await copy_disk(saved, directory)
         machine = Machine(directory, {"HOME": HOME, **(body.get("env") or {})})
         await machine.boot()
         # Tests of every provider look into /workspace.
@@ -169,9 +168,7 @@ class VercelLoopback(LoopbackServer):
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         sandbox, snapshot_id = self._running(request), f"snap_{secrets.token_hex(8)}"
         source = sandbox.machine.directory
-        await asyncio.to_thread(
-            shutil.copytree, source, self.root / snapshot_id, symlinks=True, ignore=sockets
-        )
+        await copy_disk(source, self.root / snapshot_id)
         await sandbox.machine.remove()
         sandbox.status = "stopped"  # A snapshot ends its sandbox.
         snapshot = {

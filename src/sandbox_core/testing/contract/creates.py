@@ -11,7 +11,15 @@ from temporalio.client import WorkflowFailureError
 
 from sandbox_core.testing.contract.durable_worker import FAULT_VARIABLE, MAX_SANDBOXES_VARIABLE
 from sandbox_core.testing.contract.durable_workflows import HoldSandbox
-from sandbox_core.testing.contract.fleet import ENDS_S, LABELS, Fleet, Handle, fleet_of, until
+from sandbox_core.testing.contract.fleet import (
+    ENDS_S,
+    LABELS,
+    Fleet,
+    Handle,
+    fleet_of,
+    steady_fleet,
+    until,
+)
 from sandbox_core.testing.contract.model import PromiseBroken, check, expect, expect_equal
 from sandbox_core.testing.contract.subject import Subject
 
@@ -122,14 +130,13 @@ async def a_cancelled_create_leaves_none(subject: Subject) -> None:
 @check("durable", needs=LABELS, cost="every failed agent leaves a sandbox that is paid for")
 async def a_first_start_that_fails_leaves_none(subject: Subject) -> None:
     """A sandbox whose first start fails is deleted, and the error is that of the start."""
-    async with fleet_of(subject) as fleet:
-        await fleet.start()
-        handle = await fleet.hold(replace(fleet.order(), spoilt=True))
-        try:
-            await asyncio.wait_for(handle.result(), ENDS_S)
-        except WorkflowFailureError as failed:
-            expect("hello.txt" in str(failed.cause), f"another error: {failed.cause}")
-        else:
-            raise PromiseBroken("a manifest that contradicts itself was applied")
+    fleet = await steady_fleet(subject)
+    handle = await fleet.hold(replace(fleet.order(), spoilt=True))
+    try:
+        await asyncio.wait_for(handle.result(), ENDS_S)
+    except WorkflowFailureError as failed:
+        expect("hello.txt" in str(failed.cause), f"another error: {failed.cause}")
+    else:
+        raise PromiseBroken("a manifest that contradicts itself was applied")
 
-        expect_equal([], await fleet.sandboxes_of(handle), "left by a start that failed")
+    expect_equal([], await fleet.sandboxes_of(handle), "left by a start that failed")

@@ -33,6 +33,7 @@ from sandbox_core.testing.contract.fleet import (
     Handle,
     connect,
     fleet_of,
+    steady_fleet,
     until,
 )
 from sandbox_core.testing.contract.model import (
@@ -163,23 +164,22 @@ async def a_command_that_times_out_leaves_no_process(subject: Subject) -> None:
 async def a_cancelled_command_leaves_no_process(subject: Subject) -> None:
     """A command whose workflow is cancelled is ended with everything that it has started."""
     _needs_durable_processes(subject)
-    async with fleet_of(subject) as fleet:
-        await fleet.start()
-        handle = await fleet.hold()
-        state: JsonObject = await fleet.update(handle, HoldSandbox.state)
-        session = await fleet.looking_at(handle)
-        running: Handle = await fleet.client.start_workflow(
-            RunCommand.run,
-            args=[fleet.order(), state, _TREE],
-            id=f"contract-{uuid.uuid4().hex}",
-            task_queue=fleet.queue,
-        )
-        await _started(subject, session)
-        await running.cancel()
-        with suppress(WorkflowFailureError):
-            await asyncio.wait_for(running.result(), ENDS_S)
-        await until(lambda: _is_silent(subject, session), "a process of the command still ran")
-        await fleet.finish(handle)
+    fleet = await steady_fleet(subject)
+    handle = await fleet.hold()
+    state: JsonObject = await fleet.update(handle, HoldSandbox.state)
+    session = await fleet.looking_at(handle)
+    running: Handle = await fleet.client.start_workflow(
+        RunCommand.run,
+        args=[fleet.order(), state, _TREE],
+        id=f"contract-{uuid.uuid4().hex}",
+        task_queue=fleet.queue,
+    )
+    await _started(subject, session)
+    await running.cancel()
+    with suppress(WorkflowFailureError):
+        await asyncio.wait_for(running.result(), ENDS_S)
+    await until(lambda: _is_silent(subject, session), "a process of the command still ran")
+    await fleet.finish(handle)
 
 
 @check("durable", cost="a change of the worker reverts what the agent has done", slow=True)
@@ -207,8 +207,12 @@ async def an_edit_survives_its_worker(subject: Subject) -> None:
         expect_equal([], restored, "restorations of a sandbox that was never lost")
 
 
-async def _lose(fleet: Fleet, handle: Handle) -> None:
-    await fleet.subject.kill(await fleet.looking_at(handle))
+async def _lose(fleet: Fleet, handle: Handle) -> str:
+    """Make the sandbox of a workflow be gone, and return its id."""
+    session = await fleet.looking_at(handle)
+    lost = fleet.subject.identity(session.state)
+    await fleet.subject.kill(session)
+    return lost
 
 
 @check(
@@ -262,12 +266,16 @@ async def a_lost_workspace_is_said(subject: Subject) -> None:
         await fleet.start()
         handle = await fleet.hold()
         await fleet.update(handle, HoldSandbox.do, "echo edited > hello.txt")
-        await _lose(fleet, handle)
+        lost = await _lose(fleet, handle)
         for replaced in (False, True):
             if replaced:
                 await fleet.replace()
             seen = await _failure(fleet, handle, HoldSandbox.read, "hello.txt")
             expect_equal("SandboxLost", seen.type, f"the error ({seen.message})")
+            for named in (lost, repr(subject.provider.name)):
+                expect(
+                    named in seen.message, f"an error that does not name {named}: {seen.message}"
+                )
 
 
 async def _failure(
@@ -285,16 +293,15 @@ async def _failure(
 @check("durable", cost="an operation after a delete makes a new sandbox, which nobody deletes")
 async def what_is_deleted_stays_deleted(subject: Subject) -> None:
     """A command after the session's deletion fails; no other sandbox is made for it."""
-    async with fleet_of(subject) as fleet:
-        await fleet.start()
-        handle = await fleet.hold()
-        await fleet.update(handle, HoldSandbox.do, "true")
-        await fleet.update(handle, HoldSandbox.delete)
-        await _failure(fleet, handle, HoldSandbox.do, "echo alive")
-        left = await fleet.sandboxes_of(handle) if all(map(subject.can, LABELS)) else []
-        await fleet.finish(handle)
+    fleet = await steady_fleet(subject)
+    handle = await fleet.hold()
+    await fleet.update(handle, HoldSandbox.do, "true")
+    await fleet.update(handle, HoldSandbox.delete)
+    await _failure(fleet, handle, HoldSandbox.do, "echo alive")
+    left = await fleet.sandboxes_of(handle) if all(map(subject.can, LABELS)) else []
+    await fleet.finish(handle)
 
-        expect_equal([], left, "sandboxes after the deletion")
+    expect_equal([], left, "sandboxes after the deletion")
 
 
 @check("durable", cost="deleting boots a sandbox, or leaves the one that was to be deleted")

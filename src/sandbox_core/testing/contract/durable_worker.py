@@ -24,6 +24,7 @@ from sandbox_core.providers import Provider, discover
 from sandbox_core.providers.registry import DISABLED_VARIABLE, REQUIRED_VARIABLE
 from sandbox_core.testing.contract.durable_workflows import HoldSandbox, RunCommand
 from sandbox_core.testing.contract.subject import Client
+from sandbox_core.testing.contract.whole_workflows import WHOLE
 from sandbox_core.testing.worker_process import WorkerProcess, ready_plugin
 from sandbox_core.worker import SandboxPlugin
 
@@ -93,7 +94,7 @@ async def _work(address: str, queue: str, module: str) -> None:
     async with Worker(
         await TemporalClient.connect(address),
         task_queue=queue,
-        workflows=[HoldSandbox, RunCommand],
+        workflows=[HoldSandbox, RunCommand, *WHOLE],
         plugins=[
             SandboxPlugin(
                 providers=[provider],

@@ -126,17 +126,28 @@ class Fleet:
 async def fleet_of(subject: Subject) -> AsyncIterator[Fleet]:
     """Yield a fleet without a worker, and end in the end what it has started."""
     with tempfile.TemporaryDirectory() as folder:
-        address = await subject.temporal_address()
-        fleet = Fleet(
-            subject=subject,
-            address=address,
-            client=await connect(address),
-            log=Path(folder) / "log",
-        )
+        fleet = await _new_fleet(subject, folder)
         try:
             yield fleet
         finally:
             await fleet.clean_up()
+
+
+async def steady_fleet(subject: Subject) -> Fleet:
+    """Return a fleet with one worker, which all checks of a subject share that end none."""
+    if subject.steady is None:
+        fleet = await _new_fleet(subject, subject.folder_until_end())
+        subject.at_end(fleet.clean_up)
+        await fleet.start()
+        subject.steady = fleet
+    return subject.steady
+
+
+async def _new_fleet(subject: Subject, folder: str) -> Fleet:
+    address = await subject.temporal_address()
+    return Fleet(
+        subject=subject, address=address, client=await connect(address), log=Path(folder) / "log"
+    )
 
 
 async def connect(address: str) -> TemporalClient:

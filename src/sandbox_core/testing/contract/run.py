@@ -19,6 +19,9 @@ from sandbox_core.testing.contract import (
     labels,
     lifecycle,
     package,
+    repeats,
+    saved,
+    shared,
     terminals,
     workspace,
 )
@@ -27,7 +30,7 @@ from sandbox_core.testing.contract.subject import Subject
 
 _MODULES = (
     *(package, commands, terminals, files, workspace, lifecycle, labels),
-    *(creates, durable),
+    *(repeats, saved, shared, creates, durable),
 )
 
 CHECKS: tuple[Check, ...] = tuple(found for module in _MODULES for found in checks_in(module))

@@ -6,12 +6,13 @@ import asyncio
 import importlib
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from agents.sandbox import Manifest
 from agents.sandbox.entries import BaseEntry, Dir, File
@@ -33,6 +34,9 @@ from sandbox_core.providers import (
 from sandbox_core.providers.registry import close_client
 from sandbox_core.testing.contract.model import NotApplicable, PromiseBroken
 from sandbox_core.testing.dev_server import DevServer
+
+if TYPE_CHECKING:
+    from sandbox_core.testing.contract.fleet import Fleet
 
 logger = logging.getLogger(__name__)
 
@@ -100,10 +104,14 @@ class Subject:
     temporal: str | None = None
     """The address of a Temporal server; without it, a dev server is started when one is needed."""
 
+    steady: Fleet | None = None
+    """The workers that the checks share which end none; see `steady_fleet`."""
+
     _server: DevServer | None = None
     _client: Client | None = None
     _shared: SandboxSession | None = None
     _made: list[tuple[Client, SandboxSession]] = field(default_factory=list)
+    _ending: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     # --- The provider ---------------------------------------------------------------------------
 
@@ -299,6 +307,14 @@ class Subject:
             self.temporal = self._server.address
         return self.temporal
 
+    def at_end(self, end: Callable[[], Awaitable[None]]) -> None:
+        """Have something ended before the sandboxes and the server are."""
+        self._ending.push_async_callback(end)
+
+    def folder_until_end(self) -> str:
+        """Return a new folder of this host, which is removed in the end."""
+        return self._ending.enter_context(tempfile.TemporaryDirectory())
+
     def discard_shared(self) -> None:
         """Have the next check get a new sandbox: one has failed in the one before."""
         self._shared = None
@@ -307,7 +323,8 @@ class Subject:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._shared = None
+        self._shared = self.steady = None
+        await self._ending.aclose()
         await self.clean_up(all_of_them=True)
         if self._client is not None:
             await close_client(self._client)

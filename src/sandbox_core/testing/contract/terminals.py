@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from agents.sandbox.errors import PtySessionNotFoundError
 from agents.sandbox.session.pty_types import PtyExecUpdate
@@ -17,7 +18,8 @@ from sandbox_core.testing.contract.model import (
 )
 from sandbox_core.testing.contract.subject import Subject
 
-_POLLS = 20
+_ENDS_S = 15.0
+"""How long a process may take that has nothing more to do."""
 
 
 async def _session(subject: Subject) -> SandboxSession:
@@ -33,15 +35,15 @@ async def _session(subject: Subject) -> SandboxSession:
 async def _to_its_end(
     subject: Subject, session: SandboxSession, update: PtyExecUpdate
 ) -> tuple[bytes, int | None]:
-    output = update.output
-    for _ in range(_POLLS):
-        if update.process_id is None:
-            return output, update.exit_code
+    output, given_up = update.output, time.monotonic() + _ENDS_S
+    while update.process_id is not None:
+        if time.monotonic() > given_up:
+            raise PromiseBroken(f"it had not ended after {_ENDS_S:g} s; its output: {output!r}")
         update = await subject.within(
             session.pty_write_stdin(session_id=update.process_id, chars="", yield_time_s=1)
         )
         output += update.output
-    raise PromiseBroken(f"the process had not ended after {_POLLS} polls; its output: {output!r}")
+    return output, update.exit_code
 
 
 @check("session", cost="the output of a long command is lost, or is shown twice")
@@ -71,7 +73,7 @@ async def a_short_process_ends_with_its_first_output(subject: Subject) -> None:
 async def a_terminal_can_be_written_to(subject: Subject) -> None:
     """A process with a terminal sees one, and reads what is written to it."""
     session = await _session(subject)
-    script = 'test -t 0 && test -t 1 && echo terminal; read -r line; echo "got $line"'
+    script = 'test -t 0 && test -t 1 && echo terminal-$((40 + 2)); read -r line; echo "got $line"'
     update = await subject.within(session.pty_exec_start(script, tty=True, yield_time_s=1))
     output = update.output
     if update.process_id is None:
@@ -79,12 +81,30 @@ async def a_terminal_can_be_written_to(subject: Subject) -> None:
     update = await subject.within(
         session.pty_write_stdin(session_id=update.process_id, chars="hello\n", yield_time_s=1)
     )
-    rest, exit_code = await _to_its_end(subject, session, update)
+    output += update.output
+    given_up = time.monotonic() + _ENDS_S
+    while b"got hello" not in output and update.process_id is not None:
+        if time.monotonic() > given_up:
+            raise PromiseBroken(f"what was written did not arrive: {output!r}")
+        update = await subject.within(
+            session.pty_write_stdin(session_id=update.process_id, chars="", yield_time_s=1)
+        )
+        output += update.output
+    await subject.within(session.pty_terminate_all())
 
-    output += rest
-    expect(b"terminal" in output, f"the process has no terminal: {output!r}")
+    # A shell that shows the command too shows neither of these in it.
+    expect(b"terminal-42" in output, f"the process has no terminal: {output!r}")
     expect(b"got hello" in output, f"what was written did not arrive: {output!r}")
-    expect_equal(0, exit_code, "the exit code")
+
+
+@check("session", cost="a program with a terminal looks as if it went on for ever")
+async def a_terminal_ends_with_its_process(subject: Subject) -> None:
+    """A process with a terminal that has ended has no id any more, and its exit code is there."""
+    session = await _session(subject)
+    update = await subject.within(session.pty_exec_start("exit 3", tty=True, yield_time_s=1))
+    _, exit_code = await _to_its_end(subject, session, update)
+
+    expect_equal(3, exit_code, "the exit code")
 
 
 @check("session", cost="polling a process that is gone looks like polling one that is silent")

@@ -1,0 +1,23 @@
+"""What the contract promises, with the vendor's SDK and a loopback server that runs commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from e2b_loopback import E2BLoopback
+from loopback.contract import OF_THE_SDK, LoopbackContract
+
+
+class TestE2B(LoopbackContract):
+    """Sandboxes at E2B."""
+
+    provider_module = "sandbox_e2b"
+    server_class = E2BLoopback
+    unreachable: ClassVar[Mapping[str, str] | None] = {"E2B_API_URL": "http://127.0.0.1:1"}
+    known_failures: ClassVar[Mapping[str, str]] = {
+        **OF_THE_SDK,
+        "commands.binary_output_is_whole": "the vendor's SDK answers with text",
+        "terminals.a_terminal_ends_with_its_process": "the SDK types it into a shell, which stays",
+        "files.any_name_is_taken_as_it_is": "the SDK reads names from the lines of `ls`",
+    }

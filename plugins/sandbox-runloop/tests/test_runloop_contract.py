@@ -1,0 +1,21 @@
+"""What the contract promises, with the vendor's SDK and a loopback server that runs commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from loopback.contract import LoopbackContract
+from runloop_loopback import RunloopLoopback
+
+
+class TestRunloop(LoopbackContract):
+    """Sandboxes at Runloop."""
+
+    provider_module = "sandbox_runloop"
+    server_class = RunloopLoopback
+    unreachable: ClassVar[Mapping[str, str] | None] = {"RUNLOOP_BASE_URL": "http://127.0.0.1:1"}
+    known_failures: ClassVar[Mapping[str, str]] = {
+        "commands.binary_output_is_whole": "the vendor's API answers with text",
+        "files.any_name_is_taken_as_it_is": "the SDK reads names from the lines of `ls`",
+    }

@@ -1,0 +1,70 @@
+"""The provider kit for a provider at a hosted service, with a loopback server in its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import pytest
+
+from loopback.server import LoopbackServer
+from sandbox_core.testing.contract import Backend, Check
+from sandbox_core.testing.contract.pytest_plugin import ProviderContract
+
+DURABLE = frozenset(
+    {
+        "creates.one_sandbox_is_left_of_a_create_whose_worker_is_killed",
+        "durable.a_command_survives_its_worker",
+        "durable.a_delete_by_another_worker_makes_none",
+        "durable.a_lost_workspace_is_restored",
+        "durable.a_lost_workspace_is_said",
+        "durable.an_edit_survives_its_worker",
+        "durable.only_orphans_are_reaped",
+        "saved.a_workspace_is_saved_whole",
+    }
+)
+"""What of the durable level differs from one hosted service to another."""
+
+WHOLE_VARIABLE = "SANDBOX_WHOLE_CONTRACT"
+"""Set, everything is checked: the rest of the durable level is what sandbox-core does itself."""
+
+OF_THE_SDK: Mapping[str, str] = {
+    "workspace.a_workspace_comes_back_as_it_was": "the SDK restores no hard links",
+    "workspace.a_special_file_does_not_spoil_the_archive": "the SDK restores no FIFO",
+    "workspace.hydrating_keeps_names_of_any_kind": "to the SDK a backslash is a separator",
+}
+"""What no client of the Agents SDK does by itself; workers do: see `saved`."""
+
+
+class LoopbackContract(ProviderContract):
+    """What the contract promises, of the vendor's unmodified SDK and its server on loopback."""
+
+    server_class: ClassVar[type[LoopbackServer]]
+    unreachable: ClassVar[Mapping[str, str] | None] = None
+    """The variables with which the vendor's SDK asks a port where nobody answers.
+
+    None if it reads them once in a process.
+    """
+
+    @classmethod
+    def contract_checks(cls) -> Sequence[Check]:
+        checks = super().contract_checks()
+        if WHOLE_VARIABLE in os.environ:
+            return checks
+        return [check for check in checks if check.level != "durable" or check.name in DURABLE]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def contract_backend(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            cls.server_class(tmp_path_factory.mktemp("machines")) as server,
+        ):
+            for name, value in server.environment.items():
+                patch.setenv(name, value)
+
+            async def sandboxes() -> set[str]:
+                return set(server.machines)
+
+            yield Backend(backend_ids=sandboxes, unreachable=cls.unreachable, max_sandboxes=8)
