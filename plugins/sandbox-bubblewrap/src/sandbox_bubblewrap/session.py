@@ -124,6 +124,8 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         return WorkspaceStartError(path=self._workspace_root_path(), cause=error)
 
     def _wrap_stop_error(self, error: Exception) -> Exception:
+        if not isinstance(error, OSError):
+            return error
         return WorkspaceStopError(path=self._workspace_root_path(), cause=error)
 
     async def _in_running(self, ask: Callable[[], Coroutine[Any, Any, _ResultT]]) -> _ResultT:
