@@ -310,7 +310,7 @@ async def first_uses(side: Side) -> Figures:
 
 
 async def terminate(side: Side) -> Figures:
-    """Terminate the workflow, and look for what it leaves with `sandbox reap`."""
+    """Terminate the workflow, and look for what it leaves with `sandbox-core reap`."""
     await side.worker()
     handle = await side.open()
     await handle.terminate()
@@ -325,10 +325,10 @@ async def terminate(side: Side) -> Figures:
     )
     written, _ = await process.communicate()
     if process.returncode:
-        raise RuntimeError(f"sandbox reap: {written.decode()}")
+        raise RuntimeError(f"sandbox-core reap: {written.decode()}")
     return {
         "sandboxes left": str(before),
-        "sandboxes left after `sandbox reap --delete`": str(side.sandboxes()),
+        "sandboxes left after `sandbox-core reap --delete`": str(side.sandboxes()),
     }
 
 

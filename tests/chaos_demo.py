@@ -1,4 +1,4 @@
-"""What `sandbox demo --chaos` shows, on any backend."""
+"""What `sandbox-core demo --chaos` shows, on any backend."""
 
 from __future__ import annotations
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 
 @pytest.fixture
@@ -46,3 +48,29 @@ def test_the_list_of_providers_is_made_from_its_data(generate: ModuleType) -> No
 
 def test_the_contract_lists_every_promise_that_is_checked(generate: ModuleType) -> None:
     assert generate.render_contract() == generate.CONTRACT.read_text(encoding="utf-8")
+
+
+def _texts(*patterns: str) -> dict[str, str]:
+    """Return the tracked files that match, by their paths."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    paths = [path for path in listed.stdout.split("\0") if path and (ROOT / path).exists()]
+    return {path: (ROOT / path).read_text(encoding="utf-8") for path in paths}
+
+
+def test_the_command_is_named_by_the_name_that_is_always_ours() -> None:
+    """Vercel's SDK installs a `sandbox` too."""
+    alias = re.compile(r"(?<![\w/-])sandbox\s+(check|demo|dev|new|providers|reap|storage)\b")
+    texts = _texts("*.md", "*.py", "*.tmpl", "*.yml", "*.toml", "Makefile", ":!CHANGELOG.md")
+
+    assert {} == {path: found[0] for path, text in texts.items() if (found := alias.search(text))}
+
+
+def test_architecture_names_only_paths_that_exist() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/.]+/[\w.]*|[\w/]+\.(?:py|md|toml))`", text))
+    roots = (ROOT, ROOT / "src" / "sandbox_core")
+
+    assert len(named) > 10
+    assert set() == {path for path in named if not any((root / path).exists() for root in roots)}

@@ -12,7 +12,7 @@ SandboxCoreError (an ApplicationError: it always ends the workflow, never its ta
 +-- InvalidOptions             options that the provider does not take
 +-- InvalidRequest             a request that no retry can make valid
 +-- OperationFailed            the provider raised something that is not a SandboxError
-+-- OrphansLeft                a scheduled `sandbox reap` did not do all that it should
++-- OrphansLeft                a scheduled `sandbox-core reap` did not do all that it should
 +-- OutcomeUnknown             a command may have run; it is not repeated
 +-- PayloadTooLarge            more bytes than Temporal takes
 +-- SandboxLost                the sandbox is gone and there is no snapshot of it
@@ -127,7 +127,7 @@ class OperationFailed(SandboxCoreError):
 
 
 class OrphansLeft(SandboxCoreError):
-    """A scheduled `sandbox reap` could not ask a provider, or could not delete what it found."""
+    """A scheduled `sandbox-core reap` could not query a provider or delete an orphan."""
 
 
 class OutcomeUnknown(SandboxCoreError):

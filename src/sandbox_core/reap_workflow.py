@@ -1,4 +1,4 @@
-"""The workflow that a Temporal Schedule starts to reap sandboxes: `sandbox reap --every`.
+"""The workflow that a Temporal Schedule starts to reap sandboxes: `sandbox-core reap --every`.
 
 It is of neither half: the plugin of the workers registers it, and it is started by the command.
 """

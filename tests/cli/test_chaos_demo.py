@@ -1,4 +1,4 @@
-"""`sandbox demo --chaos`, run as a user runs it."""
+"""`sandbox-core demo --chaos`, run as a user runs it."""
 
 from __future__ import annotations
 

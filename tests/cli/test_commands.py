@@ -1,4 +1,4 @@
-"""The `sandbox` command, run as a user runs it."""
+"""The `sandbox-core` command, run as a user runs it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProces
 
 
 class TestProviders:
-    """`sandbox providers`."""
+    """`sandbox-core providers`."""
 
     def test_lists_what_is_installed(self) -> None:
         """One line for each provider, and nothing is wrong."""
@@ -128,7 +128,7 @@ class TestProviders:
 
 
 class TestDemo:
-    """`sandbox demo`."""
+    """`sandbox-core demo`."""
 
     def test_repairs_the_project_and_leaves_nothing_behind(self) -> None:
         """It shows each activity, the diff, the tests before and after, and the history."""
@@ -200,7 +200,7 @@ class TestDemo:
 
 
 class TestDev:
-    """`sandbox dev`."""
+    """`sandbox-core dev`."""
 
     @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
     def test_serves_until_it_is_stopped(self, signum: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""`sandbox reap`, run as a user runs it."""
+"""`sandbox-core reap`, run as a user runs it."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ async def triggered(
 
 
 class TestSchedule:
-    """`sandbox reap --every`: the workers of a queue do it."""
+    """`sandbox-core reap --every`: the workers of a queue do it."""
 
     @pytest.fixture
     async def schedule(self, site: Site) -> AsyncIterator[ScheduleHandle]:

@@ -1,4 +1,4 @@
-"""`sandbox storage gc`, run as a user runs it."""
+"""`sandbox-core storage gc`, run as a user runs it."""
 
 from __future__ import annotations
 

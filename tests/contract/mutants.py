@@ -1,4 +1,4 @@
-"""Wrong providers: each is the one that ``sandbox new`` writes, with one fault put in.
+"""Wrong providers: each is the one that ``sandbox-core new`` writes, with one fault put in.
 
 A fault is a text of one of its files and what stands there instead, or methods that its session
 gets. The check that has to find it is named beside it.

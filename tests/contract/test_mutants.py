@@ -34,7 +34,7 @@ Requires-Dist: sandbox-core
 
 
 def _write(mutant: Mutant | None, name: str, folder: Path) -> str:
-    """Write the provider of ``sandbox new``, with a fault in it; return its module."""
+    """Write the provider of ``sandbox-core new``, with a fault in it; return its module."""
     write_provider(name, folder)
     source = folder / f"sandbox-{name}" / "src"
     (package,) = source.glob("sandbox_*")

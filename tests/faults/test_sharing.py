@@ -78,7 +78,7 @@ class TestTwoWorkers:
 
 class TestOwner:
     async def test_of_what_a_child_uses_is_the_parent(self, temporal_client: Client) -> None:
-        """Or `sandbox reap` would delete it when the child is done."""
+        """Or `sandbox-core reap` would delete it when the child is done."""
         queue = unique("share")
         async with running_worker(temporal_client, ShareSession, task_queue=queue):
             handle = await temporal_client.start_workflow(

@@ -236,7 +236,7 @@ class DemoPromises:
     """The demo, with the credentials in the environment."""
 
     def test_runs(self, server: LoopbackServer, provider: Provider) -> None:
-        """`sandbox demo --provider NAME`, which the README names to check the service itself."""
+        """`sandbox-core demo --provider NAME`, which the README names to check the service."""
         # Not the `sandbox` of the environment: that of a vendor's distribution may have its place.
         main = "from sandbox_core.cli import main; main()"
         command = [sys.executable, "-c", main, "demo", "--provider", provider.name]

@@ -110,7 +110,7 @@ class TestCreate:
 
 
 def test_the_demo_runs_at_daytona(server: DaytonaLoopback) -> None:
-    """`sandbox demo --provider daytona`, with the credentials in the environment."""
+    """`sandbox-core demo --provider daytona`, with the credentials in the environment."""
     sandbox = Path(sys.executable).parent / "sandbox-core"
     command = [str(sandbox), "demo", "--provider", "daytona"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)

@@ -202,7 +202,7 @@ class TestSession:
 
 
 def test_the_demo_runs_in_docker(engine: DockerEngine) -> None:
-    """`sandbox demo --provider docker`, with the image named by the environment."""
+    """`sandbox-core demo --provider docker`, with the image named by the environment."""
     sandbox = Path(sys.executable).parent / "sandbox-core"
     command = [str(sandbox), "demo", "--provider", "docker"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)

@@ -1,4 +1,4 @@
-"""The `sandbox` command."""
+"""The `sandbox-core` command."""
 
 from __future__ import annotations
 

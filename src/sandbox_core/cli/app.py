@@ -17,7 +17,7 @@ from sandbox_core import __version__
 from sandbox_core.errors import SandboxCoreError
 
 app = typer.Typer(
-    name="sandbox",
+    name="sandbox-core",
     help="Sandboxes of OpenAI Agents SDK agents that run as Temporal workflows.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -113,8 +113,8 @@ def new(
 ) -> None:
     """Write the distribution of a new provider.
 
-    It has a working example of a backend, which passes `sandbox check` and is to be replaced piece
-    by piece. With --client and --options it adapts a client that exists instead.
+    It contains a working example of a backend, which passes `sandbox-core check`: replace it piece
+    by piece. With --client and --options, it adapts an existing client instead.
     """
     from sandbox_core.cli.scaffold import write_provider
 
@@ -125,7 +125,7 @@ def new(
         raise typer.Exit(1) from None
     for path in written:
         typer.echo(path)
-    typer.echo(f"\nNext: pip install -e '{written[0].parent}[test]' && sandbox check {name}")
+    typer.echo(f"\nNext: pip install -e '{written[0].parent}[test]' && sandbox-core check {name}")
 
 
 @app.command()

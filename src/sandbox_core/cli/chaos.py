@@ -1,4 +1,4 @@
-"""`sandbox demo --chaos`: kills a worker in mid-command and shows what becomes of the command."""
+"""`sandbox-core demo --chaos`: kills a worker mid-command and shows that the command survives."""
 
 from __future__ import annotations
 

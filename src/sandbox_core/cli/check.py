@@ -1,4 +1,4 @@
-"""`sandbox check`: whether a provider keeps the promises of the contract."""
+"""`sandbox-core check`: whether a provider keeps the promises of the contract."""
 
 from __future__ import annotations
 

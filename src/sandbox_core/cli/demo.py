@@ -1,4 +1,4 @@
-"""`sandbox demo`: runs the repair workflow and shows what happens."""
+"""`sandbox-core demo`: runs the repair workflow and shows what happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sandbox dev`: the Temporal dev server and a worker with every installed provider."""
+"""`sandbox-core dev`: the Temporal dev server and a worker with every installed provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sandbox providers`: what is installed, what it can do, and what is wrong with it."""
+"""`sandbox-core providers`: what is installed, what it can do, and what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sandbox reap`: finds sandboxes whose workflows are closed, now or by a Temporal Schedule."""
+"""`sandbox-core reap`: finds sandboxes of closed workflows, once or on a Temporal Schedule."""
 
 from __future__ import annotations
 

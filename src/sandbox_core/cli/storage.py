@@ -1,4 +1,4 @@
-"""`sandbox storage gc`: deletes stored objects that nothing needs any more."""
+"""`sandbox-core storage gc`: deletes stored objects that nothing needs any more."""
 
 from __future__ import annotations
 

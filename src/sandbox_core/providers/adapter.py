@@ -56,14 +56,14 @@ def client_provider(
                 "acme", "acme.client:AcmeClient", AcmeOptions, identity="sandbox_id"
             )
 
-    Abilities that are not given are not there; `sandbox check` says what that costs.
+    Abilities that are not given are not there; `sandbox-core check` says what that costs.
 
     Args:
         name: The provider's name, as `SandboxClientProvider.name`.
         client: What makes the client when a worker starts, such as its class; or where it is,
             ``"module:attribute"``, so that the vendor's SDK is imported only then.
         options: The class of the client's options.
-        summary: One line for `sandbox providers`.
+        summary: One line for `sandbox-core providers`.
         default_options: Makes the options of a create that names none; without it, `options()`.
         identity: Returns the backend's id of a state's sandbox, or the name of the state's field
             that holds it.

@@ -1,7 +1,7 @@
 """What a provider is: the class that a plugin implements, and the optional abilities.
 
 An ability is a small protocol of its own. A provider has it by having its methods; the core works
-without any of them, and `sandbox providers` shows which are there.
+without any of them, and `sandbox-core providers` shows which are there.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
     """Equal to the entry point's name; recorded in histories, so it never changes."""
 
     summary: str
-    """One line for `sandbox providers`."""
+    """One line for `sandbox-core providers`."""
 
     api_version: int
     """The `CONTRACT_VERSION` that the provider was written against."""
@@ -158,7 +158,7 @@ class SupportsLabels(Protocol[_SameClientT]):
 
     sandbox-core labels a sandbox with the workflow that owns it and with the request that it was
     made for. A create whose answer was lost is then found by the next attempt, whichever worker
-    makes it, and `sandbox reap` finds the sandboxes whose workflows are closed. Needs
+    makes it, and `sandbox-core reap` finds the sandboxes whose workflows are closed. Needs
     `SupportsDestroy`.
 
     Names and values of labels are text: names of lower-case letters, digits, ``.`` and ``-``;
@@ -244,4 +244,4 @@ CAPABILITIES: Mapping[str, type] = {
     "check": SupportsCheck,
     "host processes": SupportsHostProcesses,
 }
-"""The optional abilities by the name under which `sandbox providers` shows them."""
+"""The optional abilities by the name under which `sandbox-core providers` shows them."""

@@ -4,9 +4,9 @@
 2. `select` applies the two environment variables.
 3. `load` imports each module, asks its hook for the provider, and checks what it got.
 
-A provider that does not load never takes the worker down, and never hides: it is kept with its
-error, which reaches the log, `sandbox providers`, and every workflow that asks for it. Only one
-that is required by name is an error at once. Nothing is cached: every worker looks again.
+A provider that does not load never takes the worker down: its error is logged, shown by
+`sandbox-core providers`, and raised in every workflow that uses the provider. Only a provider that
+is required by name fails the worker. Nothing is cached: every worker discovers anew.
 """
 
 from __future__ import annotations

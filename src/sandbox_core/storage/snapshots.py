@@ -68,8 +68,7 @@ def saved_anew(session: SandboxSession, save: str) -> Iterator[None]:
     """
     before = session.state.snapshot
     if not isinstance(before, NoopSnapshot):
-        # In the form of a session's id, by which `sandbox storage gc` knows what was not named by
-        # somebody.
+        # A session id's format: `sandbox-core storage gc` collects no snapshot that a user named.
         new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"sandbox-core:{save}"))
         session.state.snapshot = before.model_copy(update={"id": new_id})
     try:

@@ -113,7 +113,7 @@ class TemporalSandboxSession(SessionFiles):
                     raise SessionNotOpen("the worker that held the session is gone") from error
                 workflow.logger.warning(
                     "sandbox %s of provider %s is not deleted: no worker answers on its host, %s. "
-                    "`sandbox reap` finds it there",
+                    "`sandbox-core reap` finds it there",
                     self._sandbox_id,
                     self._provider,
                     host_of(asked_at),

@@ -1,4 +1,4 @@
-"""`sandbox new`: writes a distribution with a provider in it, which keeps the contract as it is."""
+"""`sandbox-core new`: writes a provider distribution that passes the contract's checks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The contract of providers, as checks that anyone can run.
 
-``sandbox check NAME`` runs them, and so does a test class of the provider's own::
+``sandbox-core check NAME`` runs them, and so does a test class of the provider's own::
 
     from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 

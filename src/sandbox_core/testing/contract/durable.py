@@ -371,7 +371,7 @@ async def _result(asked: Any) -> object:  # noqa: ANN401 - an update's handle
 
 @check("durable", needs=LABELS, cost="orphans stay, or the sandboxes of running agents are deleted")
 async def only_orphans_are_reaped(subject: Subject) -> None:
-    """`sandbox reap` deletes the sandbox of a terminated workflow, and no other."""
+    """`sandbox-core reap` deletes the sandbox of a terminated workflow, and no other."""
     reapable = as_reapable(subject.provider)
     if reapable is None:
         raise NotApplicable("the provider cannot be reaped")

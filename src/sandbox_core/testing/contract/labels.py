@@ -14,8 +14,8 @@ from sandbox_core.testing.contract.model import check, expect, expect_equal
 from sandbox_core.testing.contract.subject import Subject
 
 _ABLE = ("labels", "identity", "destroy")
-_ORPHANS = "a killed create leaves a sandbox that nobody finds, and `sandbox reap` misses orphans"
-_FOREIGN = "`sandbox reap` deletes sandboxes of others"
+_ORPHANS = "a killed create leaks a sandbox, and `sandbox-core reap` misses orphans"
+_FOREIGN = "`sandbox-core reap` deletes other people's sandboxes"
 
 AWKWARD = {
     "spaces": " a b ",
@@ -108,7 +108,7 @@ async def any_value_is_kept(subject: Subject) -> None:
         expect_equal(value, found[0].labels.get(name), f"label {name}")
 
 
-@check("labels", needs=_ABLE, cost="`sandbox reap --older-than` deletes young ones, or none")
+@check("labels", needs=_ABLE, cost="`sandbox-core reap --older-than` deletes young ones, or none")
 async def the_time_of_creation_has_a_zone(subject: Subject) -> None:
     """`created` is a time with a time zone, about now for a new sandbox, or None."""
     labels = _labels()
@@ -196,7 +196,9 @@ async def what_is_destroyed_is_not_found(subject: Subject) -> None:
 
 
 @check(
-    "labels", needs=_ABLE, cost="`sandbox reap` does not find paused sandboxes, which are paid for"
+    "labels",
+    needs=_ABLE,
+    cost="`sandbox-core reap` misses paused sandboxes, which cost money",
 )
 async def what_does_not_run_is_found(subject: Subject) -> None:
     """A sandbox that was shut down, and is still there, is found."""

@@ -177,7 +177,7 @@ async def no_answer_is_not_no(subject: Subject) -> None:
         raise PromiseBroken(f"exists answered {answer} although the backend did not")
 
 
-@check("session", needs=("check",), cost="`sandbox providers --check` says that all is well")
+@check("session", needs=("check",), cost="`sandbox-core providers --check` says that all is well")
 async def check_finds_an_unreachable_backend(subject: Subject) -> None:
     """`check` returns where the backend answers, and raises where it does not."""
 

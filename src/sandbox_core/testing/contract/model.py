@@ -38,7 +38,7 @@ class Check:
     """What users lose where it is broken."""
 
     needs: tuple[str, ...]
-    """The abilities without which it does not apply, as `sandbox providers` names them."""
+    """The abilities without which it does not apply, as `sandbox-core providers` names them."""
 
     slow: bool
     """Whether it takes longer than about ten seconds with a local backend."""

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 _DEFAULT_ROOT = Manifest().root
 
 _ABANDONED_S = 600.0
-"""How long a create that nobody waits for any more may take until it is left to `sandbox reap`."""
+"""How long an abandoned create may take before it is left to `sandbox-core reap`."""
 
 _SOON_S = 5.0
 """How long a create may still take before what it has made so far is destroyed under it."""
@@ -193,7 +193,7 @@ class _Made:
                 await destroy(self.provider, self.client, found.sandbox_id)
 
     async def destroy_quietly(self) -> None:
-        """Destroy them; what cannot be is found by `sandbox reap` when the workflow is closed."""
+        """Destroy them; `sandbox-core reap` finds the rest once the workflow is closed."""
         if not await finished(self._destroy_at_last(), within_s=_DESTROYING_S):
             key = self.labels[names.KEY]
             logger.warning("what was made for request %s could not be destroyed", key)

@@ -113,7 +113,7 @@ class Trust:
         if not self.lost:
             logger.warning(
                 "the labels of provider %r are treated as absent: %s. What a killed create leaves "
-                "is not found again, by another attempt or by `sandbox reap`",
+                "is not found again, by another attempt or by `sandbox-core reap`",
                 provider.name,
                 why,
             )
