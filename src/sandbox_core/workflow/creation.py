@@ -131,7 +131,7 @@ async def clean_up(work: Coroutine[object, object, object]) -> None:
         await asyncio.wait({task})
     except Exception as error:  # noqa: BLE001 - whatever it is, the first error counts
         workflow.logger.warning(
-            "a sandbox could not be deleted; `sandbox-core reap` finds it once the workflow closes: "
+            "a sandbox could not be deleted; `sandbox-core reap` finds it once its workflow ends: "
             "%s",
             error,
         )
