@@ -9,8 +9,14 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define NEXT_MARKER "marker.next"   /* no key has a full stop */
+#ifndef RENAME_NOREPLACE            /* musl has neither the call nor its flags */
+#define RENAME_NOREPLACE 1
+#endif
 
 const char *folder_enter(const char *path, bool create) {
     if (!path || path[0] != '/') return "dir is not an absolute path";
@@ -46,9 +52,37 @@ static void empty(int fd) {
     lseek(fd, 0, SEEK_SET);
 }
 
+static bool next_marker, renames_exclusively = true;
+
+void marker_prepare(void) {
+    if (next_marker || !renames_exclusively) return;
+    /* It is not kept open: a file system with a file that is open for writing cannot be made
+     * read-only. */
+    int fd = open(NEXT_MARKER, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd >= 0) close(fd);
+    next_marker = fd >= 0;
+}
+
+/* Gives the prepared file its name, as exclusively as `open` creates one. */
+static bool marker_take(const char *key) {
+    if (!next_marker) return false;
+    next_marker = false;
+    if (syscall(SYS_renameat2, AT_FDCWD, NEXT_MARKER, AT_FDCWD, key, RENAME_NOREPLACE) == 0)
+        return true;
+    /* An old kernel or its filter, or a file system that has no such thing. */
+    if (errno == ENOSYS || errno == EINVAL || errno == EPERM) renames_exclusively = false;
+    return false;
+}
+
 int marker_create(const char *key, const struct buffer *content) {
-    int fd = open(key, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) return -1;
+    bool taken = marker_take(key);
+    int fd = open(key, O_WRONLY | (taken ? 0 : O_CREAT | O_EXCL) | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        int error = errno;
+        if (taken) unlink(key);
+        errno = error;
+        return -1;
+    }
     flock(fd, LOCK_EX | LOCK_NB);
     /* On a full disk it stays empty, and is a marker nevertheless. */
     if (!write_all(fd, "start\n", 6) || !write_all(fd, content->data, content->len))

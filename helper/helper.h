@@ -91,7 +91,9 @@ bool write_all(int fd, const char *data, size_t len);
 void set_nonblocking(int fd);
 /* Sends what is left of `out` from `*sent` on. 1: all sent; 0: later; -1: the peer is gone. */
 int send_some(int fd, const struct buffer *out, size_t *sent);
-/* One datagram, or the begin of a stream's data, with at most one descriptor (-1: none). */
+/* One datagram, or the begin of a stream's data, with at most two descriptors (-1: none). */
+ssize_t send_with_fds(int sock, const char *data, size_t len, const int fds[2]);
+ssize_t receive_with_fds(int sock, char *data, size_t len, int fds[2]);
 ssize_t send_with_fd(int sock, const char *data, size_t len, int fd);
 ssize_t receive_with_fd(int sock, char *data, size_t len, int *fd);
 /* The real system call: libc hides signals of its own, and those could end us. */
@@ -110,6 +112,8 @@ const char *folder_enter(const char *path, bool create);    /* NULL, or why not 
 int folder_connect(void);       /* to the resident, or -1 */
 int marker_create(const char *key, const struct buffer *content);  /* locked, or -1 */
 void marker_add(int marker, const struct buffer *content);
+/* Makes the file of the next marker, which takes long where many files come and go. */
+void marker_prepare(void);
 /* Puts the record in the marker's place; `*marker` may be -1, as long as there is no file. */
 bool record_write(const char *key, int *marker, const struct buffer *record);
 enum record_state { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };

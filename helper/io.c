@@ -67,21 +67,22 @@ int send_some(int fd, const struct buffer *out, size_t *sent) {
 
 union control {
     struct cmsghdr header;
-    char space[CMSG_SPACE(sizeof(int))];
+    char space[CMSG_SPACE(2 * sizeof(int))];
 };
 
-ssize_t send_with_fd(int sock, const char *data, size_t len, int fd) {
+ssize_t send_with_fds(int sock, const char *data, size_t len, const int fds[2]) {
     union control control = {0};
     struct iovec part = {(void *)(uintptr_t)data, len};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    if (fd >= 0) {
+    if (fds[0] >= 0) {
+        bool two = fds[1] >= 0;
         message.msg_control = &control;
-        message.msg_controllen = sizeof control;
+        message.msg_controllen = two ? CMSG_SPACE(2 * sizeof *fds) : CMSG_SPACE(sizeof *fds);
         struct cmsghdr *c = CMSG_FIRSTHDR(&message);
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof fd);
-        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+        c->cmsg_len = two ? CMSG_LEN(2 * sizeof *fds) : CMSG_LEN(sizeof *fds);
+        memcpy(CMSG_DATA(c), fds, two ? 2 * sizeof *fds : sizeof *fds);
     }
     ssize_t n;
     do n = sendmsg(sock, &message, MSG_NOSIGNAL);
@@ -89,20 +90,32 @@ ssize_t send_with_fd(int sock, const char *data, size_t len, int fd) {
     return n;
 }
 
-ssize_t receive_with_fd(int sock, char *data, size_t len, int *fd) {
+ssize_t send_with_fd(int sock, const char *data, size_t len, int fd) {
+    return send_with_fds(sock, data, len, (const int[2]){fd, -1});
+}
+
+ssize_t receive_with_fds(int sock, char *data, size_t len, int fds[2]) {
     union control control = {0};
     struct iovec part = {data, len};
     struct msghdr message = {.msg_iov = &part,
                              .msg_iovlen = 1,
                              .msg_control = &control,
                              .msg_controllen = sizeof control};
-    *fd = -1;
+    fds[0] = fds[1] = -1;
     ssize_t n = recvmsg(sock, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (n < 0) return n;
     struct cmsghdr *c = CMSG_FIRSTHDR(&message);
     if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-        c->cmsg_len == CMSG_LEN(sizeof *fd))
-        memcpy(fd, CMSG_DATA(c), sizeof *fd);
+        c->cmsg_len <= CMSG_LEN(2 * sizeof *fds))
+        memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+    return n;
+}
+
+ssize_t receive_with_fd(int sock, char *data, size_t len, int *fd) {
+    int fds[2];
+    ssize_t n = receive_with_fds(sock, data, len, fds);
+    *fd = fds[0];
+    if (fds[1] >= 0) close(fds[1]);
     return n;
 }
 

@@ -30,10 +30,10 @@ void close_fd(int *fd) {
 
 /* --- The resident ----------------------------------------------------------------------------- */
 
-static void tell_resident(bool tree_ended) {
+static void tell(const char *event, bool tree_ended) {
     struct buffer b = {0};
     if (k.channel < 0) return;
-    put_text(&b, "event", k.failure.stage ? "notrun" : "state");
+    put_text(&b, "event", event);
     put_number(&b, "finished", k.finished);
     put_number(&b, "stored", k.stored);
     put_number(&b, "tree", tree_ended);
@@ -44,8 +44,13 @@ static void tell_resident(bool tree_ended) {
     buffer_free(&b);
 }
 
+static void tell_resident(bool tree_ended) {
+    tell(k.failure.stage ? "notrun" : "state", tree_ended);
+}
+
 /* Makes itself known to the resident that took the place of one that was killed. */
 static void find_resident(void) {
+    k.adopted = true;
     int pair[2], sock = folder_connect();
     struct buffer b = {0};
     static int64_t pause = 100;
@@ -123,14 +128,13 @@ static void feed(void) {
 
 static void store(void) {
     struct buffer b = {0};
-    static int64_t pause = 1000;
     fault("keeper:before-record");
     put_record(&b, true, true);
     k.stored = k.forgotten || record_write(k.key, &k.marker, &b);
     fault("keeper:after-record");
     buffer_free(&b);
-    k.store_at = now_ms() + pause;
-    if (pause < 60000) pause *= 2;
+    k.store_at = now_ms() + k.store_pause;
+    if (k.store_pause < 60000) k.store_pause *= 2;
     tell_resident(false);
 }
 
@@ -142,11 +146,10 @@ static void note_roots(size_t first) {
 }
 
 static void look(void) {
-    static int64_t pause = LOOK_MS;
     size_t known = k.roots.count;
     if (roots_look(&k.roots)) note_roots(known);
-    k.look_at = now_ms() + pause;
-    pause = pause * 2 < LOOK_MAX_MS ? pause * 2 : LOOK_MAX_MS;
+    k.look_at = now_ms() + k.look_pause;
+    k.look_pause = k.look_pause * 2 < LOOK_MAX_MS ? k.look_pause * 2 : LOOK_MAX_MS;
 }
 
 static void finish(void) {
@@ -324,17 +327,15 @@ static void turn(void) {
     if (fds[0].revents) hear_resident();
 }
 
-void keeper_main(const struct keeper_start *start) {
+static void begin(const struct keeper_start *start) {
     const struct message *m = start->request;
-    setsid();
-    adopt_orphans();
     JOIN(k.key, start->key);
     k.polled = start->polled, k.tty = start->tty, k.is_volatile = start->is_volatile;
     k.mode = k.tty ? "tty" : k.polled ? "start" : "run";
     k.number = start->number;
     k.channel = start->channel, k.marker = start->marker;
     k.report = k.in = k.out = k.err = -1;
-    k.started = wall_ms(), k.born = now_ms();
+    k.started = wall_ms(), k.born = now_ms(), k.store_pause = 1000, k.look_pause = LOOK_MS;
     uint64_t timeout = message_number(m, "timeout", INT64_MAX, INT64_MAX - 1);
     k.deadline = timeout > (uint64_t)(INT64_MAX - k.born) ? INT64_MAX : k.born + (int64_t)timeout;
     size_t limit = k.polled ? 8 << 20 : 1 << 20;
@@ -343,6 +344,45 @@ void keeper_main(const struct keeper_start *start) {
     fault("keeper:after-fork");
     add_waiter(start->asker, m);
     start_command(start);
+}
+
+/* Waits for the next command: a process that is there already is had for a fraction of a fork. */
+static void rest(void) {
+    static char datagram[FORWARD_MAX + 4096];
+    int channel = k.channel, fds[2] = {-1, -1};
+    struct message m = {0};
+    tell("resting", false);
+    close_fd(&k.marker);
+    stream_free(&k.streams[0]);
+    stream_free(&k.streams[1]);
+    roots_free(&k.roots);
+    memset(&k, 0, sizeof k);
+    while (fds[1] < 0) {
+        struct pollfd polled = {.fd = channel, .events = POLLIN};
+        close_fd(&fds[0]); /* of a request about the last one: ask again, the record answers */
+        wait_for(&polled, 1, INT64_MAX);
+        ssize_t n = receive_with_fds(channel, datagram, sizeof datagram, fds);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+        if (n <= 0) _exit(0);
+        if (fds[1] >= 0 && !message_parse(&m, datagram, (size_t)n, false)) _exit(0);
+    }
+    fault_set(&m);
+    struct keeper_start start = {.request = &m, .key = message_text(&m, "key"), .channel = channel,
+                                 .asker = fds[0], .marker = fds[1]};
+    begin(&start);
+    message_free(&m);
+}
+
+/* Whether another command finds nothing of this one: no process, no result, nobody who waits. */
+static bool reusable(void) {
+    return !k.polled && !k.quit && !k.adopted && !k.is_volatile && !k.failure.stage &&
+           k.reason[0] == '\0' && k.childless && k.stored && k.channel >= 0;
+}
+
+void keeper_main(const struct keeper_start *start) {
+    setsid();
+    adopt_orphans();
+    begin(start);
     while (true) {
         reap();
         if (!k.finished && k.executed && k.exited && k.out < 0 && k.err < 0) finish();
@@ -351,7 +391,11 @@ void keeper_main(const struct keeper_start *start) {
         if (k.finished && !k.stored && now_ms() >= k.store_at) store();
         if (k.channel < 0 && now_ms() >= k.connect_at) find_resident();
         serve_waiters();
-        if (k.finished && k.waiting == 0 && (k.quit || (k.stored && k.childless))) _exit(0);
+        if (k.finished && k.waiting == 0 && (k.quit || (k.stored && k.childless))) {
+            if (!reusable()) _exit(0);
+            rest();
+            continue;
+        }
         if (k.stored && k.waiting == 0 && !k.emptied) { /* what it left behind may live long */
             k.emptied = true;
             stream_free(&k.streams[0]);

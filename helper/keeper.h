@@ -27,12 +27,12 @@ struct keeper_state {
     int marker, report;         /* the lock; the pipe that tells whether it was executed */
     int in, out, err;           /* our ends; `in` of a terminal is `out` */
     pid_t pid;
-    bool executed, exited, finished, stored, forgotten, emptied, quit, childless;
+    bool executed, exited, finished, stored, forgotten, emptied, quit, childless, adopted;
     int status;
     struct rusage usage;
     struct failure failure;
     uint64_t started, wall, left, bytes;
-    int64_t born, deadline, store_at, connect_at, look_at;
+    int64_t born, deadline, store_at, store_pause, connect_at, look_at, look_pause;
     struct roots roots;
     char reason[65];
     struct stream streams[2];

@@ -167,7 +167,27 @@ static uint32_t choose_number(const struct message *m, const char *key) {
     return 0;
 }
 
-/* Makes a keeper for a key that nobody has used; the connection is its first to be answered. */
+/* Hands a command to a keeper that rests, with the connection and the marker. */
+static bool hand_over(struct connection *c, struct entry *e, const struct context *context,
+                      int marker) {
+    static const char *const none[] = {NULL};
+    struct keeper *keeper = r.keepers;
+    struct buffer b = {0};
+    while (keeper && (keeper->entry || keeper->silent)) keeper = keeper->next;
+    if (!keeper) return false;
+    put_all(&b, &c->request, none);
+    for (size_t i = 0; context && i < context->fields.count; i++) {
+        const struct field *f = &context->fields.fields[i];
+        if (!message_field(&c->request, f->name)) put(&b, f->name, f->value, f->len);
+    }
+    bool sent = !b.failed && b.len <= FORWARD_MAX &&
+                send_with_fds(keeper->channel, b.data, b.len, (const int[2]){c->fd, marker}) >= 0;
+    buffer_free(&b);
+    if (sent) keeper_takes(keeper, e);
+    return sent;
+}
+
+/* Finds a keeper for a key that nobody has used; the connection is its first to be answered. */
 static void start_keeper(struct connection *c, struct entry *e, struct context *context, bool tty) {
     struct buffer content = {0};
     int pair[2];
@@ -184,6 +204,13 @@ static void start_keeper(struct connection *c, struct entry *e, struct context *
         return;
     }
     fault("resident:after-marker");
+    if (marker >= 0 && e->mode == 'r' && hand_over(c, e, context, marker)) {
+        fault("resident:after-fork");
+        close(marker);
+        close(c->fd);
+        c->fd = -1;
+        return;
+    }
     bool paired = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0;
     pid_t pid = paired ? fork() : -1;
     int error = errno;
@@ -321,7 +348,11 @@ void end_all(struct connection *c, bool late) {
     put_number(&b, "tree", 1);
     put_number(&b, "quit", stop);
     for (struct keeper *keeper = r.keepers; keeper; keeper = keeper->next) {
-        if (!wanted(c, keeper->entry)) continue;
+        if (!keeper->entry && stop) {
+            keeper_dismiss(keeper);
+            done = false;
+        }
+        if (!keeper->entry || !wanted(c, keeper->entry)) continue;
         if (keeper->told != c->serial && !keeper->silent &&
             send_with_fd(keeper->channel, b.data, b.len, -1) >= 0) {
             keeper->told = c->serial;

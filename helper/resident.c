@@ -79,9 +79,33 @@ struct keeper *keeper_add(int channel, pid_t pid, struct entry *e, bool adopted)
     *keeper = (struct keeper){channel, pid, e, r.keepers, .adopted = adopted};
     set_nonblocking(channel);
     r.keepers = keeper;
+    keeper_takes(keeper, e);
+    return keeper;
+}
+
+void keeper_takes(struct keeper *keeper, struct entry *e) {
+    keeper->entry = e;
     e->keeper = keeper;
     r.live++;
-    return keeper;
+}
+
+/* Its command has ended, and its record is written. Of those that wait for another one, the last. */
+static void keeper_rests(struct keeper *keeper) {
+    for (struct keeper *other = r.keepers; other; other = other->next)
+        if (!other->entry) keeper_dismiss(other);
+    struct entry *e = keeper->entry;
+    e->keeper = NULL;
+    if (e->unlisted) entry_remove(e);
+    keeper->entry = NULL;
+    keeper->ending = false;
+    keeper->rests_until = now_ms() + REST_MS;
+    r.live--;
+}
+
+void keeper_dismiss(struct keeper *keeper) {
+    if (keeper->channel >= 0) close(keeper->channel);
+    keeper->channel = -1;
+    keeper->silent = true;
 }
 
 /* What a keeper has left: a record, or a command of which nobody knows how it ended. Then what is
@@ -91,9 +115,13 @@ static void keeper_gone(struct keeper *keeper) {
     struct keeper **at = &r.keepers;
     while (*at != keeper) at = &(*at)->next;
     *at = keeper->next;
+    if (keeper->channel >= 0) close(keeper->channel);
+    if (!e) {
+        free(keeper);
+        return;
+    }
     e->keeper = NULL;
     r.live--;
-    close(keeper->channel);
     if (e->state == RUNNING) {
         struct buffer raw = {0};
         struct message m = {0};
@@ -126,9 +154,11 @@ static void add_roots(struct roots *roots, const struct entry *e) {
 }
 
 size_t end_orphans(const struct entry *one, bool all) {
-    pid_t *spared = calloc(r.live + 1, sizeof *spared);
-    struct roots roots = {0};
     size_t count = 0, left = 0;
+    for (struct keeper *keeper = r.keepers; keeper; keeper = keeper->next) count++;
+    pid_t *spared = calloc(count + 1, sizeof *spared);
+    struct roots roots = {0};
+    count = 0;
     if (one) add_roots(&roots, one);
     for (size_t i = 0; r.inherited && !one && i < BUCKETS; i++)
         for (struct entry *e = r.buckets[i]; e; e = e->next)
@@ -167,8 +197,8 @@ static bool hear_one(struct keeper *keeper) {
         if (n == 0) keeper->silent = true;
         return false;
     }
-    if (!message_parse(&m, datagram, (size_t)n, false)) return true;
     struct entry *e = keeper->entry;
+    if (!e || !message_parse(&m, datagram, (size_t)n, false)) return true;
     const char *event = message_text(&m, "event");
     if (event && strcmp(event, "notrun") == 0) {
         if (e->state == RUNNING) e->state = NOTRUN;
@@ -182,6 +212,7 @@ static bool hear_one(struct keeper *keeper) {
             r.left += message_number(&m, "left", 0, INT32_MAX);
             keeper->ending = false;
         }
+        if (event && strcmp(event, "resting") == 0) keeper_rests(keeper);
     }
     message_free(&m);
     return true;
@@ -332,7 +363,8 @@ void resident_release(void) {
         if (r.connections[i].fd >= 0) close(r.connections[i].fd);
         if (r.connections[i].passed >= 0) close(r.connections[i].passed);
     }
-    for (struct keeper *keeper = r.keepers; keeper; keeper = keeper->next) close(keeper->channel);
+    for (struct keeper *keeper = r.keepers; keeper; keeper = keeper->next)
+        if (keeper->channel >= 0) close(keeper->channel);
 }
 
 /* Somebody has removed the folder: nobody can ask any more. */
@@ -354,18 +386,25 @@ static void turn(void) {
         if (c->deadline < deadline) deadline = c->deadline;
     }
     for (struct keeper *keeper = r.keepers; keeper && keepers < KEEPERS_MAX; keeper = keeper->next) {
+        if (!keeper->entry && now_ms() >= keeper->rests_until) keeper_dismiss(keeper);
+        if (!keeper->entry && !keeper->silent && keeper->rests_until < deadline)
+            deadline = keeper->rests_until;
         fds[n++] = (struct pollfd){.fd = keeper->silent ? -1 : keeper->channel, .events = POLLIN};
         polled[keepers++] = keeper;
     }
+    marker_prepare();
     wait_for(fds, n, deadline);
     for (size_t i = 0; i < keepers; i++)
         if (fds[1 + connections + i].revents) hear_keeper(polled[i]);
     bury_keepers();
-    for (size_t i = connections; i-- > 0;) {
+    if (fds[0].revents) accept_connections();
+    for (size_t i = r.connected; i-- > 0;) {
         struct connection *c = &r.connections[i];
         bool keep = true;
-        if (c->state == READING && fds[1 + i].revents) keep = read_request(c);
-        else if (fds[1 + i].revents & (POLLHUP | POLLERR | POLLNVAL)) keep = false;
+        /* The request of one that was just accepted is mostly there. */
+        short came = i < connections ? fds[1 + i].revents : POLLIN;
+        if (c->state == READING && came) keep = read_request(c);
+        else if (came & (POLLHUP | POLLERR | POLLNVAL)) keep = false;
         else if (c->state == READING) keep = now_ms() < c->deadline;
         else serve_waiting(c);
         if (keep && c->state == ANSWERED)
@@ -373,7 +412,6 @@ static void turn(void) {
                    now_ms() < c->deadline;
         if (!keep || c->fd < 0) drop_connection(c);
     }
-    if (fds[0].revents) accept_connections();
 }
 
 void resident_main(const char *path, int ready) {

@@ -6,7 +6,7 @@
 #include "helper.h"
 
 enum { BUCKETS = 4096, CONNECTIONS_MAX = 512, KEEPERS_MAX = 1024, CONTEXTS_MAX = 64,
-       ENTRIES_MAX = 1 << 17 };
+       ENTRIES_MAX = 1 << 17, REST_MS = 5000 };
 
 enum entry_state { RUNNING, ENDED, LOST, GONE, NOTRUN };
 struct entry {
@@ -28,6 +28,7 @@ struct keeper {
     bool adopted, dead;         /* not a child of ours; gone */
     bool ending, silent;        /* asked to end its tree; has closed its channel */
     uint64_t told;              /* by which request to end all */
+    int64_t rests_until;        /* without an entry: it waits for the next command */
 };
 struct connection {
     int fd, passed;             /* a descriptor that came with the request */
@@ -67,6 +68,8 @@ struct entry *entry_by_number(uint64_t number);
 void entry_describe(struct entry *e, const struct message *m);
 struct keeper *keeper_add(int channel, pid_t pid, struct entry *e, bool adopted);
 void hear_keeper(struct keeper *keeper);
+void keeper_takes(struct keeper *keeper, struct entry *e);
+void keeper_dismiss(struct keeper *keeper);     /* one that rests */
 /* Ends what is nobody's: the children of killed keepers, and of those commands that a killed resident
  * knew what their records name: of `e`, or of all whose end is unknown, or of `all` that have ended. */
 size_t end_orphans(const struct entry *e, bool all);

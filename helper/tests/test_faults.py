@@ -82,7 +82,7 @@ def attempt(helper: Helper, verb: str, fields: Fields, *, by_socket: bool) -> by
     return b"nothing"
 
 
-@pytest.mark.parametrize("verb", ["run", "start"])
+@pytest.mark.parametrize("verb", ["run", "start", "run by a keeper that rests"])
 @pytest.mark.parametrize(
     ("point", "how"),
     [
@@ -94,6 +94,9 @@ def attempt(helper: Helper, verb: str, fields: Fields, *, by_socket: bool) -> by
 )
 def test_killed_at(helper: Helper, tmp_path: Path, point: str, how: str, verb: str) -> None:
     helper.exec("boot")
+    if verb.endswith("rests"):
+        verb = "run"
+        helper.exec(verb, {**request(tmp_path), "key": "before", "arg": ["true"]})
     if point == "resident:before-answer":  # It answers itself once there is a record.
         helper.exec(verb, request(tmp_path))
 
