@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import resource
 import secrets
 import signal
+import socket
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -43,7 +45,9 @@ _BUSY_S = 0.02
 """How long to wait before asking a helper again that has no room for another caller."""
 
 _SOCKET_PATH_BYTES = 107
-_RLIMITS = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+_RECEIVED_BYTES = 256 * 1024
+_RLIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+_STATUS = re.compile(rb"^(Umask|SigBlk|SigIgn):\t([0-9a-f]+)$", re.MULTILINE)
 _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores itself, and sets back in the processes that it starts."""
 
@@ -153,7 +157,7 @@ class HostHelper:
             await asyncio.sleep(_BUSY_S)
         except FileNotFoundError:
             pass
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
+        except ConnectionError as error:
             logger.debug("the helper gave no answer to %s: %r", verb, error)
         return None
 
@@ -184,24 +188,38 @@ def _reap(pid: int) -> None:
 
 
 async def _exchange(state: str, request: bytes) -> Answer:
-    folder = -1
-    path = f"{state}/sock"
+    # Without the streams of asyncio, which cost as much as the rest of a short command.
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.setblocking(False)
+        _connect(connection, state)
+        await loop.sock_sendall(connection, request)
+        answer = bytearray()
+        while len(answer) < 4 or len(answer) < 4 + _size(answer):
+            received = await loop.sock_recv(connection, _RECEIVED_BYTES)
+            if not received:
+                raise ConnectionResetError("the answer was cut")
+            answer += received
+    return parse_message(bytes(memoryview(answer)[4:]))
+
+
+def _connect(connection: socket.socket, state: str) -> None:
+    path, folder = f"{state}/sock", -1
     try:
         if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
             folder = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             path = f"/proc/self/fd/{folder}/sock"
-        reader, writer = await asyncio.open_unix_connection(path, limit=1024 * 1024)
+        connection.connect(path)  # Of this kind of socket it does not wait.
     finally:
         if folder >= 0:
             os.close(folder)
-    try:
-        writer.write(request)
-        size = int.from_bytes(await reader.readexactly(4), "big")
-        if size > MAX_ANSWER_BYTES:
-            raise NotAnAnswer(f"an answer of {size:,} bytes")
-        return parse_message(await reader.readexactly(size))
-    finally:
-        writer.close()
+
+
+def _size(answer: bytearray) -> int:
+    size = int.from_bytes(answer[:4], "big")
+    if size > MAX_ANSWER_BYTES:
+        raise NotAnAnswer(f"an answer of {size:,} bytes")
+    return size
 
 
 def context_fields(process: HostProcess, *, tty: bool) -> list[Field]:
@@ -217,14 +235,13 @@ def context_fields(process: HostProcess, *, tty: bool) -> list[Field]:
         ("ignored", ignored),
         ("blocked", blocked),
         ("nice", os.getpriority(os.PRIO_PROCESS, 0)),
-        *(("rlimit", _rlimit(number)) for number in sorted(_RLIMITS)),
+        *(("rlimit", _rlimit(number)) for number in _RLIMITS),
     ]
 
 
 def _signals_and_umask() -> tuple[int, int, int]:
-    lines = (line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    status = {name: value.strip() for name, value in lines}
-    return int(status["SigIgn"], 16), int(status["SigBlk"], 16), int(status["Umask"], 8)
+    status = dict(_STATUS.findall(Path("/proc/self/status").read_bytes()))
+    return int(status[b"SigIgn"], 16), int(status[b"SigBlk"], 16), int(status[b"Umask"], 8)
 
 
 def _rlimit(number: int) -> str:

@@ -56,8 +56,8 @@ class NotAnAnswer(Exception):
 
 def message(fields: Iterable[Field]) -> bytes:
     """Return fields as netstrings, names and values in turn."""
-    words = (_bytes(word) for name_and_value in fields for word in name_and_value)
-    return b"".join(b"%d:%s," % (len(word), word) for word in words)
+    words = [_bytes(word) for name_and_value in fields for word in name_and_value]
+    return b"".join([b"%d:%s," % (len(word), word) for word in words])
 
 
 def frame(verb: str, fields: Iterable[Field]) -> bytes:
