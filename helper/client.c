@@ -139,11 +139,20 @@ static bool print_answer(const struct message *m) {
     return printed;
 }
 
-static int fail(const char *word, const char *name, const char *text) {
-    struct field fields[] = {{"word", word, strlen(word)}, {name, text, strlen(text)}};
-    struct message m = {fields, 2};
+/* `error` (0: none) is what the system said; then there is its own text if there is none. */
+static int fail_with(const char *word, const char *name, const char *text, int error) {
+    const char *number = NUMBER((uint64_t)error);
+    if (!text) text = strerror(error);
+    struct field fields[] = {{"word", word, strlen(word)},
+                             {name, text, strlen(text)},
+                             {"errno", number, strlen(number)}};
+    struct message m = {fields, error ? 3 : 2};
     print_answer(&m);
     return EXIT_UNAVAILABLE;
+}
+
+static int fail(const char *word, const char *name, const char *text) {
+    return fail_with(word, name, text, 0);
 }
 
 /* --- The request ------------------------------------------------------------------------------ */
@@ -158,15 +167,18 @@ static void close_others(int kept) {
         if (fd != kept) close(fd);
 }
 
-/* Starts a resident, and waits until it listens or has found that there is one. */
-static void boot(const char *path) {
-    int ready[2];
-    char byte;
-    if (pipe2(ready, O_CLOEXEC) < 0) return;
+/* Starts a resident, and waits until it listens or has found that there is one, which is 0; or the
+ * error for which there will be none. */
+static int boot(const char *path) {
+    int ready[2], error = 0;
+    if (pipe2(ready, O_CLOEXEC) < 0) return errno;
     pid_t pid = fork();
+    if (pid < 0) error = errno;
     if (pid == 0) {
         setsid();
-        if (fork() != 0) _exit(0); /* so that nobody is its parent who does not expect it */
+        pid_t second = fork(); /* so that nobody is its parent who does not expect it */
+        if (second < 0) write_all(ready[1], (const char *)&errno, sizeof errno);
+        if (second != 0) _exit(0);
         int null = open("/dev/null", O_RDWR);
         for (int fd = 0; fd < 3; fd++)
             if (null < 0 || dup2(null, fd) < 0) close(fd);
@@ -176,24 +188,33 @@ static void boot(const char *path) {
     close(ready[1]);
     if (pid > 0) {
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
-        while (read(ready[0], &byte, 1) < 0 && errno == EINTR) {}
+        while (read(ready[0], &error, sizeof error) < 0 && errno == EINTR) {}
     }
     close(ready[0]);
+    return error;
 }
 
 static int connect_or_boot(const char *path) {
     int64_t deadline = now_ms() + BOOT_MS;
+    int error = 0;
     for (int i = 0;; i++) {
         int sock = folder_connect();
         if (sock >= 0) return sock;
         if (errno != ENOENT && errno != ECONNREFUSED && errno != EAGAIN) return -1;
-        if (now_ms() > deadline) return -1;
+        if (now_ms() > deadline) {
+            if (error) errno = error;
+            return -1;
+        }
         if (i > 0) { /* another client's is about to listen, or one is about to go */
             struct timespec nap = {0, 5000000};
             nanosleep(&nap, NULL);
             if (folder_enter(path, true) != NULL) return -1;
         }
-        boot(path);
+        error = boot(path);
+        if (error && error != EAGAIN && error != ENOMEM) { /* those may pass in a moment */
+            errno = error;
+            return -1;
+        }
     }
 }
 
@@ -232,9 +253,9 @@ static int ask(const char *path, const struct message *m, const struct buffer *r
         .tv_sec = (time_t)message_number(m, "wait", 0, INT32_MAX) / 1000 + ANSWER_S};
     for (int i = 0; i < TRIES; i++) {
         const char *why = folder_enter(path, true);
-        if (why) return fail("refused", "text", why);
+        if (why) return fail_with("refused", "text", why, errno);
         int sock = connect_or_boot(path);
-        if (sock < 0) return fail("unavailable", "text", strerror(errno));
+        if (sock < 0) return fail_with("unavailable", "text", NULL, errno);
         setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
         bool sent = send_with_fd(sock, request->data, request->len, -1) == (ssize_t)request->len;
         fault("client:after-send");
@@ -248,7 +269,7 @@ static int ask(const char *path, const struct message *m, const struct buffer *r
         if (message_number(m, "mimic", 0, 1) == 1) leave_as(&answer);
         return 0;
     }
-    return fail("unavailable", "text", "the resident does not answer");
+    return EXIT_UNAVAILABLE; /* it may have been carried out: no answer is the answer */
 }
 
 int client_main(const char *verb_argument, int argc, char **argv) {

@@ -19,20 +19,25 @@
 #endif
 
 const char *folder_enter(const char *path, bool create) {
+    errno = 0;
     if (!path || path[0] != '/') return "dir is not an absolute path";
     if (create && mkdir(path, 0700) < 0 && errno != EEXIST) return strerror(errno);
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
-        if (errno == ELOOP || errno == ENOTDIR) return "dir is not a directory";
-        return strerror(errno);
+        if (errno != ELOOP && errno != ENOTDIR) return strerror(errno);
+        errno = 0;
+        return "dir is not a directory";
     }
     struct stat s;
     const char *why = NULL;
+    errno = 0;
     if (fstat(fd, &s) < 0) why = strerror(errno);
     else if (s.st_uid != geteuid()) why = "dir belongs to another user";
     else if (s.st_mode & 077) why = "dir is open to other users";
     else if (fchdir(fd) < 0) why = strerror(errno);
+    int error = errno;
     close(fd);
+    errno = error;
     return why;
 }
 

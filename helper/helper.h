@@ -108,7 +108,8 @@ void wait_for(struct pollfd *fds, size_t count, int64_t deadline);
 
 /* folder.c: the state folder and its files; the working directory once it is entered */
 
-const char *folder_enter(const char *path, bool create);    /* NULL, or why not */
+/* NULL, or why not; `errno` is 0 where it is not the system that refuses. */
+const char *folder_enter(const char *path, bool create);
 int folder_connect(void);       /* to the resident, or -1 */
 int marker_create(const char *key, const struct buffer *content);  /* locked, or -1 */
 void marker_add(int marker, const struct buffer *content);

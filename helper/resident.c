@@ -339,21 +339,23 @@ static void load_records(void) {
     if (folder) closedir(folder);
 }
 
-/* Becomes the only resident of this folder; false if there is one. */
-static bool take_place(void) {
+/* Becomes the only resident of this folder: 0, or the error; -1 if there is one. */
+static int take_place(void) {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "sock.tmp"};
     struct stat held, named;
     r.lock = open("lock", O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (r.lock < 0 || flock(r.lock, LOCK_EX | LOCK_NB) < 0) return false;
+    if (r.lock < 0) return errno;
+    if (flock(r.lock, LOCK_EX | LOCK_NB) < 0) return errno == EWOULDBLOCK ? -1 : errno;
     /* One that stops removes the folder with its lock. */
     if (fstat(r.lock, &held) < 0 || stat("lock", &named) < 0 || held.st_ino != named.st_ino)
-        return false;
+        return -1;
     r.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     unlink("sock.tmp");
-    return r.listener >= 0 &&
-           bind(r.listener, (struct sockaddr *)&address, sizeof address) == 0 &&
-           chmod("sock.tmp", 0600) == 0 && listen(r.listener, 128) == 0 &&
-           rename("sock.tmp", "sock") == 0;
+    bool listens = r.listener >= 0 &&
+                   bind(r.listener, (struct sockaddr *)&address, sizeof address) == 0 &&
+                   chmod("sock.tmp", 0600) == 0 && listen(r.listener, 128) == 0 &&
+                   rename("sock.tmp", "sock") == 0;
+    return listens ? 0 : errno;
 }
 
 void resident_release(void) {
@@ -416,7 +418,9 @@ static void turn(void) {
 
 void resident_main(const char *path, int ready) {
     r.path = path;
-    if (!take_place()) _exit(0);
+    int error = take_place();
+    if (error > 0) write_all(ready, (const char *)&error, sizeof error);
+    if (error != 0) _exit(0);
     surroundings_get(&surroundings);
     for (int i = 0; i < (int)RLIM_NLIMITS; i++) { /* the commands get theirs back */
         struct rlimit limit = surroundings.limits[i];

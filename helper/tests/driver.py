@@ -64,6 +64,10 @@ def parse_text(text: bytes, mark: str) -> dict[str, bytes]:
     return answer
 
 
+NO_ANSWER = 69
+"""How a client exits that was not answered, without output."""
+
+
 class NoAnswer(Exception):
     """The connection was closed, or the client killed, before there was an answer."""
 
@@ -85,7 +89,7 @@ class Helper:
         cwd: str | Path | None = None,
     ) -> dict[str, bytes]:
         done, mark = self.exec_raw(verb, fields or {}, env=env, cwd=cwd)
-        if done.returncode < 0 and not done.stdout:
+        if not done.stdout and (done.returncode < 0 or done.returncode == NO_ANSWER):
             raise NoAnswer
         assert done.stderr == b"", done.stderr
         return parse_text(done.stdout, mark)

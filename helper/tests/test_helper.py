@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -749,6 +750,32 @@ class TestDisk:
         until(lambda: small.ask("ping")["live"] == b"0")
         stored = small.exec("run", request)
         assert (b"out\n", b"1") == (stored["out"], stored["stored"])
+
+    @pytest.mark.parametrize("folder", ["there", "missing"])
+    def test_without_room_for_a_resident_it_is_said_at_once(
+        self, small: Helper, folder: str
+    ) -> None:
+        """No file can be made any more: neither the folder nor the socket in it."""
+        other = Helper(small.binary, small.folder.parent / "other", EMULATOR)
+        if folder == "there":
+            other.folder.mkdir(0o700)
+        mount = small.folder.parent
+        subprocess.run(["mount", "-o", "remount,nr_inodes=20", mount], check=True)
+        fillers = [mount / f"f{n}" for n in range(20)]
+        with contextlib.suppress(OSError):
+            for filler in fillers:
+                filler.touch()
+        begun = time.monotonic()
+
+        answer = other.exec("run", shell("echo out"))
+
+        word = b"unavailable" if folder == "there" else b"refused"
+        assert (word, b"28") == (answer["word"], answer["errno"])
+        assert time.monotonic() - begun < 2
+        for filler in fillers:
+            filler.unlink(missing_ok=True)
+        assert b"out\n" == other.exec("run", shell("echo out"))["out"]
+        other.exec("stop")
 
     def test_what_cannot_be_written_can_be_dropped(self, small: Helper) -> None:
         self.fill(small)

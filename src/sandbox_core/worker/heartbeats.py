@@ -14,12 +14,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 
 from temporalio import activity
+from temporalio.client import AsyncActivityCancelledError
 
 logger = logging.getLogger(__name__)
 
+
+# Each heartbeat replaces the details of the one before, so all of them have the same.
+_details: ContextVar[list[str]] = ContextVar("details")
 
 LONGEST_S = 5.0
 """How long at most between two heartbeats: a cancellation is heard of with one."""
@@ -32,6 +36,7 @@ def heartbeats() -> Iterator[None]:
     if timeout is None:
         yield
         return
+    token = _details.set([])
     # The first is not sent at once: most activities have ended before it is due.
     beating = _Beating(copy_context(), min(timeout.total_seconds() / 3, LONGEST_S))
     _beats.add(beating)
@@ -39,6 +44,31 @@ def heartbeats() -> Iterator[None]:
         yield
     finally:
         beating.stop()
+        _details.reset(token)
+
+
+async def tell_later_attempts(mark: str) -> None:
+    """Return when Temporal has `mark` for the activity's next attempts; see `told`.
+
+    Raises:
+        RPCError: Temporal does not answer.
+        asyncio.CancelledError: The activity was cancelled meanwhile.
+    """
+    if not activity.in_activity():
+        return
+    details = _details.get([])
+    details.append(mark)
+    activity.heartbeat(*details)  # This one may be held back; that of a client is not.
+    handle = activity.client().get_async_activity_handle(task_token=activity.info().task_token)
+    try:
+        await handle.heartbeat(*details)
+    except AsyncActivityCancelledError:
+        raise asyncio.CancelledError from None
+
+
+def told(mark: str) -> bool:
+    """Return whether an earlier attempt of the current activity has left `mark`."""
+    return activity.in_activity() and mark in activity.info().heartbeat_details
 
 
 class _Beating:
@@ -64,7 +94,7 @@ class _Beating:
 
 
 async def _heartbeat() -> None:
-    activity.heartbeat()
+    activity.heartbeat(*_details.get([]))
     # It is sent by a task, for which nobody else waits in this loop.
     await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
 

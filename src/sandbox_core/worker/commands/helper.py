@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import errno
 import logging
 import secrets
 import shlex
@@ -32,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 _ASKED = 3
 """How often a call is made that comes back without the helper's answer."""
-
-_REFUSALS = ("refused", "unavailable")
 
 
 class Helper(abc.ABC):
@@ -86,10 +85,18 @@ class _OnHost(Helper):
         return context_fields(process, tty=tty)
 
     async def ask(self, verb: str, fields: Iterable[Field], *, about: Sequence[str] = ()) -> Answer:
+        fields = list(fields)
         try:
-            return await self._helper.ask(verb, fields)
-        except OSError as error:
-            return Answer(word="unavailable", fields={"text": str(error).encode()})
+            try:
+                return await self._helper.ask(verb, fields)
+            except FileNotFoundError:  # Somebody has cleaned up.
+                installed = await asyncio.to_thread(install_on_host, self._session)
+                self._helper = HostHelper(installed)
+                return await self._helper.ask(verb, fields)
+        except (OSError, Unusable) as error:
+            number = error.errno if isinstance(error, OSError) else None
+            said = {"text": str(error).encode(), "errno": b"%d" % (number or errno.ENOSPC)}
+            return Answer(word="unavailable", fields=said)
 
     def exit_code(self, answer: Answer) -> int:
         # As Python's `subprocess` has it, and with it the SDK's backend.
@@ -111,19 +118,27 @@ class _ThroughExec(Helper):
 
     async def ask(self, verb: str, fields: Iterable[Field], *, about: Sequence[str] = ()) -> Answer:
         fields = list(fields)
-        for _ in range(_ASKED):
-            try:
-                return await self._call(verb, fields)
-            except NotAnAnswer as silence:
-                logger.debug("no answer to %s from a sandbox: %s", verb, silence)
-            except ExecFailureError as error:
-                if not isinstance(error.cause, FileNotFoundError):
-                    raise about_command(error, about) from error.cause
-            try:
-                # It was removed, or the sandbox has another file system by now.
-                self._installed = await install(self._session, self._user)
-            except Unusable as error:
-                raise NotAnAnswer(str(error)) from error
+        unanswered = False
+        try:
+            for _ in range(_ASKED):
+                try:
+                    answer = await self._call(verb, fields)
+                    if not (unanswered and answer.is_refusal):
+                        return answer
+                    break  # What was asked before may have been carried out.
+                except NotAnAnswer as silence:
+                    logger.debug("no answer to %s from a sandbox: %s", verb, silence)
+                    unanswered = True
+                except ExecFailureError as error:
+                    if not isinstance(error.cause, FileNotFoundError):
+                        raise
+                try:
+                    # It was removed, or the sandbox has another file system by now.
+                    self._installed = await install(self._session, self._user)
+                except Unusable as error:
+                    raise NotAnAnswer(str(error)) from error
+        except ExecFailureError as error:
+            raise about_command(error, about) from error.cause
         raise NotAnAnswer("the sandbox does not return what the helper says")
 
     async def _call(self, verb: str, fields: Iterable[Field]) -> Answer:
@@ -194,7 +209,7 @@ def _settled(future: asyncio.Future[Helper]) -> bool:
     if future.cancelled():
         return False
     error = future.exception()
-    return error is None or isinstance(error, Unusable)
+    return error is None or (isinstance(error, Unusable) and error.lasting)
 
 
 async def _open(provider: Provider, session: SandboxSession, user: str | None) -> Helper:
@@ -210,6 +225,15 @@ async def _open(provider: Provider, session: SandboxSession, user: str | None) -
             error,
         )
         raise
+
+
+_refusals: WeakKeyDictionary[SandboxSession, dict[str | None, str]] = WeakKeyDictionary()
+
+
+def note_refusal(session: SandboxSession, user: str | None, why: str | None) -> None:
+    """Take note of why the last command was run without the helper that there is, or that not."""
+    if why is not None or session in _refusals:
+        _refusals.setdefault(session, {})[user] = why or ""
 
 
 async def used_helper(
@@ -248,9 +272,6 @@ def why_plain(provider: Provider, session: SandboxSession, user: str | None) -> 
     if future is None or not future.done() or future.cancelled():
         return None
     error = future.exception()
-    return str(error) if isinstance(error, Unusable) else None
-
-
-def is_refusal(answer: Answer) -> bool:
-    """Return whether the helper said that it could do nothing: nothing has run."""
-    return answer.word in _REFUSALS
+    if isinstance(error, Unusable):
+        return str(error)
+    return _refusals.get(session, {}).get(user) or None

@@ -7,6 +7,7 @@ environment and working directory that is, and the rest is this worker's.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -75,12 +76,19 @@ def _program() -> str:
     binary = host_binary()
     if binary is None:
         raise Unusable("there is none for this host")
+    full = False
     for base in _bases():
         folder = base / f".sandbox-helper-{os.getuid()}"
         with suppress(OSError):
             folder.mkdir(mode=0o700)
-        if _is_ours(folder) and _put(folder / binary.name, binary.content):
-            return str(folder / binary.name)
+        try:
+            if _is_ours(folder) and _put(folder / binary.name, binary.content):
+                return str(folder / binary.name)
+        except OSError as error:
+            logger.debug("the helper cannot be put into %s: %s", folder, error)
+            full = True
+    if full:
+        raise Unusable("no room in any folder that is writable", lasting=False)
     raise Unusable("no folder that executes")
 
 
@@ -103,16 +111,26 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _put(path: Path, content: bytes) -> bool:
-    """Write the program, unless it is there; return whether it can be executed."""
+    """Write the program, unless it is there; return whether it can be executed.
+
+    Raises:
+        OSError: There is no room for it.
+    """
     try:
         if not path.exists():
             descriptor, name = tempfile.mkstemp(dir=path.parent)
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-                file.write(content)
-            Path(name).chmod(0o700)
-            Path(name).replace(path)
+            try:
+                with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+                    file.write(content)
+                Path(name).chmod(0o700)
+                Path(name).replace(path)
+            except OSError:
+                Path(name).unlink()  # The room that there is is somebody else's.
+                raise
         return os.access(path, os.X_OK)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         logger.debug("the helper cannot be put into %s: %s", path.parent, error)
         return False
 
@@ -136,8 +154,13 @@ class HostHelper:
             OSError: The helper can be neither reached nor started.
         """
         request = frame(verb, fields)
+        unanswered = False
         for _ in range(_ASKED):
-            answer = await self._once(verb, request)
+            try:
+                answer = await self._once(request)
+            except (ConnectionResetError, BrokenPipeError) as error:
+                logger.debug("the helper gave no answer to %s: %r", verb, error)
+                answer, unanswered = None, True
             if answer is not None:
                 if verb == "stop":
                     await asyncio.to_thread(_reap, answer.number("pid"))
@@ -146,19 +169,19 @@ class HostHelper:
                 return Answer(word="absent")
             answer = await self._boot()
             if answer.word != "ready":
+                if unanswered:  # What was asked before may have been carried out.
+                    break
                 return answer
         raise NotAnAnswer(f"no answer to {verb}")
 
-    async def _once(self, verb: str, request: bytes) -> Answer | None:
-        """Make a request; None if the helper does not run, or was killed before it answered."""
+    async def _once(self, request: bytes) -> Answer | None:
+        """Make a request; None if there is nobody to make it to."""
         try:
             return await _exchange(self._installed.state, request)
         except BlockingIOError:
             await asyncio.sleep(_BUSY_S)
-        except FileNotFoundError:
+        except (FileNotFoundError, ConnectionRefusedError):
             pass
-        except ConnectionError as error:
-            logger.debug("the helper gave no answer to %s: %r", verb, error)
         return None
 
     async def _boot(self) -> Answer:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -31,12 +31,23 @@ BASES = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - private folders
 SAYS = f"sandbox-helper {VERSION} "
 """How the answer to ``--version`` begins."""
 
+_NO_ROOM = "no-room-in-any-folder-that-is-writable"
+
 # Some backends make one word of a whole command line, and Linux takes 128 KiB in one.
 _PIECE_BYTES = {"base64": 72 * 1024, "octal": 24 * 1024}
 
 
 class Unusable(Exception):
-    """The helper cannot run in a sandbox; the message says why."""
+    """The helper cannot run in a sandbox; the message says why.
+
+    Args:
+        why: In a few words.
+        lasting: Whether that stays so; otherwise it is tried again with the next command.
+    """
+
+    def __init__(self, why: str, *, lasting: bool = True) -> None:
+        super().__init__(why)
+        self.lasting = lasting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,22 +99,36 @@ async def install(
         raise Unusable(f"there is none for {found['system']} on {found['machine']}")
     if binary is not expected:
         found = await _find(session, user, binary)
-    if not found["helper"] and upload:
-        await _upload(session, user, binary, found)
-    return Installed(
-        program=found["helper"] or f"{found['place']}/{binary.name}",
-        state=found["state"],
-        used=found["used"] == "yes",
-    )
+    state, used = found["state"], found["used"] == "yes"
+    others = bases(session)
+    while upload and not found["helper"]:
+        problem = await _upload(session, user, binary, found)
+        if problem is None:
+            break
+        others.remove(str(PurePosixPath(found["place"]).parent))
+        if not others:
+            raise problem
+        logger.debug("%s; another folder is tried", problem)
+        try:
+            found = await _find(session, user, binary, others)
+        except Unusable:
+            raise problem from None
+    program = found["helper"] or f"{found['place']}/{binary.name}"
+    return Installed(program=program, state=state, used=used)
 
 
 async def _find(
-    session: BaseSandboxSession, user: str | None, binary: Binary | None
+    session: BaseSandboxSession,
+    user: str | None,
+    binary: Binary | None,
+    places: Sequence[str] | None = None,
 ) -> dict[str, str]:
     name = "none" if binary is None else binary.name
-    word, found = await _ask(session, user, "find", name, state_id(session), SAYS, *bases(session))
+    places = bases(session) if places is None else places
+    word, found = await _ask(session, user, "find", name, state_id(session), SAYS, *places)
     if word == "unusable":
-        raise Unusable(found.get("why", "").replace("-", " "))
+        why = found.get("why", "")
+        raise Unusable(why.replace("-", " "), lasting=why != _NO_ROOM)
     if word != "found":
         if await session.running():
             raise Unusable("the sandbox has no POSIX shell")
@@ -113,18 +138,20 @@ async def _find(
 
 async def _upload(
     session: BaseSandboxSession, user: str | None, binary: Binary, found: dict[str, str]
-) -> None:
+) -> Unusable | None:
+    """Put the helper where it was found that it could be; return why it is not there."""
     # Nobody else knows this name.
     file = f"{found['place']}/{secrets.token_hex(8)}"
     encoding = "base64" if found["base64"] == "yes" else "octal"
     for piece in _encoded(binary.content, encoding):
         word, _ = await _ask(session, user, "add", file, encoding, piece)
         if word != "added":
-            raise Unusable(f"it could not be written to {found['place']}")
+            return Unusable(f"there is no room for it in {found['place']}", lasting=False)
     word, _ = await _ask(session, user, "put", file, binary.name, str(len(binary.content)), SAYS)
     if word != "put":
-        raise Unusable(f"it does not run in {found['place']}")
+        return Unusable(f"it does not run in {found['place']}")
     logger.debug("the helper was put into %s of a sandbox", found["place"])
+    return None
 
 
 def _encoded(content: bytes, encoding: str) -> Iterator[str]:

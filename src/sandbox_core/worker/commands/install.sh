@@ -18,16 +18,15 @@ user_id() {
   uid=
 }
 ours() { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -w "$1" ]; }
-# Whether $1 is a folder that is ours alone; made if it is not there.
-own() {
-  [ -d "$1" ] || mkdir -m 700 "$1" 2>/dev/null
-  ours "$1"
-}
 # Whether programs may be executed in folder $1, and something be written there.
 executes() {
   trial=$1/trial-$mark
-  { printf '#!/bin/sh\nexit 0\n' >"$trial" && chmod 700 "$trial" && "$trial"; } 2>/dev/null
-  status=$?
+  if { printf '#!/bin/sh\nexit 0\n' >"$trial"; } 2>/dev/null; then
+    { chmod 700 "$trial" && "$trial"; } 2>/dev/null
+    status=$?
+  else
+    status=1 full=yes
+  fi
   rm -f "$trial"
   return "$status"
 }
@@ -38,7 +37,7 @@ find)  # NAME ID SAYS BASE...: where the helper is or could be, and where its st
   shift 3
   user_id
   [ -n "$uid" ] || answer unusable why=no-user-id
-  helper= place= state= room=
+  helper= place= state= room= full=
   for base; do
     [ -d "$base" ] && [ -w "$base" ] && [ -x "$base" ] || continue
     folder=$base/.sandbox-helper-$uid
@@ -53,14 +52,16 @@ find)  # NAME ID SAYS BASE...: where the helper is or could be, and where its st
     for base; do
       [ -d "$base" ] && [ -w "$base" ] && [ -x "$base" ] || continue
       folder=$base/.sandbox-helper-$uid
-      if own "$folder" && executes "$folder"; then place=$folder; break; fi
+      [ -e "$folder" ] || mkdir -m 700 "$folder" 2>/dev/null || full=yes
+      if ours "$folder" && executes "$folder"; then place=$folder; break; fi
       rmdir "$folder" 2>/dev/null
     done
   fi
   used=${state:+yes}
   state=${state:-$room}
   [ -n "$state" ] || answer unusable why=no-writable-folder
-  [ -n "$helper$place" ] || answer unusable why=no-folder-that-executes
+  [ -n "$helper$place$full" ] || answer unusable why=no-folder-that-executes
+  [ -n "$helper$place" ] || answer unusable why=no-room-in-any-folder-that-is-writable
   base64=no
   [ "$(printf 'b2s=' | base64 -d 2>/dev/null)" = ok ] && base64=yes
   answer found "helper=$helper" "place=$place" "state=$state" "used=$used" "base64=$base64" \

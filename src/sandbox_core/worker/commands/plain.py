@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from agents.sandbox.errors import ExecTransportError
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 
 from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.failures import encode_error
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.worker.attempts import attempt
+from sandbox_core.worker.heartbeats import tell_later_attempts, told
 
 _ResultT = TypeVar("_ResultT")
 
@@ -31,17 +34,53 @@ async def at_most_once(
         ApplicationError: The backend failed, which ends the activity: it is not attempted again.
     """
     if repeated:
-        raise OutcomeUnknown(
-            f"{summarize(what)!r} may or may not have run: an earlier attempt did not report back, "
-            f"and this sandbox cannot tell. It was not repeated; look at the workspace before you "
-            f"run it again."
-        )
+        raise _may_have_run(what)
     try:
         return await call()
     except ApplicationError:
         raise
     except Exception as error:  # Whatever a backend's call raises, it must not be made again.
         raise final(error) from error
+
+
+_MARK = "without the helper"
+
+
+async def note_plain(argv: Sequence[str]) -> None:
+    """Have later attempts know that the backend's own call is made in this one.
+
+    For where the helper cannot be asked now, and may be the next time: it would run the command.
+
+    Raises:
+        ExecTransportError: Temporal does not answer, and nothing has run.
+    """
+    try:
+        await tell_later_attempts(_MARK)
+    except RPCError as error:
+        raise ExecTransportError(
+            command=argv,
+            message=f"the command did not run: {error}",
+            context={"reason": "not_run"},
+            retryable=True,
+        ) from error
+
+
+def refuse_if_noted(request: m.KeyedRequest) -> None:
+    """Return unless an earlier attempt may have carried out `request` without the helper.
+
+    Raises:
+        OutcomeUnknown: It may.
+    """
+    if told(_MARK):
+        raise _may_have_run(request.summary())
+
+
+def _may_have_run(what: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{summarize(what)!r} may or may not have run: an earlier attempt did not report back, "
+        f"and this sandbox cannot tell. It was not repeated; look at the workspace before you "
+        f"run it again."
+    )
 
 
 def final(error: Exception) -> ApplicationError:

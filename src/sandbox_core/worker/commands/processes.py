@@ -35,10 +35,10 @@ from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import messages as m
 from sandbox_core.worker.commands import retention
 from sandbox_core.worker.commands.ending import end_command, until
-from sandbox_core.worker.commands.helper import Helper, helper_for
+from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
 from sandbox_core.worker.commands.output import dropped_line
-from sandbox_core.worker.commands.plain import at_most_once, final, is_repeated
+from sandbox_core.worker.commands.plain import at_most_once, final, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
 from sandbox_core.worker.commands.run import (
     BACKEND_SAYS,
@@ -101,7 +101,9 @@ async def start(
     argv, key = argv_of(session, request), request.operation_id
     try:
         helper = await helper_for(provider, session, request.user, about=argv)
-    except Unusable:
+    except Unusable as error:
+        if not error.lasting:
+            await note_plain(argv)
         return await _plain_start(session, request, repeated=is_repeated(request))
     if not session.supports_pty():
         return await _plain_start(session, request)  # Which says so.
@@ -118,6 +120,7 @@ async def start(
         ("taken", " ".join(map(str, sorted(_of(session).plain)))),
         *await helper.command(argv, tty=request.tty),
     ]
+    started = is_repeated(request)
     while True:
         try:
             answer = await until(
@@ -136,6 +139,11 @@ async def start(
             return await _polled(helper, answer, 0, request.max_output_tokens)
         if answer.word == "notrun" and answer.text("why") in BACKEND_SAYS:
             return await _plain_start(session, request)
+        if answer.is_for_want_of_room:
+            note_refusal(session, request.user, answer.text("text"))
+            await note_plain(argv)
+            return await _plain_start(session, request, repeated=started)
+        started = True
         if answer.word != "busy":
             raise error_of(answer, session, request, argv)
         await asyncio.sleep(BUSY_S)
@@ -245,6 +253,10 @@ async def _asked(helper: Helper, verb: str, fields: Iterable[Field], wait_ms: in
             raise ExecTransportError(
                 command=("sandbox-helper", verb), message=str(silence), retryable=True
             ) from silence
+        if answer.is_refusal:  # The process may well be running.
+            raise ExecTransportError(
+                command=("sandbox-helper", verb), message=answer.text("text"), retryable=True
+            )
         busy = answer.word == "busy" or answer.text("written") == "busy"
         if not busy or loop.time() >= deadline:
             return answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -25,6 +26,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _PIECE_CHARACTERS = 96 * 1024
 """How long one word of a command line becomes; Linux takes 128 KiB."""
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
+
 _PAYLOADS = ("out", "err", "data")
 
 
@@ -39,6 +42,16 @@ class Answer:
 
     reported: int | None = None
     """The exit code that a backend has reported for the call that brought the answer."""
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the helper could not be asked there; nothing was carried out."""
+        return self.word in ("refused", "unavailable")
+
+    @property
+    def is_for_want_of_room(self) -> bool:
+        """Whether that is because of the sandbox's file system, and not of its processes."""
+        return self.is_refusal and self.number("errno") in _NO_ROOM
 
     def number(self, name: str, default: int = 0) -> int:
         """Return a field that is a number; `default` if the answer does not have it."""

@@ -21,10 +21,10 @@ from sandbox_core.wire.limits import current_limits
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.worker.commands import retention
 from sandbox_core.worker.commands.ending import Overdue, TimeLimit, end_command, until
-from sandbox_core.worker.commands.helper import Helper, helper_for, is_refusal
+from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
 from sandbox_core.worker.commands.output import cut_output, kept_output
-from sandbox_core.worker.commands.plain import at_most_once, is_repeated
+from sandbox_core.worker.commands.plain import at_most_once, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
 from sandbox_core.worker.sdk_session import backend_session, prepared_command, reported
 
@@ -52,7 +52,9 @@ async def run(provider: Provider, session: SandboxSession, request: m.ExecReques
             helper = await helper_for(
                 provider, session, request.user, about=argv_of(session, request)
             )
-        except Unusable:
+        except Unusable as error:
+            if not error.lasting:
+                await note_plain(request.command)
             return await _plain(session, request, repeated=is_repeated(request))
         result = await _run(helper, session, request)
         retention.after_command(helper, session, request.user, result)
@@ -103,6 +105,7 @@ async def _run(helper: Helper, session: SandboxSession, request: m.ExecRequest) 
         *([] if limit is None else [("timeout", max(1, milliseconds(limit.seconds)))]),
         *await helper.command(argv),
     ]
+    started = is_repeated(request)
     while True:
         try:
             answer = await until(
@@ -119,6 +122,8 @@ async def _run(helper: Helper, session: SandboxSession, request: m.ExecRequest) 
             raise
         except NotAnAnswer as silence:
             raise await unanswered(helper, session, request, argv, silence) from None
+        if not answer.is_refusal:
+            note_refusal(session, request.user, None)
         if answer.word == "exited":
             return ExecResult(
                 stdout=kept_output(answer, "out", allowed),
@@ -129,10 +134,15 @@ async def _run(helper: Helper, session: SandboxSession, request: m.ExecRequest) 
             raise limit.error(argv, request.timeout)
         if answer.word == "notrun" and answer.text("why") in BACKEND_SAYS:
             return await _plain(session, request)
+        if answer.is_for_want_of_room:
+            note_refusal(session, request.user, answer.text("text"))
+            await note_plain(argv)
+            return await _plain(session, request, repeated=started)
+        if answer.word not in ("running", "busy"):
+            raise error_of(answer, session, request, argv)
+        started = True
         if answer.word == "busy":
             await asyncio.sleep(BUSY_S)
-        elif answer.word != "running":
-            raise error_of(answer, session, request, argv)
 
 
 def error_of(
@@ -145,7 +155,7 @@ def error_of(
         return unknown(session, request, "its record was pruned")
     if answer.word == "lost":
         return unknown(session, request, "its processes are gone and left no exit code")
-    if answer.word == "notrun" or is_refusal(answer):
+    if answer.word == "notrun" or answer.is_refusal:
         what = answer.text("text") or "no process or memory is to be had there"
         return _did_not_run(argv, what)
     return unknown(session, request, f"the helper says {answer.word}: {answer.text('text')}")

@@ -14,6 +14,7 @@ from sandbox_core.worker.attempts import attempt
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.commands import closing, processes, run
 from sandbox_core.worker.commands.helper import why_plain
+from sandbox_core.worker.commands.plain import refuse_if_noted
 from sandbox_core.worker.handlers.registry import handles
 
 
@@ -22,9 +23,11 @@ async def _use(call: Call, request: m.KeyedRequest) -> AsyncIterator[SandboxSess
     """Yield the session of a request that must not be carried out twice.
 
     Raises:
+        OutcomeUnknown: An earlier attempt may have done it, and nothing in the sandbox would tell.
         SessionNotOpen: It is not held here. The workflow then makes the same request once more, as
             a first attempt, and is told if this is not one.
     """
+    refuse_if_noted(request)
     if attempt() > 1 and not call.pool.holds(request.session):
         raise SessionNotOpen.with_earlier_attempt(request.session.session_id)
     async with call.pool.use(request) as session:
