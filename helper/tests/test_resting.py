@@ -75,6 +75,7 @@ def test_a_context_is_the_command_s_own(helper: Helper) -> None:
     command: Fields = {"arg": ["sh", "-c", "echo $PPID $A; pwd"], "wait": 20_000, "context": "c"}
 
     plain = helper.ask("run", {"key": "plain", **command})
+    until(lambda: helper.ask("ping")["live"] == b"0")
     replaced = helper.ask("run", {"key": "replaced", **command, "cwd": "/"})
 
     assert f"{keeper} context\n/usr\n".encode() == plain["out"]
