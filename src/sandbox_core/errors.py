@@ -1,24 +1,24 @@
 """The errors of sandbox-core.
 
-SandboxCoreError (an ApplicationError: it always ends the workflow, never its task)
-+-- AtCapacity                 every worker has as many sandboxes as it may; waited for
+SandboxCoreError (an ApplicationError: fails the workflow, never just its task)
++-- AtCapacity                 every worker is at its sandbox limit; the create waits
 +-- CreateConflict             one idempotency key, two different creates
 +-- ProviderError
 |   +-- DuplicateProvider      two distributions claim one name
-|   +-- IncompatibleProvider   written against another version of the contract
+|   +-- IncompatibleProvider   written for another version of the contract
 |   +-- InvalidProviderName
 |   +-- ProviderLoad           installed, but does not import, register or connect
 |   +-- UnknownProvider        not installed, or not offered by any worker of the task queue
-+-- InvalidOptions             options that the provider does not take
++-- InvalidOptions             options that the provider does not accept
 +-- InvalidRequest             a request that no retry can make valid
-+-- OperationFailed            the provider raised something that is not a SandboxError
-+-- OrphansLeft                a scheduled `sandbox-core reap` did not do all that it should
++-- OperationFailed            the provider raised an error other than a SandboxError
++-- OrphansLeft                a scheduled `sandbox-core reap` did not finish its job
 +-- OutcomeUnknown             a command may have run; it is not repeated
-+-- PayloadTooLarge            more bytes than Temporal takes
-+-- SandboxLost                the sandbox is gone and there is no snapshot of it
++-- PayloadTooLarge            a payload larger than Temporal or the worker accepts
++-- SandboxLost                the sandbox is gone and has no snapshot
 +-- SessionNotOpen             this worker does not hold the session; resolved by resuming
-+-- StorageError               the object store does not answer, or lacks what was stored
-+-- WorkerBusy                 the worker that holds the session has had no room for too long
++-- StorageError               the object store does not answer or lacks an object
++-- WorkerBusy                 the worker that holds the session had no free slot for too long
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ __all__ = [
 
 
 class SandboxCoreError(ApplicationError):
-    """Base of the errors that sandbox-core itself raises.
+    """Base class of the errors that sandbox-core raises.
 
-    It is an `ApplicationError`, so that a workflow in which one escapes fails with its message
-    even on a worker that was set up wrongly, instead of retrying its workflow task for ever.
+    As an `ApplicationError`, one that escapes a workflow fails it with its message even on a
+    misconfigured worker, instead of retrying the workflow task forever.
     """
 
     benign = False
-    """Whether it is an ordinary answer, which Temporal logs for debugging only."""
+    """Whether it is an expected response, which Temporal logs only at debug level."""
 
     def __init__(self, message: str) -> None:
         super().__init__(
@@ -73,20 +73,20 @@ class SandboxCoreError(ApplicationError):
 
 
 class AtCapacity(SandboxCoreError):
-    """The worker has as many sandboxes as it may; the workflow waits and asks again."""
+    """The worker is at its sandbox limit; the workflow waits and tries again."""
 
     benign = True
 
 
 class CreateConflict(SandboxCoreError):
-    """An idempotency key was used before, for another manifest, snapshot or options."""
+    """An idempotency key was reused with another manifest, snapshot or options."""
 
     @classmethod
     def of_key(cls, key: str) -> CreateConflict:
         """Return the error for a key."""
         return cls(
-            f"idempotency key {key} was used before, with another manifest, snapshot or options: "
-            f"a key names one create. Make a new one for each."
+            f"idempotency key {key} was already used with another manifest, snapshot or options. "
+            f"Use a new key for each create."
         )
 
 
@@ -99,11 +99,11 @@ class DuplicateProvider(ProviderError):
 
 
 class IncompatibleProvider(ProviderError):
-    """The provider was written against a version of the contract that is not supported."""
+    """The provider needs a version of the contract that is not supported."""
 
 
 class InvalidProviderName(ProviderError):
-    """The name does not follow the rule for provider names."""
+    """The name is not a valid provider name."""
 
 
 class ProviderLoad(ProviderError):
@@ -115,15 +115,15 @@ class UnknownProvider(ProviderError):
 
 
 class InvalidOptions(SandboxCoreError):
-    """The options are not the ones that the provider takes."""
+    """The provider does not accept these options."""
 
 
 class InvalidRequest(SandboxCoreError):
-    """The request cannot succeed however often it is repeated."""
+    """The request cannot succeed, no matter how often it is retried."""
 
 
 class OperationFailed(SandboxCoreError):
-    """The provider raised an error that is not a `SandboxError`."""
+    """The provider raised an error other than a `SandboxError`."""
 
 
 class OrphansLeft(SandboxCoreError):
@@ -131,40 +131,40 @@ class OrphansLeft(SandboxCoreError):
 
 
 class OutcomeUnknown(SandboxCoreError):
-    """The operation was sent and may have been carried out; it is not repeated."""
+    """The operation was sent and may have run; it is not repeated."""
 
 
 class PayloadTooLarge(SandboxCoreError):
-    """More bytes in one file, request or answer than the limit allows."""
+    """A file, request or response exceeds the size limit."""
 
 
 class SandboxLost(SandboxCoreError):
-    """The sandbox is gone: with a command in it, or without a snapshot of its workspace."""
+    """The sandbox is gone, together with a running command or an unsaved workspace."""
 
 
 class SessionNotOpen(SandboxCoreError):
-    """The worker does not hold the session; the workflow answers by resuming it."""
+    """The worker does not hold the session; the workflow then resumes it."""
 
     benign = True
 
-    # In the message, so that a workflow that does not know of it resumes the session all the same.
+    # Part of the message, so that older workflows still resume the session.
     _EARLIER_ATTEMPT = "; an earlier attempt may have been carried out"
 
     @classmethod
     def with_earlier_attempt(cls, session_id: str) -> SessionNotOpen:
-        """Return the error for a request that may have been carried out by another worker."""
+        """Return the error for a request that another worker may have carried out."""
         return cls(f"session {session_id} is not open here{cls._EARLIER_ATTEMPT}")
 
     @property
     def has_earlier_attempt(self) -> bool:
-        """Whether the request may have been carried out by another worker."""
+        """Whether another worker may have carried out the request."""
         return self.message.endswith(self._EARLIER_ATTEMPT)
 
 
 class StorageError(SandboxCoreError):
-    """The object store does not answer or refuses, or does not have what was stored.
+    """The object store does not answer, refuses access, or lacks an object.
 
-    With `retryable` it may be otherwise in a moment: an activity or a workflow task is tried again.
+    If `retryable`, the activity or workflow task is tried again.
     """
 
     def __init__(self, message: str, *, retryable: bool = False) -> None:
@@ -174,4 +174,4 @@ class StorageError(SandboxCoreError):
 
 
 class WorkerBusy(SandboxCoreError):
-    """The worker that holds the session is alive, but did not start the operation in time."""
+    """The worker that holds the session is alive but did not start the operation in time."""

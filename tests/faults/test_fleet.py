@@ -256,7 +256,7 @@ class TestHosts:
 
         assert isinstance(failed.value.cause, ApplicationError)
         assert "WorkerBusy" == failed.value.cause.type
-        assert f"the worker of task queue '{queue}@alpha#0' lives" in failed.value.cause.message
+        assert f"the worker of task queue '{queue}@alpha#0' is alive" in failed.value.cause.message
         assert "max_concurrent_activities" in failed.value.cause.message
         assert "alpha\nedited\n" == seen
 

@@ -115,16 +115,15 @@ class TestMistakes:
     def test_a_client_that_has_to_be_awaited(self, report: RegistryReport) -> None:
         """It is told at load, and not by a worker that dies."""
         expected = _error(
-            f"{_which('asynchronous')} has an asynchronous create_client. It is an ordinary "
-            f"function that returns the client; what has to be awaited belongs into the client's "
-            f"operations."
+            f"{_which('asynchronous')} has an asynchronous create_client. It must be an ordinary "
+            f"function that returns the client; await in the client's operations instead."
         )
         assert expected == report.providers["asynchronous"]
 
     def test_options_that_are_not_the_sdks(self, report: RegistryReport) -> None:
         """They could not travel."""
         expected = _error(
-            f"{_which('no-options')} sets options_type to <class 'dict'>, which is no class of "
+            f"{_which('no-options')} sets options_type to <class 'dict'>, not a subclass of "
             f"BaseSandboxClientOptions."
         )
         assert expected == report.providers["no-options"]
@@ -132,10 +131,10 @@ class TestMistakes:
     def test_a_state_that_another_distribution_has_too(self, report: RegistryReport) -> None:
         """Neither is preferred: the order of imports must not decide."""
         expected = (
-            "has a session state of type 'container', and so has another distribution: "
+            "has a session state of type 'container', which another distribution claims too: "
             "acme_box.BoxState (acme-box 1.0) and acme_pod.PodState (acme-pod 1.0). The type is "
-            "recorded in workflow histories: its author has to give it a name of its own, such as "
-            "{name!r}. Until then turn one of them off with SANDBOX_CORE_DISABLED_PROVIDERS."
+            "recorded in workflow histories, so its author must choose a unique one, such as "
+            "{name!r}. Until then, disable one of them with SANDBOX_CORE_DISABLED_PROVIDERS."
         )
         for name in ("box", "pod"):
             message = f"{_which(name)} {expected.format(name=name)}"
@@ -146,8 +145,9 @@ class TestMistakes:
         early = report.providers["early"]
         assert early.message is not None
         assert early.message.startswith(
-            f"{_which('early')} has a session state of type 'unix_local', and so has another "
-            f"distribution: agents.sandbox.sandboxes.unix_local.UnixLocalSandboxSessionState (the "
+            f"{_which('early')} has a session state of type 'unix_local', which another "
+            f"distribution claims too: "
+            f"agents.sandbox.sandboxes.unix_local.UnixLocalSandboxSessionState (the "
             f"Agents SDK) and acme_early.EarlyState (acme-early 1.0)."
         )
         assert report.providers["local"].error is None
@@ -158,8 +158,8 @@ class TestMistakes:
             f"{_which('greedy')} cannot be imported: TypeError: sandbox client options type "
             f"`unix_local` is already registered by UnixLocalSandboxClientOptions. The type is "
             f"that of module agents.sandbox.sandboxes.unix_local. It is recorded in workflow "
-            f"histories: its author has to give it a name of its own. Until then turn one of them "
-            f"off with SANDBOX_CORE_DISABLED_PROVIDERS."
+            f"histories, so its author must choose a unique one. Until then, disable one of them "
+            f"with SANDBOX_CORE_DISABLED_PROVIDERS."
         )
         assert expected == report.providers["greedy"]
 
@@ -171,9 +171,9 @@ class TestShortcomings:
         """Nobody would look for it in the table of abilities."""
         which = _which("partly")
         assert [
-            f"{which} has a method 'exists' that is no `async def`, as the contract says it is.",
-            f"{which} has labelled and find of the ability 'labels', but not relabel: it is "
-            f"treated as if it had none of it.",
+            f"{which} has a method 'exists' that is not `async def`, as the contract requires.",
+            f"{which} implements labelled and find of the ability 'labels', but not relabel: the "
+            f"ability is ignored.",
             f"{which} has a method 'check' that does not take (client).",
         ] == report.providers["partly"].shortcomings
 
@@ -188,9 +188,9 @@ class TestShortcomings:
     def test_an_option_that_is_a_secret(self, report: RegistryReport) -> None:
         """It would arrive as asterisks."""
         assert [
-            f"{_which('secret')} has an option 'api_key' that is a secret. It would arrive as "
-            f"'**********', and has no place in a workflow's history: read credentials in "
-            f"create_client, from the worker's environment."
+            f"{_which('secret')} has a secret option 'api_key'. It would arrive as '**********', "
+            f"and secrets must not be in workflow histories: read credentials in create_client, "
+            f"from the worker's environment."
         ] == report.providers["secret"].shortcomings
 
 

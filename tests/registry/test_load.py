@@ -106,8 +106,8 @@ class TestImport:
         """The cause is there, and no full stop twice."""
         expected = _load_error(
             "provider 'raises' (acme-raises 1.0, module acme_raises) cannot be imported: "
-            "RuntimeError: no licence for Acme. Reinstall it with what it needs (pip install "
-            "--upgrade acme-raises), or turn it off with SANDBOX_CORE_DISABLED_PROVIDERS=raises."
+            "RuntimeError: no licence for Acme. Reinstall it with its dependencies (pip install "
+            "--upgrade acme-raises), or disable it with SANDBOX_CORE_DISABLED_PROVIDERS=raises."
         )
         assert expected == report.providers["raises"]
 
@@ -115,8 +115,8 @@ class TestImport:
         """The class is the cause."""
         expected = _load_error(
             "provider 'silent' (acme-silent 1.0, module acme_silent) cannot be imported: "
-            "RuntimeError. Reinstall it with what it needs (pip install --upgrade acme-silent), "
-            "or turn it off with SANDBOX_CORE_DISABLED_PROVIDERS=silent."
+            "RuntimeError. Reinstall it with its dependencies (pip install --upgrade acme-silent), "
+            "or disable it with SANDBOX_CORE_DISABLED_PROVIDERS=silent."
         )
         assert expected == report.providers["silent"]
 
@@ -125,7 +125,7 @@ class TestImport:
         expected = _load_error(
             "provider 'needs-more' (acme-needs-more 1.0, module acme_needs_more) cannot be "
             "imported: ModuleNotFoundError: No module named 'acme_vendor_sdk'. Reinstall it with "
-            "what it needs (pip install --upgrade acme-needs-more), or turn it off with "
+            "its dependencies (pip install --upgrade acme-needs-more), or disable it with "
             "SANDBOX_CORE_DISABLED_PROVIDERS=needs-more."
         )
         assert expected == report.providers["needs-more"]
@@ -136,8 +136,8 @@ class TestImport:
             compile(TYPO, "__init__.py", "exec")
         expected = _load_error(
             f"provider 'typo' (acme-typo 1.0, module acme_typo) cannot be imported: SyntaxError: "
-            f"{raised.value}. Reinstall it with what it needs (pip install --upgrade "
-            f"acme-typo), or turn it off with SANDBOX_CORE_DISABLED_PROVIDERS=typo."
+            f"{raised.value}. Reinstall it with its dependencies (pip install --upgrade "
+            f"acme-typo), or disable it with SANDBOX_CORE_DISABLED_PROVIDERS=typo."
         )
         assert expected == report.providers["typo"]
 
@@ -148,7 +148,7 @@ class TestImport:
         expected = _load_error(
             f"provider 'stale' (acme-stale 1.0, module acme_stale) cannot be imported: "
             f"ModuleNotFoundError: No module named 'acme_stale'. It is an editable install of "
-            f"{stale_tree}, which does not exist any more: reinstall or uninstall acme-stale."
+            f"{stale_tree}, which no longer exists: reinstall or uninstall acme-stale."
         )
         assert stale_tree == report.candidate("stale").editable_path
         assert expected == report.providers["stale"]
@@ -161,7 +161,7 @@ class TestHook:
         """Both spellings are named."""
         expected = _load_error(
             "provider 'misspelt' (acme-misspelt 1.0, module acme_misspelt) implements "
-            "'sandbox_client_providr', which is no hook of sandbox-core: the hook is called "
+            "'sandbox_client_providr', which is not a hook of sandbox-core: the hook is called "
             "'sandbox_client_provider'."
         )
         assert expected == report.providers["misspelt"]
@@ -231,7 +231,7 @@ class TestProvider:
         """Both names are there."""
         expected = _load_error(
             "provider 'renamed' (acme-renamed 1.0, module acme_renamed) calls itself 'named'. The "
-            "entry point and the provider's name must be the same: it is recorded in workflow "
+            "entry point's and the provider's name must be equal: it is recorded in workflow "
             "histories."
         )
         assert expected == report.providers["renamed"]
@@ -334,8 +334,8 @@ class TestWhatIsNoException:
         """`sys.exit` in a plugin is a failure to import it."""
         expected = _load_error(
             "provider 'exits' (acme-exits 1.0, module acme_exits) cannot be imported: SystemExit: "
-            "Acme needs a licence. Reinstall it with what it needs (pip install --upgrade "
-            "acme-exits), or turn it off with SANDBOX_CORE_DISABLED_PROVIDERS=exits."
+            "Acme needs a licence. Reinstall it with its dependencies (pip install --upgrade "
+            "acme-exits), or disable it with SANDBOX_CORE_DISABLED_PROVIDERS=exits."
         )
         assert expected == odd.providers["exits"]
 
@@ -351,7 +351,7 @@ class TestWhatIsNoException:
         """Its module has to be known before any worker runs."""
         expected = _load_error(
             "provider 'optional' (acme-optional 1.0, module acme_optional) sets options_type to "
-            "'AcmeOptions', which is no class of BaseSandboxClientOptions."
+            "'AcmeOptions', not a subclass of BaseSandboxClientOptions."
         )
         assert expected == odd.providers["optional"]
 
@@ -370,6 +370,5 @@ def test_an_entry_point_names_a_module_and_nothing_in_it() -> None:
     assert isinstance(failed, FailedProvider)
     assert (
         "provider 'inner' (acme-inner 1.0, module acme_inner:provider) has an entry point with a "
-        "':'. It names the module in which the hook 'sandbox_client_provider' is, and nothing in "
-        "it."
+        "':'. It must name only the module that contains the hook 'sandbox_client_provider'."
     ) == failed.error.message

@@ -45,8 +45,9 @@ TWIN = (
 )
 BROKEN = (
     "provider 'broken' (acme-broken 1.0, module acme_broken) cannot be imported: "
-    "ModuleNotFoundError: No module named 'acme_vendor_sdk'. Reinstall it with what it needs (pip "
-    "install --upgrade acme-broken), or turn it off with SANDBOX_CORE_DISABLED_PROVIDERS=broken."
+    "ModuleNotFoundError: No module named 'acme_vendor_sdk'. Reinstall it with its dependencies "
+    "(pip "
+    "install --upgrade acme-broken), or disable it with SANDBOX_CORE_DISABLED_PROVIDERS=broken."
 )
 _NO_KEY = "is installed but cannot be used on this worker: LookupError: no ACME_KEY"
 KEYLESS = f"provider 'keyless' (acme-keyless 1.0) {_NO_KEY}"
@@ -161,8 +162,8 @@ class TestPassedProviders:
         """Neither is preferred."""
         configuration = configurations["healthy passed"]
         expected = (
-            "provider 'healthy' was passed to SandboxPlugin and is also installed; leave out one "
-            "of them."
+            "provider 'healthy' was passed to SandboxPlugin and is also installed; remove one of "
+            "them."
         )
         assert ("DuplicateProvider", expected) == (configuration.error, configuration.message)
 
@@ -171,7 +172,7 @@ class TestPassedProviders:
     ) -> None:
         """That is not the fault of an installation."""
         configuration = configurations["healthy passed twice"]
-        expected = "provider 'healthy' was passed to SandboxPlugin twice; leave out one of them."
+        expected = "provider 'healthy' was passed to SandboxPlugin twice; remove one of them."
         assert ("DuplicateProvider", expected) == (configuration.error, configuration.message)
 
     def test_one_takes_the_place_of_an_installed_one_that_is_turned_off(
@@ -248,7 +249,7 @@ class TestDiscoveryInAWorkflow:
             error="ProviderError",
             message=(
                 "providers are discovered when a worker starts, never in a workflow: a workflow "
-                "names its provider, temporal_sandbox_client('daytona')."
+                "names its provider, as in temporal_sandbox_client('daytona')."
             ),
             attempts=[],
         )
@@ -289,9 +290,9 @@ class TestProviderRuntime:
     @pytest.mark.parametrize(
         ("returned", "problem"),
         [
-            (None, "its create_client returned None, which is no "),
+            (None, "its create_client returned None, which is not a "),
             ("waits", "its create_client did not return within 0.2 s. It must not wait for the "),
-            ("awaitable", "its create_client is asynchronous. It is an ordinary function that "),
+            ("awaitable", "its create_client is asynchronous. It must be an ordinary function "),
         ],
     )
     async def test_what_is_no_client_is_one_error_in_time(

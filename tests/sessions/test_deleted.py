@@ -27,7 +27,7 @@ async def test_no_operation_reaches_a_session_that_was_deleted(
 
     *refused, running, other_running = outcomes
     assert {"SandboxLost"} == {outcome.error for outcome in refused}
-    assert "was deleted by this workflow: exec cannot be done in it" in refused[0].text
+    assert "was deleted by this workflow, so exec is not possible" in refused[0].text
     assert [Outcome(text="False")] * 2 == [running, other_running]
     scheduled = [name.partition("_")[2] for name in scheduled_activities(history)]
     assert {"create_session", "start", "resume_session", "delete_session"} == set(scheduled)

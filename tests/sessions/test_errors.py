@@ -150,7 +150,7 @@ class TestBadInput:
             f"no provider 'dayton' on task queue {queue!r}: it offers {installed}. Check the "
             f"name, or install the provider where the worker runs (with the distribution that its "
             f"author names), "
-            f"make sure that the worker has SandboxPlugin() among its plugins, and restart it."
+            f"make sure that SandboxPlugin() is among the worker's plugins, and restart it."
         ) == error.message
         assert error.type == "UnknownProvider"
         assert tried == [1]
@@ -162,7 +162,7 @@ class TestBadInput:
         async with running_worker(temporal_client, Create, plugins=[_OlderPlugin()]) as queue:
             error, tried = await _failure(temporal_client, queue, "local")
 
-        assert "does not know this operation: it has an older sandbox-core" in error.message
+        assert "does not know this operation: its sandbox-core is older" in error.message
         assert "'create_session' of provider 'local'" in error.message
         assert tried == [1]
 

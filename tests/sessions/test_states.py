@@ -67,7 +67,7 @@ class TestPassed:
         assert isinstance(child.cause, ApplicationError)
         assert "InvalidRequest" == child.cause.type
         assert (
-            "a session state of type 'unix_local' has lost what names its sandbox: it was passed "
+            "a session state of type 'unix_local' has lost its sandbox's id: it was passed "
             "as SandboxSessionState"
         ) in child.cause.message
         assert "Pass client.serialize_session_state(state), a dict" in child.cause.message

@@ -38,15 +38,17 @@ async def test_what_the_workflow_can_tell_is_never_sent(temporal_client: Client)
 
     assert {"InvalidRequest"} == {outcome.error for outcome in outcomes}
     assert (
-        "exec: timeout is inf. It is a number of seconds, 0 or more, or None, for no timeout of "
+        "exec: timeout is inf. It must be a number of seconds >= 0, or None, for no timeout of "
         "its own."
     ) == outcomes[0].text
     assert (
         "exec: there is no command, and with shell=False no shell.",
-        "exec: the request holds '\\ud800', half of a surrogate pair, which is not text and cannot "
-        "be sent.",
+        "exec: the request contains '\\ud800', a lone surrogate, which is not valid text and "
+        "cannot be sent.",
     ) == (outcomes[-4].text, outcomes[-3].text)
-    assert "exec: 'echo a\\x00b' holds a null character, which no command can." == outcomes[-1].text
+    assert (
+        "exec: 'echo a\\x00b' contains a null character, which no command may." == outcomes[-1].text
+    )
     assert [] == [name for name in scheduled if "exec" in name]
 
 

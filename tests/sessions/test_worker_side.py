@@ -221,6 +221,6 @@ class TestMounts:
 
         assert isinstance(failed.value.cause, ApplicationError)
         assert failed.value.cause.message.startswith(
-            "the manifest has a cloud mount with credentials: a workflow's history is no place for"
+            "the manifest has a cloud mount with credentials, which must not enter a"
         )
         assert b"secret-of-the-test" not in bytes_of(await handle.fetch_history())

@@ -168,10 +168,10 @@ class TestMount:
             dump(Manifest(entries={"in": Dir(children={"m": given_one})}))
 
         assert (
-            f"the manifest has a cloud mount with credentials: a workflow's history is no place "
-            f"for them ({mount.type}: {field}). Name a variable of the worker's environment "
-            f"instead, with sandbox_core.workflow.worker_env_reference(NAME) in the fields of the "
-            f"mount, or give the sandbox an identity of its own."
+            f"the manifest has a cloud mount with credentials, which must not enter a workflow's "
+            f"history ({mount.type}: {field}). Set these fields to "
+            f"sandbox_core.workflow.worker_env_reference(NAME), which names a variable of the "
+            f"worker's environment, or give the sandbox its own cloud identity."
         ) == str(caught.value)
 
     @pytest.mark.parametrize(
@@ -197,5 +197,5 @@ class TestMount:
 
     @pytest.mark.parametrize("name", ["", "A-B", "1A", "A}", "A\n"])
     def test_a_reference_names_a_variable(self, name: str) -> None:
-        with pytest.raises(InvalidRequest, match="cannot be the name of an environment variable"):
+        with pytest.raises(InvalidRequest, match="is not a valid name of an environment variable"):
             worker_env_reference(name)

@@ -1,4 +1,4 @@
-"""How a provider's client is made: with a time limit, and a clear error for what is none."""
+"""Creates a provider's client, with a time limit and clear errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ResultT = TypeVar("_ResultT")
 
 MADE_WITHIN_S = 60.0
-"""How long `create_client` may take, which also imports the vendor's SDK."""
+"""How long `create_client` may take, including the import of the vendor's SDK."""
 
 
 async def make_client(
@@ -30,8 +30,8 @@ async def make_client(
 
     Args:
         provider: The provider.
-        which: What errors call it: ``provider 'acme' (acme-sandbox 1.0)``.
-        within_s: How long it may take, in seconds.
+        which: Its name in errors: ``provider 'acme' (acme-sandbox 1.0)``.
+        within_s: The time limit in seconds.
 
     Raises:
         ProviderLoad: `create_client` raised, did not return in time, or returned no client.
@@ -52,26 +52,25 @@ async def make_client(
         if inspect.iscoroutine(made):
             made.close()
         raise ProviderLoad(
-            f"{cannot}: its create_client is asynchronous. It is an ordinary function that returns "
-            f"the client; what has to be awaited belongs into the client's operations."
+            f"{cannot}: its create_client is asynchronous. It must be an ordinary function that "
+            f"returns the client; await in the client's operations instead."
         )
     if not isinstance(made, BaseSandboxClient):
         raise ProviderLoad(
-            f"{cannot}: its create_client returned {made!r:.80}, which is no "
+            f"{cannot}: its create_client returned {made!r:.80}, which is not a "
             f"agents.sandbox.session.sandbox_client.BaseSandboxClient."
         )
     return cast("BaseSandboxClient[BaseSandboxClientOptions | None]", made)
 
 
 async def in_thread(function: Callable[[], _ResultT], *, within_s: float) -> _ResultT:
-    """Call a function of a plugin, which may block, in a thread of its own.
+    """Call a plugin's function, which may block, in its own daemon thread.
 
-    A thread whose function does not return is left behind, and does not keep the process from
-    ending.
+    If the function does not return in time, its thread is abandoned.
 
     Raises:
-        asyncio.TimeoutError: It did not return within `within_s` seconds.
-        Exception: What it raised.
+        asyncio.TimeoutError: The function did not return within `within_s` seconds.
+        Exception: Raised by the function.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_ResultT] = loop.create_future()
@@ -101,7 +100,7 @@ async def in_thread(function: Callable[[], _ResultT], *, within_s: float) -> _Re
 
 
 def _in_running_loop(function: Callable[[], _ResultT]) -> Callable[[], _ResultT]:
-    """Have `function` find the caller's event loop running, for which some clients are made."""
+    """Let `function` see the caller's event loop as running; some clients require one."""
     loop = asyncio.get_running_loop()
 
     def call() -> _ResultT:

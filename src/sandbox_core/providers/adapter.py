@@ -1,4 +1,4 @@
-"""Any `BaseSandboxClient` of the Agents SDK as a provider, in one call."""
+"""Makes a provider of any `BaseSandboxClient`, in one call."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def client_provider(
     host_bound: bool = False,
     durable_processes: bool = True,
 ) -> SandboxClientProvider[_OptionsT]:
-    """Return a provider of a client that exists.
+    """Return a provider for an existing client.
 
-    In a worker, without any distribution::
+    Pass it to a worker directly, without a distribution::
 
         SandboxPlugin(providers=[client_provider("acme", AcmeClient, AcmeOptions)])
 
-    and as the hook of a plugin's module, which the entry point names::
+    or return it from the hook in a plugin's module, which the entry point names::
 
         @hookimpl
         def sandbox_client_provider():
@@ -56,29 +56,29 @@ def client_provider(
                 "acme", "acme.client:AcmeClient", AcmeOptions, identity="sandbox_id"
             )
 
-    Abilities that are not given are not there; `sandbox-core check` says what that costs.
+    The provider has only the abilities passed here; `sandbox-core check` says what is missing.
 
     Args:
         name: The provider's name, as `SandboxClientProvider.name`.
-        client: What makes the client when a worker starts, such as its class; or where it is,
-            ``"module:attribute"``, so that the vendor's SDK is imported only then.
-        options: The class of the client's options.
+        client: A factory, such as the client's class, called when a worker starts; or
+            ``"module:attribute"``, which delays the import of the vendor's SDK until then.
+        options: The client's options class.
         summary: One line for `sandbox-core providers`.
-        default_options: Makes the options of a create that names none; without it, `options()`.
-        identity: Returns the backend's id of a state's sandbox, or the name of the state's field
+        default_options: Makes the options for a create without options; by default `options()`.
+        identity: Returns the backend's id for a session state, or the name of the state's field
             that holds it.
         exists: See `SupportsExists`.
         destroy: See `SupportsDestroy`.
         check: See `SupportsCheck`.
-        labelled: See `SupportsLabels`; it takes all three.
+        labelled: See `SupportsLabels`; requires `find` and `relabel`.
         find: See `SupportsLabels`.
         relabel: See `SupportsLabels`.
-        host_bound: Whether the sandboxes live on the worker's host.
-        durable_processes: Whether commands may be run so that they outlive the call.
+        host_bound: See `SandboxClientProvider.host_bound`.
+        durable_processes: See `SandboxClientProvider.durable_processes`.
 
     Raises:
-        InvalidProviderName: `name` does not follow the rule for provider names.
-        ProviderLoad: Some of the three functions of labels are given, and not all.
+        InvalidProviderName: `name` is not a valid provider name.
+        ProviderLoad: Only some of `labelled`, `find` and `relabel` were passed.
     """
     check_provider_name(name)
     # An asynchronous or plain function becomes the method of the same name.
@@ -96,8 +96,8 @@ def client_provider(
     missing = [each for each in _LABELS if each not in given]
     if 0 < len(missing) < len(_LABELS):
         raise ProviderLoad(
-            f"client_provider({name!r}) was given functions for labels, but not "
-            f"{' and '.join(missing)}: they are one ability, all three or none."
+            f"client_provider({name!r}) lacks {' and '.join(missing)}: labels need all three of "
+            f"{', '.join(_LABELS)}, or none."
         )
     provided = type(
         "ClientProvider",
@@ -116,7 +116,7 @@ def client_provider(
 
 
 class _ClientProvider(SandboxClientProvider[Any]):
-    """What `client_provider` makes a subclass of, with the abilities that it was given."""
+    """The base of the providers that `client_provider` makes."""
 
     def __init__(self, client: Callable[[], BaseSandboxClient[Any]] | str) -> None:
         self._client = client
@@ -134,8 +134,8 @@ class _ClientProvider(SandboxClientProvider[Any]):
             made = getattr(importlib.import_module(module), attribute)
         except (AttributeError, ImportError, ValueError) as error:
             raise ProviderLoad(
-                f"provider {self.name!r} is made of {self._client!r}, which is not there: {error}. "
-                f"It has to be 'module:attribute'."
+                f"provider {self.name!r} cannot import its client {self._client!r}, which must be "
+                f"'module:attribute': {error}."
             ) from error
         return cast("BaseSandboxClient[Any]", made())
 

@@ -1,8 +1,8 @@
-"""Workspaces as tar archives: which ones may be unpacked, and which names are left out.
+"""Workspace tar archives: which are safe to unpack, and how paths are excluded.
 
-A workspace holds whatever an agent has made: virtual environments with hard links and with links to
-absolute paths, FIFOs, names of any bytes. All of that is restored. What is refused is an archive
-that would write outside of the folder it is unpacked in.
+A workspace may contain anything an agent made: virtual environments with hard links and absolute
+symlinks, FIFOs, arbitrary file names. All of these are restored; only archives that would write
+outside their target directory are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 
 class UnsafeArchive(ValueError):
-    """An archive with a member that must not be unpacked; the message names it, and says why."""
+    """An archive with an unsafe member; the message names it and the reason."""
 
     def __init__(self, member: str, reason: str) -> None:
         super().__init__(f"{member!r} {reason}")
@@ -23,15 +23,15 @@ class UnsafeArchive(ValueError):
 
 
 def check_archive(data: io.IOBase) -> None:
-    """Return if a tar archive can be unpacked without writing outside of its folder.
+    """Return if a tar archive can be unpacked without writing outside its target directory.
 
-    The stream is left at its beginning.
+    Rewinds the stream.
 
     Args:
-        data: The archive; compressed with gzip, bzip2 or xz, or not. It has to be seekable.
+        data: The archive, optionally compressed with gzip, bzip2 or xz; must be seekable.
 
     Raises:
-        UnsafeArchive: It has a member of `unsafe_members`, or is no tar archive.
+        UnsafeArchive: It has an unsafe member, or is not a tar archive.
     """
     try:
         with tarfile.open(fileobj=data, mode="r:*") as tar:
@@ -46,14 +46,14 @@ def check_archive(data: io.IOBase) -> None:
 def unsafe_members(
     members: Iterable[tarfile.TarInfo], *, unpacked: Iterable[tarfile.TarInfo] = ()
 ) -> Iterator[tuple[tarfile.TarInfo, str]]:
-    """Yield each member that must not be unpacked, and why: it would write outside of the folder.
+    """Yield each member that would write outside the target directory, with the reason.
 
-    Links may lead anywhere, as they do in a workspace, but no member may be below a link, and a
-    hard link has to be to a member before it.
+    Symlinks may lead anywhere, but no member may be below one, and a hard link must refer to an
+    earlier member.
 
     Args:
-        members: What is to be unpacked, in this order.
-        unpacked: What is in the folder already, in the order in which it was unpacked.
+        members: The members to unpack, in order.
+        unpacked: The members already unpacked, in order.
     """
     links: set[tuple[str, ...]] = set()
     seen: set[tuple[str, ...]] = set()
@@ -88,7 +88,7 @@ def _unpack(
     parts = _parts(member.name)
     if parts is None:
         return
-    # A hard link to a link is one, too. What takes the place of a link is none any more.
+    # A hard link to a symlink is a symlink too; a member that replaces a symlink is not.
     if member.issym() or (member.islnk() and _parts(member.linkname) in links):
         links.add(parts)
     else:
@@ -102,10 +102,10 @@ def _parts(name: str) -> tuple[str, ...] | None:
 
 
 def excluding(paths: Iterable[Path]) -> list[str]:
-    """Return the arguments by which ``tar`` leaves out paths that are relative to the workspace."""
+    """Return ``tar`` arguments that exclude paths relative to the workspace."""
     arguments = []
     for path in sorted({path.as_posix() for path in paths} - {"."}):
-        # GNU tar and busybox take patterns: a name that looks like one has to be quoted.
+        # GNU tar and busybox interpret patterns, so special characters are escaped.
         quoted = "".join(f"\\{c}" if c in "*?[\\" else c for c in path)
         arguments.append(f"--exclude=./{quoted}")
     return arguments

@@ -1,6 +1,6 @@
-"""What authors of providers get wrong and no type checker has told them, found when it is loaded.
+"""Checks a loaded provider for errors that a type checker would have found.
 
-A mistake means that the provider cannot be used. A shortcoming is told as a warning.
+A mistake makes the provider unusable; a shortcoming is only a warning.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ _SECRETS = (SecretStr, SecretBytes)
 
 
 def mistakes_of(provider: Provider) -> Iterator[str]:
-    """Yield why the provider cannot be used, each the end of a sentence about it."""
+    """Yield reasons why the provider cannot be used, each the end of a sentence about it."""
     from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 
     options = provider.options_type
     if not isinstance(options, type) or not issubclass(options, BaseSandboxClientOptions):
-        yield f"sets options_type to {options!r}, which is no class of BaseSandboxClientOptions."
+        yield f"sets options_type to {options!r}, not a subclass of BaseSandboxClientOptions."
     if inspect.iscoroutinefunction(provider.create_client):
         yield (
-            "has an asynchronous create_client. It is an ordinary function that returns the "
-            "client; what has to be awaited belongs into the client's operations."
+            "has an asynchronous create_client. It must be an ordinary function that returns the "
+            "client; await in the client's operations instead."
         )
 
 
 def shortcomings_of(provider: Provider) -> Iterator[str]:
-    """Yield what of the provider does not work, each the end of a sentence about it."""
+    """Yield what does not work, each the end of a sentence about the provider."""
     for ability, methods in _methods().items():
         present = [name for name in methods if callable(getattr(provider, name, None))]
         missing = [name for name in methods if name not in present]
         if present and missing:
             yield (
-                f"has {_listed(present)} of the ability {ability!r}, but not {_listed(missing)}: "
-                f"it is treated as if it had none of it."
+                f"implements {_listed(present)} of the ability {ability!r}, but not "
+                f"{_listed(missing)}: the ability is ignored."
             )
         for name in present:
             yield from _problem_of_method(provider, name, methods[name])
@@ -50,15 +50,15 @@ def shortcomings_of(provider: Provider) -> Iterator[str]:
         lacking = [name for name, kind in needed.items() if not isinstance(provider, kind)]
         if lacking:
             yield (
-                f"labels its sandboxes, but has no {_listed(lacking)}: what a killed create leaves "
-                f"cannot be deleted."
+                f"labels its sandboxes, but has no {_listed(lacking)}: the sandbox of a killed "
+                f"create cannot be deleted."
             )
     for name, field in provider.options_type.model_fields.items():
         if any(secret.__name__ in str(field.annotation) for secret in _SECRETS):
             yield (
-                f"has an option {name!r} that is a secret. It would arrive as '**********', and "
-                f"has no place in a workflow's history: read credentials in create_client, from "
-                f"the worker's environment."
+                f"has a secret option {name!r}. It would arrive as '**********', and secrets must "
+                f"not be in workflow histories: read credentials in create_client, from the "
+                f"worker's environment."
             )
 
 
@@ -81,14 +81,14 @@ def _problem_of_method(provider: Provider, name: str, promised: object) -> Itera
         inspect.iscoroutinefunction(method) is not wanted
     ):
         kind = "async def" if wanted else "def"
-        yield f"has a method {name!r} that is no `{kind}`, as the contract says it is."
+        yield f"has a method {name!r} that is not `{kind}`, as the contract requires."
     arguments = list(inspect.signature(promised).parameters)[1:]
     try:
         inspect.signature(method).bind(*arguments)
     except TypeError:
         yield f"has a method {name!r} that does not take ({', '.join(arguments)})."
     except ValueError:
-        return  # It has no signature that Python knows.
+        return  # Python cannot determine its signature.
 
 
 def _listed(names: list[str]) -> str:

@@ -1,7 +1,6 @@
-"""Classes of session states that two distributions register under one name.
+"""Finds session state classes that two distributions register under one name.
 
-The Agents SDK keeps the one that was imported last, without a word: the states of the other are
-then read as something that they are not.
+The Agents SDK silently keeps the last one imported, and decodes the other's states as that class.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 
 def state_clashes() -> Mapping[str, list[type[SandboxSessionState]]]:
-    """Return the names that several classes claim, with these classes, the SDK's own first."""
+    """Return the names claimed by several classes, with the classes; the SDK's own comes first."""
     claims: dict[str, dict[str, type[SandboxSessionState]]] = defaultdict(dict)
     for cls in _subclasses(SandboxSessionState):
         name = registered_name(cls)
@@ -28,7 +27,7 @@ def state_clashes() -> Mapping[str, list[type[SandboxSessionState]]]:
 
 
 def unregistered_states(package: str) -> list[type[SandboxSessionState]]:
-    """Return the classes of a package that the SDK does not register, and that no other extends."""
+    """Return a package's leaf classes that the SDK does not register."""
     return [
         cls
         for cls in _subclasses(SandboxSessionState)
@@ -39,7 +38,7 @@ def unregistered_states(package: str) -> list[type[SandboxSessionState]]:
 
 
 def registered_name(cls: type[SandboxSessionState]) -> str | None:
-    """Return the name under which the SDK registers a class, as it finds it."""
+    """Return the name under which the SDK registers a class, if it does."""
     field = cls.model_fields.get("type")
     if field is None or get_origin(field.annotation) is not Literal:
         return None
@@ -52,7 +51,7 @@ def is_sdk(cls: type[Any]) -> bool:
 
 
 def qualified_name(cls: type[Any]) -> str:
-    """Return the name by which a class is imported."""
+    """Return a class's module and qualified name."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 

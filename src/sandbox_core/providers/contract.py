@@ -1,7 +1,7 @@
-"""What a provider is: the class that a plugin implements, and the optional abilities.
+"""The provider contract: the class that a plugin implements, and optional abilities.
 
-An ability is a small protocol of its own. A provider has it by having its methods; the core works
-without any of them, and `sandbox-core providers` shows which are there.
+Each ability is a small protocol; a provider has it by implementing the methods. The core works
+without any of them, and `sandbox-core providers` shows which ones are present.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 CONTRACT_VERSION = 1
-"""The version of the contract in this module; a provider names the one it was written against."""
+"""The version of this contract; a provider declares the version it implements."""
 
 OptionsT_co = TypeVar("OptionsT_co", bound="BaseSandboxClientOptions", covariant=True)
 _ClientT = TypeVar("_ClientT", contravariant=True)
@@ -26,7 +26,7 @@ _SameClientT = TypeVar("_SameClientT")
 
 
 class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
-    """One sandbox backend, as a plugin offers it to workers.
+    """One sandbox backend, offered to workers by a plugin.
 
     A complete plugin is a distribution with this module and one entry point::
 
@@ -52,54 +52,54 @@ class SandboxClientProvider(abc.ABC, Generic[OptionsT_co]):
         [project.entry-points."sandbox_core.providers"]
         acme = "acme_sandbox"
 
-    The module is imported by every worker, also by one that only runs workflows: the options and
-    the session state register themselves with the Agents SDK when they are imported, so define
-    both in a module that this one imports. Import the vendor's SDK in `create_client`, which is
-    called only where activities run.
+    Every worker imports the module, including workers that only run workflows: the options and the
+    session state register themselves with the Agents SDK on import, so define both in a module that
+    this one imports. Import the vendor's SDK in `create_client`, which is called only where
+    activities run.
     """
 
     name: str
-    """Equal to the entry point's name; recorded in histories, so it never changes."""
+    """The entry point's name; recorded in histories, so it must never change."""
 
     summary: str
     """One line for `sandbox-core providers`."""
 
     api_version: int
-    """The `CONTRACT_VERSION` that the provider was written against."""
+    """The `CONTRACT_VERSION` that the provider implements."""
 
     options_type: type[OptionsT_co]
-    """The class of the SDK's client options that this backend takes."""
+    """The backend's client options class."""
 
     host_bound: bool = False
-    """Whether the sandbox lives on the worker's host: a local directory, a local container."""
+    """Whether sandboxes live on the worker's host, such as local directories or containers."""
 
     durable_processes: bool = True
-    """Whether commands may run under a helper process of sandbox-core's in the sandbox.
+    """Whether commands may run under sandbox-core's helper process in the sandbox.
 
-    A command then runs exactly once whatever becomes of its worker, and a process that is polled
-    may be so by any worker. Set it to False where a process does not outlive the call that started
-    it, or where calls share no file system: commands are then run by the backend's own call, at
-    most once. A sandbox in which the helper cannot run is noticed, and treated so, anyway.
+    With the helper, a command runs exactly once even if its worker dies, and any worker can poll
+    it. Set this to False if processes do not outlive the call that started them, or if calls do
+    not share a file system: commands then run through the backend's own call, at most once. The
+    same applies automatically where the helper cannot run.
     """
 
     @abc.abstractmethod
     def create_client(
         self,
     ) -> BaseSandboxClient[OptionsT_co] | BaseSandboxClient[OptionsT_co | None]:
-        """Return the backend's client; credentials are read here, from the worker's environment.
+        """Return the backend's client; read credentials here, from the worker's environment.
 
-        Called once per worker, before it polls, and given a minute: an ordinary function, in a
-        thread that finds the worker's event loop running.
+        Called once per worker before it polls, in a thread, with the worker's event loop set as the
+        running loop. It must return within a minute.
 
         Raises:
-            Exception: The backend cannot be used; the message reaches whoever uses the provider.
+            Exception: The backend cannot be used; the message is shown to users of the provider.
         """
 
     def default_options(self) -> OptionsT_co:
-        """Return the options of a create that names none.
+        """Return the options for a create without options.
 
         Raises:
-            ValueError: The backend has no default; options are required.
+            ValueError: The backend has no defaults; options are required.
         """
         return self.options_type()
 
@@ -118,7 +118,7 @@ class SupportsIdentity(Protocol):
 
 @runtime_checkable
 class SupportsExists(Protocol[_ClientT]):
-    """The backend can be asked whether a sandbox exists."""
+    """The backend can tell whether a sandbox exists."""
 
     async def exists(self, client: _ClientT, sandbox_id: str) -> bool:
         """Return whether the sandbox with this `identity` exists.
@@ -131,53 +131,52 @@ class SupportsExists(Protocol[_ClientT]):
 
 @runtime_checkable
 class SupportsDestroy(Protocol[_ClientT]):
-    """A sandbox can be deleted by its id, without resuming it."""
+    """The backend can delete a sandbox by its id, without resuming it."""
 
     async def destroy(self, client: _ClientT, sandbox_id: str) -> None:
-        """Delete the sandbox with this `identity`; one that does not exist is no error."""
+        """Delete the sandbox with this `identity`; a missing sandbox is not an error."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSandbox:
-    """A sandbox that the backend has, as `SupportsLabels.find` reports it."""
+    """An existing sandbox, as reported by `SupportsLabels.find`."""
 
     sandbox_id: str
     """Its `identity`."""
 
     labels: Mapping[str, str]
-    """Its labels; the backend may add others."""
+    """Its labels; the backend may add its own."""
 
     created: datetime | None = None
-    """When it was made, with a time zone, if the backend says."""
+    """Its creation time, timezone-aware, if the backend reports it."""
 
 
 @runtime_checkable
 class SupportsLabels(Protocol[_SameClientT]):
-    """Sandboxes carry labels that the backend keeps and can be searched for.
+    """Sandboxes carry labels by which the backend can find them.
 
-    sandbox-core labels a sandbox with the workflow that owns it and with the request that it was
-    made for. A create whose answer was lost is then found by the next attempt, whichever worker
-    makes it, and `sandbox-core reap` finds the sandboxes whose workflows are closed. Needs
-    `SupportsDestroy`.
+    sandbox-core labels each sandbox with its owning workflow and the request that created it. The
+    next attempt at a create whose answer was lost then finds the sandbox, on any worker, and
+    `sandbox-core reap` finds sandboxes of closed workflows. Requires `SupportsDestroy`.
 
-    Names and values of labels are text: names of lower-case letters, digits, ``.`` and ``-``;
-    values of up to a thousand characters, as long as a workflow id may be.
+    Label names consist of lower-case letters, digits, ``.`` and ``-``; values are text of up to a
+    thousand characters, the length of a workflow id.
     """
 
     def labelled(self, client: _SameClientT, labels: Mapping[str, str]) -> _SameClientT:
-        """Return a client like `client` that puts `labels` on every sandbox it makes.
+        """Return a client like `client` that puts `labels` on every sandbox it creates.
 
-        That is what `create` makes, and the replacements that `resume` and a session's `start`
-        make. A sandbox has its labels from the moment it exists. The result shares the connections
-        of `client`, is used for one session, and is not closed.
+        This includes the replacements that `resume` and a session's `start` create. A sandbox must
+        have its labels from the moment it exists. The returned client shares the connections of
+        `client`, is used for one session, and is never closed.
         """
         ...
 
     async def find(
         self, client: _SameClientT, labels: Mapping[str, str]
     ) -> Sequence[LabelledSandbox]:
-        """Return the sandboxes that have all of these labels, also those that do not run.
+        """Return the sandboxes that have all of these labels, including stopped ones.
 
         Raises:
             Exception: The backend did not answer. That is not the same as "none".
@@ -187,26 +186,26 @@ class SupportsLabels(Protocol[_SameClientT]):
     async def relabel(
         self, client: _SameClientT, sandbox_id: str, labels: Mapping[str, str]
     ) -> None:
-        """Set labels of a sandbox that exists, beside those that it has: its owner has changed."""
+        """Add or replace labels of an existing sandbox; called when its owner changes."""
         ...
 
 
 @runtime_checkable
 class SupportsCheck(Protocol[_ClientT]):
-    """The backend can be checked before anything is created."""
+    """The backend can be checked before a sandbox is created."""
 
     async def check(self, client: _ClientT) -> None:
         """Return if the backend can be reached and accepts the credentials.
 
         Raises:
-            Exception: It cannot or does not; the message says why.
+            Exception: It cannot be used; the message says why.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostProcess:
-    """What a backend would execute on the worker's host for a command."""
+    """The process that a backend would execute on the worker's host for a command."""
 
     argv: Sequence[str]
     cwd: str
@@ -217,21 +216,21 @@ class HostProcess:
 class SupportsHostProcesses(Protocol):
     """Commands are processes of the worker's host, in its own file system.
 
-    sandbox-core then starts them without a process of its own for each: what runs is what the
-    backend would execute, in a session and a process group of its own, with the worker's limits and
-    umask, ``/dev/null`` as its stdin, and no other descriptors.
+    sandbox-core then starts them directly, without a wrapper process for each: the process that the
+    backend would execute, in its own session and process group, with the worker's limits and umask,
+    ``/dev/null`` as stdin, and no other descriptors.
 
-    The provider's `identity` is the path of the workspace: what runs for it is ended before the
+    The provider's `identity` must be the path of the workspace: its processes are ended before the
     sandbox is destroyed.
     """
 
     async def host_process(
         self, session: BaseSandboxSession, command: Sequence[str]
     ) -> HostProcess:
-        """Return what the backend would execute for `command`, a program and its arguments.
+        """Return the process for `command`, a program and its arguments.
 
         Raises:
-            SandboxError: It would not, for example because the workspace is gone.
+            SandboxError: The command cannot be executed, for example because the workspace is gone.
         """
         ...
 
@@ -244,4 +243,4 @@ CAPABILITIES: Mapping[str, type] = {
     "check": SupportsCheck,
     "host processes": SupportsHostProcesses,
 }
-"""The optional abilities by the name under which `sandbox-core providers` shows them."""
+"""The optional abilities, by the names that `sandbox-core providers` shows."""

@@ -15,9 +15,9 @@ PROJECT = "sandbox_core"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a function of a plugin's module as the implementation of a hook of sandbox-core."""
+"""Marks a function of a plugin's module as the implementation of a sandbox-core hook."""
 
 
 @hookspec
 def sandbox_client_provider() -> SandboxClientProvider[BaseSandboxClientOptions]:  # type: ignore[empty-body]  # a hook has none
-    """Return the one provider of this module; called once, when a worker is made."""
+    """Return the module's provider; called once for each worker."""

@@ -1,8 +1,8 @@
-"""How providers are found: discover, select, load. Activation is the worker's.
+"""Finds providers: discover, select, load. Workers then activate them.
 
-1. `discover` reads the metadata of the installed distributions and imports nothing.
+1. `discover` reads the metadata of installed distributions and imports nothing.
 2. `select` applies the two environment variables.
-3. `load` imports each module, asks its hook for the provider, and checks what it got.
+3. `load` imports each module, calls its hook, and checks the provider that it returns.
 
 A provider that does not load never takes the worker down: its error is logged, shown by
 `sandbox-core providers`, and raised in every workflow that uses the provider. Only a provider that
@@ -68,18 +68,18 @@ _REQUIRED_ATTRIBUTES = ("name", "summary", "api_version", "options_type")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """An entry point: a distribution's claim to a provider name. Nothing of it is imported."""
+    """A distribution's entry point for a provider name; not imported yet."""
 
     name: str
     module: str
     distribution: str
     version: str
     editable_path: Path | None = None
-    """Where an editable install has its source."""
+    """The source directory of an editable install."""
 
     @property
     def package(self) -> str:
-        """The top-level package of its module."""
+        """The top-level package of the module."""
         return self.module.partition(".")[0].partition(":")[0]
 
     def __str__(self) -> str:
@@ -88,17 +88,17 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedProvider:
-    """A provider and the distribution that it came from."""
+    """A provider and its distribution."""
 
     provider: Provider
     candidate: Candidate
     shortcomings: tuple[str, ...] = ()
-    """What of it does not work, one sentence each."""
+    """What does not work, one sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailedProvider:
-    """A name that cannot be used, the distributions that claim it, and why."""
+    """A provider name that cannot be used, the distributions that claim it, and the error."""
 
     name: str
     candidates: tuple[Candidate, ...]
@@ -107,7 +107,7 @@ class FailedProvider:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which candidates are to be loaded, which were turned off, and which names are required."""
+    """The candidates to load, those that are disabled, and the names that are required."""
 
     enabled: tuple[Candidate, ...]
     disabled: tuple[Candidate, ...]
@@ -115,21 +115,21 @@ class Selection:
 
 
 def discover() -> tuple[Candidate, ...]:
-    """Return every installed claim to a provider name, sorted by name; imports nothing.
+    """Return all installed candidates, sorted by name; imports nothing.
 
     A distribution that is on the path twice counts once, as the one that would be imported.
 
     Raises:
-        ProviderError: Called in a workflow, where what is installed must not matter.
+        ProviderError: Called in a workflow, which must not depend on what is installed.
     """
     if workflow.in_workflow():
         raise ProviderError(
-            "providers are discovered when a worker starts, never in a workflow: a workflow names "
-            "its provider, temporal_sandbox_client('daytona')."
+            "providers are discovered when a worker starts, never in a workflow: a workflow "
+            "names its provider, as in temporal_sandbox_client('daytona')."
         )
     found: dict[tuple[str, str, str], Candidate] = {}
-    # `entry_points` takes each distribution once, the first on the path. It tells them apart by
-    # their folders, so what an interrupted pip has renamed would be a second one.
+    # `entry_points` yields each distribution once, the first on the path. It identifies them by
+    # directory, so one that an interrupted pip renamed would count as another.
     for entry_point in importlib_metadata.entry_points(group=ENTRY_POINT_GROUP):
         candidate = _candidate(entry_point)
         if candidate is not None:
@@ -160,8 +160,8 @@ def _candidate(entry_point: importlib_metadata.EntryPoint) -> Candidate | None:
 def select(candidates: Sequence[Candidate], environ: Mapping[str, str] = os.environ) -> Selection:
     """Apply ``SANDBOX_CORE_PROVIDERS`` and ``SANDBOX_CORE_DISABLED_PROVIDERS``.
 
-    Both are names separated by commas. The first allows only these and requires each of them; the
-    second turns off and wins.
+    Both are comma-separated names. The first is an exclusive list of required providers; the second
+    disables providers and takes precedence.
 
     Raises:
         UnknownProvider: A required provider is not installed.
@@ -186,9 +186,9 @@ def select(candidates: Sequence[Candidate], environ: Mapping[str, str] = os.envi
 
 
 def load(candidates: Iterable[Candidate]) -> list[LoadedProvider | FailedProvider]:
-    """Import the providers, check them, and import their option models; one result for a name.
+    """Import the providers and their models and check them; returns one result per name.
 
-    Never raises for a provider: what is wrong with it is in its `FailedProvider`, or among its
+    Never raises because of a provider: errors are returned as `FailedProvider` or in
     `shortcomings`.
     """
     _import_sdk()
@@ -217,7 +217,7 @@ def load(candidates: Iterable[Candidate]) -> list[LoadedProvider | FailedProvide
 
 
 def misspelt_groups() -> list[str]:
-    """Return a sentence for each entry point in a group that is almost that of providers."""
+    """Return a warning for each entry point in a group whose name resembles ours."""
     groups = {entry_point.group for entry_point in importlib_metadata.entry_points()}
     groups -= {ENTRY_POINT_GROUP}
     plain = {group: re.sub(r"[^a-z]", "", group.lower()) for group in groups}
@@ -233,7 +233,7 @@ def misspelt_groups() -> list[str]:
 
 
 def _import_sdk() -> None:
-    # What clashes with the SDK's own models must be what fails, whatever is imported first.
+    # Imported first, so that a provider that clashes with the SDK's own models is what fails.
     with suppress(ImportError):
         importlib.import_module("agents.sandbox.sandboxes.unix_local")
 
@@ -241,20 +241,20 @@ def _import_sdk() -> None:
 def _without_clash(
     result: LoadedProvider | FailedProvider, results: Sequence[LoadedProvider | FailedProvider]
 ) -> LoadedProvider | FailedProvider:
-    """Return `result`, or the error that its session state is known by another's name."""
+    """Return `result`, or an error if its session state's name is claimed by another class."""
     if isinstance(result, FailedProvider):
         return result
     own = result.candidate.package
     for name, classes in state_clashes().items():
         if is_sdk(classes[0]):
-            classes[0].__pydantic_init_subclass__()  # The SDK's own stay what they are.
+            classes[0].__pydantic_init_subclass__()  # Register the SDK's own class again.
         if any(_package_of(cls) == own for cls in classes):
             claims = (f"{qualified_name(cls)} ({_owner(cls, results)})" for cls in classes)
             error = ProviderLoad(
-                f"{_which(result.candidate)} has a session state of type {name!r}, and so has "
-                f"another distribution: {' and '.join(claims)}. The type is recorded in workflow "
-                f"histories: its author has to give it a name of its own, such as "
-                f"{result.candidate.name!r}. Until then turn one of them off with "
+                f"{_which(result.candidate)} has a session state of type {name!r}, which another "
+                f"distribution claims too: {' and '.join(claims)}. The type is recorded in "
+                f"workflow histories, so its author must choose a unique one, such as "
+                f"{result.candidate.name!r}. Until then, disable one of them with "
                 f"{DISABLED_VARIABLE}."
             )
             return FailedProvider(
@@ -287,7 +287,7 @@ def _package_of(cls: type) -> str:
 
 
 async def close_client(client: object) -> None:
-    """Close a provider's client, if it is one that can be closed."""
+    """Close a provider's client, if it has a `close` method."""
     close = getattr(client, "close", None)
     closing = close() if callable(close) else None
     if inspect.isawaitable(closing):
@@ -315,8 +315,8 @@ def _load(candidate: Candidate) -> Provider:
         )
     if provider.name != candidate.name:
         raise ProviderLoad(
-            f"{_which(candidate)} calls itself {provider.name!r}. The entry point and the "
-            f"provider's name must be the same: it is recorded in workflow histories."
+            f"{_which(candidate)} calls itself {provider.name!r}. The entry point's and the "
+            f"provider's name must be equal: it is recorded in workflow histories."
         )
     for mistake in mistakes_of(provider):
         raise ProviderLoad(f"{_which(candidate)} {mistake}")
@@ -326,8 +326,8 @@ def _load(candidate: Candidate) -> Provider:
 def _import(candidate: Candidate) -> ModuleType:
     if ":" in candidate.module:
         raise ProviderLoad(
-            f"{_which(candidate)} has an entry point with a ':'. It names the module in which the "
-            f"hook {_HOOK!r} is, and nothing in it."
+            f"{_which(candidate)} has an entry point with a ':'. It must name only the module "
+            f"that contains the hook {_HOOK!r}."
         )
     try:
         return importlib.import_module(candidate.module)
@@ -335,13 +335,13 @@ def _import(candidate: Candidate) -> ModuleType:
         path = candidate.editable_path
         if path is not None and not path.exists():
             advice = (
-                f"It is an editable install of {path}, which does not exist any more: reinstall "
-                f"or uninstall {candidate.distribution}."
+                f"It is an editable install of {path}, which no longer exists: reinstall or "
+                f"uninstall {candidate.distribution}."
             )
         else:
             advice = (
-                f"Reinstall it with what it needs (pip install --upgrade "
-                f"{candidate.distribution}), or turn it off with {DISABLED_VARIABLE}="
+                f"Reinstall it with its dependencies (pip install --upgrade "
+                f"{candidate.distribution}), or disable it with {DISABLED_VARIABLE}="
                 f"{candidate.name}."
             )
         raise ProviderLoad(
@@ -351,7 +351,7 @@ def _import(candidate: Candidate) -> ModuleType:
 
 
 def _clash_of_options(error: BaseException) -> str | None:
-    """Return who has registered the type of options that a module wants to, if it was that."""
+    """Return advice if the import failed because its options type is already registered."""
     found = re.search(r"options type `(.+)` is already registered by", str(error))
     if not isinstance(error, TypeError) or found is None:
         return None
@@ -359,8 +359,8 @@ def _clash_of_options(error: BaseException) -> str | None:
     other = next(registered, None)
     where = "another distribution" if other is None else f"module {other.__module__}"
     return (
-        f"The type is that of {where}. It is recorded in workflow histories: its author has to "
-        f"give it a name of its own. Until then turn one of them off with {DISABLED_VARIABLE}."
+        f"The type is that of {where}. It is recorded in workflow histories, so its author must "
+        f"choose a unique one. Until then, disable one of them with {DISABLED_VARIABLE}."
     )
 
 
@@ -371,7 +371,7 @@ def _option_types() -> list[type[BaseSandboxClientOptions]]:
 
 
 def _provider_of(candidate: Candidate, module: ModuleType) -> Provider:
-    # A manager for each plugin: none can disturb another, and every error has one possible author.
+    # One manager per plugin: plugins cannot disturb each other, and each error has one author.
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)
     try:
@@ -383,8 +383,8 @@ def _provider_of(candidate: Candidate, module: ModuleType) -> Provider:
     unknown = sorted(h.name for h in manager.get_hookcallers(module) or () if not h.has_spec())
     if unknown:
         raise ProviderLoad(
-            f"{_which(candidate)} implements {_quoted(unknown)}, which is no hook of sandbox-core: "
-            f"the hook is called {_HOOK!r}."
+            f"{_which(candidate)} implements {_quoted(unknown)}, which is not a hook of "
+            f"sandbox-core: the hook is called {_HOOK!r}."
         )
     try:
         provided = manager.hook.sandbox_client_provider()

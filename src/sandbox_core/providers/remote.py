@@ -1,8 +1,8 @@
-"""A session for backends that can run a command and move a file; the rest is here.
+"""A session for backends that can run commands and transfer files.
 
-What every author of a client writes again: paths that must not lead out of the workspace, listings
-of names of any kind, archives of workspaces. It uses ``sh``, ``tar``, ``stat`` and what else is in
-every Linux image, busybox's too.
+It adds what every client needs: paths confined to the workspace, listings of arbitrary file names,
+workspace archives. It uses only ``sh``, ``tar``, ``stat`` and other tools found in any Linux image,
+busybox's included.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from sandbox_core.providers.listings import list_command, listed_entries
 
 
 class RemoteSandboxSession(BaseSandboxSession):
-    """A session of a backend that runs commands and moves files; implement four methods.
+    """A session for backends that run commands and transfer files.
 
-    A subclass implements `run_command`, `read_file`, `write_file` and `is_running`. Paths that
-    these are given are absolute, and inside of the workspace or of ``/tmp``.
+    Subclasses implement `run_command`, `read_file`, `write_file` and `is_running`. Paths passed to
+    them are absolute, and inside the workspace or ``/tmp``.
 
     Args:
-        state: The state of the session; ``state.manifest.root`` is the workspace's folder.
+        state: The session's state; ``state.manifest.root`` is the workspace directory.
     """
 
     def __init__(self, state: SandboxSessionState) -> None:
         self.state = state
 
-    # --- What a backend does --------------------------------------------------------------------
+    # --- Implemented by the backend -------------------------------------------------------------
 
     @abc.abstractmethod
     async def run_command(
@@ -57,48 +57,48 @@ class RemoteSandboxSession(BaseSandboxSession):
         environment: Mapping[str, str],
         timeout: float | None,
     ) -> ExecResult:
-        """Run a program to its end, with nothing on its stdin; there is no shell.
+        """Run a program and wait for it, with empty stdin and without a shell.
 
         Args:
-            argv: The program and its arguments, as they are.
-            cwd: An existing folder of the sandbox.
-            environment: What the manifest adds to the environment that the backend gives.
-            timeout: How many seconds it may take; None is as long as the backend lets it.
+            argv: The program and its arguments.
+            cwd: An existing directory of the sandbox.
+            environment: The manifest's variables, added to the backend's environment.
+            timeout: The time limit in seconds; None is the backend's own limit.
 
         Raises:
-            ExecTimeoutError: It took longer; it was ended, with what it has started.
-            ExecTransportError: It could not be run. With ``retryable=False`` it is not tried again.
+            ExecTimeoutError: The program timed out and was killed, with everything it started.
+            ExecTransportError: The program could not be run; ``retryable=False`` prevents retries.
         """
 
     @abc.abstractmethod
     async def read_file(self, path: str) -> bytes:
-        """Return a file.
+        """Return the content of a file.
 
         Raises:
-            FileNotFoundError: There is none.
-            OSError: It cannot be read.
+            FileNotFoundError: There is no such file.
+            OSError: The file cannot be read.
         """
 
     @abc.abstractmethod
     async def write_file(self, path: str, content: bytes) -> None:
-        """Write a file whose folder exists, replacing what is there.
+        """Write a file in an existing directory, replacing an existing file.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
 
     @abc.abstractmethod
     async def is_running(self) -> bool:
-        """Return whether the sandbox runs.
+        """Return whether the sandbox is running.
 
         Raises:
             Exception: The backend did not answer. That is not the same as "no".
         """
 
-    # --- What follows from that -----------------------------------------------------------------
+    # --- Derived --------------------------------------------------------------------------------
 
     async def running(self) -> bool:
-        """Return whether the sandbox runs."""
+        """Return whether the sandbox is running."""
         return await self.is_running()
 
     async def _exec_internal(
@@ -115,10 +115,10 @@ class RemoteSandboxSession(BaseSandboxSession):
         await self._plain("mkdir", "-p", "--", self.state.manifest.root)
 
     async def _plain(self, *argv: str) -> ExecResult:
-        """Run a program that does not depend on the workspace; that it fails is an error.
+        """Run a program outside the workspace.
 
         Raises:
-            ExecNonZeroError: Its exit code is not 0.
+            ExecNonZeroError: The exit code is not 0.
         """
         ran = await self.run_command(argv, cwd="/", environment={}, timeout=None)
         if not ran.ok():
@@ -129,7 +129,7 @@ class RemoteSandboxSession(BaseSandboxSession):
         return (RESOLVE_WORKSPACE_PATH_HELPER,)
 
     async def _validate_path_access(self, path: Path | str, *, for_write: bool = False) -> Path:
-        # In the sandbox: a link there may lead anywhere.
+        # Checked in the sandbox, because its links may lead anywhere.
         return await self._validate_remote_path_access(path, for_write=for_write)
 
     async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
@@ -145,7 +145,7 @@ class RemoteSandboxSession(BaseSandboxSession):
             raise WorkspaceArchiveReadError(path=path, cause=error) from error
 
     async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
-        """Write a file, and make the folders that it is in."""
+        """Write a file, creating its parent directories."""
         if user is not None:
             await self._check_write_with_exec(path, user=user)
         target = await self._validate_path_access(path, for_write=True)
@@ -160,7 +160,7 @@ class RemoteSandboxSession(BaseSandboxSession):
             raise WorkspaceArchiveWriteError(path=path, cause=error) from error
 
     async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
-        """List a folder; names may hold newlines and whatever else."""
+        """List a directory; file names may contain any bytes."""
         folder = sandbox_path_str(await self._validate_path_access(path))
         ran = await self.exec(*list_command(folder), shell=False, user=user)
         if not ran.ok():
@@ -168,7 +168,7 @@ class RemoteSandboxSession(BaseSandboxSession):
         return listed_entries(folder, ran.stdout)
 
     async def persist_workspace(self) -> io.IOBase:
-        """Return the workspace as a tar archive, without what is not to be saved."""
+        """Return the workspace as a tar archive, without the skipped paths."""
         root, archive = self.state.manifest.root, f"/tmp/{uuid.uuid4().hex}.tar"  # noqa: S108 - of the sandbox
         skipped = excluding(self._persist_workspace_skip_relpaths())
         try:

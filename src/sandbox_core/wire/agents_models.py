@@ -1,10 +1,9 @@
-"""How the SDK's own models become plain JSON and back.
+"""Converts the Agents SDK's models to JSON and back.
 
-Manifests, session states, client options and snapshots are made and registered by the Agents SDK
-and by providers. They cross the wire as the JSON objects that their own serializers produce, so
-that no discriminator depends on the data converter. What that JSON does not carry is added here:
-file contents that are not UTF-8, which mounts' credentials the application lets into the sandbox,
-and the difference between two states.
+Manifests, session states, client options and snapshots are classes of the SDK and of providers.
+They are sent as the JSON of their own serializers, so that no discriminator depends on the data
+converter. This module adds what that JSON lacks: file contents that are not UTF-8, acknowledged
+mount credentials, and the difference between two states.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ def dump_manifest(manifest: Manifest) -> JsonObject:
     """Return `manifest` as JSON, with binary file contents as data URLs.
 
     Raises:
-        InvalidRequest: A path grant has a ``host_path``, which would be written in plain text into
-            the workflow's history and would name a path of another machine; or a mount has
-            credentials that are no references to the worker's environment.
+        InvalidRequest: A path grant has a ``host_path``, which would enter the history and mean
+            nothing on another machine; or a mount has credentials other than references to the
+            worker's environment.
     """
     bound = [grant.path for grant in manifest.extra_path_grants if grant.host_path is not None]
     if bound:
         raise InvalidRequest(
             f"the manifest grants {', '.join(bound)} with a host_path: a workflow cannot name "
-            f"paths of a worker's host. Remove host_path from these grants."
+            f"paths on a worker's host. Remove host_path from these grants."
         )
     data = _dump(change_entries(manifest, _writable))
-    # The SDK keeps in private attributes of the manifest what it will not take from any input.
+    # Private attributes of the manifest, which the SDK does not accept as input.
     policy = manifest._mount_credential_exposure_policy
     if policy.mount_scoped or policy.broad:
         data[_ACKNOWLEDGED] = {
@@ -74,7 +73,7 @@ def dump_entry(entry: BaseEntry) -> JsonObject:
     """Return one manifest entry as JSON.
 
     Raises:
-        InvalidRequest: It has a mount with credentials that are no references.
+        InvalidRequest: It has a mount with credentials other than references.
     """
     return _dump(change_entry(entry, _writable))
 
@@ -88,12 +87,12 @@ def dump_state(state: SandboxSessionState) -> JsonObject:
     """Return a session state as JSON, discriminators included.
 
     Raises:
-        InvalidRequest: It has lost its class, or its manifest is one that `dump_manifest` refuses.
+        InvalidRequest: It lost its class, or `dump_manifest` refuses its manifest.
     """
     if type(state) is SandboxSessionState:
         raise _lost_class(state.type)
-    # The SDK's own serializer takes a mount's credentials out of a state, references too, and then
-    # the sandbox's id, so that nobody finds the sandbox again.
+    # The SDK's own serializer removes mount credentials, references included, and with them the
+    # sandbox's id.
     bare = state.manifest.model_copy(update={"entries": {}})
     data = _dump(state.model_copy(update={"manifest": bare}))
     data["manifest"] = dump_manifest(state.manifest)
@@ -101,26 +100,25 @@ def dump_state(state: SandboxSessionState) -> JsonObject:
 
 
 def with_encoded_contents(state: SandboxSessionState) -> SandboxSessionState:
-    """Return `state` with binary file contents of its manifest as data URLs, which are text."""
+    """Return `state` with binary file contents of its manifest as data URLs."""
     encoded = change_entries(state.manifest, _encoded)
     return state if encoded is state.manifest else state.model_copy(update={"manifest": encoded})
 
 
 def load_state(data: JsonObject) -> SandboxSessionState:
-    """Return the session state of the registered class that `data` names.
+    """Return the session state, of the registered class that `data` names.
 
     Raises:
-        UnknownProvider: No provider that is loaded here has registered that class.
-        InvalidRequest: It was written by another class, which does not know the backend's fields,
-            or it is not the class's.
+        UnknownProvider: No loaded provider registered that class.
+        InvalidRequest: `data` lacks the backend's fields, or is not valid for the class.
     """
     cls = SandboxSessionState._subclass_registry.get(str(data.get("type")))
     if cls is None:
         # The SDK's own error does not say which.
         raise UnknownProvider(
-            f"no provider that is loaded here has session states of type {data.get('type')!r}: "
-            f"install it, and give this worker SandboxPlugin(), with register_activities=False if "
-            f"it only runs workflows."
+            f"no provider loaded here has session states of type {data.get('type')!r}: install "
+            f"it, and give this worker SandboxPlugin(), with register_activities=False if it only "
+            f"runs workflows."
         )
     own = cls.model_fields.keys() - SandboxSessionState.model_fields.keys()
     if own and own.isdisjoint(data):
@@ -134,10 +132,10 @@ def load_state(data: JsonObject) -> SandboxSessionState:
         state = SandboxSessionState.parse(payload)
     except ValueError as error:
         raise InvalidRequest(
-            f"this is no session state of type {data.get('type')!r}, class {cls.__name__}: {error}"
+            f"not a session state of type {data.get('type')!r}, class {cls.__name__}: {error}"
         ) from error
     loaded = load_manifest(cast("JsonObject", manifest))
-    # Paths of another host were taken out of them.
+    # Paths of another host were removed from them.
     loaded.extra_path_grants = state.manifest.extra_path_grants
     return state.model_copy(update={"manifest": loaded})
 
@@ -146,8 +144,8 @@ def _lost_class(state_type: str) -> InvalidRequest:
     cls = SandboxSessionState._subclass_registry.get(state_type)
     name = "the backend's own class" if cls is None else cls.__name__
     return InvalidRequest(
-        f"a session state of type {state_type!r} has lost what names its sandbox: it was passed as "
-        f"SandboxSessionState, by which data converters write and read nothing of {name}. Pass "
+        f"a session state of type {state_type!r} has lost its sandbox's id: it was passed as "
+        f"SandboxSessionState, and data converters then drop the fields of {name}. Pass "
         f"client.serialize_session_state(state), a dict, and read it with "
         f"client.deserialize_session_state(...); or annotate arguments and results with {name}, "
         f"and fields of your own models with SerializeAsAny[{name}]."
@@ -155,9 +153,9 @@ def _lost_class(state_type: str) -> InvalidRequest:
 
 
 def dump_options(options: BaseSandboxClientOptions) -> JsonObject:
-    """Return client options as JSON: their ``type``, and what is not the default.
+    """Return client options as JSON: the ``type`` and every value that is not the default.
 
-    So a worker refuses a field that it does not know only if the workflow has set it.
+    A worker then refuses an unknown field only if the workflow set it.
     """
     chosen = cast("JsonObject", options.model_dump(mode="json", exclude_defaults=True))
     return {"type": options.type, **chosen}
@@ -169,7 +167,7 @@ def options_class(data: JsonObject) -> type[BaseSandboxClientOptions] | None:
 
 
 def load_options(data: JsonObject) -> BaseSandboxClientOptions:
-    """Return the client options of the registered class that ``type`` names.
+    """Return the client options, of the registered class that ``type`` names.
 
     Raises:
         InvalidOptions: They have a field that the class does not have on this worker.
@@ -191,10 +189,10 @@ def dump_snapshot(snapshot: SnapshotSpec | SnapshotBase) -> JsonObject:
 
 
 def load_snapshot(data: JsonObject) -> SnapshotSpec | SnapshotBase:
-    """Return the snapshot or the snapshot spec that `data` was made from.
+    """Return the snapshot or snapshot spec encoded in `data`.
 
     Raises:
-        InvalidRequest: It is of a class that is not imported here.
+        InvalidRequest: Its class is not imported here.
     """
     if "id" in data:
         return SnapshotBase.parse(data)
@@ -217,10 +215,9 @@ def _with_subclasses(classes: Iterable[type[SnapshotSpec]]) -> Iterator[type[Sna
 
 
 def state_delta(before: JsonObject, after: JsonObject) -> JsonObject:
-    """Return the fields of `after` that differ from `before`; those of its manifest likewise.
+    """Return the fields of `after` that differ from `before`, likewise for its manifest.
 
-    A state is mostly its manifest, and a manifest is mostly file contents, which hardly ever
-    change. What an operation changes is a few short fields.
+    A state is mostly its manifest, and that is mostly file contents, which rarely change.
     """
     delta = {key: value for key, value in after.items() if before.get(key, ...) != value}
     manifest, known = delta.get("manifest"), before.get("manifest")
@@ -243,7 +240,7 @@ def _dump(model: BaseModel) -> JsonObject:
 
 
 def _encode_content(content: bytes) -> bytes:
-    # Text that happens to look like our data URL is encoded too, so decoding is unambiguous.
+    # Text that looks like our data URL is encoded too, so that decoding is unambiguous.
     if not content.startswith(_BINARY):
         try:
             content.decode("utf-8")

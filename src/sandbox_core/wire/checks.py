@@ -1,4 +1,4 @@
-"""What a request must be, so that any worker can carry it out; told before it is sent."""
+"""Validates requests before they are sent."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sandbox_core.wire.summaries import summarize
 
 
 def check_request(name: str, request: Message) -> None:
-    """Return if a worker may be able to carry out `request` of operation `name`.
+    """Return if `request` of operation `name` is valid.
 
     Raises:
-        InvalidRequest: None is, however often it is asked.
+        InvalidRequest: No worker could carry it out.
     """
     if isinstance(request, CommandRequest) and request.shell is False and not request.command:
         raise InvalidRequest(f"{name}: there is no command, and with shell=False no shell.")
@@ -33,17 +33,17 @@ def check_request(name: str, request: Message) -> None:
 
 
 def _check_words(name: str, request: CommandRequest) -> None:
-    # The operating system ends a word there: the command would be another one.
+    # The operating system would cut the word there.
     shell = () if isinstance(request.shell, bool) else request.shell
     for word in (*request.command, *shell):
         if "\0" in word:
             raise InvalidRequest(
-                f"{name}: {summarize(word)!r} holds a null character, which no command can."
+                f"{name}: {summarize(word)!r} contains a null character, which no command may."
             )
 
 
 def _check_seconds(name: str, argument: str, value: float | None, none: str) -> None:
     if value is not None and not (math.isfinite(value) and value >= 0):
         raise InvalidRequest(
-            f"{name}: {argument} is {value!r}. It is a number of seconds, 0 or more, or {none}."
+            f"{name}: {argument} is {value!r}. It must be a number of seconds >= 0, or {none}."
         )

@@ -1,7 +1,7 @@
-"""How an error crosses the wire: what an activity raises for it, and what a workflow restores.
+"""Encodes errors in activities and restores them in workflows.
 
-A `SandboxError` of the Agents SDK keeps its class, code, context and attributes on the way from the
-activity into the workflow, because the SDK's tools tell the model what happened by that class.
+A `SandboxError` of the Agents SDK keeps its class, code, context and attributes, because the SDK's
+tools tell the model what happened according to its class.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SequenceT = TypeVar("_SequenceT", str, bytes)
 _MAX_DEPTH = 20
 _MAX_LENGTH = 32 * 1024
 
-# The SDK's tools and its callers catch these by class, so they stay catchable by it after the wire.
+# The SDK's tools and their callers catch these by class.
 _BUILTIN_ERRORS: dict[str, type[OperationFailed]] = {
     base.__name__: type(f"Operation{base.__name__}", (OperationFailed, base), {})
     for base in (

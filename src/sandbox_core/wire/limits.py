@@ -1,7 +1,7 @@
-"""How much may travel between a workflow and a worker, known to whichever half asks.
+"""Size limits between workflows and workers.
 
-The worker's plugin tells its workflows and activities through an interceptor; where there is none,
-the limit is what Temporal itself takes.
+The worker's plugin sets them for workflows and activities through an interceptor; without it,
+Temporal's own limits apply.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024 - 64 * 1024
-"""The most that is sent in one payload. The server refuses 2 MiB (``limit.blobSize.error``), the
-SDK then retries for ever, and encoding and encryption add some."""
+"""The maximum size of a payload. The server refuses 2 MiB (``limit.blobSize.error``), which the SDK
+retries forever; encoding and encryption need some room."""
 
 DEFAULT_MAX_FILE_BYTES = 1024**3
 """Default of ``SandboxPlugin(max_file_bytes=...)``: 1 GiB."""
@@ -20,7 +20,7 @@ DEFAULT_MAX_FILE_BYTES = 1024**3
 DEFAULT_MAX_OUTPUT_BYTES = 1024**2
 """Default of ``SandboxPlugin(max_output_bytes=...)``: 1 MiB for stdout, and for stderr."""
 
-# stdout and stderr are in one payload, and a character takes up to twice its size in common text.
+# stdout and stderr share one payload, and JSON escapes can double the size of ordinary text.
 _OUTPUT_BYTES_INLINE = MAX_PAYLOAD_BYTES // 4
 
 
@@ -30,15 +30,15 @@ def _never() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Sizes in bytes, and why they are what they are.
+    """Limits in bytes.
 
     Attributes:
-        payload: The most in one request, answer or file.
-        output: The most of a command's stdout, and of its stderr; the middle of more is cut out.
-        stored: What is at least this large needs the store; None if there is no store.
-        reason: Who sets `payload`, the end of a sentence.
-        outage: Returns why the store cannot be used, if it has been so for too long.
-        requests: Numbers the requests of one workflow run, so that a refusal can be recorded.
+        payload: The maximum size of a request, response or file.
+        output: The maximum size of a command's stdout, and of its stderr.
+        stored: The size from which payloads need the store; None without a store.
+        reason: What sets `payload`, the end of a sentence.
+        outage: Returns why the store is unusable, once it has been so for too long.
+        requests: Numbers the requests of a workflow run, so that refusals can be recorded.
     """
 
     payload: int = MAX_PAYLOAD_BYTES
@@ -54,12 +54,12 @@ _current: ContextVar[Limits] = ContextVar("sandbox_core_limits", default=_INLINE
 
 
 def current_limits() -> Limits:
-    """Return the limits of the workflow or activity that asks."""
+    """Return the limits of the current workflow or activity."""
     return _current.get()
 
 
 def set_limits(limits: Limits) -> None:
-    """Set the limits for the rest of this task and what it starts."""
+    """Set the limits for the current task and the tasks it starts."""
     _current.set(limits)
 
 

@@ -1,4 +1,4 @@
-"""What is done to each entry of a manifest, those in directories included."""
+"""Maps a function over a manifest's entries, including those in directories."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _PathT = TypeVar("_PathT", bound=str | Path)
 
 
 def change_entries(manifest: Manifest, change: Callable[[BaseEntry], BaseEntry]) -> Manifest:
-    """Return `manifest` with what `change` makes of its entries, or itself if that is nothing."""
+    """Return `manifest` with `change` applied to its entries, or itself if nothing changed."""
     entries = _changed(manifest.entries, change)
     return manifest if entries is None else manifest.model_copy(update={"entries": entries})
 
 
 def change_entry(entry: BaseEntry, change: Callable[[BaseEntry], BaseEntry]) -> BaseEntry:
-    """Return what `change` makes of `entry`, or of what is in it."""
+    """Return `entry` with `change` applied to it, or to a directory's children."""
     if isinstance(entry, Dir):
         children = _changed(entry.children, change)
         return entry if children is None else entry.model_copy(update={"children": children})

@@ -1,8 +1,8 @@
-"""Credentials of cloud mounts: a workflow names them, and a worker has them.
+"""Credentials of cloud mounts: workflows hold references, workers the values.
 
-A mount's credentials are fields of text. In a workflow they hold references to variables of the
-worker's environment; they are replaced right before the backend's client sees the mount, and what
-goes back to the workflow has the references again.
+A mount's credentials are text fields. In a workflow they contain references to variables of the
+worker's environment, which the worker resolves just before it passes the mount to the backend's
+client. State that returns to the workflow contains the references again.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _REFERENCE = re.compile(r"\$\{worker_env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def worker_env_reference(name: str) -> str:
-    """Return what stands for a variable of the worker's environment in a mount's credentials.
+    """Return a reference to a variable of the worker's environment, for a mount's credentials.
 
-    Put it where a cloud mount takes a key, a token or another credential::
+    For example::
 
         S3Mount(
             bucket="reports",
@@ -33,36 +33,36 @@ def worker_env_reference(name: str) -> str:
             mount_strategy=...,
         )
 
-    Only the name travels. The value is read on the worker when the sandbox is created or resumed,
-    if ``SandboxPlugin(worker_env=[...])`` allows the name.
+    Only the name is sent. The worker reads the value when it creates or resumes the sandbox, if
+    ``SandboxPlugin(worker_env=[...])`` allows the name.
 
     Raises:
-        InvalidRequest: `name` cannot be the name of a variable.
+        InvalidRequest: `name` is not a valid variable name.
     """
     if not _NAME.fullmatch(name):
-        raise InvalidRequest(f"{name!r} cannot be the name of an environment variable.")
+        raise InvalidRequest(f"{name!r} is not a valid name of an environment variable.")
     return f"${{worker_env:{name}}}"
 
 
 class Credential(str):
-    """A credential that was read on the worker, and the variable that it was read from."""
+    """A credential read on the worker, and the variable that it came from."""
 
     __slots__ = ("variable",)
     variable: str
 
     @classmethod
     def read_from(cls, variable: str, value: str) -> Credential:
-        """Return `value`, which knows its variable."""
+        """Return `value`, tagged with its variable."""
         credential = cls(value)
         credential.variable = variable
         return credential
 
 
 def with_references(mount: Mount) -> Mount:
-    """Return `mount` as it may be written into a history.
+    """Return `mount` in the form that may enter a history.
 
     Raises:
-        InvalidRequest: It has credentials that are no references.
+        InvalidRequest: It has credentials other than references.
     """
     credentials = _credentials(mount)
     read = {
@@ -78,16 +78,16 @@ def with_references(mount: Mount) -> Mount:
     )
     if given:
         raise InvalidRequest(
-            f"the manifest has a cloud mount with credentials: a workflow's history is no place "
-            f"for them ({mount.type}: {', '.join(given)}). Name a variable of the worker's "
-            f"environment instead, with sandbox_core.workflow.worker_env_reference(NAME) in the "
-            f"fields of the mount, or give the sandbox an identity of its own."
+            f"the manifest has a cloud mount with credentials, which must not enter a workflow's "
+            f"history ({mount.type}: {', '.join(given)}). Set these fields to "
+            f"sandbox_core.workflow.worker_env_reference(NAME), which names a variable of the "
+            f"worker's environment, or give the sandbox its own cloud identity."
         )
     return mount.model_copy(update=read) if read else mount
 
 
 def referenced_variables(mount: Mount) -> dict[str, str]:
-    """Return the fields of a mount that refer to the worker's environment, and the variables."""
+    """Return a mount's fields that refer to the worker's environment, with the variables."""
     return {
         name: match[1]
         for name, value in _credentials(mount).items()

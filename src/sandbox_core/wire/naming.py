@@ -12,10 +12,9 @@ from temporalio.exceptions import ApplicationError
 from sandbox_core.errors import InvalidProviderName
 
 NOT_REGISTERED = "NotFoundError"
-"""The error type with which a worker answers for an activity type that it does not know.
+"""The error type of Temporal's SDK for an unknown activity type, which Temporal retries forever.
 
-Temporal would ask it for ever. A vendor's exception class may have the same name; see
-`is_not_registered`.
+A vendor's exception class may have the same name; see `is_not_registered`.
 """
 
 _PROVIDER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -26,8 +25,8 @@ def check_provider_name(name: str) -> str:
     """Return `name` unchanged if it is a valid provider name.
 
     Raises:
-        InvalidProviderName: It is not; names are rejected, never normalised, because the name
-            becomes a part of every activity type in a workflow's history.
+        InvalidProviderName: It is not. Names are part of activity types in histories, so they are
+            rejected, never normalised.
     """
     if not _PROVIDER_NAME.fullmatch(name):
         raise InvalidProviderName(
@@ -51,7 +50,7 @@ def split_activity_name(name: str) -> tuple[str, str] | None:
 
 
 def is_not_registered(error: ApplicationError) -> bool:
-    """Tell whether a worker answered that it does not know the activity type."""
+    """Return whether a worker does not know the activity type."""
     return (
         error.type == NOT_REGISTERED
         and not error.details
@@ -65,26 +64,26 @@ def worker_queue(task_queue: str, host: str, index: int) -> str:
 
 
 def split_worker_queue(queue: str) -> tuple[str, str, int]:
-    """Return the task queue, the host and the index of the worker whose own queue this is."""
+    """Return the task queue, host and index that a worker's own queue is named after."""
     task_queue, _, rest = queue.rpartition("@")
     host, _, index = rest.rpartition("#")
     return task_queue, host, int(index)
 
 
 def ping_queue(queue: str) -> str:
-    """Return where the worker with this own queue answers that it lives: ``agents@host-7#0/ping``.
+    """Return the queue on which a worker answers pings: ``agents@host-7#0/ping``.
 
-    Its own queue can be full, and then no worker asks the server for more from there.
+    When its own queue is full, a busy worker no longer polls it.
     """
     return f"{queue}/ping"
 
 
 def host_of(queue: str) -> str:
-    """Return the host of the worker whose own queue this is."""
+    """Return the host that a worker's own queue is named after."""
     return split_worker_queue(queue)[1]
 
 
 def offered_providers(activity_names: str) -> list[str]:
-    """Return the provider names in a text that lists activity types, sorted."""
+    """Return the sorted provider names in a text that lists activity types."""
     found = (split_activity_name(word.strip(",.")) for word in activity_names.split())
     return sorted({pair[0] for pair in found if pair is not None})

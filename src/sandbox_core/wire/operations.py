@@ -18,7 +18,7 @@ ResponseT = TypeVar("ResponseT", bound="m.Message | bytes | None")
 
 
 class Effect(Enum):
-    """What it does to the sandbox if an operation is attempted again."""
+    """What a second attempt at an operation does to the sandbox."""
 
     READ = "read"
     """Changes nothing: repeated freely."""
@@ -27,27 +27,27 @@ class Effect(Enum):
     """Repeating it ends in the same state: repeated freely."""
 
     KEYED = "keyed"
-    """The request carries a key by which the worker recognises a repetition."""
+    """The request carries a key by which a repetition is recognised."""
 
     ONCE = "once"
-    """Never repeated once it may have begun; the answer may then be `OutcomeUnknown`."""
+    """Never repeated once it may have started; then it may raise `OutcomeUnknown`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation(Generic[RequestT, ResponseT]):
-    """One row: how an operation is named, what it takes and answers, and how it may be repeated."""
+    """One row: an operation's name, request, response and effect."""
 
     name: str
     request: type[RequestT]
     response: type[ResponseT]
-    """A message, `bytes` for an answer that is raw data, or `NoneType`."""
+    """A message, `bytes` for raw data, or `NoneType`."""
 
     effect: Effect
     takes_bytes: bool = False
-    """Raw data travels as the second argument."""
+    """Raw data is sent as the second argument."""
 
     duration: Callable[[RequestT], float | None] = lambda request: None
-    """The seconds that the request itself asks for; they lengthen the start-to-close timeout."""
+    """The duration in seconds that the request asks for; lengthens the start-to-close timeout."""
 
 
 _TABLE: dict[str, Operation[m.Message, m.Message | bytes | None]] = {}

@@ -1,4 +1,4 @@
-"""Which of the workflows of a worker use sandboxes: only these are treated in a special way."""
+"""Tracks which workflows use sandboxes; only these get special treatment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 def note_use_of_sandbox() -> None:
-    """Note that the workflow which calls this uses sandboxes of sandbox-core."""
+    """Record that the calling workflow uses sandboxes."""
     _loops.add(asyncio.get_running_loop())
 
 
 def uses_sandbox() -> bool:
-    """Return whether the workflow which calls this does."""
+    """Return whether the calling workflow uses sandboxes."""
     return asyncio.get_running_loop() in _loops

@@ -1,4 +1,4 @@
-"""The line that the Temporal UI shows for an activity, without what looks like a secret."""
+"""The line that the Temporal UI shows for an activity, with likely secrets removed."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _SCANNED_CHARS = 1000
 
 
 def summarize(text: str) -> str:
-    """Return `text` as one line of at most 100 characters with what looks like a secret removed.
+    """Return `text` as one line of at most 100 characters, with likely secrets removed.
 
-    Whatever is no text, such as half of a surrogate pair, is shown as its escape sequence.
+    Lone surrogates are shown as escape sequences.
     """
     # The patterns are quadratic in the length of the text. Its last word may be cut in two.
     shown = text[:_SCANNED_CHARS].encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Which errors will be the same at the next attempt, and so are not retried."""
+"""Decides which errors would recur at the next attempt and are not retried."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _NEVER_RETRIED = (
     TypeError,
     ValueError,
 )
-"""Wrong requests, and mistakes in the code of a provider."""
+"""Invalid requests, and bugs in a provider."""
 
 _NO_MISTAKE = (json.JSONDecodeError,)
-"""A service, or a proxy before it, that answers with an error page is asked again."""
+"""A service or proxy that answers with an error page is asked again."""
 
 _ERRNOS = frozenset(
     (
@@ -44,7 +44,7 @@ _ERRNOS = frozenset(
         errno.E2BIG,
     )
 )
-"""What is the matter with a file, and not with the way to it."""
+"""Errors of a file itself, as opposed to the access to it."""
 
 _STATUS_ATTRIBUTES = ("status_code", "status")
 # Timeout, conflict, too early, too many requests.
@@ -52,11 +52,10 @@ _TRANSIENT_STATUSES = (408, 409, 425, 429)
 
 
 def is_terminal(error: BaseException) -> bool:
-    """Tell whether the operation that failed with `error` fails so whenever it is attempted.
+    """Return whether an operation that failed with `error` would fail the same way again.
 
-    That is what a provider says of a `SandboxError` itself; else it is in what the error was made
-    from: a wrong request, a mistake in the provider's code, a file of another kind, an HTTP status
-    that means "no".
+    A provider can say so by a `SandboxError`'s `retryable`. Otherwise it depends on the cause: an
+    invalid request, a bug in the provider, a file of the wrong kind, a definitive HTTP status.
     """
     if isinstance(error, SandboxError) and error.retryable is not None:
         return not error.retryable
@@ -64,7 +63,7 @@ def is_terminal(error: BaseException) -> bool:
 
 
 def reason_of_file(error: SandboxError) -> str | None:
-    """Return what the operating system says is the matter with a file, if `error` is from that."""
+    """Return the operating system's message for a file, if that caused `error`."""
     origin = origin_of(error)
     if isinstance(origin, OSError) and origin.errno in _ERRNOS:
         return origin.strerror
@@ -72,7 +71,7 @@ def reason_of_file(error: SandboxError) -> str | None:
 
 
 def origin_of(error: BaseException) -> BaseException:
-    """Return what the SDK has made `error` from; a vendor's error may hide anything in turn."""
+    """Return the error that the SDK wrapped in `error`."""
     while isinstance(error, SandboxError):
         cause = error.cause or error.__cause__
         if cause is None:
@@ -105,7 +104,7 @@ def _is_symlink_loop(error: BaseException) -> bool:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Tell whether a vendor's error is of an HTTP answer that will be the same next time."""
+    """Return whether a vendor's error carries a definitive HTTP status."""
     response = getattr(error, "response", None)
     statuses = (getattr(o, name, None) for o in (error, response) for name in _STATUS_ATTRIBUTES)
     status = next((status for status in statuses if isinstance(status, int)), None)

@@ -1,4 +1,4 @@
-"""`WorkerEnv`: a variable of a manifest's environment whose value stays on the worker."""
+"""`WorkerEnv`: an environment variable whose value stays on the worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _reader: ContextVar[Callable[[str], str] | None] = ContextVar("sandbox_core_read
 
 @contextmanager
 def reading_worker_env(read: Callable[[str], str]) -> Iterator[None]:
-    """Let variables of the worker's environment be read with `read` for the duration."""
+    """Read variables of the worker's environment with `read`, within the context."""
     token = _reader.set(read)
     try:
         yield
@@ -33,10 +33,10 @@ def read_worker_env(name: str, what: str) -> str:
 
     Args:
         name: The variable's name.
-        what: What it is read for, the start of a sentence.
+        what: What needs it, the start of a sentence.
 
     Raises:
-        InvalidRequest: The worker does not allow it or has no such secret, or this is no activity.
+        InvalidRequest: The worker does not allow or have the variable, or this is not an activity.
     """
     read = _reader.get()
     if read is None or workflow.in_workflow():
@@ -45,20 +45,20 @@ def read_worker_env(name: str, what: str) -> str:
 
 
 class WorkerEnv(EnvValue):
-    """An environment variable of the sandbox with the value that the worker's own has.
+    """An environment variable of the sandbox, with its value taken from the worker's environment.
 
-    Put it into a manifest's environment in place of the value::
+    Use it in a manifest's environment instead of the value::
 
         Manifest(environment=Environment(value={"GITHUB_TOKEN": WorkerEnv(name="GITHUB_TOKEN")}))
 
-    Only the name travels. The value is read on the worker, if ``SandboxPlugin(worker_env=[...])``
-    allows the name, and is taken out of what commands write, of errors and of the worker's log. It
-    has six characters or more: fewer could not be told from other text.
+    Only the name is sent. The worker reads the value, if ``SandboxPlugin(worker_env=[...])`` allows
+    the name, and redacts it in command output, errors and its log. Values with fewer than six
+    characters are refused: they cannot be told from other text.
     """
 
     type: Literal["sandbox_core.worker_env"] = "sandbox_core.worker_env"
     name: str
-    """The variable of the worker's environment."""
+    """The name of the variable in the worker's environment."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,10 +71,10 @@ class WorkerEnv(EnvValue):
             raise InvalidRequest(mistakes(cls, error)) from None
 
     async def resolve(self) -> str:
-        """Return the value; only an activity on a worker can.
+        """Return the value; works only in an activity on a worker.
 
         Raises:
-            InvalidRequest: It is not allowed, is not set, is too short, or is asked for anywhere
-                else.
+            InvalidRequest: The variable is not allowed, not set or too short, or this is not an
+                activity.
         """
         return read_worker_env(self.name, f"WorkerEnv({self.name!r})")

@@ -1,4 +1,4 @@
-"""`SandboxPlugin`: sandbox-core in a Temporal client or worker."""
+"""`SandboxPlugin`: adds sandbox-core to a Temporal client or worker."""
 
 from __future__ import annotations
 
@@ -64,59 +64,59 @@ from sandbox_core.worker.siblings import share_slots, siblings
 
 logger = logging.getLogger(__name__)
 
-# These must be the same modules inside and outside of Temporal's workflow sandbox: option, state
-# and error classes are registered and compared by identity.
+# The same modules inside and outside Temporal's workflow sandbox: option, state and error classes
+# are registered and compared by identity.
 _PASSTHROUGH_MODULES = ("agents", "openai", "pluggy", "sandbox_core")
 
 
-# The activities of every plugin's workers, so that a second one notices the first.
+# The activities of all plugins' workers, so that a second plugin notices the first.
 _REGISTERED: weakref.WeakSet[Activity] = weakref.WeakSet()
 
 
 class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
-    """Runs sandboxes for workflows: finds the installed providers and registers their activities.
+    """Runs sandboxes for workflows: discovers installed providers and registers their activities.
 
-    Give it to the client, whose workers then have it, or to one worker::
+    Pass it to the client, for all of its workers, or to a single worker::
 
         client = await Client.connect(address, plugins=[OpenAIAgentsPlugin(), SandboxPlugin()])
         worker = Worker(client, task_queue="agents", workflows=[RepairWorkflow])
 
-    The order among plugins does not matter, and no data converter is needed. The client's is given
-    a storage for large payloads, unless it has one. Workers that only run workflows need the plugin
-    too, with ``register_activities=False``.
+    The order of plugins does not matter, and any data converter works: the client's gets external
+    storage for large payloads, unless it already has one. Workers that only run workflows need the
+    plugin too, with ``register_activities=False``.
 
-    Which providers are used is decided when a worker is made: those that are installed, limited by
-    ``SANDBOX_CORE_PROVIDERS`` (allow only these, and require them) and
-    ``SANDBOX_CORE_DISABLED_PROVIDERS``.
+    Each worker uses the providers that are installed when it is created. ``SANDBOX_CORE_PROVIDERS``
+    is an exclusive list of required providers, and ``SANDBOX_CORE_DISABLED_PROVIDERS`` disables
+    some.
 
     Args:
-        providers: Providers of this application itself, in addition to the installed ones.
-        register_activities: Whether the workers run the sandboxes, or only workflows.
-        storage: Where large payloads and workspace snapshots are: ``s3://bucket/prefix``, ``gs://``,
-            ``az://``, or a directory; the same for every client and worker. The default is
-            ``SANDBOX_CORE_STORAGE``, and without it a directory of this host.
-        storage_patience: For how long a storage that cannot be reached is waited for, before the
-            workflows that need it fail.
-        storage_threshold: From how many bytes on what goes into an activity or comes out of one is
-            stored. The default is 128 KiB, and without a configured storage about 1 MB. A
-            workflow's own input, result, signals and updates are stored only if Temporal may refuse
-            them, so that clients without the plugin can read them.
-        max_file_bytes: The most in one file, archive, workspace, request or answer.
-        max_output_bytes: The most of a command's stdout, and of its stderr; what is more keeps its
-            head and tail, and says how much was cut.
-        local_sources: Folders of this host from which manifests may take files and directories.
-        worker_env: The variables of this worker's environment that `WorkerEnv` may read;
-            `AllowAllWorkerEnvVars` lets workflows read all, the worker's own credentials included.
-        max_sandboxes: By the name of a provider, how many of its sandboxes a worker has at a time.
-            A create beyond that waits until another is deleted.
-        peer_clients: For workflows that have begun with the OpenAI plugin's own sandboxes: by the
-            name that they give to its `temporal_sandbox_client`, the provider that performs their
-            operations from now on, such as ``{"local": "local"}``.
+        providers: The application's own providers, in addition to the installed ones.
+        register_activities: Whether workers run sandbox operations, or only workflows.
+        storage: Where to keep large payloads and workspace snapshots: ``s3://bucket/prefix``,
+            ``gs://``, ``az://`` or a directory; the same for every client and worker. Defaults to
+            ``SANDBOX_CORE_STORAGE``, then to a directory on this host.
+        storage_patience: How long to wait for unreachable storage before the workflows that need it
+            fail.
+        storage_threshold: The size in bytes from which activity inputs and results are stored
+            externally. Defaults to 128 KiB, or to about 1 MB if no storage is configured. A
+            workflow's own input, result, signals and updates are stored only if Temporal might
+            refuse them, so that clients without the plugin can read them.
+        max_file_bytes: The maximum size of a file, archive, workspace, request or response.
+        max_output_bytes: The maximum size of a command's stdout, and of its stderr. Longer output
+            keeps its head and tail, with a note of how much was dropped.
+        local_sources: Directories of this host from which manifests may copy files.
+        worker_env: The environment variables of this worker that `WorkerEnv` may read;
+            `AllowAllWorkerEnvVars` allows all of them, including the worker's own credentials.
+        max_sandboxes: The maximum number of sandboxes per worker, by provider name. Further creates
+            wait until one is deleted.
+        peer_clients: For workflows started with the OpenAI plugin's own sandboxes: maps the name
+            passed to its `temporal_sandbox_client` to the provider that runs their operations from
+            now on, such as ``{"local": "local"}``.
 
     Raises:
-        StorageError: `storage` is not the URL of a storage, or has credentials in it.
-        TypeError: `worker_env` is one name and no collection of names.
-        ValueError: A limit in `max_sandboxes` is less than 1, or `storage_threshold` is out of its
+        StorageError: `storage` is not a storage URL, or contains credentials.
+        TypeError: `worker_env` is a single name instead of a collection.
+        ValueError: A limit in `max_sandboxes` is less than 1, or `storage_threshold` is out of
             range.
     """
 
@@ -161,14 +161,14 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             self._peer_clients,
             *limits,
         )
-        # Worker.__init__ asks for the configuration, Worker.run for the context; the activities
-        # are what both have in common.
+        # Worker.__init__ calls configure_worker, Worker.run calls run_worker; the activities
+        # connect the two.
         self._runtimes: dict[Activity, ProviderRuntime] = {}
         self._pings: set[Activity] = set()
 
     @property
     def provider_names(self) -> list[str]:
-        """The providers that the workers made so far can use, sorted."""
+        """The usable providers of all workers created so far, sorted."""
         return sorted({runtime.name for runtime in self._runtimes.values() if runtime.is_usable})
 
     def name(self) -> str:
@@ -176,7 +176,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         return "sandbox-core"
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
-        """Let the client load and store large payloads, unless it has a storage of its own."""
+        """Add external storage for large payloads, unless the client already has one."""
         config["data_converter"] = self._storage.add_to(config["data_converter"])
         return config
 
@@ -192,13 +192,13 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         """Discover and load the providers, and add their activities.
 
         Raises:
-            ProviderError: A provider that ``SANDBOX_CORE_PROVIDERS`` requires cannot be used, or
-                `max_sandboxes` or `peer_clients` names one that is not there.
-            ValueError: The worker has another `SandboxPlugin` with other settings.
+            ProviderError: A provider required by ``SANDBOX_CORE_PROVIDERS`` cannot be used, or
+                `max_sandboxes` or `peer_clients` names an unknown one.
+            ValueError: The worker has another `SandboxPlugin` with different settings.
         """
         activities = list(config.get("activities") or ())
         if any(fn in _REGISTERED for fn in activities):
-            return config  # Another one, or this same one, is the client's and has done it.
+            return config  # Already done, by the client's plugin.
         self._refuse_others(config)
         runtimes = self._load()
         if self._register_activities:
@@ -212,8 +212,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             activities += self._peer_activities(runtimes)
             share_slots(config)
         config["activities"] = activities
-        # Of a timeout of 30 s Temporal's SDK would hold heartbeats back for 24, and with them what
-        # is heard of cancellations.
+        # With a heartbeat timeout of 30 s, Temporal's SDK would throttle heartbeats to one in 24 s,
+        # and heartbeats are how an activity learns of its cancellation.
         throttle = config.get("max_heartbeat_throttle_interval")
         longest = timedelta(seconds=LONGEST_S)
         config["max_heartbeat_throttle_interval"] = min(throttle or longest, longest)
@@ -239,10 +239,10 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         worker: Worker,
         next: Callable[[Worker], Awaitable[None]],  # noqa: A002 - Temporal's name
     ) -> None:
-        """Create the providers' clients, run the worker, and close them.
+        """Create the providers' clients, run the worker, and close the clients.
 
         Raises:
-            ProviderLoad: The client of a required provider cannot be made.
+            ProviderLoad: The client of a required provider cannot be created.
         """
         self._storage.warn_if_default(worker)
         configured = worker.config(active_config=True).get("activities", ())
@@ -254,10 +254,10 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         keep_secrets_out_of_logs()
         if isinstance(self._worker_env, AllowAllWorkerEnvVars):
             logger.warning(
-                "EVERY variable of this worker's environment, its own credentials included, can be "
-                "read by the workflows of task queue %s, and by the commands that models write in "
-                "their sandboxes: SandboxPlugin(worker_env=AllowAllWorkerEnvVars()). Name the "
-                "variables instead: worker_env=[...].",
+                "SandboxPlugin(worker_env=AllowAllWorkerEnvVars()) lets workflows of task queue "
+                "%s, and the commands that models run in their sandboxes, read EVERY variable of "
+                "this worker's environment, including its credentials. Name the variables instead: "
+                "worker_env=[...].",
                 worker.task_queue,
             )
         async with contextlib.AsyncExitStack() as stack:
@@ -268,7 +268,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     metrics = PoolMetrics.of_worker(worker, runtime.name)
                     await stack.enter_async_context(runtime.active(queue, namespace, metrics))
             except ProviderError:
-                # `async with worker` waits for its shutdown, which only a worker that runs reaches.
+                # `async with worker` waits for a shutdown, which only a running worker can reach.
                 stopping = asyncio.create_task(worker.shutdown())
                 await next(worker)
                 await stopping
@@ -278,7 +278,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             await next(worker)
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
-        """Load the providers' models and large payloads, as for a running workflow."""
+        """Load the providers' models and add external storage, as for a running workflow."""
         runtimes = self._load()
         config["workflows"] = _with_maintenance(config.get("workflows") or ())
         config["data_converter"] = self._storage.add_to(
@@ -305,13 +305,12 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         return next(replayer, histories)
 
     def _refuse_others(self, config: WorkerConfig) -> None:
-        """Raise a `ValueError` where the settings of this plugin would hide those of another."""
+        """Raise a `ValueError` if another plugin of the worker has different settings."""
         for other in (*config["client"].config()["plugins"], *config.get("plugins", ())):
             if isinstance(other, SandboxPlugin) and other._settings != self._settings:
                 raise ValueError(
-                    "this worker has one SandboxPlugin of its client and one of its own with other "
-                    "settings, and only one of them can hold: give SandboxPlugin(...) to the "
-                    "client or to the worker"
+                    "this worker's SandboxPlugin has other settings than its client's: pass "
+                    "SandboxPlugin(...) to the client or to the worker, not to both"
                 )
 
     def _load(self) -> list[ProviderRuntime]:
@@ -338,8 +337,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             if check_provider_name(provider.name) in runtimes:
                 also = "and is also installed" if provider.name in installed else "twice"
                 raise DuplicateProvider(
-                    f"provider {provider.name!r} was passed to SandboxPlugin {also}; leave out "
-                    f"one of them."
+                    f"provider {provider.name!r} was passed to SandboxPlugin {also}; remove one "
+                    f"of them."
                 )
             runtimes[provider.name] = self._passed(provider)
         for setting, named in (
@@ -392,8 +391,8 @@ async def _namespace(worker: Worker) -> Namespace | None:
         return await Namespace.of(worker.client)
     except RPCError as error:
         logger.warning(
-            "the Temporal server does not describe namespace %s (%s): sandboxes of this worker get "
-            "no labels, so what a killed create leaves is not found again",
+            "the Temporal server does not describe namespace %s (%s): this worker's sandboxes get "
+            "no labels, so the sandbox of a killed create is not found again",
             worker.client.namespace,
             error,
         )
@@ -411,7 +410,7 @@ def _passing_through(runner: WorkflowRunner, runtimes: Iterable[ProviderRuntime]
 
 
 def _with_maintenance(workflows: Sequence[type], *, versioned: bool = False) -> Sequence[type]:
-    # A worker without workflows must not begin to poll for them: it would get those of the queue.
+    # A worker without workflows must not start polling for them: it would receive the queue's.
     if not workflows or any(issubclass(each, ReapWorkflow) for each in workflows):
         return workflows
     return [*workflows, VersionedReapWorkflow if versioned else ReapWorkflow]

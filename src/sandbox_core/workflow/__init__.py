@@ -1,4 +1,4 @@
-"""What workflows import: deterministic, without I/O, without providers."""
+"""The API for workflows: deterministic, without I/O or providers."""
 
 from sandbox_core.wire.mount_credentials import worker_env_reference
 from sandbox_core.wire.worker_env import WorkerEnv

@@ -1,15 +1,14 @@
-"""Keeps the Agents SDK's own code inside the workflow, for sessions of ours.
+"""Makes the Agents SDK's sandbox code deterministic in workflows, for our own sessions.
 
-Some of the SDK's sandbox code runs in the workflow and steps out of it: the shell tool takes a
-random id and the time from the process, so that a replayed conversation differs from what was sent
-to the model; the patch tool reads and writes file by file; the snapshots of a run that names no
-other place for them are on the workflow worker's disk; skills that are loaded when they are needed
-are read from it. The SDK offers no place to say otherwise, so `PATCHES` replaces the names that it
+Some of it has side effects in the workflow: the shell tool takes random ids and the time from the
+process, so a replayed conversation would differ from the one sent to the model; the patch tool
+reads and writes files one by one; default snapshots and lazily loaded skills live on the workflow
+worker's disk. The SDK has no extension points for these, so `PATCHES` replaces the names that it
 looks up.
 
-A replaced name holds in the whole process, where other workflows run too, with other clients. Each
-replacement therefore asks first whose session, or whose client, it is called for, and does what the
-SDK does unless it is ours.
+A replacement applies to the whole process, including workflows that use other clients. Each one
+therefore first checks whose session or client it is called for, and falls back to the SDK's
+behaviour unless it is ours.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ _of_ours: ContextVar[bool] = ContextVar("sandbox_core_session_of_ours", default=
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
-    """A name of the SDK, what stands in its place, and what for."""
+    """A replaced name of the SDK, its replacement, and the reason."""
 
     owner: ModuleType | type
     name: str
@@ -69,10 +68,10 @@ class Patch:
 
 
 def keep_inside_workflows() -> None:
-    """Replace what the SDK's tools would take from outside of a workflow; repeating it is safe.
+    """Apply `PATCHES`; calling it again is safe.
 
     Raises:
-        AttributeError: The installed SDK has not one of the names.
+        AttributeError: The installed SDK lacks one of the names.
     """
     for patch in PATCHES:
         getattr(patch.owner, patch.name)
@@ -98,7 +97,7 @@ def _ours(
 
 
 class _Time:
-    """What the shell tool uses of `time`."""
+    """The part of `time` that the shell tool uses."""
 
     @staticmethod
     def perf_counter() -> float:
@@ -110,7 +109,7 @@ def _uuid4() -> uuid.UUID:
 
 
 class _Uuid:
-    """What the shell tool uses of `uuid`."""
+    """The part of `uuid` that the shell tool uses."""
 
     @staticmethod
     def uuid4() -> uuid.UUID:
@@ -118,7 +117,7 @@ class _Uuid:
 
 
 class _DateTime:
-    """What the files of a run's memory take of `datetime`."""
+    """The part of `datetime` that memory files use."""
 
     @staticmethod
     def now(tz: tzinfo | None = None) -> datetime:
@@ -158,7 +157,7 @@ def _manager_init(
     sandbox_config: SandboxRunConfig | None,
     run_state: RunState[Any] | None,
 ) -> None:
-    """Let a run that is given `with_session(session)` work in the live session."""
+    """Make a run with `with_session(session)` use the live session."""
     session = None if sandbox_config is None else live_session(sandbox_config.client)
     if sandbox_config is not None and session is not None:
         sandbox_config = replace(sandbox_config, client=None, session=session)
@@ -171,7 +170,7 @@ _sdk_snapshot_spec = SandboxRuntimeSessionManager._resolve_snapshot_spec
 
 
 class _SnapshotSpec:
-    """The static method that chooses a run's snapshot, which knows the run's client here."""
+    """The static method that chooses a run's snapshot, made aware of the run's client."""
 
     def __get__(
         self, manager: SandboxRuntimeSessionManager[Any] | None, owner: type
@@ -188,7 +187,7 @@ def _snapshot_in_the_store(
 
 
 class _Editor(WorkspaceEditor):
-    """Applies an operation in one activity where the session is a workflow's."""
+    """Applies an operation of a workflow's session in one activity."""
 
     async def apply_operation(
         self,
@@ -222,13 +221,13 @@ _sdk_skill_metadata = Skills._skill_metadata
 
 
 async def _skill_metadata(skills: Skills, manifest: Manifest) -> list[SkillMetadata]:
-    """Let the worker list a folder, and put the answer where the SDK keeps its own."""
+    """Have the worker list a directory, and store the answer in the SDK's cache."""
     session = workflow_session(skills.session)
     source = skills.lazy_from
     if (
         session is not None
         and isinstance(source, LocalDirLazySkillSource)
-        # A class of the application's own may list something else.
+        # An application's subclass may list something else.
         and type(source).list_skill_metadata is LocalDirLazySkillSource.list_skill_metadata
     ):
         key = skills._metadata_cache_key(manifest)
@@ -249,7 +248,7 @@ async def _load_skill(
     skills_path: str,
     user: str | User | None = None,
 ) -> dict[str, str]:
-    """Let the worker load a skill of a workflow's session."""
+    """Have the worker load a skill into a workflow's session."""
     inner = workflow_session(session)
     if inner is None:
         return await _sdk_load_skill(
@@ -270,9 +269,9 @@ def _of_memories(manager: SandboxMemoryGenerationManager) -> BaseSandboxSession:
     return manager._session
 
 
-_SAID_TO_THE_MODEL = "a replayed conversation is the one that was sent to the model"
-_WRITTEN_TO_A_FILE = "a replayed write has the content of the first"
-_OPENS_THE_SCOPE = "says that a session of ours is at work, for the names that take time and ids"
+_SAID_TO_THE_MODEL = "a replayed conversation must equal the one sent to the model"
+_WRITTEN_TO_A_FILE = "a replayed write must have the same content"
+_OPENS_THE_SCOPE = "marks our sessions for the replacements of time and ids"
 
 PATCHES = (
     Patch(owner=shell_tool, name="time", replacement=_Time, reason=_SAID_TO_THE_MODEL),

@@ -31,68 +31,68 @@ _OpenedAgain: TypeAlias = "tuple[m.OpenSessionResponse, SandboxSessionState]"
 
 
 DEFAULT_SCHEDULE_TO_START_TIMEOUT = timedelta(seconds=60)
-"""How long an operation waits at a worker's own queue before the worker is asked for."""
+"""How long an operation waits in a worker's own queue before the worker is pinged."""
 
 DEFAULT_BUSY_TIMEOUT = timedelta(hours=1)
-"""How long an operation waits for a worker that lives, without a schedule-to-close timeout."""
+"""How long an operation waits for a busy worker, without a schedule-to-close timeout."""
 
-# How long a worker has to answer that it is there. Nothing else is asked at that queue.
+# How long a worker has to answer a ping; that queue carries nothing else.
 _PING_TIMEOUT = timedelta(seconds=20)
 
-# Without this patch in its history, a workflow waits for the worker's own queue even if another
-# worker on the host could take the session over.
+# Without this patch, a workflow waits for the worker's own queue even if another worker on the host
+# could take over the session.
 _TAKE_OVER = "sandbox-core-take-over"
 
-# Without this one, it takes a worker that does not answer in time for one that is gone.
+# Without this patch, a worker that does not answer in time counts as gone.
 _PING = "sandbox-core-ping"
 
-# Without this one, only terminals are pinned to their worker where there is no helper.
+# Without this patch, only terminals are pinned to their worker where there is no helper.
 _PIN_PROCESSES = "sandbox-core-pin-processes"
 
-# How often an operation may find that the worker it landed on does not hold the session. One is
-# the ordinary case. More happen when several workers share the queue and none is pinned, and when
-# they die one after the other, each right after it has resumed the session.
+# How often an operation may land on a worker that does not hold the session. Usually once; more
+# often when several workers share the queue and the session is not pinned, and when workers die one
+# after another, each just after resuming the session.
 _MAX_RESUMES = 20
 
 
 class Trouble(Enum):
-    """What an operation met instead of the worker that holds the session."""
+    """Why an operation did not reach the worker that holds the session."""
 
     NOT_OPEN = "a worker answered that it does not hold the session"
     UNANSWERED = "no worker took the operation from its queue in time"
 
 
 class Move(Enum):
-    """What is done about it, before the operation is asked for again."""
+    """What to do before the operation is sent again."""
 
-    RESUME = "resume the session at the queue where the operation was asked"
-    TAKE_OVER = "resume it at the shared queue if its own worker is gone, and else pin it"
-    PIN = "ask at its own worker's queue"
-    GIVE_UP = "ping its own worker; if it does not answer, resume it at the shared queue"
+    RESUME = "resume the session at the queue to which the operation was sent"
+    TAKE_OVER = "resume it at the shared queue if its worker is gone, otherwise pin it"
+    PIN = "send operations to its worker's own queue"
+    GIVE_UP = "ping its worker; if there is no answer, resume it at the shared queue"
 
 
 @dataclass(kw_only=True)
 class Placement:
-    """Where the operations of a session are asked: the one state machine of placement.
+    """The queue to which a session's operations are sent, as a state machine.
 
-    A session is *shared* at first: its operations are asked at the workflow's own task queue, where
-    Temporal hands them to this worker while nothing is amiss. It is *pinned* when they are asked at
-    the own queue of the worker that holds it. These are all the transitions:
+    A session starts *shared*: its operations go to the workflow's task queue, where Temporal
+    normally hands them to this same worker. It is *pinned* when they go to the own queue of the
+    worker that holds it. All transitions:
 
     ======  ============  ==========  =========  =================================================
     now     lives on      met         move       and then
     ======  ============  ==========  =========  =================================================
     shared  any host      NOT_OPEN    RESUME     shared, where the resume landed
-    shared  one host      NOT_OPEN    TAKE_OVER  shared at a new worker of the host; pinned where
-                                                 the session's own lives
-    pinned  either        NOT_OPEN    RESUME     pinned; shared if it lives on any host
-    pinned  either        UNANSWERED  GIVE_UP    as it is if its worker lives: it is busy, and is
-                                                 waited for. Else as after RESUME, at another worker
-    either  either        a process   PIN        pinned: without the helper, a process that is
-                                                 polled belongs to its worker's own
+    shared  one host      NOT_OPEN    TAKE_OVER  shared, at a new worker of the host; pinned if the
+                                                 session's worker is alive
+    pinned  either        NOT_OPEN    RESUME     pinned; shared if it can live on any host
+    pinned  either        UNANSWERED  GIVE_UP    unchanged if its worker is alive: it is busy, and
+                                                 the operation waits. Otherwise as after RESUME
+    either  either        a process   PIN        pinned: without the helper, only the worker that
+                                                 started a process can poll it
     ======  ============  ==========  =========  =================================================
 
-    A session that cannot be resumed stays where it is: its worker may come back.
+    A session that cannot be resumed keeps its placement: its worker may come back.
     """
 
     worker_queue: str | None
@@ -103,16 +103,16 @@ class Placement:
 
     @property
     def on_one_host(self) -> bool:
-        """Whether only workers of one host can open the session."""
+        """Whether only workers on one host can open the session."""
         return self.host_bound and self.worker_queue is not None
 
     @property
     def queue(self) -> str | None:
-        """The queue where an operation is asked; None is the workflow's own."""
+        """The task queue for operations; None is the workflow's own."""
         return self.worker_queue if self.pinned else None
 
     def move(self, met: Trouble) -> Move:
-        """Return what is done about `met`."""
+        """Return the transition for `met`."""
         if met is Trouble.UNANSWERED:
             return Move.GIVE_UP
         if self.pinned or not self.on_one_host:
@@ -120,21 +120,21 @@ class Placement:
         return Move.TAKE_OVER
 
     def pin(self) -> None:
-        """Ask at the own queue of the worker that holds the session, if it has one."""
+        """Pin the session to its worker's own queue, if the worker has one."""
         self.pinned = self.worker_queue is not None
 
     def moved(self, worker_queue: str | None) -> None:
-        """Take note of the worker that has opened the session."""
+        """Record the worker that opened the session."""
         self.worker_queue = worker_queue
         self.pinned = self.pinned and self.host_bound
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restoration:
-    """A sandbox was lost, and its workspace restored from its last snapshot in another one.
+    """A lost sandbox whose workspace was restored from its last snapshot in a new one.
 
-    What has happened in the workspace since that snapshot is gone. The ids are the backend's, if
-    the provider can tell.
+    Changes since that snapshot are gone. The ids are the backend's, or None if the provider does
+    not support identity.
     """
 
     lost_sandbox_id: str | None
@@ -143,24 +143,24 @@ class Restoration:
 
 _DELETED = "sandbox-core-deleted"
 
-# Without this one, an operation after a first start that failed makes another sandbox.
+# Without this patch, an operation after a failed first start makes another sandbox.
 _DISCARDED = "sandbox-core-discarded"
 
 
 class PlacedSession(BaseSandboxSession):
-    """The part of a workflow's session that knows where the real one is.
+    """The part of a workflow's session that tracks where the real session is.
 
-    It keeps what must survive any worker: the session state, whether the workspace has been
-    started, and the epoch. `Placement` says what is done when the session is not where it was.
+    It keeps what must survive a worker: the session state, the epoch, and whether the workspace was
+    started. `Placement` decides what happens when the session has moved.
     """
 
     restorations: tuple[Restoration, ...]
-    """What was lost since the session was opened, and replaced from a snapshot."""
+    """The sandboxes lost and restored from a snapshot since the session was opened."""
 
     at_most_once: str | None
-    """Why the last command was run at most once, without the helper; None if it was not.
+    """Why the last command ran at most once, without the helper; None if it ran under the helper.
 
-    Where it is not None, a command whose worker dies is an `OutcomeUnknown`.
+    Unless it is None, a command whose worker dies raises `OutcomeUnknown`.
     """
 
     # A plain attribute: `agents.sandbox._mount_security` looks for it in the instance's dict.
@@ -185,19 +185,19 @@ class PlacedSession(BaseSandboxSession):
         self._sandbox_id = opened.sandbox_id
         self._placement = Placement(worker_queue=opened.worker_queue, host_bound=opened.host_bound)
         self._started = opened.started
-        # Of a sandbox that was made for this session, as long as nothing has happened in it.
+        # Set while the sandbox was created for this session and has not been started.
         self._unused = idempotency_key
         self._discarded = False
         self.deleted = False
         add_handle(self)
         self._generation = opened.generation
-        # Whether it may not be running although it was started: the last operation has failed.
+        # The last operation failed, so a started session may not be running.
         self._doubtful = False
         self.at_most_once: str | None = None
         self._processes: dict[int, PolledProcess] = {}
         self._users: set[str] = set()
         self._settings = m.SessionSettings()
-        # What the worker was last told; a difference travels with the next request.
+        # What the worker last received; differences are sent with the next request.
         self._told_state = state
         self._told_settings = m.SessionSettings()
         self._recovering: asyncio.Task[None] | None = None
@@ -211,11 +211,11 @@ class PlacedSession(BaseSandboxSession):
 
     @property
     def generation(self) -> int:
-        """What the worker that opened the session has promised; see `OpenSessionResponse`."""
+        """The guarantees of the worker that opened the session; see `OpenSessionResponse`."""
         return self._generation
 
     def _is_deleted(self) -> bool:
-        # Without this patch in its history, a workflow has asked for a deleted session again.
+        # Without this patch, a workflow used a deleted session again.
         return self.deleted and workflow.patched(_DELETED)
 
     async def _call(
@@ -224,23 +224,23 @@ class PlacedSession(BaseSandboxSession):
         request: _SessionRequestT,
         body: bytes | None = None,
     ) -> ResponseT:
-        """Run `operation`, resuming the session on a worker that does not hold it.
+        """Run `operation`, resuming the session first if the worker does not hold it.
 
         Raises:
-            WorkerBusy: The worker that holds the session lives and has not come to the operation.
-            SandboxLost: It is gone, and the workspace with it; or it was deleted by this workflow.
+            WorkerBusy: The worker that holds the session is alive but did not start the operation.
+            SandboxLost: The sandbox and its workspace are gone, or this workflow deleted it.
         """
         if self._is_deleted():
             raise SandboxLost(
                 f"sandbox {self._sandbox_id} of provider {self._provider!r} was deleted by this "
-                f"workflow: {operation.name} cannot be done in it. Create a session, or resume "
-                f"this one's state for a new sandbox from its last snapshot."
+                f"workflow, so {operation.name} is not possible. Create a session, or resume this "
+                f"one's state to get a new sandbox from its last snapshot."
             )
         if self._discarded and operation is not ops.START and workflow.patched(_DISCARDED):
             raise SandboxLost(
                 f"sandbox {self._sandbox_id} of provider {self._provider!r} was deleted, because "
-                f"its first start failed: {operation.name} cannot be done in it. Start the session "
-                f"again, which makes another one, or create a session."
+                f"its first start failed, so {operation.name} is not possible. Start the session "
+                f"again, which creates another sandbox, or create a session."
             )
         patience, moves = Patience(self._config), 0
         while moves < _MAX_RESUMES:
@@ -280,7 +280,7 @@ class PlacedSession(BaseSandboxSession):
         config = self._activity_config()
         if self._generation > 0 and isinstance(request, m.KeyedRequest):
             config = config.copy()
-            # A command has ended when the workflow learns that it was cancelled.
+            # The workflow learns of a cancellation once the command has ended.
             config.setdefault(
                 "cancellation_type", ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
             )
@@ -308,7 +308,7 @@ class PlacedSession(BaseSandboxSession):
 
     def _mark_told(self, request: m.SessionRequest, state: SandboxSessionState) -> None:
         if request.session != self._ref:
-            return  # The session was resumed meanwhile, with all that there is to tell.
+            return  # The session was resumed meanwhile, with the current state and settings.
         if request.settings is not None:
             self._told_settings = request.settings
         if request.state is not None:
@@ -317,23 +317,23 @@ class PlacedSession(BaseSandboxSession):
     # --- Recovery -------------------------------------------------------------------------------
 
     async def _recover(self, met: Trouble, *, stale: m.SessionRef) -> None:
-        """Do what `Placement` says, once for all the operations that find the session stale.
+        """Do what `Placement` says, once for all operations that find the session stale.
 
-        An operation that is cancelled only stops waiting. The others need the session still, and
-        what is opened for it must be known, or nobody would delete it.
+        A cancelled operation only stops waiting: other operations still need the session, and a
+        sandbox opened for it must not be forgotten.
         """
         move = self._placement.move(met)
         if move is Move.TAKE_OVER and not workflow.patched(_TAKE_OVER):
             self._placement.pin()
             return
         if self._ref != stale:
-            return  # Another operation has had it resumed meanwhile.
+            return  # Another operation resumed it meanwhile.
         if self._recovering is None or self._recovering.done():
             self._recovering = asyncio.create_task(self._make(move))
         await asyncio.shield(self._recovering)
 
     async def _recovered(self) -> None:
-        """Return when no recovery is under way."""
+        """Wait until no recovery is in progress."""
         await workflow.wait_condition(lambda: self._recovering is None or self._recovering.done())
 
     async def _make(self, move: Move) -> None:
@@ -355,7 +355,7 @@ class PlacedSession(BaseSandboxSession):
             self._opened_again(*answer, settings)
 
     async def _resumed(self, request: m.ResumeSessionRequest) -> _OpenedAgain | None:
-        """Have the session resumed where it is asked for; None if its own worker holds it."""
+        """Resume the session at its current queue; None if its own worker still holds it."""
         patience = Patience(self._config)
         while True:
             asked_at = self._placement.queue
@@ -377,13 +377,13 @@ class PlacedSession(BaseSandboxSession):
                 patience.check(asked_at, error)
 
     async def _given_up(self, request: m.ResumeSessionRequest) -> _OpenedAgain | None:
-        """Have the session resumed by another worker; None if its own worker only is busy."""
+        """Resume the session on another worker; None if its own worker is just busy."""
         if await self._lives():
             return None
         return await self._resumed_elsewhere(request)
 
     async def _lives(self) -> bool:
-        """Ask the worker that holds the session whether it is there."""
+        """Return whether the worker that holds the session answers a ping."""
         queue = self._placement.worker_queue
         if queue is None or not workflow.patched(_PING):
             return False
@@ -399,23 +399,23 @@ class PlacedSession(BaseSandboxSession):
                 return False
             raise
         except SandboxCoreError:
-            return True  # It answers, if not well; the operation will say why.
+            return True  # Alive, but failing: the operation's own error will say why.
         return True
 
     async def _resumed_elsewhere(self, request: m.ResumeSessionRequest) -> _OpenedAgain:
-        """Have the session resumed by any worker, because its own is gone."""
+        """Resume the session on any worker, because its own is gone."""
         try:
             return await resume_session(self._provider, self._config, request)
         except SandboxLost as lost:
             queue = self._placement.worker_queue
             if not self._placement.on_one_host or queue is None:
                 raise
-            # The worker that was asked names its own host, where the sandbox has never been.
+            # The worker's error names its own host, where the sandbox never was.
             raise SandboxLost(
                 f"sandbox {self._sandbox_id} of provider {self._provider!r} is on host "
-                f"{host_of(queue)}, where no worker has answered, and its workspace "
-                f"was never saved to a snapshot. Restart a worker there in time, or save with "
-                f"session.stop() what must outlive a host."
+                f"{host_of(queue)}, where no worker answered, and its workspace was never "
+                f"saved to a snapshot. Restart a worker on that host, or call session.stop() to "
+                f"save what must outlive it."
             ) from lost
 
     def _opened_again(
@@ -455,14 +455,14 @@ class PlacedSession(BaseSandboxSession):
 
 
 def _is_of_a_worker(request: m.SessionRequest, response: m.PtyResponse) -> bool:
-    """Tell whether the process that was started is one that only its worker can poll."""
+    """Return whether only the worker that started the process can poll it."""
     if not isinstance(request, m.PtyExecStartRequest) or response.offset is not None:
         return False
     return request.tty or (response.process_id is not None and workflow.patched(_PIN_PROCESSES))
 
 
 class Patience:
-    """How long what is asked of a worker that lives may wait for it, from now on."""
+    """How long an operation may wait for a busy worker, counted from now."""
 
     def __init__(self, config: ActivityConfig) -> None:
         self._limit = config.get("schedule_to_close_timeout") or DEFAULT_BUSY_TIMEOUT
@@ -472,19 +472,19 @@ class Patience:
         """Return if there is time left.
 
         Raises:
-            WorkerBusy: There is none.
+            WorkerBusy: The time is up.
         """
         if workflow.now() < self._deadline:
             return
         raise WorkerBusy(
-            f"the worker of task queue {queue!r} lives, but had no free slot for "
+            f"the worker of task queue {queue!r} is alive, but had no free slot for "
             f"{error.activity_type} within {self._limit}. Raise its max_concurrent_activities, "
             f"add workers, or allow more with the schedule_to_close_timeout of the config."
         ) from error
 
 
 def unanswered(error: ActivityError) -> bool:
-    """Tell whether the activity never started: nobody has taken it from its queue in time."""
+    """Return whether the activity never started: no worker polled it in time."""
     cause = error.cause
     return (
         isinstance(cause, exceptions.TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START
@@ -492,13 +492,13 @@ def unanswered(error: ActivityError) -> bool:
 
 
 def next_epoch(previous: int = 0) -> int:
-    """Return an epoch later than `previous` and than those of other workflows with the session."""
+    """Return an epoch later than `previous` and those of other workflows that use the session."""
     return max(previous + 1, int(workflow.now().timestamp() * 1000))
 
 
 async def resume_session(
     provider: str, config: ActivityConfig, request: m.ResumeSessionRequest
 ) -> _OpenedAgain:
-    """Open the session of ``request.state`` on a worker and return it with its new state."""
+    """Open the session of ``request.state`` on a worker; return it with its new state."""
     opened = await dispatch(provider, config, ops.RESUME_SESSION, request)
     return opened, load_state(apply_delta(request.state, opened.state_delta))

@@ -38,10 +38,10 @@ _T = TypeVar("_T")
 
 
 class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
-    """A `BaseSandboxClient` that does everything on a worker, through activities.
+    """A `BaseSandboxClient` for workflows: every operation is an activity on a worker.
 
-    It holds no state and does no I/O; the real client lives on the worker, in the provider of the
-    given name. Use it with `Runner` through ``SandboxRunConfig(client=...)``, or directly::
+    The client itself holds no state and does no I/O; the real client lives in the provider on the
+    worker. Pass it to ``SandboxRunConfig(client=...)``, or use it directly::
 
         client = temporal_sandbox_client("daytona")
         session = await client.create(options=DaytonaSandboxClientOptions())
@@ -52,16 +52,16 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             await client.delete(session)
 
     Args:
-        name: The provider's name; it becomes a part of every activity type in the history.
-        config: Temporal's options for the activities. The default is a start-to-close timeout of
-            five minutes, and a heartbeat timeout of 30 seconds; see `dispatch.activity_options`.
+        name: The provider's name, which is part of every activity type in the history.
+        config: Temporal's activity options. By default the start-to-close timeout is five minutes
+            and the heartbeat timeout 30 seconds.
 
     Raises:
-        InvalidProviderName: `name` does not follow the rule for provider names.
-        InvalidRequest: `config` has a key that Temporal's ActivityConfig does not have.
+        InvalidProviderName: `name` is not a valid provider name.
+        InvalidRequest: `config` has an unknown key.
     """
 
-    # Options may be None: the provider's own default then applies, on the worker.
+    # Without options, the provider's default applies on the worker.
     supports_default_options = True
 
     def __init__(self, name: str, config: ActivityConfig | None = None) -> None:
@@ -84,19 +84,19 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         manifest: Manifest | None = None,
         options: BaseSandboxClientOptions | None = None,
     ) -> WorkflowSandboxSession:
-        """Create a sandbox and return a session for it, not started yet.
+        """Create a sandbox and return a session for it, which is not started yet.
 
         Args:
-            snapshot: What its workspace begins with, and where it is saved: a snapshot of another
-                session's state, or a spec of a new one. None saves nothing.
-            manifest: The files, users and environment of its workspace. None is an empty one.
-            options: The backend's own options. None takes the provider's default.
+            snapshot: A snapshot from another session's state to restore the workspace from, or a
+                spec that says where to save it. None neither restores nor saves.
+            manifest: The workspace's files, users and environment; None is an empty workspace.
+            options: The backend's options; None is the provider's default.
 
         Raises:
-            InvalidOptions: `options` are another backend's.
+            InvalidOptions: `options` belong to another backend.
             UnknownProvider: No worker of the task queue offers the provider.
-            AtCapacity: For an hour, or the config's schedule-to-close timeout, every worker had as
-                many sandboxes as it may.
+            AtCapacity: All workers were at `SandboxPlugin(max_sandboxes=...)` for an hour, or for
+                the config's schedule-to-close timeout.
         """
         if options is not None and not isinstance(options, BaseSandboxClientOptions):
             raise InvalidOptions(
@@ -114,19 +114,19 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         return self._session(opened, state, idempotency_key=request.create_key)
 
     async def resume(self, state: SandboxSessionState) -> WorkflowSandboxSession:
-        """Return a session for the sandbox of `state`, or for its replacement.
+        """Return a session for the sandbox of `state`, or for a replacement restored from snapshot.
 
-        A workspace that is in use is kept as it is. Several workflows and handles may have the same
-        session; see "Several users of one session" in the guide.
+        A workspace in use is left untouched. Several workflows and handles may use one session at
+        once; see "Several users of one session" in the guide.
 
         Args:
-            state: A session's state, or what `deserialize_session_state` returns of a saved one.
+            state: A session's state; read a saved one with `deserialize_session_state`.
 
         Raises:
-            InvalidRequest: `state` has lost the class that its provider gives it, or it names paths
-                of a host.
+            InvalidRequest: `state` lost its provider's class in serialization, or it contains host
+                paths.
             UnknownProvider: No worker of the task queue offers the provider.
-            SandboxLost: The sandbox is gone, and there is no snapshot to restore it from.
+            SandboxLost: The sandbox is gone and has no snapshot.
         """
         if not isinstance(state, SandboxSessionState):
             raise InvalidRequest(
@@ -141,29 +141,26 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         return self._session(opened, resumed)
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
-        """Delete the sandbox of a session that a `TemporalSandboxClient` has made.
-
-        It is deleted for all who use it; deleting it again does nothing.
+        """Delete a session's sandbox, for every user of the session; deleting twice is no error.
 
         Raises:
-            InvalidRequest: The session is another client's.
+            InvalidRequest: The session does not come from a `TemporalSandboxClient`.
         """
         inner = workflow_session(session)
         if inner is None:
             raise InvalidRequest(
-                f"delete takes a session that TemporalSandboxClient has made, not this "
-                f"{type(session).__name__}"
+                f"delete takes a session of a TemporalSandboxClient, not a {type(session).__name__}"
             )
         await inner.delete()
         return session
 
     def serialize_session_state(self, state: SandboxSessionState) -> dict[str, object]:
-        """Return `state` as JSON, without a mount's credentials and the paths of a host."""
-        # The SDK's serializer stops at file contents that are not UTF-8.
+        """Return `state` as JSON, without mount credentials and host paths."""
+        # The SDK's serializer fails on file contents that are not UTF-8.
         return super().serialize_session_state(with_encoded_contents(state))
 
     def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:
-        """Return the session state of the class that the provider has registered."""
+        """Return the session state, as the class that the provider registered."""
         return load_state(cast("JsonObject", payload))
 
     def _session(
@@ -192,7 +189,7 @@ def temporal_sandbox_client(
 
 
 def _ancestor() -> m.WorkflowRun | None:
-    """Return the workflow that outlives this one, if it is a child: it has passed the state on."""
+    """Return the root or parent workflow of a child workflow: it owns the sandbox."""
     info = workflow.info()
     ancestor = info.root or info.parent
     if info.parent is None or ancestor is None:
@@ -201,8 +198,8 @@ def _ancestor() -> m.WorkflowRun | None:
 
 
 def _register_with_openai_runner() -> None:
-    # OpenAIAgentsPlugin's runner accepts only instances of its own client class. Where that runner
-    # is in use its module is loaded, so that distribution is neither imported nor needed here.
+    # OpenAIAgentsPlugin's runner accepts only instances of its own client class. Its module is
+    # loaded wherever that runner is in use, so it is not imported here.
     module = sys.modules.get("temporalio.openai_agents.sandbox._temporal_sandbox_client")
     if module is not None:
         module.TemporalSandboxClient.register(TemporalSandboxClient)

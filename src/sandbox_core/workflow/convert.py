@@ -1,4 +1,4 @@
-"""Between the Agents SDK's types and the messages of the wire."""
+"""Converts between the Agents SDK's types and wire messages."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def user_name(user: str | User | None) -> str | None:
 
 
 def path_text(path: str | Path) -> str:
-    """Return a path of the sandbox as it travels.
+    """Return a sandbox path in its wire form.
 
-    The SDK takes each backslash of a path that is a `str` for a separator. In a sandbox it is a
-    character like any other.
+    The SDK treats backslashes in a `str` path as separators; in a sandbox they are ordinary
+    characters.
     """
     return Path(path).as_posix()
 
 
 def content(data: io.IOBase) -> bytes:
-    """Return what is left of a stream; text as UTF-8."""
+    """Return the rest of a stream; text is encoded as UTF-8."""
     read = data.read()
     return read.encode("utf-8") if isinstance(read, str) else bytes(read)
 
 
 def archive_limits(limits: SandboxArchiveLimits | None) -> m.ArchiveLimits | None:
-    """Return the limits as they travel."""
+    """Return the limits in their wire form."""
     if limits is None:
         return None
     return m.ArchiveLimits(
@@ -48,7 +48,7 @@ def archive_limits(limits: SandboxArchiveLimits | None) -> m.ArchiveLimits | Non
 
 
 def patch_operation(operation: ApplyPatchOperation) -> m.PatchOperation:
-    """Return a patch operation as it travels."""
+    """Return a patch operation in its wire form."""
     return m.PatchOperation(
         type=operation.type, path=operation.path, diff=operation.diff, move_to=operation.move_to
     )
@@ -73,7 +73,7 @@ def file_entry(entry: m.DirectoryEntry) -> FileEntry:
     """Return the SDK's directory entry."""
     return FileEntry(
         path=entry.path,
-        # They are validated by the worker, and there may be very many of them.
+        # Already validated by the worker, and there may be tens of thousands.
         permissions=Permissions.model_construct(None, **entry.permissions),
         owner=entry.owner,
         group=entry.group,
@@ -83,5 +83,5 @@ def file_entry(entry: m.DirectoryEntry) -> FileEntry:
 
 
 def skill_metadata(skill: m.ListedSkill) -> SkillMetadata:
-    """Return what the SDK tells of a skill."""
+    """Return the SDK's metadata of a skill."""
     return SkillMetadata(name=skill.name, description=skill.description, path=Path(skill.path))

@@ -1,4 +1,4 @@
-"""How a workflow creates a sandbox: it waits for room, and deletes what it was not told of."""
+"""Creates sandboxes for a workflow: waits for capacity, cleans up after failures."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from sandbox_core.workflow.dispatch import dispatch
 Created: TypeAlias = "tuple[m.OpenSessionResponse, SandboxSessionState]"
 
 DEFAULT_CAPACITY_TIMEOUT = timedelta(hours=1)
-"""How long a create waits for room, unless the config has a schedule-to-close timeout."""
+"""How long a create waits for capacity, without a schedule-to-close timeout in the config."""
 
-# Without this patch in its history, a workflow leaves what a create has made whose answer it could
-# not read.
+# Without this patch, a workflow leaks the sandbox of a create whose answer it cannot read.
 _UNREAD = "sandbox-core-unread-create"
 
 _FIRST_WAIT = timedelta(seconds=1)
@@ -35,14 +34,14 @@ _CLEANING_UP = timedelta(minutes=2)
 async def create_session(
     provider: str, config: ActivityConfig, request: m.CreateSessionRequest
 ) -> Created:
-    """Create a sandbox; while the workers have as many as they may, wait and ask again.
+    """Create a sandbox, waiting while the workers are at capacity.
 
     Returns:
-        What the worker answered, and the state of the session.
+        The worker's response and the session state.
 
     Raises:
-        AtCapacity: There was no room for as long as the workflow may wait.
-        OperationFailed: What the worker answered cannot be read here.
+        AtCapacity: The workers stayed at capacity for as long as the workflow may wait.
+        OperationFailed: The response cannot be decoded here.
     """
     patience = config.get("schedule_to_close_timeout") or DEFAULT_CAPACITY_TIMEOUT
     deadline, wait = workflow.now() + patience, _FIRST_WAIT
@@ -50,8 +49,8 @@ async def create_session(
         left = deadline - workflow.now()
         if left <= timedelta():
             raise AtCapacity(
-                f"{answer.message}, and none was deleted within {patience}. Delete sessions that "
-                f"are not used any more, add workers, or raise SandboxPlugin(max_sandboxes=...)."
+                f"{answer.message}, and none was deleted within {patience}. Delete unused "
+                f"sessions, add workers, or raise SandboxPlugin(max_sandboxes=...)."
             ) from answer
         # The Temporal UI shows the summary beside the timer.
         await workflow.sleep(min(wait, left), summary=f"waiting for room: {answer.message}")
@@ -84,21 +83,21 @@ async def _create(
             await clean_up(delete_session(provider, cleaning_up(config), abandoned))
         if isinstance(error, ValueError):
             raise OperationFailed(
-                f"{provider} create_session: the answer cannot be read where the workflow runs; "
-                f"its workers need the same versions of sandbox-core and of the provider as the "
-                f"others. The sandbox was deleted. ({error})"
+                f"{provider} create_session: the response cannot be decoded where the workflow "
+                f"runs: all workers need the same versions of sandbox-core and of the provider. "
+                f"The sandbox was deleted. ({error})"
             ) from error
         raise
 
 
 def _may_leave_one(error: BaseException) -> bool:
-    """Tell whether there may be a sandbox although its create has ended with `error`."""
+    """Return whether a create that raised `error` may have left a sandbox."""
     if isinstance(error, asyncio.CancelledError | ActivityError):
-        # It was cancelled or timed out. A worker that lives deletes what it has made; this is for
-        # one that does not, and for an answer that came too late.
+        # Cancelled or timed out. A live worker deletes its sandbox itself; a dead one cannot, and
+        # the response may have come too late.
         return True
-    # The worker has deleted what it made, unless it did not know that its answer was refused. What
-    # no worker has said was refused before one was asked, or says that the answer cannot be read.
+    # A worker deletes its sandbox unless it did not learn that its response was refused. An error
+    # that is not the worker's means that none was asked, or that the response cannot be decoded.
     refused = isinstance(error, PayloadTooLarge | StorageError)
     of_worker = isinstance(error.__cause__, ActivityError)
     return refused == of_worker and workflow.patched(_UNREAD)
@@ -110,20 +109,20 @@ async def delete_session(
     """Delete a sandbox.
 
     Raises:
-        SessionNotOpen: The worker does not hold the session, and `request` has not its state.
+        SessionNotOpen: The worker does not hold the session, and `request` has no state.
     """
     return await dispatch(provider, config, ops.DELETE_SESSION, request)
 
 
 def cleaning_up(config: ActivityConfig) -> ActivityConfig:
-    """Return the options for deleting what a failure or a cancellation has left."""
+    """Return the activity options for cleaning up after a failure or cancellation."""
     bounded = config.copy()
     bounded["schedule_to_close_timeout"] = _CLEANING_UP
     return bounded
 
 
 async def clean_up(work: Coroutine[object, object, object]) -> None:
-    """Run `work` although the workflow is being cancelled; its failure never hides the first."""
+    """Run `work` even during cancellation; log its failure rather than hide the original error."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

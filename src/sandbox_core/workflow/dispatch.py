@@ -1,4 +1,4 @@
-"""One operation becomes one activity: its options, its payload, and the error that comes back."""
+"""Runs one operation as one activity: its options, payload and errors."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _RETRY_POLICY = RetryPolicy(
     maximum_interval=timedelta(seconds=10),
     maximum_attempts=_MAX_ATTEMPTS,
 )
-# What starting, transferring and reporting may take beyond the seconds that a request asks for.
+# Added to the duration that a request asks for: starting, transferring and reporting take time.
 _OVERHEAD = timedelta(seconds=60)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _BYTE_OF_NAME = re.compile("[\udc80-\udcff]")
@@ -72,16 +72,16 @@ async def dispatch(
     """Run `operation` at `provider` as an activity and return its response.
 
     Args:
-        provider: The provider's name, a part of the activity type.
-        config: The user's activity options; they win over what the operation's row implies, except
-            that an operation that must not be repeated is never retried, and no retry is unbounded.
+        provider: The provider's name, which is part of the activity type.
+        config: The user's activity options. They override the operation's defaults, except that a
+            non-repeatable operation is never retried and no retry is unbounded.
         operation: A row of the table.
-        request: Its request.
-        body: Its raw data, if the row takes any.
+        request: The request.
+        body: The raw data, if the operation takes any.
 
     Raises:
-        SandboxError: As it was raised in the activity, of the same class.
-        InvalidRequest: No worker could carry it out; nothing is scheduled.
+        SandboxError: Raised in the activity; keeps its class.
+        InvalidRequest: The request is invalid on any worker; nothing was scheduled.
         SandboxCoreError: See `sandbox_core.errors`.
         temporalio.exceptions.ActivityError: The activity was cancelled or timed out.
     """
@@ -117,7 +117,7 @@ async def dispatch(
 async def _to_its_end(
     handle: workflow.ActivityHandle[_ResultT], options: ActivityConfig
 ) -> _ResultT:
-    """Await an activity; where a cancellation waits for it, that is not lost in what it returns."""
+    """Await an activity; a cancellation that waits for its end is raised whatever it returns."""
     waits = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
     if options.get("cancellation_type") is not waits:
         return await handle
@@ -129,7 +129,7 @@ async def _to_its_end(
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([handle])
         error = handle.exception()
-        # Whatever came of it, it was cancelled. Temporal's error of that has its own cause.
+        # Cancelled, whatever the outcome. Temporal's own cancellation error carries the cause.
         told = error is not None and is_cancelled_exception(error)
         outcome: BaseException = error if error is not None and told else cancelled
     raise outcome
@@ -138,7 +138,7 @@ async def _to_its_end(
 def activity_options(
     config: ActivityConfig, operation: Operation[RequestT, ResponseT], request: RequestT
 ) -> ActivityConfig:
-    """Return the activity options for one operation: the row's, overridden by the user's."""
+    """Return an operation's default activity options, overridden by the user's."""
     options = ActivityConfig(
         heartbeat_timeout=DEFAULT_HEARTBEAT_TIMEOUT,
         summary=summarize(f"{operation.name}: {request.summary()}".removesuffix(": ")),
@@ -175,11 +175,11 @@ def _retry_policy(options: ActivityConfig, effect: Effect) -> RetryPolicy:
 
 
 def _check_text(name: str, data: JsonObject, text: str) -> None:
-    """Return if the request, which is `text` in JSON, can be sent.
+    """Return if the request, serialized as `text`, can be sent.
 
     Raises:
-        InvalidRequest: It holds half of a surrogate pair, which is no text. Some data converters
-            take those that stand for a byte of a file's name.
+        InvalidRequest: It contains a lone surrogate, which is not valid text. Some data converters
+            accept those that stand for a byte of a file name.
     """
     lone = _LONE_SURROGATE.search(json.dumps(data, ensure_ascii=False)) if "\\ud" in text else None
     if lone is None:
@@ -189,7 +189,7 @@ def _check_text(name: str, data: JsonObject, text: str) -> None:
             workflow.payload_converter().to_payloads([data])
             return
     raise InvalidRequest(
-        f"{name}: the request holds {lone[0]!r}, half of a surrogate pair, which is not text and "
+        f"{name}: the request contains {lone[0]!r}, a lone surrogate, which is not valid text and "
         f"cannot be sent."
     )
 
@@ -209,10 +209,10 @@ def _check_size(name: str, request: Message, size: int) -> None:
 
 
 def _decided(what: str, number: int | None, *, now: bool) -> bool:
-    """Return whether a request is refused: as it was when the workflow first came here.
+    """Return whether a request is refused; on replay, as it was decided first.
 
-    Neither the limits of a worker nor whether its store answers is known to the history, so a
-    refusal is recorded there, as a patch of this one request.
+    A worker's limits and the state of its store are not in the history, so each refusal is recorded
+    as a patch for this one request.
     """
     if number is None or not workflow.in_workflow():
         return now
@@ -231,7 +231,7 @@ def _error_from(
     if isinstance(cause, ApplicationError):
         if is_not_registered(cause):
             return _unknown_provider(provider, operation.name, cause)
-        # An activity whose input cannot be loaded fails with "Failed decoding arguments".
+        # If its input cannot be loaded, an activity fails with "Failed decoding arguments".
         inner = cause.cause
         if isinstance(inner, ApplicationError) and inner.type == StorageError.__name__:
             return decode_error(inner)
@@ -244,7 +244,7 @@ def _error_from(
         return OutcomeUnknown(
             f"{provider} {operation.name}: {summarize(request.summary())!r} may or may not have "
             f"run: its worker stopped answering ({cause.type.name.lower()} timeout). It was not "
-            f"repeated; look at the workspace before you run it again."
+            f"repeated; check the workspace before running it again."
         )
     return None
 
@@ -255,15 +255,13 @@ def _unknown_provider(provider: str, operation: str, cause: ApplicationError) ->
     offered = offered_providers(registered)
     if provider in offered:
         return UnknownProvider(
-            f"the worker on task queue {task_queue!r} that took {operation!r} of provider "
-            f"{provider!r} does not know this operation: it has an older sandbox-core than this "
-            f"workflow's worker. Upgrade it."
+            f"the worker on task queue {task_queue!r} that polled {operation!r} of provider "
+            f"{provider!r} does not know this operation: its sandbox-core is older than that of "
+            f"this workflow's worker. Upgrade it."
         )
-    offers = (
-        f"it offers {', '.join(offered)}" if offered else "it offers no sandbox provider at all"
-    )
+    offers = f"it offers {', '.join(offered)}" if offered else "it offers no sandbox providers"
     return UnknownProvider(
         f"no provider {provider!r} on task queue {task_queue!r}: {offers}. Check the name, or "
         f"install the provider where the worker runs ({how_to_install(provider)}), make sure that "
-        f"the worker has SandboxPlugin() among its plugins, and restart it."
+        f"SandboxPlugin() is among the worker's plugins, and restart it."
     )

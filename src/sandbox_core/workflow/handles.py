@@ -1,4 +1,4 @@
-"""The handles that a workflow has of one session: what is deleted is deleted for all of them."""
+"""A workflow's handles of one session: deleting through one marks all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Handle(Protocol):
         ...
 
     deleted: bool
-    """Whether the sandbox was deleted since the handle was made."""
+    """Whether the sandbox was deleted after the handle was created."""
 
 
 # Temporal runs each workflow in an event loop of its own.
@@ -26,13 +26,13 @@ _handles: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Handle]] = WeakKe
 
 
 def add_handle(handle: Handle) -> None:
-    """Let `handle` be told when its session is deleted through another one of this workflow."""
+    """Register `handle`, so that a delete through another handle of this workflow marks it."""
     if workflow.in_workflow():
         _handles.setdefault(asyncio.get_running_loop(), WeakSet()).add(handle)
 
 
 def mark_deleted(deleted: Handle) -> None:
-    """Mark every handle that this workflow now has of the session; one that resumes it is new."""
+    """Mark this workflow's current handles of the session; a later resume makes a fresh one."""
     deleted.deleted = True
     for handle in _handles.get(asyncio.get_running_loop(), ()):
         if handle.session_key == deleted.session_key:

@@ -1,4 +1,4 @@
-"""Runs agents in a session that is open already."""
+"""Runs agents in a session that is already open."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession, workfl
 
 
 def with_session(session: BaseSandboxSession) -> TemporalSandboxClient:
-    """Return a client with which agents run in `session`, which stays open.
+    """Return a client with which agents run in `session` and leave it open.
 
-    It stands for ``SandboxRunConfig(session=session)`` where the runner of `OpenAIAgentsPlugin`
-    takes only a client, and is the same to the SDK: a run starts the session if it is not started,
-    adds to its workspace what the agent's capabilities need, and neither stops nor deletes it. The
-    manifest, the snapshot and the options of the run config, and the agent's own manifest, have no
-    effect. What is run inside the run, `Agent.as_tool` and handoffs, works in the session too::
+    It does what ``SandboxRunConfig(session=session)`` does, for the runner of `OpenAIAgentsPlugin`,
+    which accepts only a client. A run starts the session if necessary, adds what the agent's
+    capabilities need to the workspace, and neither stops nor deletes the session. The run config's
+    manifest, snapshot and options and the agent's own manifest have no effect. Handoffs and
+    `Agent.as_tool` use the same session::
 
         async with await temporal_sandbox_client("local").create() as session:
             sandbox = SandboxRunConfig(client=with_session(session))
@@ -32,15 +32,15 @@ def with_session(session: BaseSandboxSession) -> TemporalSandboxClient:
             await Runner.run(reviewer, "Review it.", run_config=RunConfig(sandbox=sandbox))
 
     Args:
-        session: A session of a `TemporalSandboxClient`. Several runs may use it at once.
+        session: A session of a `TemporalSandboxClient`; several runs may use it at once.
 
     Raises:
-        InvalidRequest: It is none of a `TemporalSandboxClient`.
+        InvalidRequest: The session does not come from a `TemporalSandboxClient`.
     """
     inner = workflow_session(session)
     if inner is None:
         raise InvalidRequest(
-            f"with_session takes a session that TemporalSandboxClient has made, not this "
+            f"with_session takes a session of a TemporalSandboxClient, not a "
             f"{type(session).__name__}"
         )
     if not isinstance(session, WorkflowSandboxSession):
@@ -49,16 +49,16 @@ def with_session(session: BaseSandboxSession) -> TemporalSandboxClient:
 
 
 def live_session(client: object) -> WorkflowSandboxSession | None:
-    """Return the session that a client of `with_session` stands for; of another one None."""
+    """Return the session behind a client from `with_session`; None for any other client."""
     return client.live if isinstance(client, _LiveSessionClient) else None
 
 
 def memory_client(session: TemporalSandboxSession) -> TemporalSandboxClient:
     """Return the client with which the agents that write memories run in `session`.
 
-    A live session is asked several times whether it is running. That is no operation of a session
-    of today, but was one of a session of generation 0, whose workflow then lent it in this way: the
-    client makes the session, and the run starts and ends it without effect.
+    The SDK asks a live session several times whether it is running. For a session of generation 0
+    each of these is an activity that old histories do not have; there the client hands out the
+    session as if it had created it, and starting and ending it has no effect.
     """
     if session.generation > 0:
         return with_session(session)
@@ -98,7 +98,7 @@ class _LendingClient(TemporalSandboxClient):
 
 
 class _LiveSessionClient(TemporalSandboxClient):
-    """Stands for one session, which a run finds in it."""
+    """Stands for one session, which the patched session manager takes from it."""
 
     def __init__(self, provider: str, live: WorkflowSandboxSession) -> None:
         super().__init__(provider)
@@ -119,6 +119,6 @@ class _LiveSessionClient(TemporalSandboxClient):
 
 def _refuse(method: str) -> NoReturn:
     raise InvalidRequest(
-        f"{method}: with_session(session) is for SandboxRunConfig(client=...) and makes no other "
-        f"session. Use temporal_sandbox_client(name)."
+        f"{method}: a client from with_session(session) is only for SandboxRunConfig(client=...). "
+        f"Use temporal_sandbox_client(name) for other sessions."
     )

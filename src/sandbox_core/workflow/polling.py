@@ -1,4 +1,4 @@
-"""What a workflow knows of the processes that it polls: how much of their output it was given."""
+"""Tracks how much of each polled process's output a workflow has received."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from sandbox_core.wire import messages as m
 
 @dataclass(kw_only=True)
 class PolledProcess:
-    """One process: whose it is, how much of its output was delivered, and whether it has ended."""
+    """One process: its user, how much of its output was delivered, and whether it has ended."""
 
     user: str | None = None
     offset: int = 0
     ended: bool = False
 
     def take(self, response: m.PtyResponse, *, since: int) -> m.PtyResponse:
-        """Return what is new in a response to a poll from `since` on, and take note of it.
+        """Return the new part of a response to a poll from offset `since`, and record it.
 
-        Two polls at once are answered with the same output, of which the second delivers only what
-        the first did not.
+        Two concurrent polls get the same output; the second then delivers only what is new.
         """
         delivered, self.offset = self.offset, max(self.offset, response.offset or 0)
         self.ended = self.ended or response.process_id is None
         if response.offset is None or delivered <= since:
             return response
-        # Output that was cut cannot be told apart any more.
+        # Truncated output can no longer be split at an offset.
         whole = response.original_token_count is None
         if not whole and response.offset > delivered:
             return response

@@ -1,4 +1,4 @@
-"""A sandbox session inside a workflow: every operation of it is one activity."""
+"""A sandbox session in a workflow: each operation is one activity."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from sandbox_core.workflow.session_files import SessionFiles
 
 
 class TemporalSandboxSession(SessionFiles):
-    """The whole surface of the SDK's session, with every operation an activity."""
+    """A session of the Agents SDK in which every operation is an activity."""
 
     @property
     def provider(self) -> str:
-        """The name of the provider whose sandbox it is."""
+        """The provider's name."""
         return self._provider
 
     # --- Lifecycle ------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the session; a workspace that was started before is kept as it is.
+        """Start the session; a workspace that is already in use is left untouched.
 
-        A sandbox that was created for this session is deleted if its first start fails or is
-        cancelled; the error is that of the start.
+        If the first start after a create fails or is cancelled, the sandbox is deleted and the
+        original error is raised.
         """
         try:
             await self._change_state(
@@ -59,40 +59,41 @@ class TemporalSandboxSession(SessionFiles):
     async def _discard(self, idempotency_key: str) -> None:
         config = cleaning_up(self._config)
         await self._delete(config)
-        # Options of some backends have a session's delete only pause the sandbox.
+        # With some backends' options, deleting a session only pauses the sandbox.
         made = m.DeleteSessionRequest(session=self._ref, create_key=idempotency_key)
         await delete_session(self._provider, config, made)
 
     async def stop(self) -> None:
-        """Write the workspace to a new snapshot, which the session's state then names.
+        """Save the workspace to a new snapshot and record the snapshot in the session state.
 
         Raises:
-            WorkspaceStopError: It could not be saved; the message names the path or the storage.
+            WorkspaceStopError: The workspace could not be saved; the message names the path or the
+                storage at fault.
         """
         if not (self._discarded or self._is_deleted()):
             users = tuple(sorted(self._users))
             await self._change_state(ops.STOP, m.StopRequest(session=self._ref, users=users))
 
     async def shutdown(self) -> None:
-        """Release the sandbox's resources; the sandbox is there still, and can be resumed."""
+        """Release the sandbox's resources; the sandbox remains and can be resumed."""
         if not (self._discarded or self._is_deleted()):
             await self._change_state(ops.SHUTDOWN, m.ShutdownRequest(session=self._ref))
         self._started = False
 
     async def delete(self) -> None:
-        """Delete the sandbox, without resuming it first when no worker holds it."""
+        """Delete the sandbox; if no worker holds the session, it is not resumed first."""
         if not (self._discarded or self._is_deleted()):
             await self._delete(self._config)
             mark_deleted(self)
         self._started = False
 
     async def _delete(self, config: ActivityConfig) -> None:
-        await self._recovered()  # What a resume is about to make would be left.
+        await self._recovered()  # A resume in progress could still make a sandbox.
         request = self._current(m.DeleteSessionRequest(session=self._ref))
         try:
             await self._ask_to_delete(config, request)
         except SessionNotOpen:
-            # The worker that may delete it without holding it is one of the sandbox's host.
+            # Without holding the session, only a worker on the sandbox's host may delete it.
             self._placement.pinned = self._placement.on_one_host
             request = request.model_copy(update={"state": dump_state(self.state)})
             await self._ask_to_delete(config, request)
@@ -123,7 +124,7 @@ class TemporalSandboxSession(SessionFiles):
     async def running(self) -> bool:
         """Return whether the sandbox is running.
 
-        A session that was started is, as far as the workflow knows, until a command fails.
+        A started session counts as running until an operation fails; only then is the worker asked.
         """
         if self._discarded or self._is_deleted():
             return False
@@ -133,7 +134,7 @@ class TemporalSandboxSession(SessionFiles):
         self._doubtful = not answer.running
         return answer.running
 
-    # --- Settings: told to the worker with the next request ---------------------------------------
+    # --- Settings: sent to the worker with the next request ---------------------------------------
 
     def _set_concurrency_limits(self, limits: SandboxConcurrencyLimits) -> None:
         super()._set_concurrency_limits(limits)
@@ -168,22 +169,25 @@ class TemporalSandboxSession(SessionFiles):
         shell: bool | list[str] = True,
         user: str | User | None = None,
     ) -> ExecResult:
-        """Run a command to its end, once: an attempt that finds it running waits for it.
+        """Run a command exactly once and wait for it to finish; a retry attaches to it.
 
         Args:
-            command: A line for the shell, or the words of one command, which are quoted for it.
-            timeout: Seconds after which the command is ended, with all that it has started; it
-                lengthens the activity's own timeouts. None leaves those: five minutes by default.
-            shell: True for the backend's default shell, False for none, or the words of another.
-            user: The user of the sandbox that runs it; None is the backend's own.
+            command: A shell command line, or the words of a command, which are quoted for the
+                shell.
+            timeout: Seconds until the command and everything it started is killed; lengthens the
+                activity's timeouts if they are shorter. None applies the activity's
+                start-to-close timeout, five minutes by default.
+            shell: True for the backend's default shell, False for no shell, or the words of
+                another shell.
+            user: The sandbox user to run as; None is the backend's default.
 
         Returns:
-            What it wrote, cut to `SandboxPlugin(max_output_bytes=...)`, and its exit code, which is
-            no error if it is not 0.
+            The output, truncated to `SandboxPlugin(max_output_bytes=...)`, and the exit code. A
+            non-zero exit code is not an error.
 
         Raises:
-            ExecTimeoutError: It was ended after its time.
-            OutcomeUnknown: It was begun, and how it ended cannot be told.
+            ExecTimeoutError: The command timed out and was killed.
+            OutcomeUnknown: The command started, and its result is unknown.
             SandboxLost: The sandbox is gone, and the command with it.
         """
         result = await self._call(
@@ -208,7 +212,7 @@ class TemporalSandboxSession(SessionFiles):
     async def _exec_internal(
         self, *command: str | Path, timeout: float | None = None
     ) -> ExecResult:
-        # The SDK calls this with a command that needs no shell any more.
+        # The SDK has already added the shell.
         return await self.exec(*command, timeout=timeout, shell=False)
 
     def supports_pty(self) -> bool:
@@ -228,17 +232,17 @@ class TemporalSandboxSession(SessionFiles):
         """Start a command and return its first output.
 
         Args:
-            command: As in `exec`, and so are `shell` and `user`.
-            timeout: Seconds within which the backend has to start it; None leaves it to that.
+            command: See `exec`.
+            timeout: Seconds the backend may take to start the command; None is its default.
             shell: See `exec`.
             user: See `exec`.
-            tty: Whether it has a terminal; without one, nothing can be written to it.
-            yield_time_s: Seconds to wait for output, or for its end; None is the SDK's default.
-            max_output_tokens: What is longer is cut in the middle; None cuts nothing.
+            tty: Whether to allocate a terminal; only a command with a terminal accepts input.
+            yield_time_s: Seconds to wait for output or for the end; None is the SDK's default.
+            max_output_tokens: Truncates longer output in the middle; None returns all of it.
 
         Returns:
-            Its output, its exit code or None while it runs, and the id for `pty_write_stdin`, which
-            is None once it has ended.
+            The output, the exit code (None while the command runs), and the process id for
+            `pty_write_stdin` (None once it has ended).
         """
         process = PolledProcess(user=convert.user_name(user))
         started = await self._call(
@@ -270,17 +274,17 @@ class TemporalSandboxSession(SessionFiles):
     ) -> PtyExecUpdate:
         """Write to a running command and return its new output.
 
-        Of a process that another handle of the session has started it is all the output so far.
+        For a process started through another handle, the first call returns all output so far.
 
         Args:
-            session_id: The command's id, from `pty_exec_start`.
-            chars: What to write; empty only asks for output.
-            yield_time_s: Seconds to wait for output, or for its end; None is the SDK's default.
-            max_output_tokens: What is longer is cut in the middle; None cuts nothing.
+            session_id: The process id from `pty_exec_start`.
+            chars: The input; an empty string only polls for output.
+            yield_time_s: Seconds to wait for output or for the end; None is the SDK's default.
+            max_output_tokens: Truncates longer output in the middle; None returns all of it.
 
         Raises:
-            PtySessionNotFoundError: There is no such command, or it ended and was asked for before.
-            OutcomeUnknown: It may or may not have got `chars`.
+            PtySessionNotFoundError: There is no such process, or its end was already reported.
+            OutcomeUnknown: `chars` may or may not have been written.
         """
         process = self._processes.setdefault(session_id, PolledProcess())
         since = process.offset
@@ -301,7 +305,7 @@ class TemporalSandboxSession(SessionFiles):
         return convert.pty_update(process.take(polled, since=since))
 
     async def pty_resize(self, session_id: int, *, rows: int, columns: int) -> None:
-        """Set the size of a command's terminal, in characters."""
+        """Resize a command's terminal, in characters."""
         process = self._processes.get(session_id, PolledProcess())
         await self._call(
             ops.PTY_RESIZE,
@@ -315,7 +319,7 @@ class TemporalSandboxSession(SessionFiles):
         )
 
     async def pty_terminate_all(self) -> None:
-        """End every command that was started with `pty_exec_start`."""
+        """Kill every command started with `pty_exec_start`."""
         await self._call(
             ops.PTY_TERMINATE_ALL,
             m.PtyTerminateAllRequest(session=self._ref, users=tuple(sorted(self._users))),
@@ -363,15 +367,15 @@ class TemporalSandboxSession(SessionFiles):
         manifest: Manifest | None = None,
         session_running: bool | None = None,
     ) -> None:
-        # The worker's session does this where the manifest is applied.
+        # Done by the worker's session, where the manifest is applied.
         return
 
     async def persist_workspace(self) -> io.IOBase:
-        """Return the workspace as a tar archive, as a binary stream that is in memory.
+        """Return the workspace as a tar archive, in an in-memory binary stream.
 
         Raises:
-            PayloadTooLarge: It has more bytes than `SandboxPlugin(max_file_bytes=...)`. There is no
-                such limit for `stop`.
+            PayloadTooLarge: The archive exceeds `SandboxPlugin(max_file_bytes=...)`. `stop` has no
+                such limit.
         """
         return io.BytesIO(
             await self._call(ops.PERSIST_WORKSPACE, m.PersistWorkspaceRequest(session=self._ref))
@@ -386,11 +390,11 @@ class TemporalSandboxSession(SessionFiles):
         )
 
     async def resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
-        """Return where a port of the sandbox can be reached.
+        """Return the endpoint at which a port of the sandbox can be reached.
 
         Raises:
-            ExposedPortUnavailableError: The options of its create do not expose the port, or the
-                backend exposes none.
+            ExposedPortUnavailableError: The create options do not expose the port, or the backend
+                cannot expose ports.
         """
         self._assert_exposed_port_configured(port)
         endpoint = await self._call(

@@ -1,4 +1,4 @@
-"""The part of a workflow's session that works on files: every operation is one activity."""
+"""The file operations of a workflow's session, each one activity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sandbox_core.workflow.binding import PlacedSession
 
 
 class _PurePathPolicy(WorkspacePathPolicy):
-    """The SDK's path rules without its look at the file system of the host the workflow runs on."""
+    """The SDK's path rules, without access to the workflow host's file system."""
 
     @staticmethod
     def _path_exists(path: Path) -> bool:
@@ -33,25 +33,25 @@ class _PurePathPolicy(WorkspacePathPolicy):
 
 
 class SessionFiles(PlacedSession):
-    """The operations of the SDK's session on files, skills and paths."""
+    """The session's operations on files, skills and paths."""
 
     async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
-        """Return the content of a file, as a binary stream that is in memory.
+        """Return the content of a file in an in-memory binary stream.
 
         Args:
-            path: The file; a relative path is below the manifest's root.
-            user: The user of the sandbox that reads; None is the backend's own.
+            path: The file; a relative path is relative to the manifest's root.
+            user: The sandbox user to read as; None is the backend's default.
 
         Raises:
             WorkspaceReadNotFoundError: There is no such file.
-            InvalidManifestPathError: The path, symlinks followed, is in no folder that the session
-                may use.
-            PayloadTooLarge: It has more bytes than `SandboxPlugin(max_file_bytes=...)`.
+            InvalidManifestPathError: The path, after resolving symlinks, is outside the
+                directories that the session may use.
+            PayloadTooLarge: The file exceeds `SandboxPlugin(max_file_bytes=...)`.
         """
         return io.BytesIO(await self._read_file(path, user=convert.user_name(user)))
 
     async def read_bounded(self, path: Path, *, max_bytes: int) -> bytes:
-        """Return the first bytes of a file, at most `max_bytes`; only they travel.
+        """Return up to `max_bytes` from the start of a file; only those are transferred.
 
         Raises:
             InvalidRequest: `max_bytes` is not positive.
@@ -60,7 +60,7 @@ class SessionFiles(PlacedSession):
         if max_bytes <= 0:
             raise InvalidRequest(f"read_bounded: max_bytes has to be positive, not {max_bytes}.")
         content = await self._read_file(path, max_bytes=max_bytes)
-        return content[:max_bytes]  # An older worker reads the whole file.
+        return content[:max_bytes]  # An older worker returns the whole file.
 
     async def _read_file(
         self, path: Path, *, user: str | None = None, max_bytes: int | None = None
@@ -71,18 +71,18 @@ class SessionFiles(PlacedSession):
         return await self._call(ops.READ, request)
 
     async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
-        """Write a file, in the place of one that is there.
+        """Write a file, replacing an existing one.
 
         Args:
-            path: The file; a relative path is below the manifest's root.
-            data: What is left of this stream is written; text as UTF-8.
-            user: The user of the sandbox that writes; None is the backend's own.
+            path: The file; a relative path is relative to the manifest's root.
+            data: The content, read to the end of the stream; text is encoded as UTF-8.
+            user: The sandbox user to write as; None is the backend's default.
 
         Raises:
-            WorkspaceArchiveWriteError: It could not be written.
-            InvalidManifestPathError: The path, symlinks followed, is in no folder that the session
-                may write to.
-            PayloadTooLarge: It has more bytes than `SandboxPlugin(max_file_bytes=...)`.
+            WorkspaceArchiveWriteError: The file could not be written.
+            InvalidManifestPathError: The path, after resolving symlinks, is outside the
+                directories that the session may write to.
+            PayloadTooLarge: The content exceeds `SandboxPlugin(max_file_bytes=...)`.
         """
         await self._write_file(path, data, user=user, new=False)
 
@@ -106,10 +106,10 @@ class SessionFiles(PlacedSession):
         *,
         user: str | User | None = None,
     ) -> None:
-        """Rename a regular file or a symlink; a file or a symlink at `destination` is replaced.
+        """Rename a regular file or a symlink, replacing a file or symlink at `destination`.
 
         Raises:
-            ExecNonZeroError: There is no such source, it is a directory or a special file, or
+            ExecNonZeroError: `source` does not exist or is a directory or special file, or
                 `destination` is a directory.
         """
         await self._call(
@@ -130,13 +130,13 @@ class SessionFiles(PlacedSession):
         follow_symlinks: bool = True,
         user: str | User | None = None,
     ) -> bool:
-        """Return whether two paths name one file of the sandbox, whatever they are spelt like.
+        """Return whether two paths refer to the same file of the sandbox.
 
         Args:
-            left: One path.
-            right: The other one.
-            follow_symlinks: False says that a path which is a symlink names no other file.
-            user: The user of the sandbox that asks; None is the backend's own.
+            left: The first path.
+            right: The second path.
+            follow_symlinks: If False, a symlink is never the same file as another path.
+            user: The sandbox user to look as; None is the backend's default.
         """
         answer = await self._call(
             ops.SAME_FILE,
@@ -155,7 +155,7 @@ class SessionFiles(PlacedSession):
 
         Raises:
             ExecNonZeroError: There is no such directory.
-            InvalidRequest: It has more entries than a workflow can take.
+            InvalidRequest: The directory has more entries than a workflow can process.
         """
         listing = await self._call(
             ops.LS,
@@ -168,15 +168,15 @@ class SessionFiles(PlacedSession):
     async def mkdir(
         self, path: Path | str, *, parents: bool = False, user: str | User | None = None
     ) -> None:
-        """Make a directory.
+        """Create a directory.
 
         Args:
-            path: The directory; a relative path is below the manifest's root.
-            parents: Whether to make the directories above it, and to accept that it is there.
-            user: The user of the sandbox that makes it; None is the backend's own.
+            path: The directory; a relative path is relative to the manifest's root.
+            parents: Whether to create missing parents and accept an existing directory.
+            user: The sandbox user to create it as; None is the backend's default.
 
         Raises:
-            ExecNonZeroError: It could not be made.
+            ExecNonZeroError: The directory could not be created.
         """
         await self._call(
             ops.MKDIR,
@@ -191,10 +191,10 @@ class SessionFiles(PlacedSession):
     async def rm(
         self, path: Path | str, *, recursive: bool = False, user: str | User | None = None
     ) -> None:
-        """Remove a file, or with `recursive` a directory and all in it; of a symlink, itself.
+        """Remove a file or a symlink, or with `recursive` a directory and its content.
 
         Raises:
-            ExecNonZeroError: It could not be removed, or is not there.
+            ExecNonZeroError: The path does not exist or could not be removed.
         """
         await self._call(
             ops.RM,
@@ -214,17 +214,17 @@ class SessionFiles(PlacedSession):
         compression_scheme: Literal["tar", "zip"] | None = None,
         archive_limits: SandboxArchiveLimits | None = None,
     ) -> None:
-        """Write an archive to `path` and extract it into the folder that it is in.
+        """Write an archive to `path` and extract it into the directory that contains it.
 
         Args:
-            path: Where the archive goes.
+            path: Where the archive is written.
             data: The archive.
-            compression_scheme: None goes by the name.
-            archive_limits: In bytes and members; None is what the run config says.
+            compression_scheme: None infers it from the file name.
+            archive_limits: Limits in bytes and members; None is the run config's.
 
         Raises:
-            WorkspaceArchiveWriteError: It is no such archive, is beyond a limit, or a member of it
-                would be written outside of the workspace.
+            WorkspaceArchiveWriteError: The archive is invalid, exceeds a limit, or has a member
+                that would be written outside the workspace.
         """
         await self._call(
             ops.EXTRACT,
@@ -245,13 +245,13 @@ class SessionFiles(PlacedSession):
         *,
         patch_format: PatchFormat | Literal["v4a"] = "v4a",
     ) -> str:
-        """Apply patch operations in one activity, once, and return "Done!".
+        """Apply patch operations in one activity, at most once, and return "Done!".
 
         Raises:
-            InvalidRequest: `patch_format` is an object, which cannot travel to the worker.
-            ApplyPatchPathError: A path is not in the workspace.
-            ApplyPatchDiffError: A diff does not fit its file.
-            OutcomeUnknown: The worker stopped answering meanwhile; it was not repeated.
+            InvalidRequest: `patch_format` is an object, which cannot be sent to the worker.
+            ApplyPatchPathError: A path is outside the workspace.
+            ApplyPatchDiffError: A diff does not apply to its file.
+            OutcomeUnknown: The worker stopped answering; the patch was not repeated.
         """
         if patch_format != "v4a":
             raise InvalidRequest(
@@ -268,7 +268,7 @@ class SessionFiles(PlacedSession):
         user: str | User | None = None,
         cwd: str | None = None,
     ) -> list[str]:
-        """Apply patch operations in one activity, and return what the SDK's editor says of each."""
+        """Apply patch operations in one activity and return the SDK editor's answer to each."""
         applied = await self._call(
             ops.APPLY_PATCH,
             m.ApplyPatchRequest(
@@ -281,7 +281,7 @@ class SessionFiles(PlacedSession):
         return list(applied.outputs)
 
     async def list_skills(self, source: LocalDir, skills_path: str) -> list[SkillMetadata]:
-        """Return what the SDK tells of the skills in a folder of the worker's disk."""
+        """Return the metadata of the skills in a directory on the worker."""
         listed = await self._call(
             ops.LIST_SKILLS,
             m.ListSkillsRequest(
@@ -298,7 +298,7 @@ class SessionFiles(PlacedSession):
         *,
         user: str | User | None = None,
     ) -> dict[str, str]:
-        """Copy one skill from the worker's disk, and return what the SDK tells the model of it."""
+        """Copy a skill from the worker and return the SDK's answer to the model."""
         loaded = await self._call(
             ops.LOAD_SKILL,
             m.LoadSkillRequest(
@@ -318,9 +318,9 @@ class SessionFiles(PlacedSession):
         return _PurePathPolicy(root=manifest.root, extra_path_grants=manifest.extra_path_grants)
 
     def normalize_path(self, path: Path | str, *, for_write: bool = False) -> Path:
-        """Return the absolute sandbox path, by the workspace's rules alone.
+        """Return the absolute sandbox path according to the workspace's rules.
 
-        Symlinks are checked by the worker when the path is used, against the real file system.
+        The worker checks symlinks against the real file system when the path is used.
         """
         return posix_path_as_path(
             self._workspace_path_policy().normalize_sandbox_path(Path(path), for_write=for_write)

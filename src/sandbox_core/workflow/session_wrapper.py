@@ -1,4 +1,4 @@
-"""The SDK's wrapper around a workflow's session, and the way back from it."""
+"""The SDK's instrumented wrapper around a workflow's session."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sandbox_core.workflow.session_files import SessionFiles
 
 _T = TypeVar("_T")
 
-# Without this patch in its history, a session whose sandbox is gone cannot be closed.
+# Without this patch, closing a session whose sandbox is gone raises.
 _CLOSED_LOST = "sandbox-core-closed-lost"
 
 
@@ -38,10 +38,10 @@ def workflow_session(session: BaseSandboxSession | None) -> TemporalSandboxSessi
 
 
 def close_lost(lost: SandboxLost) -> None:
-    """Let a session be closed whose sandbox is gone.
+    """Allow closing a session whose sandbox is gone.
 
     Raises:
-        SandboxLost: The workflow has begun when that was an error.
+        SandboxLost: The workflow was started when this was still an error.
     """
     if not workflow.patched(_CLOSED_LOST):
         raise lost
@@ -49,23 +49,23 @@ def close_lost(lost: SandboxLost) -> None:
 
 
 class WorkflowSandboxSession(SandboxSession):
-    """The SDK's instrumented wrapper, with those methods delegated that it composes itself.
+    """The SDK's instrumented wrapper, delegating composite methods to the inner session.
 
-    `SandboxSession` runs them in the caller's process out of exec, read and write; here each is one
-    operation of the inner session.
+    `SandboxSession` composes these of exec, read and write in the caller's process; here each is
+    one operation.
     """
 
     @property
     def restorations(self) -> tuple[Restoration, ...]:
-        """What was lost since the session was opened, and replaced from a snapshot."""
+        """The sandboxes lost and restored from a snapshot since the session was opened."""
         inner = self._inner
         return inner.restorations if isinstance(inner, PlacedSession) else ()
 
     async def aclose(self) -> None:
         """Save the workspace and release the sandbox, at the end of ``async with``.
 
-        A sandbox that is gone has nothing to save or to release: that is logged, so that it does
-        not take the place of what was done in the session, or of the error that has ended it.
+        If the sandbox is gone, that is only logged, so as not to hide the session's result or the
+        error that ended it.
         """
         try:
             await super().aclose()
@@ -74,12 +74,12 @@ class WorkflowSandboxSession(SandboxSession):
 
     @property
     def at_most_once(self) -> str | None:
-        """Why the last command was run at most once, without the helper; None if it was not."""
+        """Why the last command ran at most once, without the helper; None if it ran under it."""
         inner = self._inner
         return inner.at_most_once if isinstance(inner, PlacedSession) else None
 
     async def pty_resize(self, session_id: int, *, rows: int, columns: int) -> None:
-        """Set the size of the terminal of a process, in characters.
+        """Resize the terminal of a process, in characters.
 
         Raises:
             PtySessionNotFoundError: There is no such process, or it has ended.
@@ -92,16 +92,16 @@ class WorkflowSandboxSession(SandboxSession):
     async def _annotate(
         self, *, run: Callable[[], Coroutine[object, object, _T]], **rest: object
     ) -> _T:
-        # To ask for the current trace makes the SDK's default provider, with an HTTP client, where
-        # nobody has set one. OpenAIAgentsPlugin sets one that is made for workflows.
+        # Asking for the current trace would create the SDK's default provider, with an HTTP client.
+        # OpenAIAgentsPlugin sets one made for workflows.
         if tracing.setup.GLOBAL_TRACE_PROVIDER is None:
             return await run()
-        return await super()._annotate(run=run, **rest)  # type: ignore[arg-type]  # passed on as it came
+        return await super()._annotate(run=run, **rest)  # type: ignore[arg-type]  # passed through
 
     def _trace_span_data(self, *, op: OpName) -> dict[str, object]:
         data = super()._trace_span_data(op=op)
         if isinstance(self._inner, TemporalSandboxSession):
-            # The SDK names a backend after the module of its session's class.
+            # The SDK derives the backend's name from the module of the session's class.
             data["sandbox.backend"] = self._inner.provider
         return data
 
@@ -110,7 +110,7 @@ class WorkflowSandboxSession(SandboxSession):
 
     @property
     def _files_of_inner(self) -> SessionFiles:
-        # The SDK before 0.24 has not these operations.
+        # The SDK has these operations since 0.24.
         return cast("SessionFiles", self._inner)
 
     async def read_bounded(self, path: Path, *, max_bytes: int) -> bytes:

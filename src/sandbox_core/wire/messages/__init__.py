@@ -1,12 +1,12 @@
-"""Request and response models of the operations on sessions, and how bytes travel.
+"""The request and response models of all operations.
 
-A request or a response crosses the wire as the plain JSON object of its model with the defaults
-left out, so that any data converter carries it unchanged; a changed default is therefore a changed
-contract. Models ignore fields that they do not know: an old worker understands a newer workflow.
+Each is sent as a plain JSON object without defaults, which any data converter carries unchanged;
+changing a default therefore changes the contract. Models ignore unknown fields, so that an old
+worker understands a newer workflow.
 
-Bytes that are data (a file, an archive, a workspace) are not in the model: they are the second
-argument of the activity, or its whole result, raw. Output of commands is text where it is valid
-UTF-8, so that the Temporal UI can show it.
+Binary data (a file, an archive, a workspace) is not part of the model: it is the activity's second
+argument, or its whole result, as raw bytes. Command output is text where it is valid UTF-8, so that
+the Temporal UI can show it.
 """
 
 # One name for all of them: `m.ExecRequest`. A new message needs no line here.

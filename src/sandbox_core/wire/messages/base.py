@@ -1,4 +1,4 @@
-"""What every message is made of, and the bases of requests to an open session."""
+"""The base classes of messages."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ def _encode_output(value: bytes) -> JsonValue:
 
 
 Output = Annotated[bytes, BeforeValidator(_decode_output), PlainSerializer(_encode_output)]
-"""Bytes that are mostly text: a JSON string where they are UTF-8, ``{"base64": ...}`` elsewhere."""
+"""Bytes, as a JSON string if they are valid UTF-8, otherwise as ``{"base64": ...}``."""
 
 
 class Message(BaseModel):
-    """Base of everything that crosses the wire as JSON."""
+    """Base of everything that is sent as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     def dump(self) -> JsonObject:
-        """Return the plain JSON object that travels."""
+        """Return the JSON object to send."""
         data: JsonObject = self.model_dump(mode="json", exclude_defaults=True)
         return data
 
     def summary(self) -> str:
-        """Return what the Temporal UI shows after the operation's name; may be empty."""
+        """Return the text that the Temporal UI shows after the operation's name; may be empty."""
         return ""
 
 
 class SessionRef(Message):
-    """Names a session on the worker that holds it."""
+    """A reference to a session on the worker that holds it."""
 
     session_id: str
     epoch: int
-    """Later with every resume; a handle of an earlier epoch is stale and is not used."""
+    """Grows with every resume; a handle with an earlier epoch is stale."""
 
 
 class ArchiveLimits(Message):
@@ -65,7 +65,7 @@ class ArchiveLimits(Message):
 
 
 class SessionSettings(Message):
-    """What the SDK's runtime configures on a session after it has been created."""
+    """What the SDK's runtime configures on a session after creating it."""
 
     manifest_entries: int | None = DEFAULT_MAX_MANIFEST_ENTRY_CONCURRENCY
     local_dir_files: int | None = DEFAULT_MAX_LOCAL_DIR_FILE_CONCURRENCY
@@ -76,8 +76,8 @@ class SessionSettings(Message):
 class SessionRequest(Message):
     """Base of the requests to an open session.
 
-    `state` and `settings` are present when the workflow has changed them since the worker was last
-    told, and otherwise absent: an operation costs its own size, not that of the manifest.
+    `state` and `settings` are present only if the workflow changed them since the last request, so
+    that an operation does not carry the manifest each time.
     """
 
     session: SessionRef
@@ -86,7 +86,7 @@ class SessionRequest(Message):
 
 
 class PathRequest(SessionRequest):
-    """Base of the requests about one path of the workspace, as the named user."""
+    """Base of the requests about one path of the workspace."""
 
     path: str
     user: str | None = None
@@ -98,8 +98,8 @@ class PathRequest(SessionRequest):
 class KeyedRequest(SessionRequest):
     """Base of the requests that must not be carried out twice.
 
-    `operation_id` is made in the workflow, and the same in each attempt. With `repeated` an earlier
-    attempt at it may have been carried out, by a worker that is known to no other.
+    `operation_id` is created in the workflow and the same in every attempt. `repeated` means that a
+    worker that is gone may have carried out an earlier attempt.
     """
 
     operation_id: str

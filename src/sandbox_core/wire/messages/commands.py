@@ -1,4 +1,4 @@
-"""Messages about commands and terminals."""
+"""Messages for commands and terminals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sandbox_core.wire.messages.base import KeyedRequest, Message, Output, Sessi
 class CommandRequest(KeyedRequest):
     """Base of the requests that run a command.
 
-    `timeout` is in seconds; None means none. `shell` is the SDK's: True for the backend's default
-    shell, False for none, or the words before the command.
+    `timeout` is in seconds; None means no timeout. `shell` is True for the backend's default shell,
+    False for none, or the words of another shell.
     """
 
     command: tuple[str, ...]
@@ -24,13 +24,13 @@ class CommandRequest(KeyedRequest):
 
 
 class ExecRequest(CommandRequest):
-    """Run a command to its end."""
+    """Run a command and wait for it."""
 
 
 class ExecResponse(Message):
-    """What a command wrote and its exit code.
+    """A command's output and exit code.
 
-    `at_most_once` is why the sandbox cannot tell whether a command was run before, if it cannot.
+    `at_most_once` is why the command ran without the helper, if it did.
     """
 
     stdout: Output = b""
@@ -40,7 +40,7 @@ class ExecResponse(Message):
 
 
 class PtyExecStartRequest(CommandRequest):
-    """Start a command and answer with what it wrote within `yield_time_s` seconds."""
+    """Start a command and return its output of the first `yield_time_s` seconds."""
 
     tty: bool = False
     yield_time_s: float | None = None
@@ -48,10 +48,10 @@ class PtyExecStartRequest(CommandRequest):
 
 
 class PtyWriteStdinRequest(KeyedRequest):
-    """Write `chars` to a running process (may be empty), and answer with its output.
+    """Write `chars` (may be empty) to a running process and return its output.
 
-    The output is what comes after `offset` bytes, those that the workflow has been given. `user`
-    is whose process it is. With `ended` the workflow was told that it has ended.
+    The output starts at `offset`, the number of bytes that the workflow already has. `user` owns
+    the process. `ended` means that the workflow was told of its end.
     """
 
     process_id: int
@@ -69,8 +69,8 @@ class PtyWriteStdinRequest(KeyedRequest):
 class PtyResponse(Message):
     """New output of a process; `process_id` is None once it has ended.
 
-    `offset` is where the output goes on, in bytes from its beginning; None if the process is of
-    the one worker that has started it. `at_most_once` is as in `ExecResponse`.
+    `offset` is where the next output starts, in bytes; None if only the worker that started the
+    process can poll it. `at_most_once` is as in `ExecResponse`.
     """
 
     process_id: int | None = None
@@ -82,7 +82,7 @@ class PtyResponse(Message):
 
 
 class PtyResizeRequest(SessionRequest):
-    """Set the size of a process's terminal, in characters."""
+    """Resize a process's terminal, in characters."""
 
     process_id: int
     rows: int
@@ -94,6 +94,6 @@ class PtyResizeRequest(SessionRequest):
 
 
 class PtyTerminateAllRequest(SessionRequest):
-    """End every process that was started with `pty_exec_start`, also as these `users`."""
+    """End every process started with `pty_exec_start`, those of `users` included."""
 
     users: tuple[str, ...] = ()

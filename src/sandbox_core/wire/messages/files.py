@@ -1,4 +1,4 @@
-"""Messages about files, paths and patches."""
+"""Messages for files, paths and patches."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from sandbox_core.wire.messages.base import ArchiveLimits, Message, PathRequest,
 
 
 class ReadRequest(PathRequest):
-    """Read a file, or with `max_bytes` the first of them; the answer is its bytes."""
+    """Read a file, or with `max_bytes` only its first bytes."""
 
     max_bytes: int | None = None
 
 
 class WriteRequest(PathRequest):
-    """Write a file, with `new` only one that is not there; the bytes are the second argument."""
+    """Write a file; with `new`, fail if it exists."""
 
     new: bool = False
 
@@ -23,7 +23,7 @@ class LsRequest(PathRequest):
 
 
 class DirectoryEntry(Message):
-    """One entry of a directory; `permissions` are the SDK's bits (3 a role), `size` is in bytes."""
+    """A directory entry; `permissions` are the SDK's, `size` is in bytes."""
 
     path: str
     kind: str
@@ -40,7 +40,7 @@ class LsResponse(Message):
 
 
 class MkdirRequest(PathRequest):
-    """Make a directory."""
+    """Create a directory."""
 
     parents: bool = False
 
@@ -52,7 +52,7 @@ class RmRequest(PathRequest):
 
 
 class MoveRequest(SessionRequest):
-    """Rename a regular file or a symlink, in the place of a file or a symlink that is there."""
+    """Rename a regular file or symlink, replacing an existing file or symlink."""
 
     source: str
     destination: str
@@ -63,7 +63,7 @@ class MoveRequest(SessionRequest):
 
 
 class SameFileRequest(SessionRequest):
-    """Ask whether two paths name one file; without `follow_symlinks`, a symlink never does."""
+    """Return whether two paths are the same file; symlinks count only with `follow_symlinks`."""
 
     left: str
     right: str
@@ -75,20 +75,20 @@ class SameFileRequest(SessionRequest):
 
 
 class SameFileResponse(Message):
-    """Whether they do."""
+    """Whether the two paths are the same file."""
 
     same: bool
 
 
 class ExtractRequest(PathRequest):
-    """Extract an archive (the second argument) at a path."""
+    """Write an archive to a path and extract it there."""
 
     compression_scheme: str | None = None
     archive_limits: ArchiveLimits | None = None
 
 
 class ValidatePathAccessRequest(PathRequest):
-    """Check a path against the sandbox's real file system, symlinks included."""
+    """Check a path, symlinks included, against the sandbox's real file system."""
 
     for_write: bool = False
 
@@ -109,7 +109,7 @@ class PatchOperation(Message):
 
 
 class ApplyPatchRequest(SessionRequest):
-    """Apply patch operations, in order, as the named user; `cwd` anchors relative paths."""
+    """Apply patch operations in order; relative paths are relative to `cwd`."""
 
     operations: tuple[PatchOperation, ...]
     user: str | None = None
@@ -120,6 +120,6 @@ class ApplyPatchRequest(SessionRequest):
 
 
 class ApplyPatchResponse(Message):
-    """What the SDK's editor answered to each operation."""
+    """The SDK editor's answer to each operation."""
 
     outputs: tuple[str, ...] = ()

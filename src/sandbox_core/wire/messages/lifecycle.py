@@ -1,4 +1,4 @@
-"""Messages about a session as a whole: create, resume, start, stop, delete, ports."""
+"""Messages for a session's lifecycle: create, resume, start, stop, delete, ports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandbox_core.wire.messages.base import (
 
 
 class CreateSessionRequest(Message):
-    """Create a sandbox; the workflow makes the idempotency key `create_key` for this one create."""
+    """Create a sandbox; the idempotency key `create_key` comes from the workflow."""
 
     create_key: str
     epoch: int
@@ -28,7 +28,7 @@ class CreateSessionRequest(Message):
 
 
 class WorkflowRun(Message):
-    """Names a run of a workflow."""
+    """A reference to a workflow run."""
 
     workflow_id: str
     run_id: str
@@ -37,12 +37,12 @@ class WorkflowRun(Message):
 class ResumeSessionRequest(Message):
     """Attach to the sandbox of `state`, as epoch `epoch`.
 
-    With `started`, its workspace is in use: it is kept as it is, or restored from its snapshot,
-    or the answer is `SandboxLost`. `sandbox_id` is the backend's id that the workflow knows.
-    `held_by` is the own queue of the worker that has held the session, on whose host the sandbox
-    lives: only if that worker is gone, one in its place or on its host opens the session.
-    `handle` tells the one who asks from others with the same session, if it has had it before.
-    `owner` is the workflow whose end is that of the sandbox, if it is not the one that asks.
+    `started` means that the workspace is in use: it is left untouched, restored from its snapshot,
+    or `SandboxLost` is raised. `sandbox_id` is the backend's id known to the workflow. `held_by` is
+    the own queue of the worker that held the session, on whose host the sandbox lives; another
+    worker of that host opens the session only if that worker is gone. `handle` identifies the
+    requesting handle among several of one session. `owner` is the workflow that owns the sandbox,
+    if it is not the requesting one.
     """
 
     state: JsonObject
@@ -58,7 +58,7 @@ class ResumeSessionRequest(Message):
 class OpenSessionResponse(Message):
     """The session that `create_session` or `resume_session` opened on this worker.
 
-    `state_delta` is against the state of the request (of a create: its manifest alone).
+    `state_delta` is relative to the request's state, for a create to its manifest.
     """
 
     session: SessionRef
@@ -72,38 +72,38 @@ class OpenSessionResponse(Message):
     """The sandbox lives on that worker's host."""
 
     restored: bool = False
-    """The sandbox was replaced, and its workspace restored from the last snapshot."""
+    """The sandbox was replaced and its workspace restored from the last snapshot."""
 
     started: bool = False
-    """Its workspace is in use: a start must keep it as it is."""
+    """The workspace is in use: a start must leave it untouched."""
 
     handle: str | None = None
-    """What the workflow sends along when it resumes the session again."""
+    """Sent along when the workflow resumes the session again."""
 
     generation: int = 0
-    """What the workflow may rely on: from 1 on, commands are ended before they are reported as
-    cancelled, a terminal belongs to no worker, and a started session need not be asked whether it
-    is running. Recorded with the session, so that a replay does as was done."""
+    """The worker's guarantees. From 1 on, commands have ended before they are reported as
+    cancelled, any worker can poll a terminal, and a started session counts as running. Recorded
+    with the session, so that a replay behaves the same."""
 
 
 class DeleteSessionRequest(SessionRequest):
-    """Delete the sandbox; `state` is sent along when the worker does not hold the session.
+    """Delete the sandbox; `state` is sent if the worker does not hold the session.
 
-    With `create_key` the workflow was never told of a session: whatever the create with this key
-    has made is deleted.
+    With `create_key`, the workflow never received a session: everything that the create with this
+    key made is deleted.
     """
 
     create_key: str | None = None
 
 
 class StartRequest(SessionRequest):
-    """Start the session; with `started` its workspace is in use and is kept as it is."""
+    """Start the session; with `started`, the workspace is in use and is left untouched."""
 
     started: bool = False
 
 
 class StopRequest(SessionRequest):
-    """End polled processes, also those of `users`, and write the workspace to its snapshot."""
+    """End polled processes, those of `users` included, and save the workspace to a snapshot."""
 
     users: tuple[str, ...] = ()
 
@@ -120,7 +120,7 @@ class StateResponse(Message):
 
 
 class RunningRequest(SessionRequest):
-    """Ask whether the sandbox is running."""
+    """Return whether the sandbox is running."""
 
 
 class RunningResponse(Message):
@@ -130,7 +130,7 @@ class RunningResponse(Message):
 
 
 class ResolveExposedPortRequest(SessionRequest):
-    """Ask where a port of the sandbox can be reached."""
+    """Return the endpoint at which a port of the sandbox can be reached."""
 
     port: int
 
@@ -148,4 +148,4 @@ class ResolveExposedPortResponse(Message):
 
 
 class PingRequest(Message):
-    """Ask a worker whether it is there, at a queue of which nothing else is asked."""
+    """Ask a worker whether it is alive, on a queue of its own."""

@@ -6,9 +6,9 @@ from sandbox_core.wire.messages.base import Message
 
 
 class ReapRequest(Message):
-    """Find the sandboxes whose workflows are closed, and with `delete` delete them.
+    """Find the sandboxes of closed workflows and, with `delete`, delete them.
 
-    Those whose workflow has been closed for less than `older_than_s` seconds are left alone.
+    Sandboxes whose workflow closed less than `older_than_s` seconds ago are skipped.
     """
 
     older_than_s: float
@@ -19,11 +19,11 @@ class ReapRequest(Message):
 
 
 class Reaped(Message):
-    """A sandbox whose workflow is closed, or cannot be told.
+    """A sandbox whose workflow is closed or unknown.
 
-    `owner` says how it was closed; `closed_s` and `age_s` how long ago that was, and the sandbox
-    was made. The outcome is ``orphan`` (a dry run), ``deleted``, or for a `reason` ``kept`` or
-    ``failed``.
+    `owner` is the workflow's status, `closed_s` the time since it closed, `age_s` the sandbox's
+    age. The outcome is ``orphan`` (dry run), ``deleted``, ``kept`` or ``failed``; the last two have
+    a `reason`.
     """
 
     sandbox_id: str
@@ -37,7 +37,7 @@ class Reaped(Message):
 
 
 class ReapResponse(Message):
-    """What there is, and how many are of open workflows, and of some that were closed lately."""
+    """The orphans, and the number of sandboxes of open and of recently closed workflows."""
 
     sandboxes: tuple[Reaped, ...] = ()
     living: int = 0

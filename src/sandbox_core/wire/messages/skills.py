@@ -1,4 +1,4 @@
-"""Messages about skills in a folder of the worker's disk."""
+"""Messages for skills in a directory on the worker."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from sandbox_core.wire.messages.base import Message, SessionRequest
 
 
 class SkillsRequest(SessionRequest):
-    """Base of the requests about skills in a folder of the worker's disk.
+    """Base of the requests about skills in a directory on the worker.
 
-    `source` is the SDK's `LocalDir` entry; `skills_path` is where in the workspace they go.
+    `source` is the SDK's `LocalDir` entry, `skills_path` the target path in the workspace.
     """
 
     source: JsonObject
@@ -17,7 +17,7 @@ class SkillsRequest(SessionRequest):
 
 
 class ListSkillsRequest(SkillsRequest):
-    """List the skills of a folder of the worker's disk, which are loaded when they are needed."""
+    """List the lazily loaded skills in a directory on the worker."""
 
     def summary(self) -> str:
         return str(self.source.get("src", ""))
@@ -32,13 +32,13 @@ class ListedSkill(Message):
 
 
 class ListSkillsResponse(Message):
-    """What the SDK tells the model of each skill, in its order."""
+    """The skills' metadata, in the SDK's order."""
 
     skills: tuple[ListedSkill, ...] = ()
 
 
 class LoadSkillRequest(SkillsRequest):
-    """Copy one skill from the worker's disk into the workspace, unless it is there already."""
+    """Copy a skill from the worker into the workspace, unless it is already there."""
 
     skill_name: str
     user: str | None = None
@@ -48,7 +48,7 @@ class LoadSkillRequest(SkillsRequest):
 
 
 class LoadSkillResponse(Message):
-    """What the SDK tells the model of the skill: "loaded" or "already_loaded", and where it is."""
+    """The SDK's answer to the model: "loaded" or "already_loaded", and the path."""
 
     status: str
     skill_name: str

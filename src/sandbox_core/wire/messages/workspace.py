@@ -1,4 +1,4 @@
-"""Messages about the manifest and whole workspaces."""
+"""Messages for manifests and whole workspaces."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from sandbox_core.wire.messages.base import Message, SessionRequest
 
 
 class ApplyManifestRequest(SessionRequest):
-    """Materialize the manifest of the session, or only its ephemeral entries."""
+    """Materialize the session's manifest, or only its ephemeral entries."""
 
     only_ephemeral: bool = False
 
 
 class PlacedEntry(Message):
-    """A manifest entry and the absolute path in the sandbox where it goes."""
+    """A manifest entry and its absolute path in the sandbox."""
 
     path: str
     entry: JsonObject
 
 
 class ApplyEntriesRequest(SessionRequest):
-    """Materialize some entries."""
+    """Materialize individual entries."""
 
     entries: tuple[PlacedEntry, ...]
 
@@ -29,21 +29,21 @@ class ApplyEntriesRequest(SessionRequest):
 
 
 class WrittenFile(Message):
-    """A file that was copied from the worker's disk, and its SHA-256 in hexadecimal."""
+    """A file copied from the worker's disk, and its SHA-256 in hexadecimal."""
 
     path: str
     sha256: str
 
 
 class MaterializationResponse(Message):
-    """The files that were copied from the worker's disk."""
+    """The files copied from the worker's disk."""
 
     files: tuple[WrittenFile, ...] = ()
 
 
 class PersistWorkspaceRequest(SessionRequest):
-    """Archive the workspace; the answer is the archive's bytes."""
+    """Return the workspace as an archive."""
 
 
 class HydrateWorkspaceRequest(SessionRequest):
-    """Fill the workspace from an archive, the second argument."""
+    """Fill the workspace from an archive."""
