@@ -61,7 +61,9 @@ def _texts(*patterns: str) -> dict[str, str]:
 
 def test_the_command_is_named_by_the_name_that_is_always_ours() -> None:
     """Vercel's SDK installs a `sandbox` too."""
-    alias = re.compile(r"(?<![\w/-])sandbox\s+(check|demo|dev|new|providers|reap|storage)\b")
+    alias = re.compile(
+        r"(?:[`'\"]|^ +|&& |=\S+ )sandbox\s+(check|demo|dev|new|providers|reap|storage)\b", re.M
+    )
     texts = _texts("*.md", "*.py", "*.tmpl", "*.yml", "*.toml", "Makefile", ":!CHANGELOG.md")
 
     assert {} == {path: found[0] for path, text in texts.items() if (found := alias.search(text))}

@@ -265,7 +265,7 @@ class TestManifest:
             dump_manifest(manifest)
 
         assert (
-            "the manifest grants /data, /models with a host_path: a workflow cannot name paths of "
+            "the manifest grants /data, /models with a host_path: a workflow cannot name paths on "
             "a worker's host. Remove host_path from these grants."
         ) == str(caught.value)
 
@@ -295,7 +295,7 @@ class TestState:
         broken: JsonObject = {"type": "acme-wire", "machine": 1, "manifest": {"entries": {}}}
         before = json.dumps(broken)
 
-        with pytest.raises(InvalidRequest, match="no session state of type 'acme-wire'"):
+        with pytest.raises(InvalidRequest, match="not a session state of type 'acme-wire'"):
             load_state(broken)
 
         assert before == json.dumps(broken)

@@ -259,7 +259,7 @@ def _unknown_provider(provider: str, operation: str, cause: ApplicationError) ->
             f"{provider!r} does not know this operation: its sandbox-core is older than that of "
             f"this workflow's worker. Upgrade it."
         )
-    offers = f"it offers {', '.join(offered)}" if offered else "it offers no sandbox providers"
+    offers = f"it offers {', '.join(offered) or 'none'}"
     return UnknownProvider(
         f"no provider {provider!r} on task queue {task_queue!r}: {offers}. Check the name, or "
         f"install the provider where the worker runs ({how_to_install(provider)}), make sure that "
