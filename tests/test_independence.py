@@ -22,7 +22,9 @@ FILES = sorted(
 )
 
 
-PUBLIC = re.compile(r"sandbox_core\.(errors|providers|providers\.remote|testing\b.*|workflow)")
+PUBLIC = re.compile(
+    r"sandbox_core\.(errors|providers|providers\.(archives|listings|remote)|testing\b.*|workflow)"
+)
 """The modules that a plugin may import; a name of any other may change with each release."""
 
 

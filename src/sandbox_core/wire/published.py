@@ -13,6 +13,7 @@ PUBLISHED = {
     "docker": "sandbox-docker",
     "e2b": "sandbox-e2b",
     "local": "sandbox-local",
+    "modal": "sandbox-modal",
     "runloop": "sandbox-runloop",
     "vercel": "sandbox-vercel",
 }

@@ -1,0 +1,127 @@
+"""The SDK's Modal client, with tags on what it makes, and errors where it says nothing."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from agents.extensions.sandbox.modal import (
+    ModalSandboxClient,
+    ModalSandboxClientOptions,
+    ModalSandboxSession,
+    ModalSandboxSessionState,
+)
+from agents.sandbox import Manifest
+from agents.sandbox._mount_security import (
+    _manifest_has_configured_mount_authority,
+    redact_mount_error_data,
+)
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec, resolve_snapshot
+
+from sandbox_modal.api import Modal
+from sandbox_modal.session import LabelledModalSandboxSession
+
+
+class LabellingModalSandboxClient(ModalSandboxClient):
+    """The SDK's client, which can be had with labels.
+
+    Args:
+        token_id: Both are what Modal calls a token.
+        token_secret: See `token_id`.
+        image: A tag of a registry, or an id of Modal's (``im-...``), for sandboxes; without it the
+            SDK's default.
+    """
+
+    _tags: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, token_id: str, token_secret: str, *, image: str | None = None) -> None:
+        super().__init__()
+        self.modal = Modal(token_id, token_secret)
+        self._image = image
+
+    def labelled(self, labels: Mapping[str, str]) -> LabellingModalSandboxClient:
+        """Return a client of the same connection whose sandboxes have tags."""
+        made = copy.copy(self)
+        made._tags = {**self._tags, **labels}
+        return made
+
+    @redact_mount_error_data
+    async def create(
+        self,
+        *,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        manifest: Manifest | None = None,
+        options: ModalSandboxClientOptions,
+    ) -> SandboxSession:
+        """Create a sandbox.
+
+        Raises:
+            AtCapacity: The account has as many sandboxes as it may.
+            RefusedByModal: Modal does not make one.
+        """
+        manifest = manifest if manifest is not None else Manifest()
+        self._validate_manifest_for_create(manifest)
+        self._validate_manifest_for_workspace_persistence(
+            manifest=manifest, workspace_persistence=options.workspace_persistence
+        )
+        session_id = uuid.uuid4()
+        # A None leaves it to the state's default, but for the builder, which None leaves to Modal.
+        given = {
+            name: value
+            for name in type(options).model_fields
+            if (value := getattr(options, name)) is not None or name == "image_builder_version"
+        }
+        by_id = self._image is not None and self._image.startswith("im-")
+        state = ModalSandboxSessionState(
+            **given,
+            session_id=session_id,
+            manifest=manifest,
+            snapshot=resolve_snapshot(snapshot, str(session_id)),
+            image_id=self._image if by_id else None,
+            image_tag=None if by_id else self._image,
+        )
+        return await self._open(state)
+
+    @redact_mount_error_data
+    async def resume(self, state: SandboxSessionState) -> SandboxSession:
+        """Open the sandbox of `state`, or another if it has ended.
+
+        Raises:
+            RefusedByModal: Modal does not say whether it runs, or does not make another.
+        """
+        if not isinstance(state, ModalSandboxSessionState):
+            raise TypeError(f"a session state of type {state.type!r} is not Modal's")
+        state.assert_path_grants_rebound()
+        if _manifest_has_configured_mount_authority(state.manifest) and not (
+            state.mount_authority_rebound
+        ):
+            return await super().resume(state)  # Which says why it refuses.
+        if state.mount_authority_rebound:
+            state.sandbox_id = None
+            state.session_id = uuid.uuid4()
+            state.workspace_root_ready = False
+        return await self._open(state)
+
+    async def _open(self, state: ModalSandboxSessionState) -> SandboxSession:
+        inner = LabelledModalSandboxSession(state=state)
+        inner.api, inner.tags = self.modal, self._tags
+        if await inner._ensure_sandbox():
+            inner._set_start_state_preserved(True)
+        return self._wrap_session(inner, instrumentation=self._instrumentation)
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        """Terminate the session's sandbox.
+
+        Raises:
+            Exception: Modal has not terminated it.
+        """
+        inner = session._inner
+        if not isinstance(inner, ModalSandboxSession):
+            raise TypeError(f"not a session of this client: {type(inner).__name__}")
+        if inner.state.sandbox_id:
+            await self.modal.terminate(inner.state.sandbox_id)
+        return session

@@ -1,0 +1,20 @@
+"""What the contract promises, with the vendor's SDK and a loopback server that runs commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from loopback.contract import LoopbackContract
+from modal_loopback import ModalLoopback
+
+
+class TestModal(LoopbackContract):
+    """Sandboxes at Modal."""
+
+    provider_module = "sandbox_modal"
+    server_class = ModalLoopback
+    unreachable: ClassVar[Mapping[str, str] | None] = {"MODAL_SERVER_URL": "http://127.0.0.1:1"}
+    known_failures: ClassVar[Mapping[str, str]] = {
+        "terminals.terminating_ends_all_processes": "Modal's SDK cannot end a command",
+    }
