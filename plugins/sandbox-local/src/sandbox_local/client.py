@@ -7,11 +7,13 @@ import copy
 import io
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+import tarfile
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from agents.sandbox import Manifest
 from agents.sandbox.errors import WorkspaceArchiveReadError
@@ -25,6 +27,7 @@ from agents.sandbox.session.manager import Instrumentation
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from agents.sandbox.types import User
+from agents.sandbox.util.tar_utils import should_skip_tar_member
 
 from sandbox_core.providers import HostProcess
 from sandbox_local import records
@@ -92,6 +95,19 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
         else:
             await super().rm(path, recursive=recursive, user=user)
 
+    async def persist_workspace(self) -> io.IOBase:
+        """Return an archive of all there is; since 0.24 the SDK's leaves out FIFOs and hard links.
+
+        Raises:
+            WorkspaceArchiveReadError: The directory is gone, or something in it cannot be read.
+        """
+        self._check_root()
+        root, skipped = Path(self.state.manifest.root), self._persist_workspace_skip_relpaths()
+        try:
+            return await asyncio.to_thread(_archive, root, skipped)
+        except (tarfile.TarError, OSError) as error:
+            raise WorkspaceArchiveReadError(path=root, cause=error) from error
+
     async def hydrate_workspace(self, data: io.IOBase) -> None:
         self._check_root()
         await super().hydrate_workspace(data)
@@ -102,6 +118,22 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
             raise WorkspaceArchiveReadError(
                 path=root, context={"reason": "workspace_root_not_found"}
             )
+
+
+def _archive(root: Path, skipped: Iterable[Path]) -> io.IOBase:
+    def kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        skip = should_skip_tar_member(member.name, skip_rel_paths=skipped, root_name=None)
+        return None if skip else member
+
+    archive = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    try:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(root, arcname=".", filter=kept)
+    except BaseException:
+        archive.close()
+        raise
+    archive.seek(0)
+    return cast("io.IOBase", archive)
 
 
 @cache
