@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -67,8 +67,10 @@ class _InWorkflow:
         self._queue = await self._running.enter_async_context(worker)
 
     def pytest_sessionfinish(self) -> None:
-        self._loop.run_until_complete(self._running.aclose())
         self._file.write_text(json.dumps(self._outcomes), encoding="utf-8")
+        # A test that waited for a thread in its workflow has left an activity waiting for it.
+        with suppress(asyncio.TimeoutError):
+            self._loop.run_until_complete(asyncio.wait_for(self._running.aclose(), 10))
 
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Function]

@@ -121,9 +121,6 @@ _SIGNAL = (
 )
 
 _KNOWN_BEFORE_0_24: Final = {
-    f"{_FILE_IO}test_safe_symlinks_grants_and_listing_paths_remain_supported": (
-        "expects rm of a link to remove what it leads to; provider local removes the link"
-    ),
     "test_session_sinks.py::test_chained_sink_runs_in_order": _THREADS,
     "test_session_sinks.py::test_filesystem_test_session_rejects_process_backed_operations": (
         "is about the session which was replaced"
@@ -217,6 +214,9 @@ KNOWN: Final = {
     f"{_LEAF}[mkdir]": _SWAPS,
     f"{_LEAF}[ls]": _SWAPS,
     f"{_FILE_IO}test_recursive_removal_keeps_worker_owned_until_cancelled_io_finishes": _THREADS,
+    f"{_FILE_IO}test_safe_symlinks_grants_and_listing_paths_remain_supported": (
+        "expects rm of a link to remove what it leads to; provider local removes the link"
+    ),
     f"{_FILE_IO}test_replacing_grant_alias_does_not_expand_authority": _LATE,
     f"{_FILE_IO}test_root_replacement_cannot_reauthorize_an_outside_directory": _LATE,
     **(_KNOWN_SINCE_0_24 if _SINCE_0_24 else _KNOWN_BEFORE_0_24),
