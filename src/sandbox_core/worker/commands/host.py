@@ -45,6 +45,8 @@ _ASKED = 5
 _BUSY_S = 0.02
 """How long to wait before asking a helper again that has no room for another caller."""
 
+_STOPPED_WITHIN_S = 10.0
+
 _SOCKET_PATH_BYTES = 107
 _RECEIVED_BYTES = 256 * 1024
 _RLIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
@@ -93,9 +95,23 @@ def _program() -> str:
 
 
 def states_on_host(root: str) -> list[str]:
-    """Return the folders of the states, of any session and user, with the workspace at `root`."""
+    """Return the folders of the states with the workspace at `root` that this user may ask.
+
+    They are of any session, and of any user for root, who may ask everybody's.
+    """
     found = (base.glob(f".sandbox-*-{root_id(root)}-*") for base in map(Path, BASES))
-    return [str(state) for states in found for state in states if not state.is_symlink()]
+    return [str(state) for states in found for state in states if _may_be_asked(state)]
+
+
+def _may_be_asked(state: Path) -> bool:
+    try:
+        status = state.lstat()
+    except OSError:
+        return False
+    # Anybody can make a folder with any name in /tmp; it is of whom it says, or of nobody.
+    private = status.st_mode & 0o170077 == 0o040000
+    named = state.name.split("-")[1] == str(status.st_uid)
+    return private and named and os.getuid() in (0, status.st_uid)
 
 
 def _bases() -> list[Path]:
@@ -282,9 +298,10 @@ async def stop_on_host(states: Sequence[str]) -> bool:
         try:
             program = await asyncio.to_thread(_program) if ours else ""
             helper = HostHelper(Installed(program=program, state=state))
-            answer = await helper.ask("stop", [], boot=ours)
-        except (NotAnAnswer, OSError, Unusable) as error:
-            logger.warning("what runs under %s could not be ended: %s", state, error)
+            # Of another user's it is not known who answers.
+            answer = await asyncio.wait_for(helper.ask("stop", [], boot=ours), _STOPPED_WITHIN_S)
+        except (NotAnAnswer, OSError, Unusable, asyncio.TimeoutError) as error:
+            logger.warning("what runs under %s could not be ended: %r", state, error)
             gone = False
         else:
             gone = gone and answer.word in ("done", "absent")
