@@ -1,4 +1,4 @@
-"""How long an attempt has had, and how long what outlives it may go on."""
+"""How long an attempt has had, what later ones know of it, how long what outlives it may go on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from processes.driving import REF
+from support import unique
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
 from temporalio.testing import ActivityEnvironment
+from temporalio.worker import Worker
 
+from sandbox_core.errors import OutcomeUnknown
+from sandbox_core.wire import messages as m
 from sandbox_core.worker import attempts
 from sandbox_core.worker.attempts import finished, overdue, timed
+from sandbox_core.worker.commands.plain import refuse_if_noted
+from sandbox_core.worker.heartbeats import heartbeats, tell_later_attempts, told
 
 
 def attempt_of(start_to_close: timedelta, *, started: timedelta) -> ActivityEnvironment:
@@ -38,6 +48,64 @@ class TestOverdue:
         environment = attempt_of(timedelta(seconds=0.75), started=timedelta(hours=skew_h))
 
         assert [False, True] == await environment.run(seen)
+
+
+@activity.defn
+async def mark() -> bool:
+    """Leave a mark and fail; the next attempt returns whether it was told of it."""
+    if activity.info().attempt > 1:
+        return told("done") and not told("something else")
+    with heartbeats():
+        await tell_later_attempts("done")
+        await asyncio.sleep(1)  # Heartbeats that come later take nothing of it away.
+        raise RuntimeError
+
+
+@workflow.defn(sandboxed=False)
+class Mark:
+    """Has the activity attempted twice."""
+
+    @workflow.run
+    async def run(self) -> bool:
+        return await workflow.execute_activity(
+            mark,
+            start_to_close_timeout=timedelta(seconds=30),
+            heartbeat_timeout=timedelta(seconds=0.9),
+            retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=10)),
+        )
+
+
+class TestMark:
+    async def test_is_told_to_later_attempts(self, temporal_client: Client) -> None:
+        queue = unique("queue")
+        interval = timedelta(seconds=0.1)
+        async with Worker(
+            temporal_client,
+            task_queue=queue,
+            workflows=[Mark],
+            activities=[mark],
+            max_heartbeat_throttle_interval=interval,
+        ):
+            assert await temporal_client.execute_workflow(
+                Mark.run, id=unique("mark"), task_queue=queue
+            )
+
+    @pytest.mark.parametrize("kind", [m.ExecRequest, m.PtyExecStartRequest])
+    async def test_of_a_command_without_the_helper_keeps_it_from_running_again(
+        self, kind: type[m.ExecRequest | m.PtyExecStartRequest]
+    ) -> None:
+        environment = ActivityEnvironment()
+        environment.info = replace(
+            environment.info, attempt=2, heartbeat_details=["without the helper"]
+        )
+        request = kind(session=REF, operation_id="k", command=("true",))
+
+        async def attempted() -> None:
+            refuse_if_noted(request)
+
+        refuse_if_noted(request)
+        with pytest.raises(OutcomeUnknown, match="'true' may or may not have run"):
+            await environment.run(attempted)
 
 
 class TestWhatOutlivesAnAttempt:
