@@ -40,11 +40,6 @@ EXPECTED_SKIPS = (
 SECRET_MARK = "s3cr3t"
 """Every credential that a test gives to a worker has it in it, and nothing else has."""
 
-pytest.register_assert_rewrite(
-    *(f"contract.{module}" for module in ("paths", "promises", "secrets", "snapshots")),
-    "faults.promises",
-)
-
 _ADDRESS = "SANDBOX_CORE_TEST_TEMPORAL_ADDRESS"
 _server: DevServer | None = None
 

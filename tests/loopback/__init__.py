@@ -6,4 +6,4 @@ the Agents SDK's client needs, and really runs the commands, in a machine of nam
 
 import pytest
 
-pytest.register_assert_rewrite("loopback.promises")
+pytest.register_assert_rewrite("loopback.http_faults", "loopback.contract")

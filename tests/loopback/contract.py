@@ -7,9 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import pytest
+from agents.sandbox import Manifest
+from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxSessionState
+from agents.sandbox.snapshot import NoopSnapshot
 
 from loopback.server import LoopbackServer
-from sandbox_core.testing.contract import Backend, Check
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.providers import CAPABILITIES
+from sandbox_core.testing.contract import Backend, Check, Subject
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 
 DURABLE = frozenset(
@@ -40,6 +45,13 @@ OF_THE_SDK: Mapping[str, str] = {
 class LoopbackContract(ProviderContract):
     """What the contract promises, of the vendor's unmodified SDK and its server on loopback."""
 
+    abilities: ClassVar[frozenset[str]] = frozenset(CAPABILITIES) - {"host processes"}
+    credentials: ClassVar[Sequence[str]]
+    """The variables without which no client is made."""
+
+    credential_page: ClassVar[str] = "https://"
+    """What the error of a missing one has in it besides its name."""
+
     server_class: ClassVar[type[LoopbackServer]]
     unreachable: ClassVar[Mapping[str, str] | None] = None
     """The variables with which the vendor's SDK asks a port where nobody answers.
@@ -57,14 +69,38 @@ class LoopbackContract(ProviderContract):
     @pytest.fixture(scope="class")
     @classmethod
     def contract_backend(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            cls.server_class(tmp_path_factory.mktemp("machines")) as server,
-        ):
+        server = cls.server_class(tmp_path_factory.mktemp("machines"))
+
+        async def sandboxes() -> set[str]:
+            return set(server.machines)
+
+        with pytest.MonkeyPatch.context() as patch, server:
             for name, value in server.environment.items():
                 patch.setenv(name, value)
-
-            async def sandboxes() -> set[str]:
-                return set(server.machines)
-
             yield Backend(backend_ids=sandboxes, unreachable=cls.unreachable, max_sandboxes=8)
+
+    def test_it_has_the_abilities_that_its_readme_says(self, contract_subject: Subject) -> None:
+        """And no others; the sandbox does not live on the worker's host."""
+        has = {name for name in CAPABILITIES if contract_subject.can(name)}
+
+        assert self.abilities == has
+        assert not contract_subject.provider.host_bound
+
+    def test_a_missing_credential_is_named(
+        self, contract_subject: Subject, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With the page where it is had."""
+        for name in self.credentials:
+            with monkeypatch.context() as without:
+                without.delenv(name)
+                with pytest.raises(Exception, match=rf"\b{name}\b") as raised:
+                    contract_subject.new_client()
+
+            assert self.credential_page in str(raised.value)
+
+    def test_the_state_of_another_backend_is_refused(self, contract_subject: Subject) -> None:
+        """It has no id here."""
+        state = UnixLocalSandboxSessionState(snapshot=NoopSnapshot(id="x"), manifest=Manifest())
+
+        with pytest.raises(InvalidRequest, match="a session state of type 'unix_local' is not"):
+            contract_subject.identity(state)

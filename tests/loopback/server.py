@@ -6,10 +6,11 @@ import abc
 import asyncio
 import re
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from aiohttp import web
@@ -18,6 +19,8 @@ from loopback.machine import Machine, unavailable
 from loopback.tls import issue, start_proxy
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_Server = TypeVar("_Server", bound="LoopbackServer")
 
 _RESET = web.RequestKey("reset", bool)
 
@@ -190,3 +193,14 @@ async def _reset(request: web.Request, _: web.StreamResponse) -> None:
     if _RESET in request:
         assert request.transport is not None
         request.transport.abort()
+
+
+def started(
+    server: _Server, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> Generator[_Server, None, None]:
+    """Yield a server that runs, to which the environment leads the one provider that is used."""
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", provider)
+    with server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server

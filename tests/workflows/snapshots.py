@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.sandbox import Manifest
-from agents.sandbox.entries import Dir, File
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import LocalSnapshotSpec, RemoteSnapshotSpec, SnapshotSpec
@@ -130,26 +128,3 @@ class CannotKeep:
         seen = await _output(restored, "cat a/file")
         await client.delete(restored)
         return [error, seen]
-
-
-@workflow.defn
-class KeepsNamesake:
-    """Saves a workspace with a folder that is not saved, and another one of its name."""
-
-    @workflow.run
-    async def run(self, provider: str) -> str:
-        client = temporal_sandbox_client(provider)
-        cache = Dir(children={"file": File(content=b"not saved\n")}, ephemeral=True)
-        manifest = Manifest(entries={"cache": cache})
-        session = await client.create(snapshot=_spec(None), manifest=manifest)
-        await session.start()
-        await session.exec(
-            "mkdir -p src/cache; echo saved > src/cache/file; echo more > cache/more"
-        )
-        await session.stop()
-        await client.delete(session)
-        restored = await client.resume(session.state)
-        await restored.start()
-        seen = await _output(restored, "cat src/cache/file cache/file; ls cache")
-        await client.delete(restored)
-        return seen

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from blaxel_loopback import BlaxelLoopback
+from loopback.server import started
 
 from sandbox_blaxel import BlaxelProvider, sandbox_client_provider
 
@@ -17,11 +18,7 @@ if TYPE_CHECKING:  # Blaxel's SDK reads the credentials when it is imported.
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BlaxelLoopback]:
-    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "blaxel")
-    with BlaxelLoopback(tmp_path / "machines") as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
-        yield running
+    yield from started(BlaxelLoopback(tmp_path / "machines"), "blaxel", monkeypatch)
 
 
 @pytest.fixture
@@ -32,9 +29,3 @@ def provider() -> BlaxelProvider:
 @pytest.fixture
 def client(server: BlaxelLoopback, provider: BlaxelProvider) -> LabellingBlaxelSandboxClient:
     return provider.create_client()
-
-
-@pytest.fixture
-def left(server: BlaxelLoopback) -> Callable[[], list[object]]:
-    """What the server has."""
-    return lambda: list(server.machines)

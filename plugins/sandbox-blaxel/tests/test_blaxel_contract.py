@@ -15,6 +15,7 @@ class TestBlaxel(LoopbackContract):
     """Sandboxes at Blaxel."""
 
     provider_module = "sandbox_blaxel"
+    credentials = ("BL_API_KEY", "BL_WORKSPACE")
     server_class = BlaxelLoopback
     known_failures: ClassVar[Mapping[str, str]] = {
         **OF_THE_SDK,

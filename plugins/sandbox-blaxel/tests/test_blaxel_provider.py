@@ -9,22 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.extensions.sandbox.blaxel import BlaxelSandboxClientOptions
 from blaxel_loopback import BlaxelLoopback
-from contract.promises import (
+from contract.labelled import (
     LABELS,
-    DestroyPromises,
-    FindPromises,
-    RelabelPromises,
-    SessionPromises,
     create,
     find_ids,
 )
-from loopback.promises import (
-    DemoPromises,
-    FaultPromises,
-    LifecyclePromises,
-    LightPromises,
-    PackagePromises,
-    TerminalPromises,
+from loopback.http_faults import (
+    HttpFaults,
 )
 
 from sandbox_blaxel import BlaxelOptions, BlaxelProvider
@@ -34,19 +25,6 @@ if TYPE_CHECKING:  # Blaxel's SDK reads the credentials when it is imported.
     from sandbox_blaxel.client import LabellingBlaxelSandboxClient
 
 pytest_plugins = ["blaxel_fixtures"]
-
-
-class TestPackage(PackagePromises):
-    """The distribution."""
-
-    credentials = ("BL_API_KEY", "BL_WORKSPACE")
-
-
-class TestLight(LightPromises):
-    """Without Blaxel's SDK."""
-
-    module = "sandbox_blaxel"
-    vendor = "blaxel"
 
 
 class TestOptions:
@@ -60,7 +38,7 @@ class TestOptions:
         assert given == BlaxelOptions.model_validate_json(given.model_dump_json())
 
 
-class TestLifecycle(LifecyclePromises):
+class TestLifecycle:
     """At Blaxel."""
 
     async def test_a_large_file_is_sent_in_parts(
@@ -75,15 +53,7 @@ class TestLifecycle(LifecyclePromises):
         assert content == (await session.read(Path("large"))).read()
 
 
-class TestTerminal(TerminalPromises):
-    """At Blaxel."""
-
-
-class TestDemo(DemoPromises):
-    """At Blaxel."""
-
-
-class TestFault(FaultPromises):
+class TestFault(HttpFaults):
     """Of Blaxel's API."""
 
     create = "POST /v0/sandboxes"
@@ -107,7 +77,7 @@ class TestFault(FaultPromises):
             await client.create(options=provider.default_options())
 
 
-class TestFind(FindPromises):
+class TestFind:
     """The sandboxes of a workspace."""
 
     async def test_every_page_of_the_list_is_read(
@@ -123,7 +93,7 @@ class TestFind(FindPromises):
         assert made == set(await find_ids(provider, client, LABELS))
 
 
-class TestRelabel(RelabelPromises):
+class TestRelabel:
     """Labels that change."""
 
     async def test_of_a_sandbox_that_is_unknown_is_an_error(
@@ -134,11 +104,3 @@ class TestRelabel(RelabelPromises):
 
         with pytest.raises(SandboxAPIError):
             await provider.relabel(client, "unknown", {"a": "b"})
-
-
-class TestDestroy(DestroyPromises):
-    """At Blaxel."""
-
-
-class TestSession(SessionPromises):
-    """Labels, and the session that a sandbox was made for."""

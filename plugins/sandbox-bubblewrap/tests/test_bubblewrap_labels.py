@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from agents.sandbox.session.sandbox_session import SandboxSession
-from contract.promises import (
+from contract.labelled import (
     LABELS,
     WithSession,
     find_ids,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cloudflare_loopback import CloudflareLoopback
+from loopback.server import started
 
 from sandbox_cloudflare import CloudflareProvider, sandbox_client_provider
 from sandbox_cloudflare.client import StrictCloudflareSandboxClient
@@ -14,11 +15,7 @@ from sandbox_cloudflare.client import StrictCloudflareSandboxClient
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudflareLoopback]:
-    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "cloudflare")
-    with CloudflareLoopback(tmp_path / "machines") as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
-        yield running
+    yield from started(CloudflareLoopback(tmp_path / "machines"), "cloudflare", monkeypatch)
 
 
 @pytest.fixture

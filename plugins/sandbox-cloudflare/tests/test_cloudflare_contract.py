@@ -15,6 +15,8 @@ class TestCloudflare(LoopbackContract):
     """Sandboxes at Cloudflare."""
 
     provider_module = "sandbox_cloudflare"
+    abilities = frozenset({"check", "destroy", "exists", "identity"})
+    credentials = ("CLOUDFLARE_SANDBOX_API_KEY", "CLOUDFLARE_SANDBOX_WORKER_URL")
     server_class = CloudflareLoopback
     unreachable: ClassVar[Mapping[str, str] | None] = {
         "CLOUDFLARE_SANDBOX_WORKER_URL": "http://127.0.0.1:1"

@@ -5,12 +5,8 @@ from __future__ import annotations
 import pytest
 from agents.extensions.sandbox.cloudflare import CloudflareSandboxClientOptions
 from cloudflare_loopback import CloudflareLoopback
-from loopback.promises import (
-    DemoPromises,
-    FaultPromises,
-    LifecyclePromises,
-    PackagePromises,
-    TerminalPromises,
+from loopback.http_faults import (
+    HttpFaults,
 )
 
 from sandbox_cloudflare import CloudflareProvider
@@ -21,26 +17,7 @@ from sandbox_core.errors import InvalidOptions
 pytest_plugins = ["cloudflare_fixtures"]
 
 
-class TestPackage(PackagePromises):
-    """The distribution."""
-
-    abilities = frozenset({"check", "destroy", "exists", "identity"})
-    credentials = ("CLOUDFLARE_SANDBOX_API_KEY", "CLOUDFLARE_SANDBOX_WORKER_URL")
-
-
-class TestTerminal(TerminalPromises):
-    """At Cloudflare."""
-
-
-class TestLifecycle(LifecyclePromises):
-    """At Cloudflare."""
-
-
-class TestDemo(DemoPromises):
-    """At Cloudflare."""
-
-
-class TestFault(FaultPromises):
+class TestFault(HttpFaults):
     """Of a bridge."""
 
     create = "POST /v1/sandbox(/[^/]+/exec)?"

@@ -7,16 +7,17 @@ from typing import ClassVar
 
 import pytest
 from daytona_loopback import DaytonaLoopback
-from loopback.contract import OF_THE_SDK
+from loopback.contract import OF_THE_SDK, LoopbackContract
 
 from sandbox_core.testing.contract import Backend
-from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 
 
-class TestDaytona(ProviderContract):
+class TestDaytona(LoopbackContract):
     """Sandboxes at a loopback server."""
 
     provider_module = "sandbox_daytona"
+    credentials = ("DAYTONA_API_KEY",)
+    credential_page = ""  # It is the message of Daytona's SDK.
     known_failures: ClassVar[Mapping[str, str]] = {
         **OF_THE_SDK,
         "commands.binary_output_is_whole": "the vendor's API answers with text",

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from agents.extensions.sandbox.daytona import DaytonaSandboxClientOptions
 from agents.sandbox.session import SandboxSession
-from contract.promises import (
+from contract.labelled import (
     LABELS,
     OWNER,
     WithSession,

@@ -18,28 +18,11 @@ from temporalio.exceptions import ApplicationError
 from workflows.sessions import Create
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.providers import CAPABILITIES
 from sandbox_daytona import DaytonaProvider
 
 pytest_plugins = ["daytona_fixtures"]
 
 README = Path(__file__).parents[3] / "README.md"
-
-
-def test_it_has_every_optional_ability(provider: DaytonaProvider) -> None:
-    """And the sandbox does not live on the worker's host."""
-    assert set(CAPABILITIES) - {"host processes"} == {
-        n for n, cls in CAPABILITIES.items() if isinstance(provider, cls)
-    }
-    assert not provider.host_bound
-
-
-def test_importing_it_imports_no_vendor_sdk() -> None:
-    """A worker that only runs workflows never needs Daytona's."""
-    code = "import sys, sandbox_daytona; print('daytona' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert "False\n" == shown.stdout
 
 
 class TestLookups:

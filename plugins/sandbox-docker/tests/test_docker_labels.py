@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions, DockerSandboxSessionState
 from agents.sandbox.session.sandbox_session import SandboxSession
-from contract.promises import (
+from contract.labelled import (
     LABELS,
     WithSession,
     find_ids,

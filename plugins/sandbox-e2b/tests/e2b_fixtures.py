@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from e2b_loopback import E2BLoopback
+from loopback.server import started
 
 from sandbox_e2b import E2BProvider, sandbox_client_provider
 from sandbox_e2b.client import StrictE2BSandboxClient
@@ -14,11 +15,7 @@ from sandbox_e2b.client import StrictE2BSandboxClient
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[E2BLoopback]:
-    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "e2b")
-    with E2BLoopback(tmp_path / "machines") as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
-        yield running
+    yield from started(E2BLoopback(tmp_path / "machines"), "e2b", monkeypatch)
 
 
 @pytest.fixture

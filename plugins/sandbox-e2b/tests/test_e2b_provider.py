@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 from agents.extensions.sandbox.e2b import E2BSandboxClientOptions
 from e2b_loopback import E2BLoopback
-from loopback.promises import (
-    DemoPromises,
-    FaultPromises,
-    LifecyclePromises,
-    LightPromises,
-    PackagePromises,
-    TerminalPromises,
+from loopback.http_faults import (
+    HttpFaults,
 )
 
 from sandbox_e2b import E2BProvider
@@ -20,25 +15,7 @@ from sandbox_e2b.client import StrictE2BSandboxClient
 pytest_plugins = ["e2b_fixtures"]
 
 
-class TestPackage(PackagePromises):
-    """The distribution."""
-
-    abilities = frozenset({"check", "destroy", "exists", "identity"})
-    credentials = ("E2B_API_KEY",)
-
-
-class TestLight(LightPromises):
-    """Without E2B's SDK."""
-
-    module = "sandbox_e2b"
-    vendor = "e2b"
-
-
-class TestTerminal(TerminalPromises):
-    """At E2B."""
-
-
-class TestLifecycle(LifecyclePromises):
+class TestLifecycle:
     """At E2B."""
 
     async def test_a_sandbox_that_is_to_be_paused_is_not_killed(
@@ -58,11 +35,7 @@ class TestLifecycle(LifecyclePromises):
         assert b"kept\n" == (await resumed.exec("cat file")).stdout
 
 
-class TestDemo(DemoPromises):
-    """At E2B."""
-
-
-class TestFault(FaultPromises):
+class TestFault(HttpFaults):
     """Of E2B's API."""
 
     create = "POST /sandboxes"

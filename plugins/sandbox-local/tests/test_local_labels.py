@@ -17,7 +17,7 @@ from agents.sandbox import Manifest, SandboxPathGrant
 from agents.sandbox.entries import File
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxSessionState
 from agents.sandbox.session.sandbox_session import SandboxSession
-from contract.promises import (
+from contract.labelled import (
     LABELS,
     WithSession,
     find_ids,

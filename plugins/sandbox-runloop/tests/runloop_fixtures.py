@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loopback.server import started
 from runloop_loopback import RunloopLoopback
 
 from sandbox_runloop import RunloopProvider, sandbox_client_provider
@@ -14,11 +15,7 @@ from sandbox_runloop.client import LabellingRunloopSandboxClient
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunloopLoopback]:
-    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "runloop")
-    with RunloopLoopback(tmp_path / "machines") as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
-        yield running
+    yield from started(RunloopLoopback(tmp_path / "machines"), "runloop", monkeypatch)
 
 
 @pytest.fixture
@@ -29,9 +26,3 @@ def provider() -> RunloopProvider:
 @pytest.fixture
 def client(server: RunloopLoopback, provider: RunloopProvider) -> LabellingRunloopSandboxClient:
     return provider.create_client()
-
-
-@pytest.fixture
-def left(server: RunloopLoopback) -> Callable[[], list[object]]:
-    """What the server has."""
-    return lambda: list(server.machines)

@@ -13,6 +13,7 @@ class TestRunloop(LoopbackContract):
     """Sandboxes at Runloop."""
 
     provider_module = "sandbox_runloop"
+    credentials = ("RUNLOOP_API_KEY",)
     server_class = RunloopLoopback
     unreachable: ClassVar[Mapping[str, str] | None] = {"RUNLOOP_BASE_URL": "http://127.0.0.1:1"}
     known_failures: ClassVar[Mapping[str, str]] = {

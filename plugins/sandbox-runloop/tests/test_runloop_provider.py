@@ -9,18 +9,14 @@ import pytest
 from agents.extensions.sandbox.runloop import RunloopSandboxClientOptions
 from agents.sandbox import LocalSnapshotSpec
 from agents.sandbox.session import SandboxSession
-from contract.promises import (
+from contract.labelled import (
     LABELS,
-    DestroyPromises,
-    FindPromises,
-    RelabelPromises,
-    SessionPromises,
     create,
     find_ids,
 )
-from loopback.promises import DemoPromises, FaultPromises, LifecyclePromises, PackagePromises
+from loopback.http_faults import HttpFaults
 from runloop_api_client import NotFoundError
-from runloop_loopback import HOME, RunloopLoopback
+from runloop_loopback import RunloopLoopback
 
 from sandbox_runloop import RunloopProvider
 from sandbox_runloop.client import LabellingRunloopSandboxClient
@@ -28,23 +24,7 @@ from sandbox_runloop.client import LabellingRunloopSandboxClient
 pytest_plugins = ["runloop_fixtures"]
 
 
-class TestPackage(PackagePromises):
-    """The distribution."""
-
-    credentials = ("RUNLOOP_API_KEY",)
-
-
-class TestLifecycle(LifecyclePromises):
-    """At Runloop, where the workspace is in the user's home."""
-
-    root = HOME
-
-
-class TestDemo(DemoPromises):
-    """At Runloop."""
-
-
-class TestFault(FaultPromises):
+class TestFault(HttpFaults):
     """Of Runloop's API."""
 
     create = "POST /v1/devboxes/create_and_await_running"
@@ -71,7 +51,7 @@ class TestFault(FaultPromises):
         assert 1 == len(server.machines)
 
 
-class TestFind(FindPromises):
+class TestFind:
     """The devboxes of an account."""
 
     async def test_every_page_of_the_list_is_read(
@@ -101,7 +81,7 @@ class TestFind(FindPromises):
         assert [provider.identity(session.state)] == await find_ids(provider, client, LABELS)
 
 
-class TestRelabel(RelabelPromises):
+class TestRelabel:
     """Metadata, which Runloop replaces as a whole."""
 
     async def test_of_a_devbox_that_is_unknown_is_an_error(
@@ -112,11 +92,7 @@ class TestRelabel(RelabelPromises):
             await provider.relabel(client, "dbx_unknown", {"a": "b"})
 
 
-class TestDestroy(DestroyPromises):
-    """At Runloop."""
-
-
-class TestSession(SessionPromises):
+class TestSession:
     """Labels, and the session that a devbox was made for."""
 
     async def test_a_start_labels_the_devbox_that_it_makes_of_a_snapshot(

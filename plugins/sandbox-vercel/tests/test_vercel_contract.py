@@ -13,6 +13,8 @@ class TestVercel(LoopbackContract):
     """Sandboxes at Vercel."""
 
     provider_module = "sandbox_vercel"
+    abilities = frozenset({"check", "destroy", "exists", "identity"})
+    credentials = ("VERCEL_PROJECT_ID", "VERCEL_TEAM_ID", "VERCEL_TOKEN")
     server_class = VercelLoopback
     unreachable: ClassVar[Mapping[str, str] | None] = {"HTTPS_PROXY": "http://127.0.0.1:1"}
     known_failures: ClassVar[Mapping[str, str]] = {

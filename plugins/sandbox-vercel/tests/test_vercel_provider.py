@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from agents.extensions.sandbox.vercel import VercelSandboxClientOptions
 from agents.sandbox import LocalSnapshotSpec
-from loopback.promises import DemoPromises, FaultPromises, LifecyclePromises, PackagePromises
-from vercel_loopback import HOME, VercelLoopback
+from loopback.http_faults import HttpFaults
+from vercel_loopback import VercelLoopback
 
 from sandbox_core.errors import AtCapacity
 from sandbox_vercel import VercelProvider
@@ -17,17 +17,8 @@ from sandbox_vercel.client import StrictVercelSandboxClient
 pytest_plugins = ["vercel_fixtures"]
 
 
-class TestPackage(PackagePromises):
-    """The distribution."""
-
-    abilities = frozenset({"check", "destroy", "exists", "identity"})
-    credentials = ("VERCEL_PROJECT_ID", "VERCEL_TEAM_ID", "VERCEL_TOKEN")
-
-
-class TestLifecycle(LifecyclePromises):
+class TestLifecycle:
     """At Vercel, where the SDK's default root is Vercel's own."""
-
-    root = HOME
 
     async def test_a_sandbox_that_runs_is_not_replaced_by_its_native_snapshot(
         self,
@@ -55,11 +46,7 @@ class TestLifecycle(LifecyclePromises):
         assert [provider.identity(resumed.state)] == list(server.machines)
 
 
-class TestDemo(DemoPromises):
-    """At Vercel."""
-
-
-class TestFault(FaultPromises):
+class TestFault(HttpFaults):
     """Of Vercel's API."""
 
     create = "POST /v1/sandboxes"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loopback.server import started
 from vercel_loopback import VercelLoopback
 
 from sandbox_vercel import VercelProvider, sandbox_client_provider
@@ -14,11 +15,7 @@ from sandbox_vercel.client import StrictVercelSandboxClient
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VercelLoopback]:
-    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "vercel")
-    with VercelLoopback(tmp_path / "machines") as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
-        yield running
+    yield from started(VercelLoopback(tmp_path / "machines"), "vercel", monkeypatch)
 
 
 @pytest.fixture

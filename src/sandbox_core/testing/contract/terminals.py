@@ -18,7 +18,7 @@ from sandbox_core.testing.contract.model import (
 )
 from sandbox_core.testing.contract.subject import Subject
 
-_ENDS_S = 15.0
+_ENDS_S = 10.0
 """How long a process may take that has nothing more to do."""
 
 
