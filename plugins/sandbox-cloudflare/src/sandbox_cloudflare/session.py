@@ -7,10 +7,12 @@ and succeed. A file outside the workspace, made with the sandbox, tells the cont
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from agents.extensions.sandbox.cloudflare import CloudflareSandboxSession
 from agents.sandbox.errors import ExecTransportError
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.types import ExecResult
 
 _MARK = '"/var/tmp/.sandbox-$0"'
@@ -24,6 +26,23 @@ class ContainerGone(ExecTransportError):
 
 class GuardedCloudflareSandboxSession(CloudflareSandboxSession):
     """The SDK's session; a command does not run in another container than the session's."""
+
+    _restoring = False
+
+    async def hydrate_workspace(self, data: io.IOBase) -> None:
+        """Unpack an archive into the workspace."""
+        if self._restoring:  # Mounts are away already.
+            await self._hydrate_workspace_via_http(data)
+        else:
+            await super().hydrate_workspace(data)
+
+    async def _restore_snapshot_into_workspace_on_resume(self) -> None:
+        # The SDK's own does not go through `hydrate_workspace`, where a worker restores links.
+        self._restoring = True
+        try:
+            await BaseSandboxSession._restore_snapshot_into_workspace_on_resume(self)
+        finally:
+            self._restoring = False
 
     async def mark(self) -> None:
         """Take the container that there is as the session's.
