@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from parity.cases import CASES, write_skills
 from parity.worker import agent_worker
 from support import attempts
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHistory
 from workflows.parity import Converse, Request, Transcript, converse, normalised
 
 _TRANSCRIPTS = [
@@ -27,26 +31,62 @@ async def _without_temporal(request: Request) -> Transcript:
     return await converse(request, UnixLocalSandboxClient(inherit_host_environment=False))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What came of a case without Temporal, and in a workflow."""
+
+    expected: Transcript
+    actual: Transcript
+    failure: Exception | None
+    """Why the workflow's history does not replay."""
+
+
+@pytest.mark.xdist_group("transcripts")
+@pytest.mark.asyncio(loop_scope="class")
+@pytest.mark.timeout(300)
 class TestTranscript:
     """Whatever the model and the application are told, wall times and random ids aside."""
 
+    # One worker runs them all, and one replayer replays them: each takes a second to make.
+    @pytest_asyncio.fixture(scope="class", loop_scope="class")
+    @staticmethod
+    async def seen(
+        temporal_address: str, tmp_path_factory: pytest.TempPathFactory
+    ) -> Mapping[str, Seen]:
+        folder = tmp_path_factory.mktemp("transcripts")
+        requests = []
+        for number, name in enumerate(_TRANSCRIPTS):
+            own = folder / str(number)
+            write_skills(own)
+            requests.append(Request(case=name, directory=str(own)))
+        client = await Client.connect(temporal_address)
+        some = asyncio.Semaphore(4)
+
+        async with agent_worker(client, local_sources=[folder]) as worker:
+
+            async def both(request: Request) -> tuple[Transcript, Transcript, WorkflowHistory]:
+                async with some:
+                    expected = await _without_temporal(request)
+                    handle = await worker.start(Converse.run, request)
+                    return expected, await handle.result(), await handle.fetch_history()
+
+            ran = await asyncio.gather(*map(both, requests))
+            failures = await worker.replay_all([history for _, _, history in ran])
+        return {
+            name: Seen(expected=expected, actual=actual, failure=failure)
+            for name, (expected, actual, _), failure in zip(
+                _TRANSCRIPTS, ran, failures, strict=True
+            )
+        }
+
     @pytest.mark.parametrize("name", _TRANSCRIPTS)
-    async def test_is_the_same_in_a_workflow(
-        self, temporal_client: Client, tmp_path: Path, name: str
-    ) -> None:
+    async def test_is_the_same_in_a_workflow(self, seen: Mapping[str, Seen], name: str) -> None:
         """The SDK's own runner is the reference; and the workflow's history replays."""
-        write_skills(tmp_path)
-        request = Request(case=name, directory=str(tmp_path))
+        case = seen[name]
 
-        expected = await _without_temporal(request)
-        async with agent_worker(temporal_client, local_sources=[tmp_path]) as worker:
-            handle = await worker.start(Converse.run, request)
-            actual = await handle.result()
-            failure = await worker.replay(await handle.fetch_history())
-
-        del expected["raised"], actual["raised"]
-        assert normalised(expected) == normalised(actual)
-        assert failure is None
+        del case.expected["raised"], case.actual["raised"]
+        assert normalised(case.expected) == normalised(case.actual)
+        assert case.failure is None
 
 
 class TestError:

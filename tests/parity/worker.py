@@ -50,9 +50,21 @@ class AgentWorker:
 
     async def replay(self, history: WorkflowHistory) -> Exception | None:
         """Replay a history with the same plugins, and return why it does not."""
+        (failure,) = await self.replay_all([history])
+        return failure
+
+    async def replay_all(self, histories: Sequence[WorkflowHistory]) -> list[Exception | None]:
+        """Replay histories, and return of each why it does not, or None."""
+
+        async def each() -> AsyncIterator[WorkflowHistory]:
+            for history in histories:
+                yield history
+
         replayer = Replayer(workflows=_WORKFLOWS, plugins=self.plugins)
-        replayed = await replayer.replay_workflow(history, raise_on_replay_failure=False)
-        return replayed.replay_failure
+        failures = (
+            await replayer.replay_workflows(each(), raise_on_replay_failure=False)
+        ).replay_failures
+        return [failures.get(history.run_id) for history in histories]
 
 
 @asynccontextmanager

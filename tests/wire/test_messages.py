@@ -20,7 +20,7 @@ from sandbox_core.wire.summaries import summarize
 SESSION = m.SessionRef(session_id="s", epoch=1)
 SECRET = "hunter2"
 
-some = settings(max_examples=25, deadline=None)
+some = settings(max_examples=15, deadline=None)
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -80,19 +80,12 @@ class TestMessage:
     @some
     @given(data=st.data())
     def test_it_is_the_same_after_real_json(self, cls: type[Message], data: st.DataObject) -> None:
+        """Also with a field of a newer version, which is ignored."""
         message = data.draw(messages(cls))
+        sent = json.loads(json.dumps(message.dump()))
 
-        assert message == cls.model_validate(json.loads(json.dumps(message.dump())))
-
-    @each_class
-    @some
-    @given(data=st.data())
-    def test_a_field_of_a_newer_version_is_ignored(
-        self, cls: type[Message], data: st.DataObject
-    ) -> None:
-        message = data.draw(messages(cls))
-
-        assert message == cls.model_validate({**message.dump(), "from_a_newer_version": {"a": 1}})
+        assert message == cls.model_validate(sent)
+        assert message == cls.model_validate({**sent, "from_a_newer_version": {"a": 1}})
 
     @each_class
     @some
