@@ -13,6 +13,7 @@ class TestModal(LoopbackContract):
     """Sandboxes at Modal."""
 
     provider_module = "sandbox_modal"
+    credentials = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")
     server_class = ModalLoopback
     unreachable: ClassVar[Mapping[str, str] | None] = {"MODAL_SERVER_URL": "http://127.0.0.1:1"}
     known_failures: ClassVar[Mapping[str, str]] = {
