@@ -33,9 +33,9 @@ _HEAD = """\
 # Operations
 
 Every operation of a sandbox session is one activity, `{provider}-sandbox_{operation}`. This page is
-made from the table in `sandbox_core.wire.operations`.
+generated from the table in `sandbox_core.wire.operations`.
 
-The effect of an operation decides how often it may be attempted:
+An operation's effect determines how often it may be attempted:
 
 """
 
@@ -60,12 +60,12 @@ def _line(row: Operation[Message, Message | bytes | None]) -> str:
 def _documented(effect: Effect) -> str:
     return {
         Effect.READ: "changes nothing; up to 5 attempts.",
-        Effect.IDEMPOTENT: "repeating it ends in the same state; up to 5 attempts.",
+        Effect.IDEMPOTENT: "repeating it leads to the same state; up to 5 attempts.",
         Effect.KEYED: "the worker, or for a command the sandbox, recognises a repetition by the "
-        "key in the request and answers with what the first attempt did; up to 5 attempts. Where "
-        "that cannot be told, the answer to a repetition is `OutcomeUnknown`.",
-        Effect.ONCE: "never attempted again once it may have begun; if its worker dies, the answer "
-        "is `OutcomeUnknown`.",
+        "request's key and returns the first attempt's result; up to 5 attempts. If that result is "
+        "unknown, a repetition raises `OutcomeUnknown`.",
+        Effect.ONCE: "never attempted again once it may have started; if its worker dies, it "
+        "raises `OutcomeUnknown`.",
     }[effect]
 
 
@@ -74,7 +74,7 @@ def render_contract() -> str:
     lines = []
     for level in LEVELS:
         lines += [f"### {level.title()}\n\n", _LEVELS[level], "\n\n"]
-        lines += ["| Promise | What it costs if it is broken | Check |\n", "| --- | --- | --- |\n"]
+        lines += ["| Promise | If broken | Check |\n", "| --- | --- | --- |\n"]
         lines += [
             f"| {check.promise} | {check.cost} | "
             f'<a id="{check.name.replace(".", "")}"></a>`{check.name}` |\n'
@@ -86,10 +86,10 @@ def render_contract() -> str:
 
 
 _LEVELS = {
-    "package": "Without the backend.",
-    "session": "With sandboxes of the backend, and without Temporal.",
-    "labels": "With the same, for providers that have `identity`, `destroy` and labels.",
-    "durable": "With workers on a real Temporal server, which are killed.",
+    "package": "Checked without the backend.",
+    "session": "Checked with sandboxes of the backend, without Temporal.",
+    "labels": "The same, for providers with `identity`, `destroy` and labels.",
+    "durable": "Checked with workers on a real Temporal server, which are killed.",
 }
 
 

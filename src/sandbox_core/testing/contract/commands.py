@@ -15,26 +15,26 @@ _LONG_S = 30
 _SOON_S = 15
 
 
-@check("session", cost="the model takes error messages for results")
+@check("session", cost="the model mistakes error messages for results")
 async def streams_come_apart(subject: Subject) -> None:
-    """stdout, stderr and the exit code come back each by itself."""
+    """stdout, stderr and the exit code are returned separately."""
     ran = await subject.sh("echo out; echo err >&2; exit 3")
 
     expect_equal((b"out\n", b"err\n", 3), (ran.stdout, ran.stderr, ran.exit_code), "the result")
 
 
-@check("session", cost="a failed command looks like one that worked")
+@check("session", cost="a failed command looks successful")
 async def exit_codes_are_the_commands(subject: Subject) -> None:
-    """The exit code is that of the command, from 0 to 255."""
+    """The exit code is the command's, from 0 to 255."""
     for code in (0, 1, 7, 127, 255):
         ran = await subject.sh(f"exit {code}")
 
         expect_equal(code, ran.exit_code, f"`exit {code}`")
 
 
-@check("session", cost="images, archives and encrypted text that a command prints are damaged")
+@check("session", cost="images, archives and encrypted output are damaged")
 async def binary_output_is_whole(subject: Subject) -> None:
-    """Output is bytes, whichever they are."""
+    """Output may be any bytes."""
     every = bytes(range(256))
     octal = "".join(f"\\{byte:03o}" for byte in every)
     ran = await subject.sh(f"printf '{octal}'; printf '{octal}' >&2")
@@ -45,7 +45,7 @@ async def binary_output_is_whole(subject: Subject) -> None:
 
 @check("session", cost="the end of a test run's output is missing")
 async def large_output_is_whole(subject: Subject) -> None:
-    """Five megabytes of output come back whole."""
+    """Five megabytes of output are returned completely."""
     ran = await subject.sh("head -c 5000000 /dev/zero | tr '\\0' x; echo; echo end >&2")
     digest = hashlib.sha256(b"x" * 5_000_000 + b"\n").hexdigest()
 
@@ -54,18 +54,18 @@ async def large_output_is_whole(subject: Subject) -> None:
     expect_equal(b"end\n", ran.stderr, "stderr")
 
 
-@check("session", cost="output that has no newline at its end gets one, or is lost")
+@check("session", cost="output without a final newline gets one or is lost")
 async def output_is_not_touched(subject: Subject) -> None:
-    """Nothing is added to output, nor stripped from it."""
+    """Nothing is added to or stripped from the output."""
     for script, expected in (("printf ' a '", b" a "), ("true", b""), ("printf '\\n\\n'", b"\n\n")):
         ran = await subject.sh(script)
 
         expect_equal(expected, ran.stdout, f"stdout of {script}")
 
 
-@check("session", cost="files with spaces or quotes in their names cannot be worked with")
+@check("session", cost="files with spaces or quotes in their names are unusable")
 async def arguments_arrive_unchanged(subject: Subject) -> None:
-    """Without a shell, arguments are taken as they are."""
+    """Without a shell, arguments are passed unchanged."""
     arguments = ["a b", "it's", '"', "$HOME", "`id`", "*", "\\", "\n", "größe", "", "-n", ";", "%s"]
     session = await subject.session()
     ran = await subject.within(session.exec("printf", "<%s>", *arguments, shell=False))
@@ -73,9 +73,9 @@ async def arguments_arrive_unchanged(subject: Subject) -> None:
     expect_equal("".join(f"<{a}>" for a in arguments), ran.stdout.decode(), "the arguments")
 
 
-@check("session", cost="long scripts and patches that a model writes fail")
+@check("session", cost="long model-written scripts and patches fail")
 async def an_argument_may_be_long(subject: Subject) -> None:
-    """An argument of 100,000 characters arrives whole."""
+    """An argument of 100,000 characters is passed completely."""
     session = await subject.session()
     text = "x" * 100_000
     ran = await subject.within(session.exec("printf", "%s", text, shell=False))
@@ -83,9 +83,9 @@ async def an_argument_may_be_long(subject: Subject) -> None:
     expect_equal(len(text), len(ran.stdout), "bytes of the argument")
 
 
-@check("session", cost="commands that are run with `shell=[...]` fail")
+@check("session", cost="commands with `shell=[...]` fail")
 async def a_shell_may_be_chosen(subject: Subject) -> None:
-    """`shell` may be a list, to which the command is added."""
+    """`shell` may be a list of words, to which the command is appended."""
     session = await subject.session()
     in_sh = session.exec("echo $((1 + 1))", shell=["sh", "-c"])  # noqa: S604 - in a sandbox
     ran = await subject.within(in_sh)
@@ -93,9 +93,9 @@ async def a_shell_may_be_chosen(subject: Subject) -> None:
     expect_equal(b"2\n", ran.stdout, "stdout")
 
 
-@check("session", cost="relative paths lead somewhere else than those of read and write")
+@check("session", cost="relative paths differ from those of read and write")
 async def commands_run_in_the_workspace(subject: Subject) -> None:
-    """The working directory is the workspace's root, the same that `read` and `write` use."""
+    """The working directory is the workspace's root, as for `read` and `write`."""
     session = await subject.session()
     folder = await subject.folder()
     await subject.sh(f"echo here > {folder}/where")
@@ -104,26 +104,26 @@ async def commands_run_in_the_workspace(subject: Subject) -> None:
     expect_equal(b"here\n", content, "what `read` finds of what a command wrote")
 
 
-@check("session", cost="a command does not see what the manifest gives it, or sees it changed")
+@check("session", cost="commands miss the manifest's variables or see them altered")
 async def the_environment_is_the_manifests(subject: Subject) -> None:
-    """Every variable of the manifest arrives, whatever its name and its value."""
+    """All variables of the manifest are set, whatever their names and values."""
     for name, value in ENVIRONMENT.items():
         ran = await subject.sh(f'printf "<%s>" "${{{name}-unset}}"')
 
         expect_equal(f"<{value}>", ran.stdout.decode(), f"variable {name}")
 
 
-@check("session", cost="a command that reads its stdin hangs until it times out")
+@check("session", cost="a command that reads stdin hangs until it times out")
 async def stdin_is_closed(subject: Subject) -> None:
-    """A command that reads its stdin finds the end of it at once."""
+    """A command that reads stdin gets end of file at once."""
     ran = await subject.sh("cat; echo done", timeout=_SOON_S)
 
     expect_equal(b"done\n", ran.stdout, "stdout")
 
 
-@check("session", cost="a misspelt program looks like a broken backend, and is tried again")
+@check("session", cost="a misspelled program looks like a broken backend and is retried")
 async def a_missing_program_is_said(subject: Subject) -> None:
-    """A program that does not exist is a `SandboxError`, or an exit code that is not 0."""
+    """A missing program raises a `SandboxError` or returns a non-zero exit code."""
     session = await subject.session()
     through_shell = await subject.sh("no-such-program-anywhere --help")
     expect_equal(127, through_shell.exit_code, "the exit code that the shell reports")
@@ -134,9 +134,9 @@ async def a_missing_program_is_said(subject: Subject) -> None:
     expect(ran.exit_code != 0, "a program that does not exist came back with exit code 0")
 
 
-@check("session", cost="a command that hangs holds up the agent for good")
+@check("session", cost="a hanging command blocks the agent forever")
 async def a_timeout_is_kept(subject: Subject) -> None:
-    """A command that takes too long raises `ExecTimeoutError` soon, and the next one runs."""
+    """A command that exceeds its timeout promptly raises `ExecTimeoutError`; the next one runs."""
     begun = time.monotonic()
     try:
         await subject.sh(f"sleep {_LONG_S}", timeout=1)
@@ -151,7 +151,7 @@ async def a_timeout_is_kept(subject: Subject) -> None:
 
 @check("session", cost="cancelling an agent's command makes its sandbox unusable")
 async def a_cancelled_call_leaves_the_session_usable(subject: Subject) -> None:
-    """A call may be cancelled; the session goes on."""
+    """A call can be cancelled; the session remains usable."""
     session = await subject.session()
     folder = await subject.folder()
     command = f"echo > {folder}/started; sleep {_LONG_S}"
@@ -164,17 +164,17 @@ async def a_cancelled_call_leaves_the_session_usable(subject: Subject) -> None:
     expect_equal(b"next\n", (await subject.sh("echo next")).stdout, "the next command")
 
 
-@check("session", cost="a command that crashed looks like one that worked")
+@check("session", cost="a crashed command looks successful")
 async def a_signal_is_not_success(subject: Subject) -> None:
-    """A command that a signal ends has an exit code other than 0."""
+    """A command killed by a signal has a non-zero exit code."""
     ran = await subject.sh("kill -9 $$")
 
     expect(ran.exit_code != 0, "a command that was killed came back with exit code 0")
 
 
-@check("session", cost="parallel tool calls get each other's results, or wait for each other")
+@check("session", cost="parallel tool calls mix up results or wait for each other")
 async def commands_run_at_once(subject: Subject) -> None:
-    """Eight commands at once run at the same time, and each gets its own result."""
+    """Eight concurrent commands run in parallel, and each gets its own result."""
     session = await subject.session()
     folder = await subject.folder()
     # Each waits for all the others.
@@ -192,9 +192,9 @@ async def commands_run_at_once(subject: Subject) -> None:
         expect_equal((f"{number}\n".encode(), number), (ran.stdout, ran.exit_code), "a result")
 
 
-@check("session", cost="servers that an agent starts are gone; commands are run at most once")
+@check("session", cost="an agent's servers are gone; commands run at most once")
 async def background_processes_outlive_their_call(subject: Subject) -> None:
-    """What a command leaves running in the background goes on when the call has come back."""
+    """Background processes of a command keep running after the call returns."""
     folder = await subject.folder()
     background = f"while [ ! -e {folder}/go ]; do sleep 0.1; done; echo went > {folder}/went"
     await subject.sh(f"nohup sh -c '{background}' >/dev/null 2>&1 </dev/null &", timeout=_SOON_S)
@@ -207,7 +207,7 @@ async def background_processes_outlive_their_call(subject: Subject) -> None:
     expect_equal(0, ran.exit_code, "whether the process was still there after its call")
 
 
-@check("session", cost="temporary files are gone; commands are run at most once")
+@check("session", cost="temporary files are gone; commands run at most once")
 async def tmp_stays_between_calls(subject: Subject) -> None:
     """Calls share one /tmp."""
     name = f"/tmp/{(await subject.folder()).name}"  # noqa: S108 - a folder of the sandbox
@@ -217,9 +217,9 @@ async def tmp_stays_between_calls(subject: Subject) -> None:
     expect_equal(b"kept\n", ran.stdout, "what a later call finds in /tmp")
 
 
-@check("session", cost="a command runs with rights that nobody has given it")
+@check("session", cost="a command runs with rights that nobody granted")
 async def an_unknown_user_is_refused(subject: Subject) -> None:
-    """A command for a user who does not exist is run for nobody."""
+    """A command for an unknown user does not run."""
     session = await subject.session()
     try:
         ran = await subject.within(session.exec("id", user="no-such-user", timeout=_SOON_S))
@@ -230,7 +230,7 @@ async def an_unknown_user_is_refused(subject: Subject) -> None:
 
 @check("session", cost="one session's slow command stops the heartbeats of all others")
 async def the_event_loop_stays_free(subject: Subject) -> None:
-    """While a command runs, the event loop runs other things."""
+    """The event loop is not blocked while a command runs."""
     await subject.session()  # What importing and connecting cost is not what is measured.
     longest = 0.0
 

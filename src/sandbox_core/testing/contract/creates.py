@@ -23,12 +23,12 @@ from sandbox_core.testing.contract.fleet import (
 from sandbox_core.testing.contract.model import PromiseBroken, check, expect, expect_equal
 from sandbox_core.testing.contract.subject import Subject
 
-_UNNOTICED = "every lost answer leaves a sandbox that is paid for"
+_UNNOTICED = "every lost answer leaks a sandbox"
 
 
-@check("durable", needs=LABELS, cost="every killed worker leaves sandboxes that are paid for")
+@check("durable", needs=LABELS, cost="every killed worker leaks sandboxes")
 async def one_sandbox_is_left_of_a_create_whose_worker_is_killed(subject: Subject) -> None:
-    """A create whose worker is killed after the backend has made a sandbox leaves one in all."""
+    """If the worker is killed after the backend created a sandbox, exactly one remains."""
     async with fleet_of(subject) as fleet:
         first = await fleet.start(**_fault(fleet, "kill"))
         handle = await fleet.hold()
@@ -53,7 +53,7 @@ async def _expect_one(fleet: Fleet, handle: Handle) -> None:
 
 @check("durable", needs=LABELS, cost=_UNNOTICED)
 async def one_sandbox_is_left_of_a_create_whose_answer_is_lost(subject: Subject) -> None:
-    """A create whose answer is lost after the backend has made a sandbox leaves one in all."""
+    """If the answer is lost after the backend created a sandbox, exactly one remains."""
     async with fleet_of(subject) as fleet:
         await fleet.start(**_fault(fleet, "raise"))
         await _expect_one(fleet, await fleet.hold())
@@ -61,7 +61,7 @@ async def one_sandbox_is_left_of_a_create_whose_answer_is_lost(subject: Subject)
 
 @check("durable", needs=LABELS, cost=_UNNOTICED)
 async def one_sandbox_is_left_of_a_create_that_is_too_slow(subject: Subject) -> None:
-    """A create that ends after its attempt was given up leaves one sandbox in all."""
+    """If a create ends after its attempt was given up, exactly one sandbox remains."""
     async with fleet_of(subject) as fleet:
         await fleet.start(**_fault(fleet, "late"))
         handle = await fleet.hold(replace(fleet.order(), start_to_close_s=3.0))
@@ -75,7 +75,7 @@ async def _is_attempted_again(handle: Handle) -> bool:
     return any(activity.attempt > 1 for activity in pending)
 
 
-@check("durable", needs=LABELS, cost="a worker makes more sandboxes than its user pays for")
+@check("durable", needs=LABELS, cost="a worker creates more sandboxes than allowed")
 async def a_create_waits_until_there_is_room(subject: Subject) -> None:
     """With `max_sandboxes=1`, a second create waits until the first sandbox is deleted."""
     async with fleet_of(subject) as fleet:
@@ -113,9 +113,9 @@ def _fault(fleet: Fleet, action: str) -> dict[str, str]:
     return {FAULT_VARIABLE: f"{action}:{_marker(fleet)}"}
 
 
-@check("durable", needs=LABELS, cost="every cancelled agent leaves a sandbox that is paid for")
+@check("durable", needs=LABELS, cost="every cancelled agent leaks a sandbox")
 async def a_cancelled_create_leaves_none(subject: Subject) -> None:
-    """A create that is cancelled while the backend makes a sandbox leaves none."""
+    """A create that is cancelled while the backend creates a sandbox leaves none."""
     async with fleet_of(subject) as fleet:
         await fleet.start(**_fault(fleet, "hang"))
         handle = await fleet.hold()
@@ -127,9 +127,9 @@ async def a_cancelled_create_leaves_none(subject: Subject) -> None:
         expect_equal([], await fleet.sandboxes_of(handle), "left by a cancelled create")
 
 
-@check("durable", needs=LABELS, cost="every failed agent leaves a sandbox that is paid for")
+@check("durable", needs=LABELS, cost="every failed agent leaks a sandbox")
 async def a_first_start_that_fails_leaves_none(subject: Subject) -> None:
-    """A sandbox whose first start fails is deleted, and the error is that of the start."""
+    """If the first start fails, the sandbox is deleted and the start's error is raised."""
     fleet = await steady_fleet(subject)
     handle = await fleet.hold(replace(fleet.order(), spoilt=True))
     try:

@@ -107,17 +107,17 @@ async def _survives(subject: Subject, update: Callable[..., object]) -> list[Any
         return answer
 
 
-@check("durable", cost="a deployment runs commands twice, or loses their results", slow=True)
+@check("durable", cost="a deployment repeats commands or loses their results", slow=True)
 async def a_command_survives_its_worker(subject: Subject) -> None:
-    """A command whose worker is killed runs once, and its whole output comes back."""
+    """A command whose worker is killed runs once, and its complete output is returned."""
     _needs_durable_processes(subject)
 
     expect_equal([_WHOLE, "", 7], await _survives(subject, HoldSandbox.do), "the result")
 
 
-@check("durable", cost="a deployment loses processes that an agent has started", slow=True)
+@check("durable", cost="a deployment loses an agent's processes", slow=True)
 async def a_process_survives_its_worker(subject: Subject) -> None:
-    """A process that is polled goes on when its worker is killed, and is polled by the next."""
+    """A polled process survives its worker, and the next worker polls it."""
     _needs_durable_processes(subject)
     if not (await subject.session()).supports_pty():
         raise NotApplicable("supports_pty() is false")
@@ -144,9 +144,9 @@ async def _is_silent(subject: Subject, session: SandboxSession) -> bool:
     return not await _still_ticks(subject, session)
 
 
-@check("durable", cost="processes of commands that were given up use the sandbox up", slow=True)
+@check("durable", cost="leftover processes exhaust the sandbox", slow=True)
 async def a_command_that_times_out_leaves_no_process(subject: Subject) -> None:
-    """A command that times out is ended with all it has started, also if its worker is killed."""
+    """A timed-out command is killed with everything it started, even if its worker dies."""
     _needs_durable_processes(subject)
     async with fleet_of(subject) as fleet:
         await fleet.start()
@@ -160,9 +160,9 @@ async def a_command_that_times_out_leaves_no_process(subject: Subject) -> None:
         await fleet.finish(handle)
 
 
-@check("durable", cost="a command that a user has stopped goes on", slow=True)
+@check("durable", cost="a stopped command keeps running", slow=True)
 async def a_cancelled_command_leaves_no_process(subject: Subject) -> None:
-    """A command whose workflow is cancelled is ended with everything that it has started."""
+    """A command whose workflow is cancelled is killed with everything it started."""
     _needs_durable_processes(subject)
     fleet = await steady_fleet(subject)
     handle = await fleet.hold()
@@ -182,9 +182,9 @@ async def a_cancelled_command_leaves_no_process(subject: Subject) -> None:
     await fleet.finish(handle)
 
 
-@check("durable", cost="a change of the worker reverts what the agent has done", slow=True)
+@check("durable", cost="a change of worker reverts the agent's work", slow=True)
 async def an_edit_survives_its_worker(subject: Subject) -> None:
-    """A workspace is as it was left, whichever worker goes on, and however often it is started."""
+    """A workspace stays as it was left, on any worker and however often it is started."""
     async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
@@ -218,22 +218,22 @@ async def _lose(fleet: Fleet, handle: Handle) -> str:
 @check(
     "durable",
     needs=("identity", "exists"),
-    cost="a lost sandbox loses the agent's work although it was saved",
+    cost="a lost sandbox loses the agent's saved work",
     slow=True,
 )
 async def a_lost_workspace_is_restored(subject: Subject) -> None:
-    """A sandbox that is gone is replaced from the last snapshot, and the workflow is told."""
+    """A lost sandbox is replaced from the last snapshot, and the workflow is told."""
     await _expect_restored(subject, held=False)
 
 
 @check(
     "durable",
     needs=("identity", "exists"),
-    cost="a lost sandbox loses the agent's work although it was saved",
+    cost="a lost sandbox loses the agent's saved work",
     slow=True,
 )
 async def a_lost_workspace_is_restored_by_its_worker(subject: Subject) -> None:
-    """So is one that is gone while a worker has a session for it."""
+    """The same holds while a worker has the session open."""
     await _expect_restored(subject, held=True)
 
 
@@ -258,10 +258,10 @@ async def _expect_restored(subject: Subject, *, held: bool) -> None:
 @check(
     "durable",
     needs=("identity", "exists"),
-    cost="an agent goes on in an empty workspace, and does not know it",
+    cost="an agent continues in an empty workspace without noticing",
 )
 async def a_lost_workspace_is_said(subject: Subject) -> None:
-    """Without a snapshot, a sandbox that is gone is `SandboxLost`, to every worker."""
+    """Without a snapshot, a lost sandbox raises `SandboxLost` on every worker."""
     async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
@@ -290,9 +290,9 @@ async def _failure(
     raise PromiseBroken(f"it was answered: {answer!r}")
 
 
-@check("durable", cost="an operation after a delete makes a new sandbox, which nobody deletes")
+@check("durable", cost="an operation after a delete leaks a new sandbox")
 async def what_is_deleted_stays_deleted(subject: Subject) -> None:
-    """A command after the session's deletion fails; no other sandbox is made for it."""
+    """A command after the session was deleted fails and creates no other sandbox."""
     fleet = await steady_fleet(subject)
     handle = await fleet.hold()
     await fleet.update(handle, HoldSandbox.do, "true")
@@ -304,9 +304,9 @@ async def what_is_deleted_stays_deleted(subject: Subject) -> None:
     expect_equal([], left, "sandboxes after the deletion")
 
 
-@check("durable", cost="deleting boots a sandbox, or leaves the one that was to be deleted")
+@check("durable", cost="deleting boots a sandbox or leaves the old one")
 async def a_delete_by_another_worker_makes_none(subject: Subject) -> None:
-    """A worker that never had a session deletes its sandbox, and makes none for that."""
+    """A worker that never held a session deletes its sandbox without creating another."""
     async with fleet_of(subject) as fleet:
         await fleet.start()
         handle = await fleet.hold()
@@ -320,9 +320,9 @@ async def a_delete_by_another_worker_makes_none(subject: Subject) -> None:
         expect(not resumed or not subject.can("destroy"), "the session was resumed to be deleted")
 
 
-@check("durable", cost="a restart of Temporal loses agents' commands", slow=True)
+@check("durable", cost="a restart of Temporal loses commands", slow=True)
 async def an_outage_of_temporal_is_ridden_out(subject: Subject) -> None:
-    """A command goes on while the Temporal server is killed and started again, and runs once."""
+    """A command survives a restart of the Temporal server and runs once."""
     _needs_durable_processes(subject)
     with tempfile.TemporaryDirectory() as folder:
         server = DevServer(db_file=Path(folder) / "temporal.db")
@@ -369,9 +369,9 @@ async def _result(asked: Any) -> object:  # noqa: ANN401 - an update's handle
     return await asyncio.wait_for(ask(), ENDS_S)
 
 
-@check("durable", needs=LABELS, cost="orphans stay, or the sandboxes of running agents are deleted")
+@check("durable", needs=LABELS, cost="orphans remain, or running agents lose their sandboxes")
 async def only_orphans_are_reaped(subject: Subject) -> None:
-    """`sandbox-core reap` deletes the sandbox of a terminated workflow, and no other."""
+    """`sandbox-core reap` deletes the sandbox of a terminated workflow and no other."""
     reapable = as_reapable(subject.provider)
     if reapable is None:
         raise NotApplicable("the provider cannot be reaped")
@@ -405,9 +405,9 @@ async def only_orphans_are_reaped(subject: Subject) -> None:
         )
 
 
-@check("durable", cost="credentials get into histories, before the model, and into logs")
+@check("durable", cost="credentials reach histories, models and logs")
 async def secrets_stay_on_the_worker(subject: Subject) -> None:
-    """The value of a `WorkerEnv` is in no history and no log, also when a command prints it."""
+    """No history or log contains a `WorkerEnv`'s value, even if a command prints it."""
     secret = f"s3cr3t-{uuid.uuid4().hex}"
     async with fleet_of(subject) as fleet:
         await fleet.start(**{SECRET_VARIABLE: secret})

@@ -60,7 +60,7 @@ async def _refused(subject: Subject, what: str, call: Callable[[], Awaitable[obj
 
 @check("session", cost="an agent's edits are damaged")
 async def content_is_kept(subject: Subject) -> None:
-    """What is written is read back, whatever bytes it is made of."""
+    """Files can contain any bytes and are read back unchanged."""
     folder = await subject.folder()
     for name, content in (
         ("empty", b""),
@@ -74,9 +74,9 @@ async def content_is_kept(subject: Subject) -> None:
         expect_equal(content, await _read(subject, folder / name), f"the content of {name}")
 
 
-@check("session", cost="files of some size fail, or are cut")
+@check("session", cost="larger files fail or are truncated")
 async def a_file_may_be_large(subject: Subject) -> None:
-    """Five megabytes are written and read whole."""
+    """A file of five megabytes is written and read completely."""
     folder = await subject.folder()
     content = bytes(range(256)) * 20_000
     await _write(subject, folder / "large", content)
@@ -86,9 +86,9 @@ async def a_file_may_be_large(subject: Subject) -> None:
     expect(content == read, "a file of five megabytes came back with other bytes")
 
 
-@check("session", cost="files with such names cannot be read, or others are overwritten")
+@check("session", cost="such files cannot be read, or others are overwritten")
 async def any_name_is_taken_as_it_is(subject: Subject) -> None:
-    """Spaces, quotes, backslashes, newlines and other characters in names mean themselves."""
+    """Names may contain spaces, quotes, backslashes, newlines and other characters."""
     folder = await subject.folder()
     session = await subject.session()
     for name in AWKWARD:
@@ -102,9 +102,9 @@ async def any_name_is_taken_as_it_is(subject: Subject) -> None:
     expect(int(ran.stdout) > 0, "a command does not see the files")
 
 
-@check("session", cost="an edit leaves the end of the old content behind")
+@check("session", cost="an edit leaves the tail of the old content")
 async def writing_replaces(subject: Subject) -> None:
-    """Writing replaces the whole content of a file that is there."""
+    """Writing replaces the whole content of an existing file."""
     folder = await subject.folder()
     await _write(subject, folder / "file", b"a long content\n" * 100)
     await _write(subject, folder / "file", b"short\n")
@@ -112,18 +112,18 @@ async def writing_replaces(subject: Subject) -> None:
     expect_equal(b"short\n", await _read(subject, folder / "file"), "the content")
 
 
-@check("session", cost="an agent has to make folders first, which none does")
+@check("session", cost="agents would have to create directories first, and do not")
 async def writing_makes_the_folders(subject: Subject) -> None:
-    """Writing a file makes the folders above it."""
+    """Writing a file creates its parent directories."""
     folder = await subject.folder()
     await _write(subject, folder / "a" / "b c" / "file", b"deep")
 
     expect_equal(b"deep", await _read(subject, folder / "a" / "b c" / "file"), "the content")
 
 
-@check("session", cost="what a command writes and what `read` reads are two different things")
+@check("session", cost="commands and `read` see different files")
 async def commands_and_calls_share_files(subject: Subject) -> None:
-    """Commands see what `write` writes, and `read` sees what commands write."""
+    """Commands see files from `write`, and `read` sees files from commands."""
     folder = await subject.folder()
     await _write(subject, folder / "ours", b"from write\n")
     ran = await subject.sh(f"cat {folder}/ours; echo from command > {folder}/theirs")
@@ -132,9 +132,9 @@ async def commands_and_calls_share_files(subject: Subject) -> None:
     expect_equal(b"from command\n", await _read(subject, folder / "theirs"), "what `read` reads")
 
 
-@check("session", cost="the model is told of a broken backend where a file is missing")
+@check("session", cost="the model sees a broken backend instead of a missing file")
 async def a_missing_file_is_said(subject: Subject) -> None:
-    """Reading a file that does not exist raises `WorkspaceReadNotFoundError`."""
+    """Reading a missing file raises `WorkspaceReadNotFoundError`."""
     folder = await subject.folder()
     session = await subject.session()
     try:
@@ -144,9 +144,9 @@ async def a_missing_file_is_said(subject: Subject) -> None:
     raise PromiseBroken("a file that does not exist was read")
 
 
-@check("session", cost="the model takes a folder for an empty file")
+@check("session", cost="the model mistakes a directory for an empty file")
 async def a_folder_is_no_file(subject: Subject) -> None:
-    """Reading a folder, or writing to its path, is refused."""
+    """Reading a directory, or writing to its path, is refused."""
     folder = await subject.folder()
     session = await subject.session()
     await _refused(subject, "reading a folder", lambda: session.read(folder))
@@ -155,9 +155,9 @@ async def a_folder_is_no_file(subject: Subject) -> None:
     )
 
 
-@check("session", cost="an agent cannot find its way about its workspace")
+@check("session", cost="agents cannot explore their workspace")
 async def listings_say_what_there_is(subject: Subject) -> None:
-    """`ls` lists files, folders and links with their kind, and files with their size."""
+    """`ls` lists files, directories and links with their kind, and files with their size."""
     folder = await subject.folder()
     session = await subject.session()
     script = f"cd {folder} && printf 12345 > file && mkdir sub && ln -s file link && touch .hidden"
@@ -172,17 +172,17 @@ async def listings_say_what_there_is(subject: Subject) -> None:
     expect_equal(5, listed["file"].size, "the size of a file")
 
 
-@check("session", cost="a missing folder looks like an empty one")
+@check("session", cost="a missing directory looks empty")
 async def a_missing_folder_is_said(subject: Subject) -> None:
-    """Listing a folder that does not exist is refused."""
+    """Listing a missing directory is refused."""
     folder = await subject.folder()
     session = await subject.session()
     await _refused(subject, "listing a missing folder", lambda: session.ls(folder / "missing"))
 
 
-@check("session", cost="an agent's folders are not made")
+@check("session", cost="an agent's directories are not created")
 async def folders_are_made(subject: Subject) -> None:
-    """`mkdir` makes a folder, and with `parents` those above it."""
+    """`mkdir` creates a directory, and with `parents` its parents."""
     folder = await subject.folder()
     session = await subject.session()
     await subject.within(session.mkdir(folder / "one"))
@@ -196,9 +196,9 @@ async def folders_are_made(subject: Subject) -> None:
     expect_equal(b". ./one ./two ./two/three ", ran.stdout, "the folders")
 
 
-@check("session", cost="files stay, or others are deleted")
+@check("session", cost="files remain, or others are deleted")
 async def files_are_removed(subject: Subject) -> None:
-    """`rm` removes a file, and with `recursive` a folder; a folder without it is refused."""
+    """`rm` removes a file, and only with `recursive` a directory with content."""
     folder = await subject.folder()
     session = await subject.session()
     await subject.sh(f"cd {folder} && touch file keep && mkdir -p full/inner && touch full/inner/f")
@@ -222,9 +222,9 @@ async def a_backslash_is_no_separator(subject: Subject) -> None:
     expect_equal(b"kept\na\n", ran.stdout, "what is left")
 
 
-@check("session", cost="a model reads and writes files of the host, or of other sandboxes")
+@check("session", cost="models can access files of the host or of other sandboxes")
 async def no_path_leads_out(subject: Subject) -> None:
-    """Paths that lead out of the workspace are refused, relative and absolute."""
+    """Relative and absolute paths outside the workspace are refused."""
     session = await subject.session()
     for path in (Path("../outside"), Path("a/../../outside"), Path("/etc/outside-of-workspace")):
         await _refused(subject, f"read of {path}", lambda path=path: session.read(path))  # type: ignore[misc]  # bound
@@ -238,9 +238,9 @@ async def no_path_leads_out(subject: Subject) -> None:
         await _refused(subject, f"ls of {path.parent}", lambda path=path: session.ls(path.parent))  # type: ignore[misc]  # bound
 
 
-@check("session", cost="a link that a model makes reads and writes files of the host")
+@check("session", cost="models can access files of the host through links")
 async def no_link_leads_out(subject: Subject) -> None:
-    """Links that lead out of the workspace are not followed by any file operation."""
+    """No file operation follows a link out of the workspace."""
     folder = await subject.folder()
     session = await subject.session()
     target = f"/tmp/{folder.name}"  # noqa: S108 - a folder of the sandbox
@@ -261,9 +261,9 @@ async def no_link_leads_out(subject: Subject) -> None:
         await subject.sh(f"rm -rf {target}")
 
 
-@check("session", cost="removing a link removes what it leads to")
+@check("session", cost="removing a link removes its target")
 async def removing_a_link_keeps_its_target(subject: Subject) -> None:
-    """`rm` of a link, also recursive, removes the link alone."""
+    """`rm` of a link removes only the link, even with `recursive`."""
     folder = await subject.folder()
     session = await subject.session()
     await subject.sh(f"cd {folder} && mkdir real && touch real/file && ln -s real link")
@@ -273,9 +273,9 @@ async def removing_a_link_keeps_its_target(subject: Subject) -> None:
     expect_equal(b"real\nfile\n", ran.stdout, "what is left")
 
 
-@check("session", cost="the files that an agent was given are not there")
+@check("session", cost="an agent's input files are missing")
 async def the_manifest_is_there(subject: Subject) -> None:
-    """A started session has the manifest's files and folders."""
+    """A started session has the manifest's files and directories."""
     ran = await subject.sh("cat hello.txt folder/inner.txt && test -d empty-folder && echo folder")
 
     expect(len(FILES) == 3, "this check is about three entries")
@@ -294,7 +294,7 @@ def _tar(*members: tuple[str, bytes]) -> bytes:
 
 @check("session", cost="uploaded archives cannot be used")
 async def archives_are_extracted(subject: Subject) -> None:
-    """`extract` takes tar and zip archives."""
+    """`extract` accepts tar and zip archives."""
     folder = await subject.folder()
     session = await subject.session()
     zipped = io.BytesIO()
@@ -308,9 +308,9 @@ async def archives_are_extracted(subject: Subject) -> None:
     expect_equal(b"tarredzipped", ran.stdout, "what the archives had")
 
 
-@check("session", cost="an archive writes files outside of the workspace")
+@check("session", cost="an archive writes files outside the workspace")
 async def an_archive_does_not_lead_out(subject: Subject) -> None:
-    """An archive whose members lead out of the workspace is refused."""
+    """`extract` refuses archives with members outside the workspace."""
     folder = await subject.folder()
     session = await subject.session()
     for name in ("../../../escaped-by-tar", "/tmp/escaped-by-tar"):  # noqa: S108 - of the sandbox

@@ -55,7 +55,7 @@ async def _relabel(subject: Subject, sandbox_id: str, labels: Mapping[str, str])
 
 @check("labels", needs=_ABLE, cost=_ORPHANS)
 async def a_sandbox_is_found_from_its_creation_on(subject: Subject) -> None:
-    """A sandbox is found by its labels as soon as `create` returns, before it is started."""
+    """A sandbox is found by its labels as soon as `create` returns, before its start."""
     labels = _labels()
     session = await _make(subject, labels)
     found = await _find(subject, labels)
@@ -66,7 +66,7 @@ async def a_sandbox_is_found_from_its_creation_on(subject: Subject) -> None:
 
 @check("labels", needs=_ABLE, cost=_FOREIGN)
 async def only_what_has_all_labels_is_found(subject: Subject) -> None:
-    """A sandbox is found by all or some of its labels, and by no other value or name."""
+    """A sandbox is found by any of its labels, and by no other name or value."""
     labels = _labels()
     session = await _make(subject, labels)
     sandbox_id = subject.identity(session.state)
@@ -88,7 +88,7 @@ async def nothing_is_found_for_the_impossible(subject: Subject) -> None:
 
 @check("labels", needs=_ABLE, cost=_FOREIGN)
 async def an_unlabelled_sandbox_is_not_found(subject: Subject) -> None:
-    """What the client makes without labels is not found; `labelled` does not change the client."""
+    """Sandboxes without labels are not found; `labelled` does not change the client."""
     labels = _labels()
     session = await _make(subject, labels)
     await subject.make(start=False)
@@ -98,7 +98,7 @@ async def an_unlabelled_sandbox_is_not_found(subject: Subject) -> None:
 
 @check("labels", needs=_ABLE, cost=_ORPHANS)
 async def any_value_is_kept(subject: Subject) -> None:
-    """Values are any text, of up to a thousand characters."""
+    """Values may be any text of up to a thousand characters."""
     labels = {**AWKWARD, **_labels()}
     session = await _make(subject, labels)
     found = await _find(subject, labels)
@@ -108,9 +108,9 @@ async def any_value_is_kept(subject: Subject) -> None:
         expect_equal(value, found[0].labels.get(name), f"label {name}")
 
 
-@check("labels", needs=_ABLE, cost="`sandbox-core reap --older-than` deletes young ones, or none")
+@check("labels", needs=_ABLE, cost="`sandbox-core reap --older-than` deletes new sandboxes or none")
 async def the_time_of_creation_has_a_zone(subject: Subject) -> None:
-    """`created` is a time with a time zone, about now for a new sandbox, or None."""
+    """`created` is None or timezone-aware, and about now for a new sandbox."""
     labels = _labels()
     await _make(subject, labels)
     (found,) = await _find(subject, labels)
@@ -124,7 +124,7 @@ async def the_time_of_creation_has_a_zone(subject: Subject) -> None:
 
 @check("labels", needs=_ABLE, cost=_ORPHANS)
 async def all_pages_are_read(subject: Subject) -> None:
-    """`find` returns every sandbox, however many there are."""
+    """`find` returns all sandboxes, however many there are."""
     labels = _labels()
     count = min(subject.backend.max_sandboxes, 25)
     made = [subject.identity((await _make(subject, labels)).state) for _ in range(count)]
@@ -132,9 +132,9 @@ async def all_pages_are_read(subject: Subject) -> None:
     expect_equal(sorted(made), sorted(await _ids(subject, labels)), "what is found")
 
 
-@check("labels", needs=_ABLE, cost="a session that another workflow resumes is reaped under it")
+@check("labels", needs=_ABLE, cost="a session that another workflow resumed is reaped while in use")
 async def relabelling_changes_what_it_names(subject: Subject) -> None:
-    """`relabel` changes and adds labels, keeps the others, and may be repeated."""
+    """`relabel` changes and adds labels, keeps the others, and can be repeated."""
     labels = _labels()
     session = await _make(subject, labels)
     sandbox_id = subject.identity(session.state)
@@ -152,7 +152,7 @@ async def relabelling_changes_what_it_names(subject: Subject) -> None:
 
 @check("labels", needs=_ABLE, cost=_FOREIGN)
 async def relabelling_concerns_one_sandbox(subject: Subject) -> None:
-    """`relabel` changes no other sandbox, and several at once end in one of them."""
+    """`relabel` changes only its sandbox; of concurrent calls, one wins completely."""
     labels = _labels()
     first, second = await _make(subject, labels), await _make(subject, labels)
     new = {"owner.workflow": f"second-{uuid.uuid4().hex}"}
@@ -165,7 +165,7 @@ async def relabelling_concerns_one_sandbox(subject: Subject) -> None:
 
 @check("labels", needs=_ABLE, cost=_ORPHANS)
 async def a_replacement_is_labelled(subject: Subject) -> None:
-    """What `resume` or `start` makes in the place of a lost sandbox has the client's labels."""
+    """A replacement made by `resume` or `start` has the client's labels."""
     session = await _make(subject, _labels(), start=True)
     await subject.destroy(subject.identity(session.state))
     later = _labels()
@@ -183,7 +183,7 @@ async def a_replacement_is_labelled(subject: Subject) -> None:
 
 @check("labels", needs=_ABLE, cost="deleted sandboxes are deleted again and again")
 async def what_is_destroyed_is_not_found(subject: Subject) -> None:
-    """After `destroy`, or a client's `delete`, a sandbox is not found."""
+    """A sandbox is not found after `destroy` or the client's `delete`."""
     for by_id in (True, False):
         labels = _labels()
         session = await _make(subject, labels)
@@ -201,7 +201,7 @@ async def what_is_destroyed_is_not_found(subject: Subject) -> None:
     cost="`sandbox-core reap` misses paused sandboxes, which cost money",
 )
 async def what_does_not_run_is_found(subject: Subject) -> None:
-    """A sandbox that was shut down, and is still there, is found."""
+    """A sandbox that was shut down but still exists is found."""
     labels = _labels()
     session = await _make(subject, labels, start=True)
     sandbox_id = subject.identity(session.state)
@@ -212,11 +212,9 @@ async def what_does_not_run_is_found(subject: Subject) -> None:
     expect_equal([sandbox_id] if there else [], found, "found after its shutdown")
 
 
-@check(
-    "labels", needs=_ABLE, cost="the ids of workflows get into states, and so into others' hands"
-)
+@check("labels", needs=_ABLE, cost="workflow ids leak into states")
 async def the_state_does_not_hold_them(subject: Subject) -> None:
-    """Labels are the worker's affair: a session's state does not hold them."""
+    """A session's state does not contain the labels."""
     labels = _labels()
     session = await _make(subject, labels, start=True)
     text = str(subject.client.serialize_session_state(session.state))

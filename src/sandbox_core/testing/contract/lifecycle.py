@@ -43,7 +43,7 @@ async def _resume(
 
 @check("session", needs=("identity",), cost="a lost sandbox is not noticed")
 async def the_identity_is_stable(subject: Subject) -> None:
-    """A sandbox has one id, from its creation to its end, and no other sandbox has it."""
+    """A sandbox has one unique id throughout its life."""
     session = await subject.make(start=False)
     created = subject.identity(session.state)
     await subject.within(session.start())
@@ -55,9 +55,9 @@ async def the_identity_is_stable(subject: Subject) -> None:
     expect(created != subject.identity(other.state), f"two sandboxes are both {created!r}")
 
 
-@check("session", cost="every change of the worker loses the workspace")
+@check("session", cost="every change of worker loses the workspace")
 async def a_state_is_resumed_by_another_client(subject: Subject) -> None:
-    """A state that was serialised resumes the same sandbox, with another client."""
+    """A serialized state resumes the same sandbox with another client."""
     session = await subject.make()
     await subject.sh("echo kept > file", session)
     client = subject.new_client()
@@ -74,9 +74,9 @@ async def a_state_is_resumed_by_another_client(subject: Subject) -> None:
     expect_equal(b"kept\n", seen.stdout, "what the resumed session finds")
 
 
-@check("session", cost="several workers, or sub-agents, cannot use one sandbox")
+@check("session", cost="several workers or sub-agents cannot use one sandbox")
 async def a_sandbox_is_used_by_two_sessions(subject: Subject) -> None:
-    """A resumed session does not end the one that there is."""
+    """Resuming a session does not end an existing one."""
     session = await subject.make()
     await subject.sh("echo 1 > one", session)
     second, third = await _resume(subject, session.state), await _resume(subject, session.state)
@@ -87,9 +87,9 @@ async def a_sandbox_is_used_by_two_sessions(subject: Subject) -> None:
     expect_equal(b"1\n2\n", seen.stdout, "what the third session finds")
 
 
-@check("session", cost="a session does not survive a change of its worker's process")
+@check("session", cost="a session does not survive its worker's process")
 async def a_state_outlives_its_process(subject: Subject) -> None:
-    """The state is JSON, from which another process makes the same state again."""
+    """The state is JSON, from which another process restores the same state."""
     session = await subject.make()
     payload = subject.client.serialize_session_state(session.state)
     again = subject.client.serialize_session_state(_copied(subject.client, session.state))
@@ -98,9 +98,9 @@ async def a_state_outlives_its_process(subject: Subject) -> None:
     expect(isinstance(payload.get("type"), str), "the state has no `type`")
 
 
-@check("session", cost="a lost workspace is passed off as the agent's, and is empty")
+@check("session", cost="an empty workspace is mistaken for the agent's")
 async def a_gone_sandbox_is_not_passed_off(subject: Subject) -> None:
-    """A sandbox that is gone is told from one that is there.
+    """A resume tells a lost sandbox from an existing one.
 
     By `exists`, or because a resume fails or makes one with another identity.
     """
@@ -122,7 +122,7 @@ async def a_gone_sandbox_is_not_passed_off(subject: Subject) -> None:
 
 @check("session", cost="an operation on a dead sandbox hangs until its activity times out")
 async def a_gone_sandbox_is_an_error(subject: Subject) -> None:
-    """A command in a sandbox that is gone fails, soon, and not with an exit code of 0."""
+    """A command in a lost sandbox promptly fails, and not with exit code 0."""
     session = await subject.make()
     await subject.kill(session)
     try:
@@ -134,17 +134,17 @@ async def a_gone_sandbox_is_an_error(subject: Subject) -> None:
     expect(ran.exit_code != 0, "a command ran in a sandbox that is gone")
 
 
-@check("session", cost="the SDK starts a session again that is running, or uses one that is not")
+@check("session", cost="the SDK restarts a running session or uses a stopped one")
 async def running_tells_the_truth(subject: Subject) -> None:
-    """`running` is true of a started session."""
+    """`running` is true for a started session."""
     session = await subject.make()
 
     expect(await subject.within(session.running()), "running() is false of a started session")
 
 
-@check("session", cost="stopping twice, as retries do, fails")
+@check("session", cost="retries of stop fail")
 async def ending_may_be_repeated(subject: Subject) -> None:
-    """`stop`, `shutdown` and a client's `delete` may be repeated."""
+    """`stop`, `shutdown` and the client's `delete` can be repeated."""
     session = await subject.make()
     for _ in range(2):
         await subject.within(session.stop())
@@ -154,9 +154,11 @@ async def ending_may_be_repeated(subject: Subject) -> None:
         await subject.within(subject.client.delete(session))
 
 
-@check("session", needs=("identity", "exists"), cost="`SandboxLost` is raised, or is not, wrongly")
+@check(
+    "session", needs=("identity", "exists"), cost="`SandboxLost` is raised wrongly or not at all"
+)
 async def exists_tells_the_truth(subject: Subject) -> None:
-    """`exists` is true of a sandbox until it is deleted, and false of one that never was."""
+    """`exists` is true until a sandbox is deleted, and false for one that never existed."""
     session = await subject.make()
     sandbox_id = subject.identity(session.state)
     before = await subject.exists(sandbox_id)
@@ -167,9 +169,9 @@ async def exists_tells_the_truth(subject: Subject) -> None:
     expect(not await subject.exists(_UNKNOWN), "a sandbox that never was exists")
 
 
-@check("session", needs=("exists",), cost="a backend that is away for a moment ends workflows")
+@check("session", needs=("exists",), cost="a brief backend outage ends workflows")
 async def no_answer_is_not_no(subject: Subject) -> None:
-    """`exists` raises where the backend does not answer."""
+    """`exists` raises if the backend does not answer."""
     if subject.backend.unreachable is None:
         raise NotApplicable("the hook `unreachable` is not there")
     async with subject.unreachable() as unreachable:
@@ -177,9 +179,13 @@ async def no_answer_is_not_no(subject: Subject) -> None:
         raise PromiseBroken(f"exists answered {answer} although the backend did not")
 
 
-@check("session", needs=("check",), cost="`sandbox-core providers --check` says that all is well")
+@check(
+    "session",
+    needs=("check",),
+    cost="`sandbox-core providers --check` reports a broken setup as fine",
+)
 async def check_finds_an_unreachable_backend(subject: Subject) -> None:
-    """`check` returns where the backend answers, and raises where it does not."""
+    """`check` returns if the backend answers, and raises if it does not."""
 
     def provider_of(subject: Subject) -> SupportsCheck[Client]:
         return cast("SupportsCheck[Client]", subject.provider)
@@ -192,9 +198,9 @@ async def check_finds_an_unreachable_backend(subject: Subject) -> None:
         raise PromiseBroken("check returned although the backend did not answer")
 
 
-@check("session", needs=("identity", "destroy"), cost="orphans stay, and are paid for")
+@check("session", needs=("identity", "destroy"), cost="orphans remain and cost money")
 async def destroy_deletes(subject: Subject) -> None:
-    """`destroy` deletes a sandbox by its id; once more is no error."""
+    """`destroy` deletes a sandbox by its id; repeating it is not an error."""
     session = await subject.make()
     sandbox_id = subject.identity(session.state)
     await subject.destroy(sandbox_id)
@@ -211,9 +217,9 @@ async def destroy_deletes(subject: Subject) -> None:
         expect(not await subject.exists(sandbox_id), "a sandbox that was destroyed exists")
 
 
-@check("session", cost="every failed create leaves a sandbox that is paid for")
+@check("session", cost="every failed create leaks a sandbox")
 async def a_failed_start_can_be_cleaned_up(subject: Subject) -> None:
-    """A session whose start fails is deleted like any other; nothing is left."""
+    """A session whose start failed can be deleted like any other; nothing is left."""
     # The second entry is below the first, which is no folder.
     spoilt: dict[str | Path, BaseEntry] = {
         "file": File(content=b""),
@@ -233,18 +239,18 @@ async def a_failed_start_can_be_cleaned_up(subject: Subject) -> None:
         await subject.delete(session)
 
 
-@check("session", cost="what is created is left behind, and paid for")
+@check("session", cost="deleted sandboxes remain and cost money")
 async def deleting_leaves_nothing(subject: Subject) -> None:
-    """After `delete` the backend has nothing of the sandbox."""
+    """After `delete`, nothing of the sandbox remains at the backend."""
     async with subject.leaving_nothing():
         session = await subject.make()
         await subject.sh("echo > file", session)
         await subject.delete(session)
 
 
-@check("session", cost="one sandbox's files are seen, or changed, in another")
+@check("session", cost="one sandbox can see or change another's files")
 async def sandboxes_are_apart(subject: Subject) -> None:
-    """Two sandboxes have nothing in common."""
+    """Two sandboxes share nothing."""
     first, second = await asyncio.gather(subject.make(), subject.make())
     await subject.sh("echo first > file", first)
     seen = await subject.sh("cat file 2>/dev/null || echo nothing", second)
@@ -252,9 +258,9 @@ async def sandboxes_are_apart(subject: Subject) -> None:
     expect_equal(b"nothing\n", seen.stdout, "what the second sandbox has of the first's file")
 
 
-@check("session", cost="options are required although the provider says that it has a default")
+@check("session", cost="options are required although the provider declares defaults")
 async def the_default_options_are_enough(subject: Subject) -> None:
-    """`create` with `default_options()` makes a sandbox; a provider without a default says so."""
+    """`create` works with `default_options()`; a provider without defaults says so."""
     try:
         options = subject.provider.default_options()
     except ValueError as error:

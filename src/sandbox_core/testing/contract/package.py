@@ -117,9 +117,9 @@ async def the_entry_point_names_the_provider(subject: Subject) -> None:
     expect(":" not in entry_point.value, f"the entry point names {entry_point.value!r}, no module")
 
 
-@check("package", cost="workers refuse the provider, or use it wrongly")
+@check("package", cost="workers refuse or misuse the provider")
 async def it_says_what_it_is(subject: Subject) -> None:
-    """Name, summary, contract version and options type are there, and right."""
+    """Name, summary, contract version and options type are set correctly."""
     provider = subject.provider
 
     expect_equal(CONTRACT_VERSION, provider.api_version, "api_version")
@@ -137,9 +137,9 @@ async def it_says_what_it_is(subject: Subject) -> None:
         expect(isinstance(getattr(provider, name), bool), f"{name} is no bool")
 
 
-@check("package", cost="every worker pays for the vendor's SDK, also those that only run workflows")
+@check("package", cost="every worker loads the vendor's SDK, even if it only runs workflows")
 async def importing_it_is_light(subject: Subject) -> None:
-    """Importing the module, and calling its hook, imports no package that only it requires."""
+    """Importing the module and calling its hook imports no dependency of its own."""
     distribution = _entry_point(subject).dist
     if distribution is None:
         raise NotApplicable("the entry point has no distribution")
@@ -166,18 +166,18 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@check("package", cost="importing what is installed changes the worker")
+@check("package", cost="installing the provider changes the worker")
 async def importing_it_does_nothing(subject: Subject) -> None:
-    """Importing the module starts no threads and changes no variables."""
+    """Importing the module starts no threads and changes no environment variables."""
     probed = await _probe(subject)
 
     expect_equal([], probed["threads"], "threads that importing it starts")
     expect_equal([], probed["environ"], "variables that importing it changes")
 
 
-@check("package", cost="an ability that is not whole is none, in silence")
+@check("package", cost="an incomplete ability is silently ignored")
 async def abilities_are_whole(subject: Subject) -> None:
-    """An ability has all of its methods, with the contract's arguments."""
+    """Each ability has all its methods, with the contract's arguments."""
     for ability, methods in _ABILITIES.items():
         there = [name for name, _, _ in methods if callable(getattr(subject.provider, name, None))]
         if not there:
@@ -197,9 +197,9 @@ async def abilities_are_whole(subject: Subject) -> None:
     expect_equal(set(CAPABILITIES), set(_ABILITIES), "the abilities of the contract")
 
 
-@check("package", cost="a misspelt method is never called")
+@check("package", cost="a misspelled method is never called")
 async def no_name_nearly_fits(subject: Subject) -> None:
-    """No public method of the provider is a misspelling of one of the contract's."""
+    """No public method of the provider is a misspelled method of the contract."""
     known = {name for methods in _ABILITIES.values() for name, _, _ in methods}
     known |= {"create_client", "default_options"}
     public = {
@@ -225,9 +225,9 @@ def _distance(left: str, right: str) -> int:
     return row[-1]
 
 
-@check("package", cost="options arrive as another class, or not at all")
+@check("package", cost="options arrive as another class or not at all")
 async def options_survive_the_wire(subject: Subject) -> None:
-    """Options are registered under a literal type, and are the same after JSON."""
+    """Options are registered under a literal type and survive JSON unchanged."""
     kind = subject.provider.options_type
     type_name = _literal(kind)
     try:
@@ -256,9 +256,9 @@ def _literal(model: type[BaseModel]) -> str:
     return str(field.default)
 
 
-@check("package", cost="states of running workflows cannot be read, or are another provider's")
+@check("package", cost="states of running workflows cannot be read or are another provider's")
 async def states_are_registered(subject: Subject) -> None:
-    """The client's session state is registered under a literal type, with its own class."""
+    """The client's session state is registered with its own class, under a literal type."""
     kinds = _state_types(subject)
     expect(kinds != [], "importing the module defines no subclass of SandboxSessionState")
     for kind in kinds:
@@ -282,9 +282,9 @@ def _state_types(subject: Subject) -> list[type[SandboxSessionState]]:
     ]
 
 
-@check("package", cost="credentials get into histories")
+@check("package", cost="credentials enter histories")
 async def options_and_states_have_no_secrets(subject: Subject) -> None:
-    """Neither options nor state have a field for a credential: they are in histories."""
+    """Neither options nor state have a field for a credential: both enter histories."""
     kind = subject.provider.options_type
     for model in (kind, *_state_types(subject)):
         for name, field in model.model_fields.items():
@@ -301,7 +301,7 @@ async def options_and_states_have_no_secrets(subject: Subject) -> None:
 
 @check("package", cost="a worker without credentials does not say which variable is missing")
 async def a_missing_credential_is_named(subject: Subject) -> None:
-    """Without any credentials `create_client` works, or names the variable that is missing."""
+    """Without credentials, `create_client` works or names the missing variable."""
     keep = (
         "PATH",
         "HOME",
@@ -333,9 +333,9 @@ async def a_missing_credential_is_named(subject: Subject) -> None:
     expect(named is not None, f"the error names no variable and no command: {out.strip()[:300]!r}")
 
 
-@check("package", cost="type checkers take everything of the provider for Any")
+@check("package", cost="type checkers see the provider as Any")
 async def it_is_typed(subject: Subject) -> None:
-    """The package has a `py.typed`."""
+    """The package has a `py.typed` file."""
     module = sys.modules[_module(subject)]
     file = module.__file__
     if file is None or Path(file).name != "__init__.py":

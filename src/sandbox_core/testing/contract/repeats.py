@@ -97,9 +97,9 @@ def _archive(name: str, content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-@check("durable", cost="an operation whose answer was lost fails when it is attempted again")
+@check("durable", cost="the retry of an operation whose answer was lost fails")
 async def a_second_attempt_ends_as_the_first(subject: Subject) -> None:
-    """So does every operation that reads, or that sandbox-core declares to be idempotent."""
+    """A repeated read or idempotent operation ends like the first."""
     twice = _Repeating(subject)
     await twice.open(subject)
     try:

@@ -42,9 +42,9 @@ async def _said(subject: Subject, kind: type) -> Any:  # noqa: ANN401 - the work
     return await asyncio.wait_for(ran, ENDS_S)
 
 
-@check("durable", cost="what an agent has made is gone after a pause, or is something else")
+@check("durable", cost="an agent's files are lost or altered after a pause")
 async def a_workspace_is_saved_whole(subject: Subject) -> None:
-    """Links of any kind, FIFOs, odd names: all comes back but what is ephemeral, or is refused."""
+    """Links, FIFOs, odd names: everything not ephemeral is restored, or the save is refused."""
     made, of_pipe, before, of_link, after = await _said(subject, SaveWhole)
 
     expect_equal("", made, "what building the workspace has said")
@@ -58,24 +58,24 @@ async def a_workspace_is_saved_whole(subject: Subject) -> None:
     expect_equal(f"{whole}without what is ephemeral\n", after, "what came back")
 
 
-@check("durable", cost="a fork, or a later save, destroys what was saved")
+@check("durable", cost="a fork or a later save destroys a saved workspace")
 async def a_snapshot_is_never_changed(subject: Subject) -> None:
-    """Neither by later ones nor by those of a fork: every state opens what it was saved with."""
+    """Neither later saves nor forks change a snapshot: each state opens its own."""
     said = await _said(subject, Fork)
 
     expected = {"fork": "second", "first": "first", "second": "second", "the fork": "the fork"}
     expect_equal({name: f"{text}\n" for name, text in expected.items()}, said, "the files")
 
 
-@check("durable", cost="an agent that is resumed after its end fails, or finds what was deleted")
+@check("durable", cost="an agent that is resumed after its end fails or finds deleted files")
 async def a_deleted_sandbox_is_made_afresh(subject: Subject) -> None:
-    """A state that was saved before its sandbox was deleted makes an empty one, as in the SDK."""
+    """A state saved before its sandbox was deleted makes an empty one, as in the SDK."""
     expect_equal("empty\n", await _said(subject, ResumeDeleted), "what it finds")
 
 
-@check("durable", cost="a file is overwritten that was not to be, or another one is moved")
+@check("durable", cost="the wrong file is overwritten or moved")
 async def files_are_named(subject: Subject) -> None:
-    """Files are told apart, created and moved by name, whatever the Agents SDK has for it."""
+    """Files are compared, created and moved by name, with any version of the Agents SDK."""
     said = await _said(subject, NameFiles)
 
     expect_equal(

@@ -12,9 +12,9 @@ from sandbox_core.testing.contract.subject import Subject
 from sandbox_core.testing.contract.whole_workflows import COMMANDS, Share
 
 
-@check("durable", cost="sub-agents that share a workspace lose commands, or run them twice")
+@check("durable", cost="sub-agents that share a workspace lose or repeat commands")
 async def each_command_of_several_runs_once(subject: Subject) -> None:
-    """Handles of a workflow and of its child share a session while one of two workers is killed."""
+    """A workflow and its child share a session while one of two workers is killed."""
     async with fleet_of(subject) as fleet:
         first, _ = await asyncio.gather(fleet.start(), fleet.start())
         handle = await fleet.client.start_workflow(

@@ -46,9 +46,9 @@ async def _to_its_end(
     return output, update.exit_code
 
 
-@check("session", cost="the output of a long command is lost, or is shown twice")
+@check("session", cost="the output of a long command is lost or repeated")
 async def output_is_delivered_once(subject: Subject) -> None:
-    """A process that goes on is polled to its end: its output comes once, in order."""
+    """A running process is polled until it ends; its output is delivered once, in order."""
     session = await _session(subject)
     script = "for n in 1 2 3 4 5 6 7 8; do echo line $n; sleep 0.3; done; exit 5"
     first = await subject.within(session.pty_exec_start(script, yield_time_s=0.5))
@@ -59,9 +59,9 @@ async def output_is_delivered_once(subject: Subject) -> None:
     expect_equal((expected, 5), (output.replace(b"\r\n", b"\n"), exit_code), "output and exit code")
 
 
-@check("session", cost="a short command looks as if it went on for ever")
+@check("session", cost="a short command looks as if it never ended")
 async def a_short_process_ends_with_its_first_output(subject: Subject) -> None:
-    """A process that ends within the yield time has no id, and its exit code is there."""
+    """A process that ends within the yield time has an exit code and no id."""
     session = await _session(subject)
     update = await subject.within(session.pty_exec_start("echo hi; exit 3", yield_time_s=5))
     output, exit_code = await _to_its_end(subject, session, update)
@@ -71,7 +71,7 @@ async def a_short_process_ends_with_its_first_output(subject: Subject) -> None:
 
 @check("session", cost="programs that ask questions cannot be answered")
 async def a_terminal_can_be_written_to(subject: Subject) -> None:
-    """A process with a terminal sees one, and reads what is written to it."""
+    """A process with a terminal sees a terminal and reads the input."""
     session = await _session(subject)
     script = 'test -t 0 && test -t 1 && echo terminal-$((40 + 2)); read -r line; echo "got $line"'
     update = await subject.within(session.pty_exec_start(script, tty=True, yield_time_s=1))
@@ -97,9 +97,9 @@ async def a_terminal_can_be_written_to(subject: Subject) -> None:
     expect(b"got hello" in output, f"what was written did not arrive: {output!r}")
 
 
-@check("session", cost="a program with a terminal looks as if it went on for ever")
+@check("session", cost="a program with a terminal looks as if it never ended")
 async def a_terminal_ends_with_its_process(subject: Subject) -> None:
-    """A process with a terminal that has ended has no id any more, and its exit code is there."""
+    """An ended process with a terminal has an exit code and no id."""
     session = await _session(subject)
     update = await subject.within(session.pty_exec_start("exit 3", tty=True, yield_time_s=1))
     _, exit_code = await _to_its_end(subject, session, update)
@@ -107,9 +107,9 @@ async def a_terminal_ends_with_its_process(subject: Subject) -> None:
     expect_equal(3, exit_code, "the exit code")
 
 
-@check("session", cost="polling a process that is gone looks like polling one that is silent")
+@check("session", cost="a vanished process looks like a silent one")
 async def an_unknown_process_is_said(subject: Subject) -> None:
-    """Polling a process that does not exist raises `PtySessionNotFoundError`."""
+    """Polling an unknown process raises `PtySessionNotFoundError`."""
     session = await _session(subject)
     try:
         await subject.within(session.pty_write_stdin(session_id=999_999, chars=""))
@@ -118,9 +118,9 @@ async def an_unknown_process_is_said(subject: Subject) -> None:
     raise PromiseBroken("a poll of process 999999, which was never started, was answered")
 
 
-@check("session", cost="processes of an agent that has gone on stay in the sandbox")
+@check("session", cost="an agent's old processes stay in the sandbox")
 async def terminating_ends_all_processes(subject: Subject) -> None:
-    """`pty_terminate_all` ends every process; repeating it is no error."""
+    """`pty_terminate_all` ends every process; repeating it is not an error."""
     session = await _session(subject)
     folder = await subject.folder()
     script = f"while true; do echo tick >> {folder}/ticks; sleep 0.1; done"

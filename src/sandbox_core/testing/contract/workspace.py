@@ -57,9 +57,9 @@ async def _archive(subject: Subject, session: SandboxSession) -> bytes:
     return bytes(content)
 
 
-@check("session", cost="a restored workspace lacks files, or has other rights and links")
+@check("session", cost="a restored workspace lacks files or has wrong permissions and links")
 async def a_workspace_comes_back_as_it_was(subject: Subject) -> None:
-    """What `persist_workspace` returns, `hydrate_workspace` of another sandbox makes again."""
+    """`hydrate_workspace` in another sandbox restores what `persist_workspace` returned."""
     first = await subject.make()
     made = await subject.sh(_BUILD, first)
     expect_equal((0, b""), (made.exit_code, made.stderr), "building the workspace")
@@ -71,9 +71,9 @@ async def a_workspace_comes_back_as_it_was(subject: Subject) -> None:
     expect_equal(_SEEN, seen.stdout.decode(), "what the other sandbox has")
 
 
-@check("session", cost="a workspace that was saved cannot be restored, which is noticed too late")
+@check("session", cost="a saved workspace cannot be restored, which is noticed too late")
 async def a_special_file_does_not_spoil_the_archive(subject: Subject) -> None:
-    """A FIFO in the workspace is saved and restored, or refused when it is saved, by its name."""
+    """A FIFO in the workspace is restored, or the save is refused and names it."""
     first = await subject.make()
     await subject.sh("mkfifo queue && echo kept > file", first)
     try:
@@ -88,9 +88,9 @@ async def a_special_file_does_not_spoil_the_archive(subject: Subject) -> None:
     expect_equal(b"kept\n", seen.stdout, "what the other sandbox has")
 
 
-@check("session", cost="an archive from elsewhere writes outside of the workspace")
+@check("session", cost="a foreign archive writes outside the workspace")
 async def an_archive_of_another_does_not_lead_out(subject: Subject) -> None:
-    """`hydrate_workspace` refuses an archive whose members lead out of the workspace."""
+    """`hydrate_workspace` refuses archives with members outside the workspace."""
     session = await subject.make()
     for name in ("../escaped-by-hydrate", "/tmp/escaped-by-hydrate"):  # noqa: S108 - of the sandbox
         buffer = io.BytesIO()
@@ -109,9 +109,9 @@ async def an_archive_of_another_does_not_lead_out(subject: Subject) -> None:
             expect(seen.exit_code != 0, f"an archive with {name} was written outside")
 
 
-@check("session", cost="agents cannot be forked, moved or paused for long")
+@check("session", cost="agents cannot be forked, moved or paused")
 async def a_snapshot_is_restored_in_a_new_sandbox(subject: Subject) -> None:
-    """`stop` saves the workspace to the session's snapshot, and a new session starts from it."""
+    """`stop` saves the workspace to the session's snapshot; a new session can start from it."""
     with tempfile.TemporaryDirectory() as folder:
         first = await subject.make(snapshot=LocalSnapshotSpec(base_path=Path(folder)))
         await subject.sh("echo saved > file; mkdir -p a/b; echo deep > a/b/c", first)
@@ -124,9 +124,9 @@ async def a_snapshot_is_restored_in_a_new_sandbox(subject: Subject) -> None:
         expect_equal(b"saved\ndeep\n", seen.stdout, "what the new sandbox has")
 
 
-@check("session", cost="what was there before is mixed with what is restored")
+@check("session", cost="old files are mixed with restored ones")
 async def hydrating_keeps_names_of_any_kind(subject: Subject) -> None:
-    """Names with newlines, leading dashes, backslashes and bytes that are not UTF-8 come back."""
+    """Names with newlines, leading dashes, backslashes and non-UTF-8 bytes are restored."""
     first = await subject.make()
     build = (
         "printf 1 > 'new\nline'; printf 2 > ./-dash; printf 3 > 'back\\slash'; "
@@ -156,9 +156,9 @@ async def a_workspace_may_be_large(subject: Subject) -> None:
     expect_equal(b"same\n", seen.stdout, "whether the file is the same")
 
 
-@check("session", cost="credentials and caches get into snapshots")
+@check("session", cost="credentials and caches enter snapshots")
 async def skipped_paths_are_not_saved(subject: Subject) -> None:
-    """A path given to `register_persist_workspace_skip_path` is not in the archive."""
+    """Paths passed to `register_persist_workspace_skip_path` are not in the archive."""
     session = await subject.make()
     await subject.sh("mkdir cache && echo no > cache/file && echo yes > kept", session)
     session.register_persist_workspace_skip_path("cache")
