@@ -11,7 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TICK_MS = 10 };          /* of the times in /proc, whatever the kernel's own are */
+enum {
+    TICK_MS = 10,               /* of the times in /proc, whatever the kernel's own are */
+    CHILDREN_ROOM = 4096,
+};
 
 struct process {
     pid_t pid, parent, session;
@@ -175,18 +178,33 @@ void roots_begin(struct roots *roots, pid_t pid, uint64_t from) {
     roots_add(roots, (struct root){pid, from, boot_ms()});
 }
 
-bool roots_look(struct roots *roots) {
-    char path[64], text[4096];
-    size_t before = roots->count;
-    pid_t self = getpid();
+/* The numbers of the children of this process, as many as there is room for; false: the kernel does
+ * not list them. */
+static bool children_read(char text[CHILDREN_ROOM]) {
+    char path[64];
     int fd = -1;
-    if (proc_is_ours() && JOIN(path, "/proc/self/task/", NUMBER((uint64_t)self), "/children"))
+    if (JOIN(path, "/proc/self/task/", NUMBER((uint64_t)getpid()), "/children"))
         fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
-    ssize_t n = read(fd, text, sizeof text - 1);
+    ssize_t n = read(fd, text, CHILDREN_ROOM - 1);
     close(fd);
     text[n > 0 ? n : 0] = '\0';
-    char *at = text, *end;
+    return n >= 0;
+}
+
+/* Whether no descendant is to be killed: to look at each process of a host takes milliseconds. */
+static bool only_spared(const pid_t *spared, size_t count) {
+    char text[CHILDREN_ROOM], *at = text, *end;
+    if (!children_read(text) || strlen(text) == CHILDREN_ROOM - 1) return false;
+    for (pid_t pid; (pid = (pid_t)strtol(at, &end, 10)) > 0; at = end)
+        if (!listed(pid, spared, count)) return false;
+    return true;
+}
+
+bool roots_look(struct roots *roots) {
+    char text[CHILDREN_ROOM], *at = text, *end;
+    size_t before = roots->count;
+    if (!proc_is_ours() || !children_read(text)) return false;
     for (pid_t pid; (pid = (pid_t)strtol(at, &end, 10)) > 0; at = end) {
         struct process p;
         bool known = false;
@@ -207,6 +225,7 @@ size_t tree_kill(const pid_t *roots, size_t root_count, const pid_t *spared, siz
         reap();
         return 0;
     }
+    if (root_count == 0 && only_spared(spared, count)) return 0;
     while (true) {
         size_t refused, found = kill_round(roots, root_count, spared, count, &refused);
         reap();
