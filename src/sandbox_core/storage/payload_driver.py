@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -126,7 +127,26 @@ def with_storage(converter: DataConverter, driver: PayloadDriver, threshold: int
     external = ExternalStorage(
         drivers=[driver], driver_selector=select, payload_size_threshold=threshold
     )
-    return dataclasses.replace(converter, external_storage=external)
+    if type(converter) is not DataConverter:
+        return dataclasses.replace(converter, external_storage=external)
+    settings = {f.name: getattr(converter, f.name) for f in dataclasses.fields(converter) if f.init}
+    return _StoringDataConverter(**{**settings, "external_storage": external})
+
+
+class _StoringDataConverter(DataConverter):
+    """Temporal's, which keeps its converters when it tells its storage what a payload is of.
+
+    Temporal's makes them anew, for each activity and several times for each workflow task, and with
+    them what pydantic knows of the types: that cost as much as all else that a short command costs.
+    """
+
+    def _with_store_context(self, store_ctx: StorageDriverStoreContext) -> DataConverter:
+        if self.external_storage is None:
+            return self
+        bound = copy.copy(self)
+        storage = self.external_storage._with_store_context(store_ctx)
+        object.__setattr__(bound, "external_storage", storage)  # It is frozen.
+        return bound
 
 
 def _limit(context: StorageDriverSelectContext, threshold: int) -> int:

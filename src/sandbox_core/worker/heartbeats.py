@@ -79,6 +79,11 @@ class _Beating:
         self._context: Context | None = context
         self._lock = threading.Lock()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether none is to be sent any more."""
+        return self._context is None
+
     def beat(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Send one, unless the activity has ended; return whether there are more to come."""
         with self._lock:
@@ -141,6 +146,9 @@ class _Beats:
     def _next(self) -> _Beating:
         with self._changed:
             while True:
+                # Most have ended before they are due: the thread does not wake up for each.
+                while self._due and self._due[0][2].has_ended:
+                    heapq.heappop(self._due)
                 wait = self._due[0][0] - time.monotonic() if self._due else None
                 if wait is not None and wait <= 0:
                     return heapq.heappop(self._due)[2]
