@@ -276,8 +276,9 @@ class TestBadInput:
 
         assert 1 == result.returncode
         assert (
-            "error: provider 'unable' cannot label its sandboxes, or not destroy them by their id: "
-            "which of them are orphans cannot be told. Those that can be reaped: local."
+            "error: provider 'unable' cannot label sandboxes, change their labels and destroy them "
+            "by their id: which of its sandboxes are orphans cannot be told. Those that can be "
+            "reaped: local."
         ) == words(result.stderr)
 
     @pytest.mark.parametrize("every", [[], ["--every", "10m"]], ids=["now", "scheduled"])

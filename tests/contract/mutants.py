@@ -88,10 +88,10 @@ _PACKAGE = (
         + "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
     ),
     _provider(
-        "labels without relabel",
+        "labels that nobody can find",
         "package.abilities_are_whole",
-        "async def relabel(",
-        "async def _relabel(",
+        "async def find(",
+        "async def _find(",
     ),
     _provider(
         "a destroy without the client",

@@ -27,8 +27,6 @@ def _options(name: str, kind: str) -> str:
 _PARTLY = """
     def labelled(self, client, labels):
         return client
-    async def find(self, client, labels):
-        return []
     def exists(self, client, sandbox_id):
         return True
     async def check(self):
@@ -172,8 +170,8 @@ class TestShortcomings:
         which = _which("partly")
         assert [
             f"{which} has a method 'exists' that is not `async def`, as the contract requires.",
-            f"{which} implements labelled and find of the ability 'labels', but not relabel: the "
-            f"ability is ignored.",
+            f"{which} implements labelled of the ability 'labels', but not find: the ability is "
+            f"ignored.",
             f"{which} has a method 'check' that does not take (client).",
         ] == report.providers["partly"].shortcomings
 

@@ -71,6 +71,7 @@ class E2BLoopback(LoopbackServer):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.api_key = f"e2b_{secrets.token_hex(20)}"
+        self.page_size = 100
         self.sandboxes: dict[str, E2BSandbox] = {}
 
     @property
@@ -152,7 +153,10 @@ class E2BLoopback(LoopbackServer):
             for sandbox in self.sandboxes.values()
             if wanted.items() <= sandbox.metadata.items()
         ]
-        return web.json_response(found[: int(request.query.get("limit", 100))])
+        start = int(request.query.get("nextToken", 0))
+        end = start + int(request.query.get("limit", self.page_size))
+        headers = {"x-next-token": str(end)} if end < len(found) else {}
+        return web.json_response(found[start:end], headers=headers)
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self._sandbox(request).describe())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from agents.extensions.sandbox.e2b import E2BSandboxClientOptions
+from agents.extensions.sandbox.e2b import E2BSandboxClientOptions, E2BSandboxSessionState
 from e2b_loopback import E2BLoopback
 from loopback.http_faults import (
     HttpFaults,
@@ -33,6 +33,40 @@ class TestLifecycle:
 
         assert ["paused"] == paused
         assert b"kept\n" == (await resumed.exec("cat file")).stdout
+
+
+class TestLabels:
+    """Metadata, which the user may have set, too."""
+
+    async def test_they_are_beside_the_users_and_not_in_the_state(
+        self, server: E2BLoopback, provider: E2BProvider, client: StrictE2BSandboxClient
+    ) -> None:
+        """Also on the sandbox that a resume makes in the place of another."""
+        options = E2BSandboxClientOptions(sandbox_type="e2b", metadata={"team": "a"})
+        labelled = provider.labelled(client, {"owner": "b"})
+        session = await labelled.create(options=options)
+        state = session.state
+        assert isinstance(state, E2BSandboxSessionState)
+        await client.delete(session)
+        await labelled.resume(state)
+
+        ((made, sandbox),) = server.sandboxes.items()
+        assert {"team": "a", "owner": "b"} == sandbox.metadata
+        assert {"team": "a"} == state.metadata
+        assert [made] == [each.sandbox_id for each in await provider.find(client, {"owner": "b"})]
+
+    async def test_every_page_of_the_list_is_read(
+        self, server: E2BLoopback, provider: E2BProvider, client: StrictE2BSandboxClient
+    ) -> None:
+        """The last one counts, whether it is full or not."""
+        server.page_size = 2
+        labelled = provider.labelled(client, {"owner": "b"})
+        made = {
+            provider.identity((await labelled.create(options=provider.default_options())).state)
+            for _ in range(3)
+        }
+
+        assert made == {each.sandbox_id for each in await provider.find(client, {"owner": "b"})}
 
 
 class TestFault(HttpFaults):

@@ -37,7 +37,7 @@ from sandbox_core.providers.registry import Provider, close_client, select
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
 from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.wire.published import how_to_install
-from sandbox_core.worker.reaping.reaper import as_reapable, reap
+from sandbox_core.worker.reaping.reaper import NEEDED, as_reapable, reap
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client as SandboxClient
 
@@ -170,8 +170,8 @@ def _choose(names: Sequence[str]) -> Mapping[str, Provider | str]:
     }
     if not able and not failed:
         raise ProviderError(
-            f"no provider that is installed here can label its sandboxes and destroy them by their "
-            f"id: which of them are orphans cannot be told. Installed: "
+            f"no provider that is installed here can {NEEDED}: "
+            f"which of its sandboxes are orphans cannot be told. Installed: "
             f"{', '.join(installed) or 'none'}."
         )
     return {**able, **failed}
@@ -189,8 +189,8 @@ def _unusable(
             f"{able}. Install it: {how_to_install(name)}"
         )
     return ProviderError(
-        f"provider {name!r} cannot label its sandboxes, or not destroy them by their id: which of "
-        f"them are orphans cannot be told. Those that can be reaped: {able}."
+        f"provider {name!r} cannot {NEEDED}: which of its sandboxes are orphans cannot be told. "
+        f"Those that can be reaped: {able}."
     )
 
 

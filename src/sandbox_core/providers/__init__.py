@@ -13,6 +13,7 @@ from sandbox_core.providers.contract import (
     SupportsHostProcesses,
     SupportsIdentity,
     SupportsLabels,
+    SupportsRelabel,
 )
 from sandbox_core.providers.hooks import hookimpl
 from sandbox_core.providers.private_folder import private_folder
@@ -45,6 +46,7 @@ __all__ = [
     "SupportsHostProcesses",
     "SupportsIdentity",
     "SupportsLabels",
+    "SupportsRelabel",
     "client_provider",
     "discover",
     "hookimpl",

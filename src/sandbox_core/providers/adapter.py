@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ClientT = TypeVar("_ClientT", bound="BaseSandboxClient[Any]")
 _OptionsT = TypeVar("_OptionsT", bound="BaseSandboxClientOptions")
-_LABELS = ("labelled", "find", "relabel")
+_LABELS = ("labelled", "find")
 
 Labels: TypeAlias = Mapping[str, str]
 
@@ -70,15 +70,15 @@ def client_provider(
         exists: See `SupportsExists`.
         destroy: See `SupportsDestroy`.
         check: See `SupportsCheck`.
-        labelled: See `SupportsLabels`; requires `find` and `relabel`.
+        labelled: See `SupportsLabels`; requires `find`.
         find: See `SupportsLabels`.
-        relabel: See `SupportsLabels`.
+        relabel: See `SupportsRelabel`; requires `labelled`.
         host_bound: See `SandboxClientProvider.host_bound`.
         durable_processes: See `SandboxClientProvider.durable_processes`.
 
     Raises:
         InvalidProviderName: `name` is not a valid provider name.
-        ProviderLoad: Only some of `labelled`, `find` and `relabel` were passed.
+        ProviderLoad: Only one of `labelled` and `find` was passed, or `relabel` without them.
     """
     check_provider_name(name)
     # An asynchronous or plain function becomes the method of the same name.
@@ -94,10 +94,10 @@ def client_provider(
     }
     given = {method: function for method, function in methods.items() if function is not None}
     missing = [each for each in _LABELS if each not in given]
-    if 0 < len(missing) < len(_LABELS):
+    if missing and (len(missing) < len(_LABELS) or relabel is not None):
         raise ProviderLoad(
-            f"client_provider({name!r}) lacks {' and '.join(missing)}: labels need all three of "
-            f"{', '.join(_LABELS)}, or none."
+            f"client_provider({name!r}) lacks {' and '.join(missing)}: labels need both of "
+            f"{', '.join(_LABELS)}, and relabel needs labels."
         )
     provided = type(
         "ClientProvider",

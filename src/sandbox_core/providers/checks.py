@@ -45,6 +45,10 @@ def shortcomings_of(provider: Provider) -> Iterator[str]:
             )
         for name in present:
             yield from _problem_of_method(provider, name, methods[name])
+    if isinstance(provider, CAPABILITIES["relabel"]) and not isinstance(
+        provider, CAPABILITIES["labels"]
+    ):
+        yield "changes labels, but does not set any: relabel needs labelled and find."
     if isinstance(provider, CAPABILITIES["labels"]):
         needed = {"destroy": SupportsDestroy, "identity": SupportsIdentity}
         lacking = [name for name, kind in needed.items() if not isinstance(provider, kind)]

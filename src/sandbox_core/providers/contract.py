@@ -157,8 +157,9 @@ class SupportsLabels(Protocol[_SameClientT]):
     """Sandboxes carry labels by which the backend can find them.
 
     sandbox-core labels each sandbox with its owning workflow and the request that created it. The
-    next attempt at a create whose answer was lost then finds the sandbox, on any worker, and
-    `sandbox-core reap` finds sandboxes of closed workflows. Requires `SupportsDestroy`.
+    next attempt at a create whose answer was lost then finds the sandbox, on any worker. With
+    `SupportsRelabel`, `sandbox-core reap` finds sandboxes of closed workflows. Requires
+    `SupportsDestroy`.
 
     Label names consist of lower-case letters, digits, ``.`` and ``-``; values are text of up to a
     thousand characters, the length of a workflow id.
@@ -183,9 +184,16 @@ class SupportsLabels(Protocol[_SameClientT]):
         """
         ...
 
-    async def relabel(
-        self, client: _SameClientT, sandbox_id: str, labels: Mapping[str, str]
-    ) -> None:
+
+@runtime_checkable
+class SupportsRelabel(Protocol[_ClientT]):
+    """The labels of an existing sandbox can be changed; requires `SupportsLabels`.
+
+    A sandbox that another workflow takes over then names its new owner. Without this, it would go
+    on naming the old one, so `sandbox-core reap` leaves all sandboxes of the provider alone.
+    """
+
+    async def relabel(self, client: _ClientT, sandbox_id: str, labels: Mapping[str, str]) -> None:
         """Add or replace labels of an existing sandbox; called when its owner changes."""
         ...
 
@@ -240,6 +248,7 @@ CAPABILITIES: Mapping[str, type] = {
     "exists": SupportsExists,
     "destroy": SupportsDestroy,
     "labels": SupportsLabels,
+    "relabel": SupportsRelabel,
     "check": SupportsCheck,
     "host processes": SupportsHostProcesses,
 }

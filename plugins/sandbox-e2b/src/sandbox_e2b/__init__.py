@@ -7,13 +7,14 @@ deployment than the public one, ``E2B_DOMAIN``.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agents.extensions.sandbox.e2b import E2BSandboxClientOptions, E2BSandboxSessionState
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.providers import SandboxClientProvider, hookimpl
+from sandbox_core.providers import LabelledSandbox, SandboxClientProvider, hookimpl
 
 if TYPE_CHECKING:
     from sandbox_e2b.client import StrictE2BSandboxClient
@@ -24,8 +25,7 @@ __version__ = "0.1.0"
 class E2BProvider(SandboxClientProvider[E2BSandboxClientOptions]):
     """Sandboxes at E2B, through the SDK's `E2BSandboxClient`.
 
-    It has no labels: E2B's metadata cannot be changed once a sandbox is made, so one that another
-    workflow takes over would stay its first owner's.
+    E2B's metadata cannot be changed once a sandbox is made, so that labels cannot be either.
     """
 
     name = "e2b"
@@ -73,6 +73,20 @@ class E2BProvider(SandboxClientProvider[E2BSandboxClientOptions]):
         from sandbox_e2b.client import kill
 
         await kill(sandbox_id)
+
+    def labelled(
+        self, client: StrictE2BSandboxClient, labels: Mapping[str, str]
+    ) -> StrictE2BSandboxClient:
+        """Return a client whose sandboxes have these labels in their metadata."""
+        return client.labelled(labels)
+
+    async def find(
+        self, client: StrictE2BSandboxClient, labels: Mapping[str, str]
+    ) -> Sequence[LabelledSandbox]:
+        """Return the team's sandboxes with all of these labels, running or paused."""
+        from sandbox_e2b.client import find
+
+        return await find(labels)
 
     async def check(self, client: StrictE2BSandboxClient) -> None:
         """Return if E2B answers and accepts the key."""

@@ -1,17 +1,23 @@
-"""The SDK's E2B client, which says of every failure what it was and makes no sandbox too many."""
+"""The SDK's E2B client, with labels on what it makes, and an error for every failure."""
 
 from __future__ import annotations
 
+import copy
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from agents.extensions.sandbox.e2b import (
     E2BSandboxClient,
     E2BSandboxClientOptions,
+    E2BSandboxSession,
     E2BSandboxSessionState,
 )
 from agents.sandbox import Manifest
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+from agents.sandbox.session.manager import Instrumentation
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
@@ -21,9 +27,11 @@ from e2b import (
     NotFoundException,
     RateLimitException,
     SandboxException,
+    SandboxQuery,
 )
 
 from sandbox_core.errors import AtCapacity
+from sandbox_core.providers import LabelledSandbox
 
 
 class RefusedByE2B(Exception):
@@ -73,14 +81,71 @@ async def kill(sandbox_id: str) -> None:
         await AsyncSandbox.kill(sandbox_id)
 
 
+async def find(labels: Mapping[str, str]) -> list[LabelledSandbox]:
+    """Return the sandboxes with all of these labels, running or paused."""
+    found: list[LabelledSandbox] = []
+    with refusals():
+        pages = AsyncSandbox.list(SandboxQuery(metadata=dict(labels)))
+        while pages.has_next:
+            found += [
+                LabelledSandbox(
+                    sandbox_id=each.sandbox_id, labels=each.metadata, created=each.started_at
+                )
+                for each in await pages.next_items()
+            ]
+    return found
+
+
 async def check() -> None:
     """Return if E2B answers and accepts the key."""
     with refusals():
         await AsyncSandbox.list(limit=1).next_items()
 
 
+@contextmanager
+def _metadata(state: E2BSandboxSessionState, labels: Mapping[str, str]) -> Iterator[None]:
+    """Have what the SDK makes of a state carry labels, which the state itself does not keep."""
+    own = state.metadata
+    if labels:
+        state.metadata = {**(own or {}), **labels}
+    try:
+        yield
+    finally:
+        state.metadata = own
+
+
+class LabelledE2BSandboxSession(E2BSandboxSession):
+    """The SDK's session, which may make another sandbox of a snapshot at E2B."""
+
+    labels: Mapping[str, str] = MappingProxyType({})
+    """What that one carries; set by the client."""
+
+    async def hydrate_workspace(self, data: io.IOBase) -> None:
+        """Fill the workspace, which may be another sandbox's afterwards."""
+        with _metadata(self.state, self.labels):
+            await super().hydrate_workspace(data)
+
+
 class StrictE2BSandboxClient(E2BSandboxClient):
     """The SDK's client; what it passes over in silence is an error here."""
+
+    _labels: Mapping[str, str] = MappingProxyType({})
+
+    def labelled(self, labels: Mapping[str, str]) -> StrictE2BSandboxClient:
+        """Return a client whose sandboxes have labels in their metadata."""
+        made = copy.copy(self)
+        made._labels = {**self._labels, **labels}
+        return made
+
+    def _wrap_session(
+        self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
+    ) -> SandboxSession:
+        if isinstance(inner, E2BSandboxSession):
+            taken = LabelledE2BSandboxSession.from_state(inner.state, sandbox=inner._sandbox)
+            vars(taken).update(vars(inner))
+            assert isinstance(taken, LabelledE2BSandboxSession)
+            taken.labels, inner = self._labels, taken
+        return super()._wrap_session(inner, instrumentation=instrumentation)
 
     async def create(
         self,
@@ -95,8 +160,13 @@ class StrictE2BSandboxClient(E2BSandboxClient):
             AtCapacity: The team has as many running sandboxes as its plan allows.
             RefusedByE2B: E2B does not make one.
         """
+        metadata = {**(options.metadata or {}), **self._labels} or None
+        labelled = options.model_copy(update={"metadata": metadata})
         with refusals():
-            return await super().create(snapshot=snapshot, manifest=manifest, options=options)
+            session = await super().create(snapshot=snapshot, manifest=manifest, options=labelled)
+        if isinstance(session.state, E2BSandboxSessionState):
+            session.state.metadata = options.metadata
+        return session
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
         """Open the sandbox of `state`, or another if E2B does not know it any more.
@@ -108,7 +178,7 @@ class StrictE2BSandboxClient(E2BSandboxClient):
         if not isinstance(state, E2BSandboxSessionState):
             return await super().resume(state)
         asked = state.sandbox_id
-        with refusals():
+        with refusals(), _metadata(state, self._labels):
             session = await super().resume(state)
         # The SDK's client makes another whatever was wrong, also where a moment later it is well.
         if state.sandbox_id != asked:

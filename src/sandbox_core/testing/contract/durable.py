@@ -369,7 +369,11 @@ async def _result(asked: Any) -> object:  # noqa: ANN401 - an update's handle
     return await asyncio.wait_for(ask(), ENDS_S)
 
 
-@check("durable", needs=LABELS, cost="orphans remain, or running agents lose their sandboxes")
+@check(
+    "durable",
+    needs=(*LABELS, "relabel"),
+    cost="orphans remain, or running agents lose their sandboxes",
+)
 async def only_orphans_are_reaped(subject: Subject) -> None:
     """`sandbox-core reap` deletes the sandbox of a terminated workflow and no other."""
     reapable = as_reapable(subject.provider)

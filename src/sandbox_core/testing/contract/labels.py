@@ -6,12 +6,13 @@ import asyncio
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from typing import cast
 
 from agents.sandbox.session.sandbox_session import SandboxSession
 
-from sandbox_core.providers import LabelledSandbox
+from sandbox_core.providers import LabelledSandbox, SupportsRelabel
 from sandbox_core.testing.contract.model import check, expect, expect_equal
-from sandbox_core.testing.contract.subject import Subject
+from sandbox_core.testing.contract.subject import Client, Subject
 
 _ABLE = ("labels", "identity", "destroy")
 _ORPHANS = "a killed create leaks a sandbox, and `sandbox-core reap` misses orphans"
@@ -50,7 +51,8 @@ async def _ids(subject: Subject, labels: Mapping[str, str]) -> list[str]:
 
 
 async def _relabel(subject: Subject, sandbox_id: str, labels: Mapping[str, str]) -> None:
-    await subject.within(subject.labelling.relabel(subject.client, sandbox_id, labels))
+    provider = cast("SupportsRelabel[Client]", subject.provider)
+    await subject.within(provider.relabel(subject.client, sandbox_id, labels))
 
 
 @check("labels", needs=_ABLE, cost=_ORPHANS)
@@ -132,7 +134,11 @@ async def all_pages_are_read(subject: Subject) -> None:
     expect_equal(sorted(made), sorted(await _ids(subject, labels)), "what is found")
 
 
-@check("labels", needs=_ABLE, cost="a session that another workflow resumed is reaped while in use")
+@check(
+    "labels",
+    needs=(*_ABLE, "relabel"),
+    cost="a session that another workflow resumed is reaped while in use",
+)
 async def relabelling_changes_what_it_names(subject: Subject) -> None:
     """`relabel` changes and adds labels, keeps the others, and can be repeated."""
     labels = _labels()
@@ -150,7 +156,7 @@ async def relabelling_changes_what_it_names(subject: Subject) -> None:
     expect(before.labels.keys() <= found[0].labels.keys(), "a label is gone")
 
 
-@check("labels", needs=_ABLE, cost=_FOREIGN)
+@check("labels", needs=(*_ABLE, "relabel"), cost=_FOREIGN)
 async def relabelling_concerns_one_sandbox(subject: Subject) -> None:
     """`relabel` changes only its sandbox; of concurrent calls, one wins completely."""
     labels = _labels()

@@ -50,8 +50,8 @@ _ABILITIES: Mapping[str, tuple[tuple[str, tuple[str, ...], bool], ...]] = {
     "labels": (
         ("labelled", ("client", "labels"), False),
         ("find", ("client", "labels"), True),
-        ("relabel", ("client", "sandbox_id", "labels"), True),
     ),
+    "relabel": (("relabel", ("client", "sandbox_id", "labels"), True),),
     "check": (("check", ("client",), True),),
     "host processes": (("host_process", ("session", "command"), True),),
 }

@@ -18,7 +18,12 @@ from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.providers import LabelledSandbox, SupportsDestroy, SupportsLabels
+from sandbox_core.providers import (
+    LabelledSandbox,
+    SupportsDestroy,
+    SupportsLabels,
+    SupportsRelabel,
+)
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
@@ -39,16 +44,22 @@ _LOOK_AGAIN_S = 1.0
 _REASON_CHARS = 300
 
 
+NEEDED = "label sandboxes, change their labels and destroy them by their id"
+"""What a provider has to be able to do, for messages."""
+
+
 class Reapable(SupportsLabels[Client], SupportsDestroy[Client], Protocol):
-    """A provider whose sandboxes can be found by their labels, and destroyed."""
+    """A provider whose sandboxes can be found by their owner, and destroyed."""
 
     name: str
 
 
 def as_reapable(provider: Provider) -> Reapable | None:
     """Return the provider if it can do what it takes to find and delete orphans."""
-    able = isinstance(provider, SupportsLabels) and isinstance(provider, SupportsDestroy)
-    return cast("Reapable", provider) if able else None
+    # Labels that cannot be changed name a sandbox's first owner, not that which took it over.
+    able = (SupportsLabels, SupportsRelabel, SupportsDestroy)
+    found = all(isinstance(provider, ability) for ability in able)
+    return cast("Reapable", provider) if found else None
 
 
 @handles(ops.REAP)
@@ -56,8 +67,8 @@ async def _reap(call: Call, request: ReapRequest) -> ReapResponse:
     provider, temporal = as_reapable(call.provider), activity.client()
     if provider is None:
         raise InvalidRequest(
-            f"provider {call.provider.name!r} cannot label its sandboxes, or not destroy them by "
-            f"their id: which of them are orphans cannot be told."
+            f"provider {call.provider.name!r} cannot {NEEDED}: which of its sandboxes are orphans "
+            f"cannot be told."
         )
     namespace = call.namespace or await Namespace.of(temporal)
     return await reap(provider, call.client, temporal, namespace, request)

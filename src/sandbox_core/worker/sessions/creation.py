@@ -26,6 +26,7 @@ from sandbox_core.providers import (
     SupportsExists,
     SupportsIdentity,
     SupportsLabels,
+    SupportsRelabel,
 )
 from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
 from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest, WorkflowRun
@@ -115,7 +116,7 @@ async def claim(call: Call, sandbox_id: str | None, owner: WorkflowRun | None) -
     """Make `owner`, or the workflow of the activity, the owner of a sandbox it did not make."""
     if call.namespace is None or sandbox_id is None:
         return
-    if not isinstance(call.provider, SupportsLabels):
+    if not isinstance(call.provider, SupportsRelabel):
         return
     try:
         await call.provider.relabel(call.client, sandbox_id, owner_labels(call.namespace, owner))
