@@ -7,14 +7,14 @@ READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo bench test retest packaging mutants test-newest check types chaos helper clean
+.PHONY: demo bench test retest packaging mutants extended test-newest check types chaos helper clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
 
 # All tests but those that have a target of their own, which CI runs too.
 test: check
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not packaging and not mutants"
+	$(BIN)/pytest -n 3 --dist loadgroup -m "not packaging and not mutants and not extended"
 
 # Once more what failed last, alone. What fails without a failed test, as an unexpected skip, stays failed.
 retest: $(READY)
@@ -27,6 +27,11 @@ packaging: $(READY)
 # Wrong providers, which the provider kit has to find.
 mutants: $(READY)
 	$(BIN)/pytest -n 2 -m mutants
+
+# What takes minutes and seldom differs: the Agents SDK's own tests in workflows, chaos in containers,
+# and all that the provider kit checks of hosted services.
+extended: $(READY)
+	$(BIN)/pytest -n 3 --dist loadgroup -m extended
 
 # Commands beside the peer's and the floor: a table, and the figures as JSON.
 bench: $(READY)

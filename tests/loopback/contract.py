@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
@@ -29,10 +28,7 @@ DURABLE = frozenset(
         "saved.a_workspace_is_saved_whole",
     }
 )
-"""What of the durable level differs from one hosted service to another."""
-
-WHOLE_VARIABLE = "SANDBOX_WHOLE_CONTRACT"
-"""Set, everything is checked: the rest of the durable level is what sandbox-core does itself."""
+"""What of the durable level differs from one hosted service to another; the rest is extended."""
 
 OF_THE_SDK: Mapping[str, str] = {
     "workspace.a_workspace_comes_back_as_it_was": "the SDK restores no hard links",
@@ -60,11 +56,9 @@ class LoopbackContract(ProviderContract):
     """
 
     @classmethod
-    def contract_checks(cls) -> Sequence[Check]:
-        checks = super().contract_checks()
-        if WHOLE_VARIABLE in os.environ:
-            return checks
-        return [check for check in checks if check.level != "durable" or check.name in DURABLE]
+    def contract_marks(cls, check: Check) -> Sequence[pytest.MarkDecorator]:
+        extended = check.level == "durable" and check.name not in DURABLE
+        return (pytest.mark.extended,) if extended else ()
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -19,7 +19,7 @@ import pytest
 from sdk.in_workflow import ADDRESS, OUTCOMES
 from sdk.lists import ELSEWHERE, IN_WORKFLOWS, KNOWN
 
-pytestmark = [pytest.mark.xdist_group("sdk"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.extended, pytest.mark.xdist_group("sdk"), pytest.mark.timeout(400)]
 
 FOLDER = Path("tests/sandbox")
 

@@ -12,7 +12,7 @@ from faults import chaos
 
 pytest_plugins = ["docker_fixtures"]
 
-pytestmark = pytest.mark.xdist_group("docker")
+pytestmark = [pytest.mark.extended, pytest.mark.xdist_group("docker")]
 
 
 def containers(engine: DockerEngine) -> list[str]:

@@ -43,9 +43,9 @@ class ProviderContract:
     """By the names of checks, why their promises are not kept. One that is kept is an error."""
 
     @classmethod
-    def contract_checks(cls) -> Sequence[Check]:
-        """Return what is checked; override it to leave out what is not worth its time."""
-        return select(levels=cls.levels)
+    def contract_marks(cls, check: Check) -> Sequence[pytest.MarkDecorator]:
+        """Return the marks of a check's test; override it to have some run less often."""
+        return ()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make one test of each promise; pytest calls it."""
@@ -54,8 +54,11 @@ class ProviderContract:
         unknown = self.known_failures.keys() - {check.name for check in select()}
         if unknown:
             raise pytest.UsageError(f"known_failures names no check: {', '.join(sorted(unknown))}")
-        checks = self.contract_checks()
-        metafunc.parametrize("contract_check", checks, ids=[check.name for check in checks])
+        checks = [
+            pytest.param(check, marks=self.contract_marks(check), id=check.name)
+            for check in select(levels=self.levels)
+        ]
+        metafunc.parametrize("contract_check", checks)
 
     @pytest.fixture(scope="class")
     @classmethod
