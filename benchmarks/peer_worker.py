@@ -13,7 +13,9 @@ import re
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from agents import ModelProvider
@@ -30,6 +32,8 @@ from peer_workflows import (
     Agent,
     Commands,
     Files,
+    Hold,
+    Many,
     Workspace,
     noop,
 )
@@ -84,11 +88,19 @@ class WorkerProcess:
     """A worker of one side, in `folder`; a new one takes its place when it is stuck."""
 
     def __init__(
-        self, side: str, address: str, folder: Path, *, runs: str = BOTH, task_queue: str = ""
+        self,
+        side: str,
+        address: str,
+        folder: Path,
+        *,
+        runs: str = BOTH,
+        task_queue: str = "",
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.task_queue = task_queue or f"{side}-{uuid.uuid4().hex[:8]}"
         self.peak_bytes = 0
         self._command = [sys.executable, __file__, side, address, self.task_queue, runs]
+        self._environment = environment
         self.folder = folder
 
     async def start(self) -> None:
@@ -103,7 +115,7 @@ class WorkerProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 cwd=self.folder,
-                env={**os.environ, **own},
+                env={**os.environ, **own, **self._environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -155,7 +167,7 @@ async def serve(side: str, address: str, task_queue: str, runs: str) -> None:
     async with Worker(
         client,
         task_queue=task_queue,
-        workflows=[] if runs == ACTIVITIES else [Agent, Commands, Files, Workspace],
+        workflows=[] if runs == ACTIVITIES else [Agent, Commands, Files, Hold, Many, Workspace],
         activities=[noop] if runs_activities else [],
     ):
         print("ready", flush=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import zipfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from agents.run_config import SandboxRunConfig
     from agents.sandbox import Manifest, SandboxAgent, capabilities, entries
     from agents.sandbox.errors import SandboxError
-    from agents.sandbox.sandboxes import unix_local
+    from agents.sandbox.sandboxes import docker, unix_local
     from agents.sandbox.session.sandbox_client import BaseSandboxClient
     from agents.sandbox.session.sandbox_session import SandboxSession
     from agents.sandbox.snapshot import (
@@ -62,6 +63,7 @@ class Task:
     size: int = 0
     commands: int = 0
     noops: bool = False
+    image: str = ""
 
 
 @dataclass(kw_only=True)
@@ -105,7 +107,9 @@ async def new_session(task: Task) -> AsyncIterator[SandboxSession]:
     session = await client.create(
         manifest=Manifest(entries=files),
         snapshot=NoopSnapshotSpec(),
-        options=unix_local.UnixLocalSandboxClientOptions(),
+        options=docker.DockerSandboxClientOptions(image=task.image)
+        if task.image
+        else unix_local.UnixLocalSandboxClientOptions(),
     )
     try:
         async with session:
@@ -135,6 +139,59 @@ class Commands:
                     begin = workflow.time()
                     await workflow.execute_activity(noop, schedule_to_close_timeout=MINUTE)
                     report.noops.append(workflow.time() - begin)
+        return report
+
+
+@workflow.defn
+class Hold:
+    """Holds as many sessions open as `commands` says, until it is told to let go of them."""
+
+    def __init__(self) -> None:
+        self._report = Report()
+        self._opened = False
+        self._done = False
+
+    @workflow.update
+    async def opened(self) -> Report:
+        """Wait until all are open; return how long each took (`noops`), and a command in it."""
+        await workflow.wait_condition(lambda: self._opened)
+        return self._report
+
+    @workflow.signal
+    def let_go(self) -> None:
+        """Delete the sessions."""
+        self._done = True
+
+    @workflow.run
+    async def run(self, task: Task) -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(task.commands):
+                begin = workflow.time()
+                session = await stack.enter_async_context(new_session(task))
+                started = workflow.time()
+                await session.exec("true")
+                self._report.noops.append(started - begin)
+                self._report.steps.append(workflow.time() - started)
+            self._opened = True
+            await workflow.wait_condition(lambda: self._done)
+
+
+@workflow.defn
+class Many:
+    """Runs very many commands in one session, twenty at a time, and times each."""
+
+    @workflow.run
+    async def run(self, task: Task) -> Report:
+        report = Report()
+
+        async def one(session: SandboxSession) -> None:
+            begin = workflow.time()
+            await session.exec("true")
+            report.steps.append(workflow.time() - begin)
+
+        async with new_session(task) as session:
+            for _ in range(task.commands // 20):
+                await asyncio.gather(*(one(session) for _ in range(20)))
         return report
 
 
