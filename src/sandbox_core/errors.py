@@ -23,6 +23,8 @@ SandboxCoreError (an ApplicationError: fails the workflow, never just its task)
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 __all__ = [
@@ -73,9 +75,19 @@ class SandboxCoreError(ApplicationError):
 
 
 class AtCapacity(SandboxCoreError):
-    """The worker is at its sandbox limit; the workflow waits and tries again."""
+    """The worker or the backend is at its sandbox limit; the workflow waits and tries again.
+
+    Args:
+        message: Which limit was reached.
+        retry_after: How long the backend says to wait, if it says.
+    """
 
     benign = True
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        # Temporal carries it from the activity into the workflow.
+        self._next_retry_delay = retry_after
 
 
 class CreateConflict(SandboxCoreError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agents.sandbox.session.sandbox_session import SandboxSession
@@ -17,6 +19,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError
 from workflows.creates import CreateAndHold, Hold, SameKeyTwice, UsesWhatWasDiscarded
 
+from sandbox_core.errors import AtCapacity
 from sandbox_core.testing.worker_process import WorkerProcess
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID
@@ -234,6 +237,28 @@ class TestNoSandboxForAnAnswer:
         assert "PayloadTooLarge" == await self._failure(temporal_client, plugin, "local")
 
 
+class FullClient(LocalClient):
+    """Has no room at first, and says for how long."""
+
+    asked = False
+
+    async def create(self, **arguments: Any) -> SandboxSession:  # noqa: ANN401 - the SDK's
+        if not self.asked:
+            self.asked = True
+            raise AtCapacity("the backend is full", retry_after=timedelta(seconds=2.5))
+        return await super().create(**arguments)
+
+    def labelled(self, labels: Mapping[str, str]) -> FullClient:
+        return self
+
+
+class FullProvider(LocalProvider):
+    name = "full"
+
+    def create_client(self) -> FullClient:
+        return FullClient()
+
+
 FULL = "2 of 2 sandboxes of provider 'local' are in use on this worker"
 
 
@@ -258,6 +283,22 @@ class TestCapacity:
 
         assert len(summaries) >= 2
         assert {f'"waiting for room: {FULL}"'} == set(summaries)
+
+    async def test_a_create_waits_as_long_as_the_backend_says(
+        self, temporal_client: Client
+    ) -> None:
+        """Not only as long as a workflow waits by itself, a second at first."""
+        plugin = SandboxPlugin(providers=[FullProvider()])
+        async with running_worker(temporal_client, CreateAndHold, plugins=[plugin]) as queue:
+            handle = await start(temporal_client, queue, Hold("full"))
+            await finish(handle)
+            (timer,) = [
+                event.timer_started_event_attributes.start_to_fire_timeout.ToMilliseconds()
+                for event in (await handle.fetch_history()).events
+                if event.HasField("timer_started_event_attributes")
+            ]
+
+        assert 2500 == timer
 
     async def test_a_worker_in_the_place_of_a_killed_one_counts_its_sandboxes(
         self, temporal_client: Client, fleet: Workers

@@ -26,6 +26,7 @@ from sandbox_core.providers.registry import (
     discover,
     load,
 )
+from sandbox_core.providers.retry_after import parse_retry_after
 from sandbox_core.wire.strict import StrictOptions
 
 __all__ = [
@@ -51,5 +52,6 @@ __all__ = [
     "discover",
     "hookimpl",
     "load",
+    "parse_retry_after",
     "private_folder",
 ]

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from pydantic_core import to_jsonable_python
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from sandbox_core.errors import OperationFailed, SandboxCoreError
+from sandbox_core.errors import AtCapacity, OperationFailed, SandboxCoreError
 from sandbox_core.wire.naming import NOT_REGISTERED
 from sandbox_core.wire.terminal_errors import is_terminal
 
@@ -124,6 +124,8 @@ def decode_error(failure: ApplicationError) -> Exception:
     details = failure.details[0] if failure.details else None
     # Ours have no details; an error of a vendor may have the same name.
     own = None if failure.details else _subclass_named(SandboxCoreError, failure.type or "")
+    if own is not None and issubclass(own, AtCapacity):
+        return own(failure.message, retry_after=failure.next_retry_delay)
     if own is not None:
         return own(failure.message)
     if not isinstance(details, Mapping):

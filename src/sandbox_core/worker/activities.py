@@ -133,6 +133,7 @@ def _redacted(error: ApplicationError, secrets: Secrets) -> ApplicationError:
         type=error.type,
         non_retryable=error.non_retryable,
         category=error.category,
+        next_retry_delay=error.next_retry_delay,
     )
 
 

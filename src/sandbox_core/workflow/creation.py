@@ -53,7 +53,8 @@ async def create_session(
                 f"sessions, add workers, or raise SandboxPlugin(max_sandboxes=...)."
             ) from answer
         # The Temporal UI shows the summary beside the timer.
-        await workflow.sleep(min(wait, left), summary=f"waiting for room: {answer.message}")
+        asked = max(wait, answer.next_retry_delay or timedelta())
+        await workflow.sleep(min(asked, left), summary=f"waiting for room: {answer.message}")
         wait = min(wait * 2, _LONGEST_WAIT)
     return answer
 

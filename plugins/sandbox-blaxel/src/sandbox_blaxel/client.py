@@ -26,7 +26,7 @@ from blaxel.core.sandbox.types import SandboxUpdateMetadata
 
 from sandbox_blaxel.options import BlaxelOptions
 from sandbox_core.errors import AtCapacity
-from sandbox_core.providers import LabelledSandbox
+from sandbox_core.providers import LabelledSandbox, parse_retry_after
 
 _GONE = ("DELETING", "FAILED", "TERMINATED")
 
@@ -104,9 +104,9 @@ class LabellingBlaxelSandboxClient(BlaxelSandboxClient):
         try:
             session = await super().create(snapshot=snapshot, manifest=manifest, options=labelled)
         except RateLimitError as error:
-            later = "" if error.retry_after is None else f" (retry after {error.retry_after} s)"
             raise AtCapacity(
-                f"provider 'blaxel' has no room for another sandbox: {error}{later}"
+                f"provider 'blaxel' has no room for another sandbox: {error}",
+                retry_after=parse_retry_after(error.retry_after),
             ) from error
         assert isinstance(session.state, BlaxelSandboxSessionState)
         session.state.labels = dict(asked.labels or {})

@@ -22,6 +22,7 @@ from vercel.sandbox import (
 )
 
 from sandbox_core.errors import AtCapacity
+from sandbox_core.providers import parse_retry_after
 
 _THERE = (SandboxStatus.PENDING, SandboxStatus.RUNNING)
 
@@ -78,9 +79,9 @@ class StrictVercelSandboxClient(VercelSandboxClient):
         try:
             return await super().create(snapshot=snapshot, manifest=manifest, options=options)
         except SandboxRateLimitError as error:
-            later = "" if error.retry_after is None else f" (retry after {error.retry_after} s)"
             raise AtCapacity(
-                f"provider 'vercel' has no room for another sandbox: {error}{later}"
+                f"provider 'vercel' has no room for another sandbox: {error}",
+                retry_after=parse_retry_after(error.retry_after),
             ) from error
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:

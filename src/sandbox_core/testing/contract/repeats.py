@@ -7,6 +7,7 @@ import io
 import tarfile
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, cast
 
 from agents.sandbox import Manifest
@@ -76,7 +77,10 @@ class _Repeating:
         self, operation: str, number: int, request: Mapping[str, Any], body: bytes | None = None
     ) -> Any:  # noqa: ANN401 - a JSON object
         environment = ActivityEnvironment()
-        environment.info = dataclasses.replace(environment.info, attempt=number)
+        # Without a timeout it would be a second.
+        environment.info = dataclasses.replace(
+            environment.info, attempt=number, start_to_close_timeout=timedelta(minutes=5)
+        )
         arguments = [request] if body is None else [request, body]
         return await environment.run(self._activities[operation], *arguments)
 
