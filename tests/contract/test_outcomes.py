@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from support import installed_provider
 
-from sandbox_core.cli.check import _tell
+from sandbox_core.cli.check import Teller
 from sandbox_core.testing.contract import CHECKS, Check, Outcome, PromiseBroken, Report, Subject
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 from sandbox_core.testing.contract.run import run_check
@@ -74,7 +74,7 @@ class TestWarned:
 
     async def test_is_shown_with_what_was_seen(self, outcome: Outcome) -> None:
         console = Console(width=200, record=True, quiet=False)
-        _tell(console, outcome)
+        Teller(console).tell(outcome)
         shown = console.export_text()
 
         assert shown.startswith("warned  package")
@@ -88,3 +88,29 @@ class TestWarned:
                 ProviderContract().test_promise(check(broken=True, provisional=True), subject, loop)
         finally:
             loop.close()
+
+
+async def test_what_every_check_sees_is_shown_once(subject: Subject) -> None:
+    """A backend that cannot be reached breaks sixty promises in one way."""
+    console = Console(width=200, record=True, quiet=False)
+    teller = Teller(console)
+    for number in range(3):
+        each = replace(check(broken=True), name=f"weather.check_{number}")
+        teller.tell(await run_check(each, subject))
+    shown = console.export_text()
+
+    assert 1 == shown.count("it is wet")
+    assert 2 == shown.count("seen:  the same as weather.check_0")
+
+
+async def test_what_was_kept_is_shown_by_name_and_what_was_skipped_is_counted(
+    subject: Subject,
+) -> None:
+    console = Console(width=200, record=True, quiet=False)
+    kept = await run_check(check(broken=False), subject)
+    skipped = await run_check(replace(check(broken=False), needs=("relabel",)), subject)
+    lacking = Report(provider="local", outcomes=[kept, replace(skipped, status="skipped")])
+    Teller(console).tell(kept)
+
+    assert "weather.it_is_dry" in console.export_text()
+    assert lacking.summary().endswith(": package 1/1, 1 skipped")

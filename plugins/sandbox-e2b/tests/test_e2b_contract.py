@@ -13,7 +13,7 @@ class TestE2B(LoopbackContract):
     """Sandboxes at E2B."""
 
     provider_module = "sandbox_e2b"
-    abilities = frozenset({"check", "destroy", "exists", "identity"})
+    abilities = frozenset({"check", "destroy", "exists", "identity", "labels"})
     credentials = ("E2B_API_KEY",)
     server_class = E2BLoopback
     unreachable: ClassVar[Mapping[str, str] | None] = {"E2B_API_URL": "http://127.0.0.1:1"}

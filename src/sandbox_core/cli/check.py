@@ -74,7 +74,7 @@ async def check_provider(
             subject,
             checks,
             distribution=str(result.candidate),
-            tell=lambda outcome: _tell(console, outcome),
+            tell=Teller(console).tell,
         )
     content = json.dumps(report.as_json(), indent=2)
     if output is not None:
@@ -93,13 +93,27 @@ def _levels(names: Sequence[str]) -> list[Level]:
     return [level for level in LEVELS if level in names]
 
 
-def _tell(console: Console, outcome: Outcome) -> None:
-    each = outcome.check
-    mark = _MARKS.get(outcome.status, outcome.status)
-    console.print(f"{mark} {each.level:8} {escape(each.promise)} [dim]{outcome.seconds:.1f} s[/]")
-    if outcome.status in ("broken", "warned"):
-        console.print(f"        seen:  {escape(outcome.seen)}")
-        console.print(f"        costs: {escape(each.cost)}")
-        console.print(f"        [dim]{each.name}, {CONTRACT_PAGE}#{each.name.replace('.', '')}[/]")
-    elif outcome.status == "skipped":
-        console.print(f"        [dim]{escape(outcome.seen)}[/]")
+class Teller:
+    """Shows outcomes as they come; what one check after the other has seen is shown once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._first: dict[str, str] = {}
+        """By what was seen, the name of the check that has seen it first."""
+
+    def tell(self, outcome: Outcome) -> None:
+        """Show one outcome."""
+        each, show = outcome.check, self._console.print
+        mark = _MARKS.get(outcome.status, outcome.status)
+        took = f"[dim]{outcome.seconds:.1f} s[/]"
+        show(f"{mark} {each.level:8} {each.name}: {escape(each.promise)} {took}")
+        if outcome.status in ("broken", "warned"):
+            first = self._first.setdefault(outcome.seen, each.name)
+            if first != each.name:
+                show(f"        seen:  the same as {first}")
+                return
+            show(f"        seen:  {escape(outcome.seen)}")
+            show(f"        costs: {escape(each.cost)}")
+            show(f"        [dim]{CONTRACT_PAGE}#{each.name.replace('.', '')}[/]")
+        elif outcome.status == "skipped":
+            show(f"        [dim]{escape(outcome.seen)}[/]")

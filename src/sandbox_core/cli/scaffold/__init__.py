@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions
+from importlib import import_module
+from importlib.metadata import packages_distributions, requires
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+
+from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 
 from sandbox_core import __version__
 from sandbox_core.errors import InvalidRequest
@@ -43,6 +46,23 @@ class Reference:
             raise InvalidRequest(f"{text!r} names no class; write 'module:Class'")
         return cls(module=module, name=name)
 
+    def check(self, base: type) -> None:
+        """Return if it is a subclass of `base`.
+
+        Raises:
+            InvalidRequest: It cannot be imported, or is something else.
+        """
+        text = f"{self.module}:{self.name}"
+        try:
+            found = getattr(import_module(self.module), self.name)
+        except Exception as error:
+            raise InvalidRequest(
+                f"{text} cannot be imported here ({type(error).__name__}: {error}); install its "
+                "distribution beside sandbox-core, and check the spelling"
+            ) from error
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise InvalidRequest(f"{text} is no subclass of {base.__module__}.{base.__name__}")
+
 
 def write_provider(
     name: str, folder: Path, *, client: str | None = None, options: str | None = None
@@ -58,8 +78,8 @@ def write_provider(
 
     Raises:
         InvalidProviderName: `name` does not follow the rule for provider names.
-        InvalidRequest: There is such a folder already, or only one of `client` and `options` is
-            given.
+        InvalidRequest: There is such a folder already, only one of `client` and `options` is
+            given, or one of them is no such class.
     """
     check_provider_name(name)
     if (client is None) != (options is None):
@@ -76,6 +96,7 @@ def write_provider(
         "NAME": name.replace("-", "_").upper(),
         "core_version": _minor(__version__, 0),
         "core_bound": _minor(__version__, 1),
+        "agents_requirement": _agents_requirement(),
         "client_requirement": "",
     }
     written = {to: _filled(source, values) for source, to in _ALWAYS.items()}
@@ -84,6 +105,8 @@ def write_provider(
             written[f"src/{package}/{module}.py"] = _filled(f"src/{module}.py", values)
     else:
         used, taken = Reference.parse(client), Reference.parse(options)
+        used.check(BaseSandboxClient)
+        taken.check(BaseSandboxClientOptions)
         values |= {
             "client_module": used.module,
             "client_class": used.name,
@@ -107,11 +130,13 @@ def _requirement(package: str) -> str:
     What is called like a package may be somebody else's distribution: ``agents`` is.
     """
     owners = sorted(set(packages_distributions().get(package, ())) - {"openai-agents"})
-    if owners:
-        return "".join(f'\n    "{owner}",' for owner in owners)
-    if package == "agents":
-        return ""
-    return f"\n    # TODO: the distribution that {package} is from; it is not installed here."
+    return "".join(f'\n    "{owner}",' for owner in owners)
+
+
+def _agents_requirement() -> str:
+    """Return the versions of the Agents SDK that sandbox-core itself takes."""
+    (requirement,) = (r for r in requires("sandbox-core") or () if r.startswith("openai-agents"))
+    return requirement
 
 
 def _filled(source: str, values: dict[str, str]) -> str:

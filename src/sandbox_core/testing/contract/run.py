@@ -83,9 +83,10 @@ class Report:
                 parts.append(f"{level} {kept}/{len(asked)}")
             elif mine:
                 parts.append(f"{level} none")
-        warnings = sum(outcome.status == "warned" for outcome in self.outcomes)
-        if warnings:
-            parts.append(f"{warnings} warned")
+        for status in ("warned", "skipped"):
+            count = sum(outcome.status == status for outcome in self.outcomes)
+            if count:
+                parts.append(f"{count} {status}")
         return f"contract {CONTRACT_VERSION}: {', '.join(parts) or 'nothing checked'}"
 
     def as_json(self) -> dict[str, object]:

@@ -167,7 +167,9 @@ class Subject:
         elif self.can("destroy"):
             await self.destroy(sandbox_id)
         else:
-            raise NotApplicable("neither `destroy` nor the hook `kill_sandbox` is there")
+            raise NotApplicable(
+                "there is no `destroy`, and `Backend(kill_sandbox=...)` is not given"
+            )
 
     async def within(self, work: Awaitable[_T]) -> _T:
         """Await `work`, which is not to hang.
@@ -277,7 +279,7 @@ class Subject:
             NotApplicable: Nobody can tell.
         """
         if self.backend.backend_ids is None:
-            raise NotApplicable("the hook `backend_ids` is not there, so nobody can count")
+            raise NotApplicable("`Backend(backend_ids=...)` is not given, so nobody can count")
         before = await self.backend.backend_ids()
         yield
         left = await self.backend.backend_ids() - before

@@ -1,0 +1,56 @@
+"""`sandbox-core new --client`: a provider of a client that exists."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import tomli
+from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
+
+from sandbox_core.cli.scaffold import write_provider
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.providers import SandboxClientProvider
+
+SANDBOXES = "agents.sandbox.sandboxes.unix_local"
+CLIENT, OPTIONS = (
+    f"{SANDBOXES}:UnixLocalSandboxClient",
+    f"{SANDBOXES}:UnixLocalSandboxClientOptions",
+)
+
+
+def test_it_makes_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And requires the versions of the Agents SDK that sandbox-core takes, not just any."""
+    write_provider("adapted", tmp_path, client=CLIENT, options=OPTIONS)
+    folder = tmp_path / "sandbox-adapted"
+    project = tomli.loads((folder / "pyproject.toml").read_text())["project"]
+    monkeypatch.syspath_prepend(folder / "src")
+    provider = importlib.import_module("sandbox_adapted").sandbox_client_provider()
+    (agents,) = (each for each in project["dependencies"] if each.startswith("openai-agents"))
+
+    assert isinstance(provider, SandboxClientProvider)
+    assert isinstance(provider.create_client(), UnixLocalSandboxClient)
+    assert {"adapted": "sandbox_adapted"} == project["entry-points"]["sandbox_core.providers"]
+    assert "<" in agents
+
+
+@pytest.mark.parametrize(
+    ("client", "options", "said"),
+    [
+        (CLIENT, None, "come together"),
+        ("acme", OPTIONS, "'acme' names no class"),
+        ("acme_of_nobody:Client", OPTIONS, "acme_of_nobody:Client cannot be imported here"),
+        (f"{SANDBOXES}:Misspelt", OPTIONS, "Misspelt cannot be imported here"),
+        (OPTIONS, OPTIONS, "is no subclass of .*BaseSandboxClient"),
+        (CLIENT, CLIENT, "is no subclass of .*BaseSandboxClientOptions"),
+    ],
+)
+def test_a_class_that_will_not_do_is_refused(
+    tmp_path: Path, client: str, options: str | None, said: str
+) -> None:
+    """In one sentence, and before anything is written."""
+    with pytest.raises(InvalidRequest, match=said):
+        write_provider("adapted", tmp_path, client=client, options=options)
+
+    assert [] == list(tmp_path.iterdir())
