@@ -112,7 +112,7 @@ class TestProviders:
         code = await list_providers(as_json=False, check=True, check_within_s=0.5)
 
         assert ([1], 1) == (left, code)
-        assert "local: it has not answered within 0.5 s" in capsys.readouterr().out
+        assert "local: it did not answer within 0.5 s" in capsys.readouterr().out
 
     def test_a_required_provider_that_is_missing_is_one_clear_error(self) -> None:
         """The message names the variable and the command that installs it."""

@@ -254,11 +254,11 @@ class TestBadInput:
                 "Invalid value for --older-than: 'soon' is not a duration: write a whole number "
                 "and s, m, h, d or w, such as 10m.",
             ),
-            (["--every", "1s"], "Invalid value for --every: 1s is too often: at least 1m"),
-            (["--every", "1m", "--json"], "Invalid value for --json: it does not go with --every"),
+            (["--every", "1s"], "Invalid value for --every: 1s is too short; use at least 1m"),
+            (["--every", "1m", "--json"], "Invalid value for --json: not allowed with --every"),
             (
                 ["--task-queue", "agents"],
-                "Invalid value for --task-queue: it goes with --every only",
+                "Invalid value for --task-queue: only allowed with --every",
             ),
         ],
     )

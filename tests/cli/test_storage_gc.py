@@ -99,7 +99,7 @@ class TestDryRun:
         assert [
             "Payloads: 2 (4.2 MB) not needed, 1 (2.1 MB) needed",
             "Snapshots: none",
-            "Nothing was deleted. Use --delete to delete what is not needed.",
+            "Nothing was deleted. Use --delete to delete unused objects.",
         ] == lines[5:]
         assert before == stored(storage)
 

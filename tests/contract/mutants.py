@@ -468,7 +468,7 @@ _WORKSPACE = (
     ),
 )
 
-_GONE = '            raise ExecTransportError(command=argv, message="the sandbox does not exist any more")'
+_GONE = '            raise ExecTransportError(command=argv, message="the sandbox no longer exists")'
 
 _LIFECYCLE = (
     _provider(

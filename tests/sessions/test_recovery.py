@@ -96,9 +96,9 @@ class TestAnotherWorker:
 
         assert isinstance(failed.value.cause, ApplicationError)
         assert (
-            f"sandbox {workspace} of provider 'local' does not exist any more on host "
+            f"sandbox {workspace} of provider 'local' no longer exists on host "
             f"{socket.gethostname()}, and its workspace was never saved to a snapshot. Create a "
-            f"new session, or save with session.stop() what must outlive a sandbox."
+            f"new session; to keep a workspace beyond its sandbox, save it with session.stop()."
         ) == failed.value.cause.message
 
 

@@ -168,7 +168,8 @@ class TestLocalSources:
 
         assert (
             f"manifest entry 'folder' takes {named!r} from the worker's disk. This worker allows "
-            f"{allowed}: name an absolute path in a folder of SandboxPlugin(local_sources=[...])."
+            f"{allowed}: name an absolute path in a directory of "
+            f"SandboxPlugin(local_sources=[...])."
         ) == message
 
 
@@ -200,7 +201,7 @@ class TestLazySkills:
 
         assert (
             f"manifest entry '.agents' takes {str(skills)!r} from the worker's disk. This worker "
-            f"allows {tmp_path / 'other'}: name an absolute path in a folder of "
+            f"allows {tmp_path / 'other'}: name an absolute path in a directory of "
             f"SandboxPlugin(local_sources=[...])."
         ) == message
 

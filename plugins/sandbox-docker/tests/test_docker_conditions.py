@@ -103,7 +103,7 @@ class TestFolders:
             box.mount(base, MS_NOEXEC, "mode=1777")
 
         assert RAN == seen(await box.exec("echo out; exit 3"))
-        assert "no folder that executes" == box.why_plain()
+        assert "no directory that allows executables" == box.why_plain()
 
     async def test_none_that_is_writable(self, box: Contained) -> None:
         box.make_read_only("/dev/shm", "/")
@@ -129,7 +129,7 @@ class TestFullDisk:
         await box.text("cat /dev/zero > /tmp/filler")
 
         assert RAN == seen(await box.exec("echo out; exit 3"))
-        assert "no room in any folder that is writable" == box.why_plain()
+        assert "no room in any writable directory" == box.why_plain()
         await box.exec("rm /tmp/filler")
         assert await box.held()
 

@@ -211,7 +211,7 @@ def reap(
     age = parse_duration(older_than, "--older-than")
     if every is None:
         if task_queue is not None:
-            raise typer.BadParameter("it goes with --every only", param_hint="--task-queue")
+            raise typer.BadParameter("only allowed with --every", param_hint="--task-queue")
         reaping = run_reap(
             providers=provider or [],
             older_than=age,
@@ -223,9 +223,9 @@ def reap(
     else:
         interval = parse_duration(every, "--every")
         if interval < MIN_INTERVAL:
-            raise typer.BadParameter(f"{every} is too often: at least 1m", param_hint="--every")
+            raise typer.BadParameter(f"{every} is too short; use at least 1m", param_hint="--every")
         if as_json:
-            raise typer.BadParameter("it does not go with --every", param_hint="--json")
+            raise typer.BadParameter("not allowed with --every", param_hint="--json")
         reaping = run_schedule(
             every=interval,
             task_queue=task_queue or "sandbox",

@@ -51,9 +51,7 @@ async def check_provider(
     """
     checks = select(levels=_levels(levels), only=only, slow=slow)
     if not checks:
-        raise UnknownProvider(
-            f"no check is called {', '.join(only)}; `--only 'files.*'` is one way"
-        )
+        raise UnknownProvider(f"there is no check {', '.join(only)}; `--only 'files.*'` is one way")
     candidates = [candidate for candidate in discover() if candidate.name == name]
     if not candidates:
         installed = ", ".join(sorted({each.name for each in discover()})) or "none"
@@ -89,7 +87,7 @@ async def check_provider(
 def _levels(names: Sequence[str]) -> list[Level]:
     unknown = [name for name in names if name not in LEVELS]
     if unknown:
-        raise UnknownProvider(f"no level is called {unknown[0]!r}; levels: {', '.join(LEVELS)}")
+        raise UnknownProvider(f"there is no level {unknown[0]!r}; levels: {', '.join(LEVELS)}")
     return [level for level in LEVELS if level in names]
 
 

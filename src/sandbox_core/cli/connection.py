@@ -39,8 +39,8 @@ async def connect(address: str | None, namespace: str | None) -> Client:
         return await Client.connect(**settings)
     except (RuntimeError, ValueError, RPCError) as error:
         raise ServerUnavailable(
-            f"cannot connect to Temporal at {settings['target_host']}: {error}. Name the server "
-            f"with --address or TEMPORAL_ADDRESS, and check that it runs and can be reached from "
+            f"cannot connect to Temporal at {settings['target_host']}: {error}. Set the server "
+            f"with --address or TEMPORAL_ADDRESS, and check that it is running and reachable from "
             f"here."
         ) from error
 
@@ -59,5 +59,5 @@ def server_errors(*clients: Client) -> Iterator[None]:
         raise ServerUnavailable(
             f"Temporal at {clients[0].service_client.config.target_host}, namespace {namespaces}: "
             f"{error.status.name}: {error.message.rstrip('.')}. Check --namespace, and that the "
-            f"credentials in the environment allow it."
+            f"credentials in the environment permit it."
         ) from error

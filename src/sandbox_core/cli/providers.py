@@ -120,7 +120,7 @@ async def _problem(result: LoadedProvider, within_s: float) -> str | None:
 
 
 def _unanswered(within_s: float) -> str:
-    return f"it has not answered within {within_s:g} s"
+    return f"it did not answer within {within_s:g} s"
 
 
 def _loaded(result: LoadedProvider, error: str | None) -> ProviderReport:

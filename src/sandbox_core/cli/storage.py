@@ -63,11 +63,11 @@ async def collect_garbage(
         typer.echo(f"{name}: {', '.join(parts) or 'none'}")
     if snapshots_older_than is None and snapshots.young:
         typer.echo(
-            "No snapshot is deleted without --snapshots-older-than: a state that was saved outside "
-            "of Temporal may need it."
+            "No snapshot is deleted without --snapshots-older-than: a state saved outside "
+            "Temporal may need it."
         )
     if not delete:
-        typer.echo("Nothing was deleted. Use --delete to delete what is not needed.")
+        typer.echo("Nothing was deleted. Use --delete to delete unused objects.")
     return int(failed > 0)
 
 
@@ -76,8 +76,8 @@ def _check_exists(location: Location) -> None:
         raise StorageError(f"storage {location.url}: it is in the memory of a worker.")
     if location.kind == "directory" and not Path(location.path).is_dir():
         raise StorageError(
-            f"storage {location.url}: there is no such directory. Name the storage of the workers "
-            f"with --storage or {STORAGE_VARIABLE}."
+            f"storage {location.url}: there is no such directory. Set the workers' storage with "
+            f"--storage or {STORAGE_VARIABLE}."
         )
 
 

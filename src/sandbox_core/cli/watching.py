@@ -90,7 +90,7 @@ async def give_up(handle: WorkflowHandle[Any, Any]) -> None:
         pass
     except asyncio.TimeoutError:
         _logger.warning(
-            "workflow %s has not ended %g s after it was cancelled: its sandbox may be left",
+            "workflow %s has not ended %g s after it was cancelled: its sandbox may remain",
             handle.id,
             _GIVEN_UP_WITHIN_S,
         )

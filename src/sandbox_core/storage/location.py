@@ -56,8 +56,9 @@ def parse_location(text: str) -> Location:
     shown = redact(text)
     if parts.username or parts.password or parts.query or parts.fragment:
         raise StorageError(
-            f"storage {shown}: a storage URL has no user, password or query. Give credentials and "
-            f"endpoints in the environment of the worker, for example AWS_ACCESS_KEY_ID, "
+            f"storage {shown}: a storage URL must not have a user, password or query. Set "
+            f"credentials and endpoints in the worker's environment, for example "
+            f"AWS_ACCESS_KEY_ID, "
             f"AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL."
         )
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:

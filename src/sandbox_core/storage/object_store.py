@@ -206,14 +206,14 @@ class ObjectStore:
             yield
         except FileNotFoundError as error:
             raise StorageError(
-                f"storage {self.url}: cannot {action} {key}: it is not there, or the bucket is "
-                f"not. Check that every client and worker names the same storage, and that the "
+                f"storage {self.url}: cannot {action} {key}: the object or the bucket does not "
+                f"exist. Check that all clients and workers use the same storage, and that the "
                 f"object was not deleted."
             ) from error
         except (BaseError, OSError, ValueError) as error:
             raise StorageError(
                 f"storage {self.url}: cannot {action} {key}: {_reason(error)}. Check that the "
-                f"store can be reached from this host and that the credentials in the environment "
+                f"store is reachable from this host and that the credentials in the environment "
                 f"are valid.",
                 retryable=True,
             ) from error

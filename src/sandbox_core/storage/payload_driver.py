@@ -103,8 +103,8 @@ class PayloadDriver(StorageDriver):
         content = await self._store.get(key)
         if await _sha256(content) != digest:
             raise StorageError(
-                f"storage {self._store.url}: {key} is not what was written there: its SHA-256 is "
-                f"another. Restore the object from a backup."
+                f"storage {self._store.url}: {key} is corrupt: its SHA-256 does not match. "
+                f"Restore the object from a backup."
             )
         return Payload.FromString(content)
 

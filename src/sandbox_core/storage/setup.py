@@ -49,8 +49,8 @@ class Storage:
             threshold = INLINE_BYTES if location.is_default else THRESHOLD_BYTES
         if not 0 <= threshold <= INLINE_BYTES:
             raise ValueError(
-                f"storage_threshold is {threshold:,}; it has to be 0 to {INLINE_BYTES:,}: Temporal "
-                f"may refuse what is larger"
+                f"storage_threshold is {threshold:,}; it must be 0 to {INLINE_BYTES:,}: Temporal "
+                f"may refuse larger payloads"
             )
         self._threshold = threshold
         self._max_file_bytes = max_file_bytes

@@ -51,7 +51,7 @@ class SnapshotStore:
         if not _ID.fullmatch(snapshot_id):
             raise StorageError(
                 f"storage {self._store.url}: {snapshot_id!r} is not a snapshot id. Use letters, "
-                f"digits, '.', '_' and '-', and no '.' or '-' at the start."
+                f"digits, '.', '_' and '-', and do not start with '.' or '-'."
             )
         return f"{SNAPSHOT_PREFIX}/{snapshot_id}"
 

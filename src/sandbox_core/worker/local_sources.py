@@ -26,7 +26,7 @@ def check_local_sources(entries: Mapping[str | Path, BaseEntry], allowed: Sequen
             raise InvalidRequest(
                 f"manifest entry {str(path)!r} takes {str(source)!r} from the worker's disk. This "
                 f"worker allows {', '.join(map(str, allowed)) or 'no folder'}: name an absolute "
-                f"path in a folder of SandboxPlugin(local_sources=[...])."
+                f"path in a directory of SandboxPlugin(local_sources=[...])."
             )
         found = Path(real)
         if found.exists() and not (found.is_file() or found.is_dir()):

@@ -142,7 +142,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         self._peer_clients = dict(peer_clients or {})
         for name, limit in self._max_sandboxes.items():
             if limit < 1:
-                raise ValueError(f"max_sandboxes[{name!r}] is {limit}; it has to be 1 or more")
+                raise ValueError(f"max_sandboxes[{name!r}] is {limit}; it must be 1 or more")
         self._storage = Storage(
             choose_location(storage),
             patience=storage_patience,

@@ -110,9 +110,9 @@ class Secrets:
             raise InvalidRequest(f"WorkerEnv({name!r}) is not set in this worker's environment.")
         if len(value) < SHORTEST:
             raise InvalidRequest(
-                f"WorkerEnv({name!r}) has fewer than {SHORTEST} characters, too few for a secret: "
-                f"it could not be told from other text, to be taken out of it. If it is none, "
-                f"write its value into the manifest."
+                f"WorkerEnv({name!r}) has fewer than {SHORTEST} characters, too few to redact: it "
+                f"could not be told from other text. If it is not a secret, write its value into "
+                f"the manifest."
             )
         self.remember([value])
         return value

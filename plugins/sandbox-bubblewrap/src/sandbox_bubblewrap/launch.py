@@ -94,7 +94,7 @@ class Launch:
         """Start the sandbox unless it runs; return what keeps its limits if it was started.
 
         Raises:
-            FileNotFoundError: It does not exist any more.
+            FileNotFoundError: It no longer exists.
             SandboxDidNotStart: It was started in vain.
             BubblewrapUnusable: There is no ``bwrap`` that could.
             LimitNotKept: The options say `strict`, and that is not possible here.

@@ -107,7 +107,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         """Start the sandbox unless it runs.
 
         Raises:
-            FileNotFoundError: It does not exist any more.
+            FileNotFoundError: It no longer exists.
             Exception: It cannot be started; the message says why.
         """
         launching = launch.Launch(

@@ -84,8 +84,8 @@ async def find_unneeded(
     for age in (older_than, snapshots_older_than):
         if age is not None and age < MIN_AGE:
             raise StorageError(
-                f"objects that are younger than {MIN_AGE // timedelta(hours=1)} hours always stay, "
-                f"as something may just begin to need them: give a longer time."
+                f"objects that are younger than {MIN_AGE // timedelta(hours=1)} hours are always "
+                f"kept, because they may come into use: choose a longer time."
             )
     # Before the server is asked: whatever begins after this makes young what it needs.
     all_payloads = [found async for found in store.list(PAYLOAD_PREFIX)]
@@ -185,10 +185,10 @@ def _check_place(store: ObjectStore, *folders: Folder) -> None:
     """Refuse if another server or namespace may have been asked than the one that needs them."""
     if any(folder.unneeded for folder in folders) and not any(folder.needed for folder in folders):
         raise StorageError(
-            f"storage {store.url}: nothing in these namespaces refers to any object there, so they "
-            f"may not be those that use it. Check the address, the namespaces, and, if a proxy "
-            f"encrypts payloads, that it is the address. If really nothing needs the objects any "
-            f"more, delete the whole storage."
+            f"storage {store.url}: nothing in these namespaces refers to any of its objects, so "
+            f"these may not be the namespaces that use it. Check the address and the namespaces; "
+            f"if a proxy encrypts payloads, connect through it. If the objects are really unused, "
+            f"delete the whole storage."
         )
 
 
@@ -202,8 +202,8 @@ async def _read_payloads(
             payload = Payload.FromString(await store.get(stored.key))
         except DecodeError as error:
             raise StorageError(
-                f"storage {store.url}: {stored.key} is not a payload, so it cannot be known which "
-                f"snapshots it needs. Nothing was deleted."
+                f"storage {store.url}: {stored.key} is not a payload, so the snapshots that it "
+                f"needs are unknown. Nothing was deleted."
             ) from error
         references.add(payload, f"storage {store.url}: {stored.key}")
 
@@ -217,6 +217,6 @@ def _check_readable(references: References) -> None:
     if references.unreadable:
         raise StorageError(
             f"there are payloads whose encoding ({', '.join(sorted(references.unreadable))}) only "
-            f"a codec of your own can read, so it cannot be known which snapshots they need. "
-            f"Nothing was deleted. Payloads can be collected without --snapshots-older-than."
+            f"your own codec can decode, so the snapshots that they need are unknown. Nothing was "
+            f"deleted. Payloads can be collected without --snapshots-older-than."
         )

@@ -89,7 +89,7 @@ class References:
             if _is_reference(payload) and not _is_json(payload.data):
                 raise StorageError(
                     f"{source} refers to a stored payload, and a payload codec has encoded the "
-                    f"reference, so what is needed cannot be known. Nothing was deleted."
+                    f"reference, so the objects in use are unknown. Nothing was deleted."
                 )
 
 

@@ -139,7 +139,7 @@ class _ThroughExec(Helper):
                     raise NotAnAnswer(str(error)) from error
         except ExecFailureError as error:
             raise about_command(error, about) from error.cause
-        raise NotAnAnswer("the sandbox does not return what the helper says")
+        raise NotAnAnswer("the sandbox does not return the helper's answers")
 
     async def _call(self, verb: str, fields: Iterable[Field]) -> Answer:
         mark = secrets.token_hex(8)
@@ -193,7 +193,7 @@ async def helper_for(
     if switched_off():
         raise Unusable(f"{SWITCH}=off")
     if not provider.durable_processes:
-        raise Unusable("its provider does not let processes outlive the call that started them")
+        raise Unusable("its provider's processes do not outlive the call that started them")
     known = _helpers.setdefault(session, {})
     future = known.get(user)
     if future is None or (future.done() and not _settled(future)):
@@ -267,7 +267,7 @@ def why_plain(provider: Provider, session: SandboxSession, user: str | None) -> 
     if switched_off():
         return f"{SWITCH}=off"
     if not provider.durable_processes:
-        return "its provider does not let processes outlive the call that started them"
+        return "its provider's processes do not outlive the call that started them"
     future = _helpers.get(session, {}).get(user)
     if future is None or not future.done() or future.cancelled():
         return None

@@ -90,8 +90,8 @@ def _program() -> str:
             logger.debug("the helper cannot be put into %s: %s", folder, error)
             full = True
     if full:
-        raise Unusable("no room in any folder that is writable", lasting=False)
-    raise Unusable("no folder that executes")
+        raise Unusable("no room in any writable directory", lasting=False)
+    raise Unusable("no directory that allows executables")
 
 
 def states_on_host(root: str) -> list[str]:
@@ -301,7 +301,7 @@ async def stop_on_host(states: Sequence[str]) -> bool:
             # Of another user's it is not known who answers.
             answer = await asyncio.wait_for(helper.ask("stop", [], boot=ours), _STOPPED_WITHIN_S)
         except (NotAnAnswer, OSError, Unusable, asyncio.TimeoutError) as error:
-            logger.warning("what runs under %s could not be ended: %r", state, error)
+            logger.warning("the processes under %s could not be ended: %r", state, error)
             gone = False
         else:
             gone = gone and answer.word in ("done", "absent")

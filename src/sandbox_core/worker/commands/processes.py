@@ -233,7 +233,7 @@ async def _write_and_read(helper: Helper, request: m.PtyWriteStdinRequest) -> An
         if answer.word != "chunk" or "reason" in answer.fields:
             return answer
         if answer.text("written") == "busy":
-            raise final(RuntimeError("the process does not read what is written to it"))
+            raise final(RuntimeError("the process does not read its input"))
         if answer.text("written") == "0" and answer.text("mode") != "tty":
             raise final(RuntimeError("stdin is not available for this process"))
     if not data:

@@ -34,6 +34,6 @@ async def missing_sudo(call: Call, request: Message, error: Exception) -> Invali
     if found.ok():
         return None
     return InvalidRequest(
-        f"the command was not started: to run it as user {request.user!r} needs sudo in the "
-        f"sandbox, which is not there. Install it, or leave out the user."
+        f"the command was not started: running it as user {request.user!r} requires sudo, which "
+        f"the sandbox does not have. Install it, or pass no user."
     )

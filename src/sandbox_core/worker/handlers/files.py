@@ -66,8 +66,8 @@ async def _ls(call: Call, request: m.LsRequest) -> m.LsResponse:
     if len(entries) > MAX_ENTRIES:
         raise InvalidRequest(
             f"ls {request.path!r}: it has {len(entries):,} entries, more than the {MAX_ENTRIES:,} "
-            f"that a workflow takes. List it with exec, for instance by "
-            f"`ls -f {shlex.quote(request.path)} | head`, or list its folders."
+            f"that a workflow can process. List it with exec, for example with "
+            f"`ls -f {shlex.quote(request.path)} | head`, or list its subdirectories."
         )
     return m.LsResponse(
         entries=tuple(

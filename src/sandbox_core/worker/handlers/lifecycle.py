@@ -96,8 +96,8 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
     read_from_any_folder(session)
     if call.fleet and isinstance(session.state.snapshot, LocalSnapshot):
         logger.warning(
-            "session %s saves its workspace to %s of host %s, where workers on other hosts do not "
-            "find it. Name no snapshot in the workflow: the workspace then goes to the storage",
+            "session %s saves its workspace to %s of host %s, where workers on other hosts cannot "
+            "find it. Pass no snapshot in the workflow: the workspace then goes to the storage",
             session.state.session_id,
             session.state.snapshot.base_path,
             socket.gethostname(),
@@ -184,7 +184,7 @@ def _is_open_for(
     user = held.users.get(key)
     if user is not None:
         if user.epoch > request.epoch:
-            raise SessionNotOpen(f"session {held.session_id} has been resumed again since")
+            raise SessionNotOpen(f"session {held.session_id} was resumed again since")
         return user.epoch == request.epoch  # If not, it has had the session elsewhere meanwhile.
     sandbox_id = sandbox_identity(call.provider, held.session.state)
     same = None in (known, sandbox_id) or known in (sandbox_id, held.replaces)
@@ -314,7 +314,7 @@ async def _start(call: Call, request: m.StartRequest) -> m.StateResponse:
         # Some backends would make it again, empty.
         if started and await exists(call.provider, call.client, session.state) is False:
             call.pool.remove(held.session_id)
-            raise SessionNotOpen("the sandbox does not exist any more")
+            raise SessionNotOpen("the sandbox no longer exists")
         if started and shared and await session.running():
             return  # Others are at work in it.
         await (restart(session) if started else session.start())

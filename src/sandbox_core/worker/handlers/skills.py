@@ -95,7 +95,7 @@ async def _load_skill(call: Call, request: m.LoadSkillRequest) -> m.LoadSkillRes
 def _source(request: m.SkillsRequest, allowed: Sequence[Path]) -> LocalDirLazySkillSource:
     folder = load_entry(request.source)
     if not isinstance(folder, LocalDir):
-        raise InvalidRequest(f"lazy skills come from a LocalDir, not from a {folder.type!r}.")
+        raise InvalidRequest(f"lazy skills must come from a LocalDir, not a {folder.type!r}.")
     check_local_sources({request.skills_path: folder}, allowed)
     described = {name: getattr(folder, name) for name in LocalDir.model_fields if name != "type"}
     return LocalDirLazySkillSource(source=_SkillFolder(**described))

@@ -123,8 +123,8 @@ class _Reaping:
         if not await is_honest(self.provider, self.client):
             raise InvalidRequest(
                 f"provider {self.provider.name!r} finds sandboxes with labels that no sandbox can "
-                f"have: whose they are cannot be told, so none is deleted. Its find has to return "
-                f"the labels that the backend keeps."
+                f"have. Their owners cannot be determined, so none is deleted. Its find must "
+                f"return the labels stored at the backend."
             )
         found = await self._find({})
         slots = asyncio.Semaphore(_CONCURRENCY)
@@ -180,7 +180,7 @@ class _Reaping:
         labels = {name: sandbox.labels[name] for name in (names.WORKFLOW_ID, names.RUN_ID)}
         with_labels = await self._find(labels)
         if sandbox.sandbox_id not in {found.sandbox_id for found in with_labels}:
-            return "it is gone, or has another owner by now"
+            return "it is gone or has a new owner"
         owner = await self._owner_of(sandbox)
         if owner.is_open or owner.doubt:
             return owner.doubt or "its workflow is open again"
@@ -203,7 +203,7 @@ class _Reaping:
         give_up = time.monotonic() + allowed
         while sandbox.sandbox_id in {found.sandbox_id for found in await self._find(labels)}:
             if time.monotonic() >= give_up:
-                raise RuntimeError(f"it was destroyed, and is still there after {allowed:g} s")
+                raise RuntimeError(f"it was destroyed but still exists after {allowed:g} s")
             await asyncio.sleep(min(_LOOK_AGAIN_S, allowed))
 
     async def _owner_of(self, sandbox: LabelledSandbox) -> Owner:

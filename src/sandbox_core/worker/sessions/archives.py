@@ -201,8 +201,8 @@ def _check(last: Sequence[tarfile.TarInfo], unpacked: Iterable[tarfile.TarInfo])
         )
         more = f"; and {len(problems) - _NAMED:,} more" if len(problems) > _NAMED else ""
         raise InvalidRequest(
-            f"the workspace could not be restored from what is saved of it: {named}{more}. Remove "
-            f"them, or keep them outside of the workspace."
+            f"the workspace could not be restored from its archive: {named}{more}. Remove them or "
+            f"keep them outside the workspace."
         )
 
 

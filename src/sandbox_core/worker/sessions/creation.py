@@ -197,7 +197,7 @@ class _Made:
         """Destroy them; `sandbox-core reap` finds the rest once the workflow is closed."""
         if not await finished(self._destroy_at_last(), within_s=_DESTROYING_S):
             key = self.labels[names.KEY]
-            logger.warning("what was made for request %s could not be destroyed", key)
+            logger.warning("the sandboxes made for request %s could not be destroyed", key)
 
     async def _destroy_at_last(self) -> None:
         while True:

@@ -49,7 +49,7 @@ def _with_known_time(provider: SupportsLabels[Client], sandbox: LabelledSandbox)
     if sandbox.created is None or sandbox.created.tzinfo is not None:
         return sandbox
     logger.warning(
-        "%s says without a time zone when sandbox %s was made: it is taken for unknown",
+        "%s reports the creation time of sandbox %s without a time zone: it counts as unknown",
         type(provider).__qualname__,
         sandbox.sandbox_id,
     )
@@ -112,8 +112,8 @@ class Trust:
     def _lose(self, provider: NamedLabels, why: str) -> None:
         if not self.lost:
             logger.warning(
-                "the labels of provider %r are treated as absent: %s. What a killed create leaves "
-                "is not found again, by another attempt or by `sandbox-core reap`",
+                "the labels of provider %r are ignored: %s. The sandbox of a killed create will "
+                "not be found, neither by a retry nor by `sandbox-core reap`",
                 provider.name,
                 why,
             )

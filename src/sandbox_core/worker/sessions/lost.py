@@ -41,15 +41,15 @@ async def reason_of(
         if await exists(provider, call.client, state) is not False:
             return error
     except Exception as unanswered:  # noqa: BLE001 - a provider's; the first error counts
-        logger.info("whether a sandbox exists could not be asked: %s", unanswered)
+        logger.info("the backend could not tell whether a sandbox exists: %s", unanswered)
         return error
     call.pool.remove(request.session.session_id)
     if operation.effect in (Effect.READ, Effect.IDEMPOTENT):
-        return SessionNotOpen(f"the sandbox of session {state.session_id} does not exist any more")
+        return SessionNotOpen(f"the sandbox of session {state.session_id} no longer exists")
     sandbox = f"sandbox {sandbox_identity(provider, state)} of provider {provider.name!r}"
     what = f"{operation.name} {summarize(request.summary())!r}"
     return SandboxLost(
-        f"{sandbox}{on_host(provider)} does not exist any more. {what} may have begun in it and "
-        f"was not repeated. The next operation restores the workspace from its last snapshot, if "
+        f"{sandbox}{on_host(provider)} no longer exists. {what} may have started in it and was "
+        f"not repeated. The next operation restores the workspace from its last snapshot, if "
         f"there is one."
     )

@@ -50,8 +50,8 @@ def check_portable(provider: str, state: SandboxSessionState) -> None:
         raise ProviderLoad(f"{which} comes back from JSON as a {qualified_name(type(loaded))}.")
     if changed:
         logger.warning(
-            "%s comes back from JSON with another %s. A secret comes back as asterisks, and has no "
-            "place in a workflow's history",
+            "%s comes back from JSON with another %s. Secrets come back as asterisks, and must "
+            "not be in workflow histories",
             which,
             ", ".join(changed),
         )

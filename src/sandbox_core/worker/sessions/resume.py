@@ -126,7 +126,7 @@ def on_host(provider: Provider) -> str:
 
 def _lost(provider: Provider, sandbox_id: str | None) -> SandboxLost:
     return SandboxLost(
-        f"sandbox {sandbox_id} of provider {provider.name!r} does not exist any more"
+        f"sandbox {sandbox_id} of provider {provider.name!r} no longer exists"
         f"{on_host(provider)}, and its workspace was never saved to a snapshot. Create a new "
-        f"session, or save with session.stop() what must outlive a sandbox."
+        f"session; to keep a workspace beyond its sandbox, save it with session.stop()."
     )
