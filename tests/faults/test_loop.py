@@ -149,8 +149,8 @@ class TestListings:
                 error="InvalidRequest",
                 text=(
                     "ls 'many': it has 100,000 entries, more than the 30,000 that a workflow "
-                    "takes. List it with exec, for example with `ls -f many | head`, or list its "
-                    "subdirectories."
+                    "can process. List it with exec, for example with `ls -f many | head`, or "
+                    "list its subdirectories."
                 ),
             )
             == too_long

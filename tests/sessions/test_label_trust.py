@@ -65,7 +65,7 @@ async def _run(
 
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if "treated as absent" in r.getMessage()]
+    return [r.getMessage() for r in caplog.records if "are ignored" in r.getMessage()]
 
 
 async def test_a_new_client_has_what_the_first_was_given(
@@ -86,7 +86,7 @@ async def test_labels_that_are_not_kept_are_one_warning(
 
     assert ["made\n", "None"] * 2 == [outcome.text for outcome in outcomes]
     [warning] = _warnings(caplog)
-    assert warning.startswith("the labels of provider 'unlabelled' are treated as absent: its find")
+    assert warning.startswith("the labels of provider 'unlabelled' are ignored: its find")
 
 
 async def test_a_find_that_agrees_with_everybody_is_asked_once(

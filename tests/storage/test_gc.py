@@ -321,7 +321,9 @@ class TestPayloads:
         """Then the server or the namespace is most likely a wrong one."""
         await ObjectStore(str(tmp_path)).put(key_of("x"), b"x")
 
-        with pytest.raises(StorageError, match="nothing in these namespaces refers to any object"):
+        with pytest.raises(
+            StorageError, match="nothing in these namespaces refers to any of its objects"
+        ):
             await find(address, str(tmp_path))
 
     async def test_are_only_the_objects_that_the_driver_names(
@@ -412,7 +414,7 @@ class TestSnapshots:
         handle = await start(client, unique("queue"), "encoded")
         await until_listed(client, handle.first_execution_run_id)
 
-        with pytest.raises(StorageError, match=r"encoding \(unknown\) only a codec of your own"):
+        with pytest.raises(StorageError, match=r"encoding \(unknown\) only your own codec"):
             await find(address, str(tmp_path), snapshots_older_than=WEEK)
 
         payloads, _ = await find(address, str(tmp_path))

@@ -55,7 +55,7 @@ class TestDriver:
         [claim] = await driver.store(STORE, [Payload(data=b"x")])
         await store.put(f"payloads/{claim.claim_data['sha256']}", Payload(data=b"y").data)
 
-        with pytest.raises(StorageError, match="is not what was written there") as caught:
+        with pytest.raises(StorageError, match="is corrupt: its SHA-256 does not match") as caught:
             await driver.retrieve(RETRIEVE, [claim])
 
         assert caught.value.non_retryable

@@ -251,7 +251,7 @@ class TestUnreachable:
         assert {"write", "read"} == set(seen)
         for what, answer in seen.items():
             assert "storage s3://bucket/prefix: cannot " in answer, what
-            assert "Check that the store can be reached from this host" in answer, what
+            assert "Check that the store is reachable from this host" in answer, what
             assert "s3cr3t" not in answer
         assert seen["write"].startswith("StorageError write large.bin: ")
         assert seen["read"].startswith("StorageError ")
