@@ -201,14 +201,17 @@ async def measure(arguments: argparse.Namespace) -> list[Row]:
         finally:
             for worker in workers.values():
                 await worker.stop()
-        alone = WorkerProcess(OURS, server.address, folder)
-        await alone.start()
-        try:
-            await bench._run_on(alone, Task(side=OURS, commands=5))
-            bench.rows += await operations(client, alone, arguments.operations)
-            bench.rows += await sessions(client, alone, arguments.sessions)
-        finally:
-            await alone.stop()
+        for lasting, count in (
+            (operations, arguments.operations),
+            (sessions, arguments.sessions),
+        ):
+            alone = WorkerProcess(OURS, server.address, folder)
+            await alone.start()
+            try:
+                await bench._run_on(alone, Task(side=OURS, commands=5))
+                bench.rows += await lasting(client, alone, count)
+            finally:
+                await alone.stop()
         bench.rows += await docker(client, server.address, folder, 20 * arguments.rounds)
     return bench.rows
 
