@@ -351,6 +351,7 @@ static void rest(void) {
     static char datagram[FORWARD_MAX + 4096];
     int channel = k.channel, fds[2] = {-1, -1};
     struct message m = {0};
+    ssize_t n = 0;
     tell("resting", false);
     close_fd(&k.marker);
     stream_free(&k.streams[0]);
@@ -361,7 +362,7 @@ static void rest(void) {
         struct pollfd polled = {.fd = channel, .events = POLLIN};
         close_fd(&fds[0]); /* of a request about the last one: ask again, the record answers */
         wait_for(&polled, 1, INT64_MAX);
-        ssize_t n = receive_with_fds(channel, datagram, sizeof datagram, fds);
+        n = receive_with_fds(channel, datagram, sizeof datagram, fds);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) continue;
         if (n <= 0) _exit(0);
         if (fds[1] >= 0 && !message_parse(&m, datagram, (size_t)n, false)) _exit(0);
@@ -371,6 +372,7 @@ static void rest(void) {
                                  .asker = fds[0], .marker = fds[1]};
     begin(&start);
     message_free(&m);
+    explicit_bzero(datagram, (size_t)n); /* its environment */
 }
 
 /* Whether another command finds nothing of this one: no process, no result, nobody who waits. */
