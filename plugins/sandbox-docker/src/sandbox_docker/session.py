@@ -9,13 +9,14 @@ import asyncio
 import io
 import logging
 import socket
+import struct
 import tarfile
 import tempfile
 import threading
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import IO, Any, Final, cast
 
 from agents.sandbox._mount_security import redact_mount_error_data
 from agents.sandbox.errors import (
@@ -34,7 +35,6 @@ from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
 from agents.sandbox.workspace_paths import sandbox_path_str
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
-from docker.utils.socket import consume_socket_output, demux_adaptor, frames_iter
 
 from sandbox_core.providers.archives import UnsafeArchive
 from sandbox_core.providers.listings import list_command, listed_entries
@@ -58,6 +58,9 @@ _KILL_S: Final = 10.0
 
 _NOT_EXECUTED: Final = 126
 """The exit code of a command that could not be executed, by the engine too."""
+
+_FRAME: Final = struct.Struct(">BxxxL")
+"""Before each piece of output: of which stream it is, and how long."""
 
 _MARK_VARIABLE: Final = "SANDBOX_DOCKER_COMMAND"
 
@@ -97,12 +100,12 @@ class _Command:
             self._raw_socket = connection.raw_sock
             if self._abandoned.is_set():
                 return b"", b"", None
-            frames = (demux_adaptor(*frame) for frame in frames_iter(connection.sock, tty=False))
-            stdout, stderr = consume_socket_output(frames, demux=True)
+            self._raw_socket.settimeout(None)  # It may be silent for as long as it likes.
+            stdout, stderr = _output_of(connection.response.raw._fp.fp)
         finally:
             connection.close()
         exit_code = None if self._abandoned.is_set() else api.exec_inspect(exec_id)["ExitCode"]
-        return stdout or b"", stderr or b"", exit_code
+        return stdout, stderr, exit_code
 
     def abandon(self) -> None:
         """Have `run` return now, whatever becomes of the command."""
@@ -110,6 +113,20 @@ class _Command:
         if self._raw_socket is not None:
             with suppress(OSError):
                 self._raw_socket.shutdown(socket.SHUT_RDWR)
+
+
+def _output_of(stream: IO[bytes]) -> tuple[bytes, bytes]:
+    """Read the output of a command to its end.
+
+    docker-py reads the socket below `stream`, and loses what has come along with the headers of
+    the response: the beginning of the output of a command that was fast, or all of it.
+    """
+    output = {1: bytearray(), 2: bytearray()}
+    with suppress(ConnectionResetError):  # It was called back.
+        while len(header := stream.read(_FRAME.size)) == _FRAME.size:
+            number, size = _FRAME.unpack(header)
+            output[number] += stream.read(size)
+    return bytes(output[1]), bytes(output[2])
 
 
 class ThreadedDockerSandboxSession(DockerSandboxSession):
