@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import pytest
+from agents.sandbox.errors import ExecTransportError
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from support import attempts, running_worker, unique
@@ -22,7 +24,9 @@ from workflows.sessions import CAUGHT_ERRORS, CaughtErrors, Create, UncaughtErro
 
 from sandbox_core.providers import SandboxClientProvider, discover
 from sandbox_core.providers.registry import select
+from sandbox_core.wire import operations as ops
 from sandbox_core.worker import SandboxPlugin
+from sandbox_core.worker.activities import _level_of
 
 
 class _OtherOptions(BaseSandboxClientOptions):
@@ -206,3 +210,17 @@ class TestBadInput:
         )
         assert error.type == "ProviderLoad"
         assert tried == [1]
+
+
+class TestLevel:
+    """Where the worker's log has an error, whose cause does not travel."""
+
+    @pytest.mark.parametrize(
+        ("operation", "level"), [(ops.START.name, logging.WARNING), (ops.EXEC.name, logging.DEBUG)]
+    )
+    def test_one_of_the_sdk_is_news_where_nobody_has_asked_for_a_command(
+        self, operation: str, level: int
+    ) -> None:
+        error = ExecTransportError(command=("resolve",), context={"reason": "empty_stdout"})
+
+        assert level == _level_of(error, operation)

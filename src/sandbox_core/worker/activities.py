@@ -73,7 +73,8 @@ def _make_activity(
         except SandboxError as error:
             # What it comes from does not travel: it is an error of a vendor's.
             what = (operation.name, provider_name)
-            logger.log(_level_of(error), "%s of provider %s failed", *what, exc_info=error)
+            level = _level_of(error, operation.name)
+            logger.log(level, "%s of provider %s failed", *what, exc_info=error)
             tried = activity.info().attempt
             failure = _with_reason(error)
             raise encode_error(failure, attempt=tried, redact=secrets.redact_output) from None
@@ -137,9 +138,15 @@ def _redacted(error: ApplicationError, secrets: Secrets) -> ApplicationError:
     )
 
 
-def _level_of(error: SandboxError) -> int:
+_OPENING = {row.name for row in (ops.CREATE_SESSION, ops.RESUME_SESSION, ops.START)}
+"""What a workflow asks for without a command or a file that could be wrong."""
+
+
+def _level_of(error: SandboxError, operation: str) -> int:
     """Return whether an error is news for who runs the worker, and not only an answer."""
-    comes_from_elsewhere = origin_of(error) is not error and reason_of_file(error) is None
+    comes_from_elsewhere = operation in _OPENING or (
+        origin_of(error) is not error and reason_of_file(error) is None
+    )
     timed_out = isinstance(error, ExecTimeoutError)
     return logging.WARNING if comes_from_elsewhere and not timed_out else logging.DEBUG
 

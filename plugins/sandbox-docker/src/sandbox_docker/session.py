@@ -101,7 +101,8 @@ class _Command:
             if self._abandoned.is_set():
                 return b"", b"", None
             self._raw_socket.settimeout(None)  # It may be silent for as long as it likes.
-            stdout, stderr = _output_of(connection.response.raw._fp.fp)
+            response: Any = connection.response
+            stdout, stderr = _output_of(response.raw._fp.fp)
         finally:
             connection.close()
         exit_code = None if self._abandoned.is_set() else api.exec_inspect(exec_id)["ExitCode"]
