@@ -145,7 +145,7 @@ def _table(providers: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _listed(row: Mapping[str, Any]) -> str:
     name = f"[`{row['name']}`]({row['url']})"
-    check = f"{row['check']}; {row['against']}" if "check" in row else "not published"
+    check = f"{row['check']}; {row['against']}" if "check" in row else "not recorded"
     install = f"`pip install {row['distribution']}`"
     return f"| {name} | {install} | {row['backend']} | {', '.join(row['abilities'])} | {check} |\n"
 
