@@ -183,8 +183,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--older-than", "23h"], "objects that are younger than 24 hours always stay"),
-            (["--snapshots-older-than", "0d"], "objects that are younger than 24 hours always"),
+            (["--older-than", "23h"], "objects that are younger than 24 hours are always kept"),
+            (["--snapshots-older-than", "0d"], "objects that are younger than 24 hours are always"),
             (["--namespace", "moon"], "namespace moon: NOT_FOUND: Namespace moon is not found. "),
             (["--address", "127.0.0.1:9"], "cannot connect to Temporal at 127.0.0.1:9: "),
             (["--storage", "/nowhere"], "storage file:///nowhere: there is no such directory."),

@@ -341,7 +341,7 @@ class TestPayloads:
         assert 2 == len(payloads.unneeded)
 
     async def test_of_less_than_a_day_are_not_asked_for(self, address: str, tmp_path: Path) -> None:
-        with pytest.raises(StorageError, match="younger than 24 hours always stay"):
+        with pytest.raises(StorageError, match="younger than 24 hours are always kept"):
             await find_unneeded(
                 ObjectStore(str(tmp_path)),
                 [await Client.connect(address)],
