@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from agents.sandbox import Manifest, SandboxPathGrant
+from agents.sandbox.entries import Dir, File
+from agents.sandbox.manifest import Environment
+from agents.sandbox.session.sandbox_session import SandboxSession
 from bubblewrap_scene import scene
 from bubblewrap_worker import Worker, new_home
 
-from sandbox_bubblewrap import BubblewrapProvider, bwrap, launch, sandbox_client_provider
+from sandbox_bubblewrap import (
+    BubblewrapProvider,
+    BubblewrapSandboxSessionState,
+    bwrap,
+    launch,
+    sandbox_client_provider,
+)
 from sandbox_bubblewrap.client import BubblewrapSandboxClient
 from sandbox_bubblewrap.store import Sandbox, remove_tree
 
@@ -76,3 +86,30 @@ def clean(home: Path) -> None:
     for path in (home / "store").glob("bwrap-*"):
         launch.stop(Sandbox(path=path))
     remove_tree(home)
+
+
+@pytest.fixture
+async def session(client: BubblewrapSandboxClient) -> AsyncIterator[SandboxSession]:
+    manifest = Manifest(
+        entries={"hello.txt": File(content=b"hello\n"), "folder": Dir(children={})},
+        environment=Environment(value={"GIVEN": "by the manifest"}),
+        extra_path_grants=(SandboxPathGrant(path="/tmp"),),
+    )
+    made = await client.create(manifest=manifest)
+    await made.start()
+    yield made
+    await client.delete(made)
+
+
+# Is killed when bwrap has been started, and before its process 1 is put into control groups.
+
+
+def sandbox_of(client: BubblewrapSandboxClient, session: SandboxSession) -> Sandbox:
+    assert isinstance(session.state, BubblewrapSandboxSessionState)
+    sandbox = client.store.get(session.state.sandbox_id)
+    assert sandbox is not None
+    return sandbox
+
+
+async def out_of(session: SandboxSession, script: str) -> str:
+    return (await session.exec(script)).stdout.decode(errors="surrogateescape")

@@ -1,0 +1,14 @@
+"""Wrong providers: each is the one that ``sandbox-core new`` writes, with one fault put in."""
+
+from contract.mutants.commands import COMMANDS
+from contract.mutants.durable import DURABLE
+from contract.mutants.files import FILES
+from contract.mutants.labels import LABELS
+from contract.mutants.lifecycle import LIFECYCLE
+from contract.mutants.one import Mutant
+from contract.mutants.package import PACKAGE
+from contract.mutants.workspace import WORKSPACE
+
+__all__ = ["MUTANTS", "Mutant"]
+
+MUTANTS = (*PACKAGE, *COMMANDS, *FILES, *WORKSPACE, *LIFECYCLE, *LABELS, *DURABLE)

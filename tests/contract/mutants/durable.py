@@ -1,0 +1,78 @@
+"""Wrong providers, of what takes workers to be seen."""
+
+# ruff: noqa: E501 - a fault is source text, a line of it however long
+
+from __future__ import annotations
+
+from contract.mutants.one import api, client, provider
+
+_FIND = "            if labels.items() <= sandbox.labels.items()"
+
+DURABLE = (
+    client(
+        "no labels, and a worker that is killed",
+        "creates.one_sandbox_is_left_of_a_create_whose_worker_is_killed",
+        "sandbox_id = await self.api.create(self._labels)\n        # The",
+        "sandbox_id = await self.api.create({})\n        # The",
+    ),
+    client(
+        "no labels, and an answer that is lost",
+        "creates.one_sandbox_is_left_of_a_create_whose_answer_is_lost",
+        "sandbox_id = await self.api.create(self._labels)\n        # The",
+        "sandbox_id = await self.api.create({})\n        # The",
+    ),
+    client(
+        "no labels, and a create that is too slow",
+        "creates.one_sandbox_is_left_of_a_create_that_is_too_slow",
+        "sandbox_id = await self.api.create(self._labels)\n        # The",
+        "sandbox_id = await self.api.create({})\n        # The",
+    ),
+    provider(
+        "finds nothing, and has no room",
+        "creates.a_create_waits_until_there_is_room",
+        _FIND,
+        "            if False",
+    ),
+    client(
+        "no replacement, for who holds the session",
+        "durable.a_lost_workspace_is_restored_by_its_worker",
+        "        if await self.api.get(state.sandbox_id) is None:",
+        "        if False:",
+    ),
+    provider(
+        "destroys nothing, of another worker's",
+        "durable.a_delete_by_another_worker_makes_none",
+        "        await client.api.delete(sandbox_id)",
+        "        return",
+    ),
+    provider(
+        "destroys nothing, of orphans",
+        "durable.only_orphans_are_reaped",
+        "        await client.api.delete(sandbox_id)",
+        "        return",
+    ),
+    provider(
+        "exists never",
+        "durable.an_edit_survives_its_worker",
+        "return await client.api.get(sandbox_id) is not None",
+        "return False",
+    ),
+    client(
+        "no replacement",
+        "durable.a_lost_workspace_is_restored",
+        "        if await self.api.get(state.sandbox_id) is None:",
+        "        if False:",
+    ),
+    client(
+        "deletes nothing",
+        "durable.what_is_deleted_stays_deleted",
+        "        await self.api.delete(session.state.sandbox_id)",
+        "        return session",
+    ),
+    api(
+        "prints its environment",
+        "durable.secrets_stay_on_the_worker",
+        "        try:\n            process",
+        "        print(environment, file=__import__('sys').stderr)\n        try:\n            process",
+    ),
+)
