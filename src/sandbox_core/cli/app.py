@@ -1,4 +1,4 @@
-"""The commands and their options; each is carried out by a module of its own."""
+"""The commands and their options; each command is implemented in its own module."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-storage_app = typer.Typer(help="Look after the storage of payloads and snapshots.")
+storage_app = typer.Typer(help="Manage the storage of payloads and snapshots.")
 app.add_typer(storage_app, name="storage", no_args_is_help=True)
 _errors = Console(stderr=True, soft_wrap=True)
 
@@ -37,7 +37,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show it."),
     ] = False,
 ) -> None:
     # Rich's handler imports modules while it logs, which the threads of workflows may not.
@@ -48,10 +49,10 @@ def _common(
 def providers(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     check: Annotated[
-        bool, typer.Option(help="Also ask each backend whether it can be used from here.")
+        bool, typer.Option(help="Also check whether each backend can be used from here.")
     ] = False,
 ) -> None:
-    """List the providers that are installed here; exits 1 if one cannot be used."""
+    """List the installed providers; exits 1 if one cannot be used."""
     from sandbox_core.cli.providers import list_providers
 
     raise typer.Exit(_run(list_providers(as_json=as_json, check=check)))
@@ -62,25 +63,25 @@ def check(
     name: Annotated[str, typer.Argument(help="The provider.")],
     level: Annotated[
         list[str] | None,
-        typer.Option(help="Only package, session, labels or durable; may be repeated."),
+        typer.Option(help="Only this level: package, session, labels or durable; may be repeated."),
     ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only checks such as 'files.*'; may be repeated."),
     ] = None,
-    slow: Annotated[bool, typer.Option(help="Also run those that take more than seconds.")] = True,
+    slow: Annotated[bool, typer.Option(help="Also run the slow checks.")] = True,
     max_sandboxes: Annotated[
-        int, typer.Option(min=2, help="How many sandboxes there may be at a time.")
+        int, typer.Option(min=2, help="The maximum number of sandboxes at a time.")
     ] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Write the report to this file, as JSON.")
+        Path | None, typer.Option(help="Write the report to this file as JSON.")
     ] = None,
 ) -> None:
-    """Check that a provider keeps the contract's promises, with real sandboxes of its backend.
+    """Check a provider against the contract, with real sandboxes of its backend.
 
-    Level `durable` runs workers, and kills them; it uses TEMPORAL_ADDRESS, or starts a dev server.
-    Exits 1 if a promise is broken.
+    Level `durable` runs and kills workers; it uses TEMPORAL_ADDRESS or starts a dev server. Exits 1
+    if a promise is broken.
     """
     from sandbox_core.cli.check import check_provider
 
@@ -104,14 +105,14 @@ def new(
     name: Annotated[str, typer.Argument(help="The provider's name, such as acme.")],
     client: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:CLASS", help="A client of the Agents SDK that exists."),
+        typer.Option(metavar="MODULE:CLASS", help="An existing client of the Agents SDK."),
     ] = None,
     options: Annotated[
-        str | None, typer.Option(metavar="MODULE:CLASS", help="The class of its options.")
+        str | None, typer.Option(metavar="MODULE:CLASS", help="The client's options class.")
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path(),
+    folder: Annotated[Path, typer.Option(help="Where to create its folder.")] = Path(),
 ) -> None:
-    """Write the distribution of a new provider.
+    """Create the distribution of a new provider.
 
     It contains a working example of a backend, which passes `sandbox-core check`: replace it piece
     by piece. With --client and --options, it adapts an existing client instead.
@@ -130,16 +131,14 @@ def new(
 
 @app.command()
 def dev(
-    port: Annotated[
-        int, typer.Option(help="Where the server listens; 0 takes a free port.")
-    ] = 7233,
-    ui_port: Annotated[int, typer.Option(help="Where the Web UI is; 0 takes a free port.")] = 8233,
-    task_queue: Annotated[str, typer.Option(help="The queue of the worker.")] = "sandbox",
+    port: Annotated[int, typer.Option(help="The server's port; 0 picks a free one.")] = 7233,
+    ui_port: Annotated[int, typer.Option(help="The Web UI's port; 0 picks a free one.")] = 8233,
+    task_queue: Annotated[str, typer.Option(help="The worker's task queue.")] = "sandbox",
     db_file: Annotated[
         Path | None, typer.Option(help="Keep workflows in this file across restarts.")
     ] = None,
 ) -> None:
-    """Run the Temporal dev server and a worker with every installed provider, until Ctrl-C."""
+    """Run the Temporal dev server and a worker with all installed providers until Ctrl-C."""
     from sandbox_core.cli.dev import run_dev
 
     raise typer.Exit(
@@ -151,19 +150,17 @@ def dev(
 def demo(
     provider: Annotated[
         str | None,
-        typer.Option(help="Run it in a sandbox of this provider; bubblewrap if it can, or local."),
+        typer.Option(help="The provider; by default bubblewrap if possible, otherwise local."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the server up, to look at the workflow's history.")
+        bool, typer.Option("--keep", help="Keep the server running, to inspect the history.")
     ] = False,
     chaos: Annotated[
         bool,
-        typer.Option(
-            "--chaos", help="Run one command instead, and kill its worker while it is running."
-        ),
+        typer.Option("--chaos", help="Instead run one command and kill its worker meanwhile."),
     ] = False,
 ) -> None:
-    """Let an agent repair a small Python project, as a workflow on a real Temporal server."""
+    """Have an agent repair a small Python project, as a workflow on a real Temporal server."""
     if chaos:
         from sandbox_core.cli.chaos import run_chaos
 
@@ -174,37 +171,37 @@ def demo(
 
 
 @app.command(
-    help="List the sandboxes whose workflows are closed; with --delete, delete them."
-    "\n\nThe backends are asked from here, with the credentials of this environment; with --every "
-    "it is the workers that ask. Sandboxes that live on a host, such as those of provider local, "
-    "are found on this host alone, or on that of the worker that is asked. Exits 1 if a provider "
-    "could not be asked, or a sandbox could not be deleted."
+    help="List the sandboxes of closed workflows; with --delete, delete them."
+    "\n\nQueries the backends from here, with the credentials of this environment, or, with "
+    "--every, from the workers. Sandboxes that live on a host, such as those of provider local, "
+    "are found only on this host, or on that worker's. Exits 1 if a provider could not be queried "
+    "or a sandbox could not be deleted."
 )
 def reap(
     provider: Annotated[
         list[str] | None,
-        typer.Option(help="Only this provider; may be repeated. Without it, all that can."),
+        typer.Option(help="Only this provider; may be repeated. By default, all that support it."),
     ] = None,
     older_than: Annotated[
         str,
-        typer.Option(metavar="AGE", help="Keep those whose workflow was closed more recently."),
+        typer.Option(metavar="AGE", help="Skip sandboxes whose workflow closed more recently."),
     ] = "10m",
-    delete: Annotated[bool, typer.Option("--delete", help="Delete, and not only list.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them.")] = False,
     every: Annotated[
         str | None,
         typer.Option(
             metavar="INTERVAL",
-            help="Make a Temporal Schedule by which the workers do it; at least 1m.",
+            help="Create a Temporal Schedule that runs it on the workers; at least 1m.",
         ),
     ] = None,
     task_queue: Annotated[
-        str | None, typer.Option(help="With --every: the queue of the workers; else sandbox.")
+        str | None, typer.Option(help="With --every: the workers' task queue; by default sandbox.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     address: Annotated[str | None, typer.Option(help="The Temporal server.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="The namespace of the workflows.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The workflows' namespace.")] = None,
 ) -> None:
-    """List, or delete, the sandboxes whose workflows are closed."""
+    """List or delete the sandboxes of closed workflows."""
     from sandbox_core.cli.durations import parse_duration
     from sandbox_core.cli.reap import MIN_INTERVAL, run_reap, run_schedule
 
@@ -239,33 +236,33 @@ def reap(
 
 
 @storage_app.command(
-    help="Delete stored objects that nothing in Temporal refers to; without --delete, list them."
-    "\n\nNeeded is what a workflow refers to that the server retains, open or closed, and what a "
-    "schedule or a standalone activity refers to. Name all namespaces that use the storage, or "
-    "what the others need is deleted. Exits 1 if an object could not be deleted."
+    help="List stored objects to which nothing in Temporal refers; with --delete, delete them."
+    "\n\nAn object is needed while a workflow that the server retains, open or closed, a schedule "
+    "or a standalone activity refers to it. Name all namespaces that use the storage, or objects "
+    "that the others need are deleted. Exits 1 if an object could not be deleted."
 )
 def gc(
     storage: Annotated[
-        str | None, typer.Option(help="The storage of the workers, as in SANDBOX_CORE_STORAGE.")
+        str | None, typer.Option(help="The workers' storage, as in SANDBOX_CORE_STORAGE.")
     ] = None,
     older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="Keep payloads that are younger; at least 1d.")
+        str, typer.Option(metavar="AGE", help="Keep younger payloads; at least 1d.")
     ] = "7d",
     snapshots_older_than: Annotated[
         str | None,
         typer.Option(
             metavar="AGE",
-            help="Also delete snapshots, but keep those that are younger. Without it all are kept.",
+            help="Also delete snapshots, but keep younger ones. By default all are kept.",
         ),
     ] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete, and not only list.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them.")] = False,
     address: Annotated[str | None, typer.Option(help="The Temporal server.")] = None,
     namespace: Annotated[
         list[str] | None,
-        typer.Option(help="Name each namespace that uses the storage; may be repeated."),
+        typer.Option(help="Each namespace that uses the storage; repeat for several."),
     ] = None,
 ) -> None:
-    """Delete stored objects that nothing in Temporal refers to."""
+    """List or delete stored objects to which nothing in Temporal refers."""
     from sandbox_core.cli.durations import parse_duration
     from sandbox_core.cli.storage import collect_garbage
 
@@ -291,7 +288,7 @@ def _run(command: Coroutine[object, object, int]) -> int:
 
 
 async def _interruptible(command: Coroutine[object, object, int]) -> int:
-    """Run a command, which takes its server and sandboxes with it when it is told to end."""
+    """Run a command; on SIGTERM it also stops its server and deletes its sandboxes."""
     running = asyncio.ensure_future(command)
     told: list[int] = []
 
