@@ -13,6 +13,8 @@ from temporalio.converter import (
     ExternalStorage,
     StorageDriverRetrieveContext,
     StorageDriverStoreContext,
+    StorageDriverWorkflowInfo,
+    WorkflowSerializationContext,
 )
 from temporalio.worker import Worker
 from workflows.storage import RoundTrip
@@ -20,7 +22,7 @@ from workflows.storage import RoundTrip
 from sandbox_core.errors import StorageError
 from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.outage import Outage
-from sandbox_core.storage.payload_driver import PayloadDriver
+from sandbox_core.storage.payload_driver import PayloadDriver, with_storage
 from sandbox_core.worker import SandboxPlugin
 
 STORE = StorageDriverStoreContext()
@@ -59,6 +61,23 @@ class TestDriver:
             await driver.retrieve(RETRIEVE, [claim])
 
         assert caught.value.non_retryable
+
+
+class TestConverter:
+    def test_is_told_what_a_payload_is_of_and_keeps_what_it_has_made(
+        self, store: ObjectStore
+    ) -> None:
+        """Temporal makes payload converters anew, for each activity; with them go their caches."""
+        converter = with_storage(DataConverter.default, driver_on(store), 10)
+        of = StorageDriverStoreContext(target=StorageDriverWorkflowInfo(id="w", namespace="n"))
+
+        told = converter._with_contexts(WorkflowSerializationContext("n", "w"), of)
+
+        assert told.payload_converter is converter.payload_converter
+        assert told.external_storage is not None
+        assert of == told.external_storage._store_context
+        assert converter.external_storage is not None
+        assert of != converter.external_storage._store_context
 
 
 class TestOutage:
