@@ -8,17 +8,17 @@ from __future__ import annotations
 from agents.sandbox.files import EntryKind, FileEntry
 from agents.sandbox.types import Permissions
 
-# The names first, each with a NUL after it, and then a line of `stat` for each: names may hold
-# anything else. The patterns that fit nothing stay as they are, and are no files.
+# In batches, as a command's arguments are limited: the names, each with a NUL after it, an empty
+# name, a line of `stat` for each, and a NUL. Patterns that match nothing stay as they are.
 _LIST = """\
 cd -- "$1" || exit
+batch() { printf '%s\\0' "$@" '' && stat -c '%f %s %U %G' -- "$@" && printf '\\0'; }
 set --
 for name in .[!.]* ..?* *; do
   if [ -e "$name" ] || [ -L "$name" ]; then set -- "$@" "./$name"; fi
+  [ "$#" -lt 100 ] || { batch "$@" || exit; set --; }
 done
-[ "$#" -gt 0 ] || exit 0
-printf '%s\\0' "$@"
-exec stat -c '%f %s %U %G' -- "$@"
+[ "$#" = 0 ] || batch "$@"
 """
 
 _KINDS = {0o040000: EntryKind.DIRECTORY, 0o100000: EntryKind.FILE, 0o120000: EntryKind.SYMLINK}
@@ -31,11 +31,15 @@ def list_command(folder: str) -> list[str]:
 
 def listed_entries(folder: str, output: bytes) -> list[FileEntry]:
     """Return what the output of `list_command` says; undecodable bytes become surrogates."""
-    *names, details = output.decode("utf-8", "surrogateescape").split("\0")
-    return [
-        _entry(f"{folder}/{name.removeprefix('./')}", line)
-        for name, line in zip(names, details.splitlines(), strict=True)
-    ]
+    fields = iter(output.decode("utf-8", "surrogateescape").split("\0"))
+    entries: list[FileEntry] = []
+    while names := list(iter(lambda: next(fields, ""), "")):
+        lines = next(fields, "").splitlines()
+        entries += [
+            _entry(f"{folder}/{name.removeprefix('./')}", line)
+            for name, line in zip(names, lines, strict=True)
+        ]
+    return entries
 
 
 def _entry(path: str, line: str) -> FileEntry:
