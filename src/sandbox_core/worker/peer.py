@@ -12,13 +12,13 @@ import asyncio
 import io
 import logging
 from base64 import b64decode, b64encode
-from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
 
 from agents.sandbox import Manifest
-from agents.sandbox.errors import SandboxError
+from agents.sandbox.errors import ExecTimeoutError, SandboxError
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
@@ -55,7 +55,8 @@ class PeerSessions:
         self._open_call = open_call
         self._worker_env = worker_env
         self._sessions: dict[str, SandboxSession] = {}
-        self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # One lasts as long as somebody holds it or waits for it.
+        self._locks: MutableMapping[str, asyncio.Lock] = WeakValueDictionary()
 
     def activities(self) -> list[PeerActivity]:
         """Return the activities, with the names that histories have."""
@@ -85,6 +86,9 @@ class PeerSessions:
                 try:
                     return await perform(args, secrets)
                 except SandboxError as error:
+                    is_answer = isinstance(error, ExecTimeoutError)
+                    level = logging.DEBUG if is_answer else logging.WARNING
+                    logger.log(level, "%s of %r failed", operation, self._name, exc_info=error)
                     # Of these the plugin's workflows know the code, as the failure's type.
                     raise ApplicationError(
                         secrets.redact_output(str(error)),
@@ -121,8 +125,11 @@ class PeerSessions:
     async def _resume(self, args: Peer, secrets: Secrets) -> Peer:
         state = _state(args)
         await secrets.learn(state.manifest)
-        async with self._opening[str(state.session_id)]:
+        async with self._opening(str(state.session_id)):
             return self._opened(await self._open_call().client.resume(state))
+
+    def _opening(self, session_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(session_id, asyncio.Lock())
 
     def _opened(self, session: SandboxSession) -> Peer:
         self._sessions[str(session.state.session_id)] = session
@@ -140,7 +147,7 @@ class PeerSessions:
         state = _state(args)
         await secrets.learn(state.manifest)
         key = str(state.session_id)
-        async with self._opening[key]:
+        async with self._opening(key):
             if key not in self._sessions:
                 self._sessions[key] = await _open_again(self._open_call(), state)
             return self._sessions[key]
