@@ -144,9 +144,9 @@ _OPENING = {row.name for row in (ops.CREATE_SESSION, ops.RESUME_SESSION, ops.STA
 
 def _level_of(error: SandboxError, operation: str) -> int:
     """Return whether an error is news for who runs the worker, and not only an answer."""
-    comes_from_elsewhere = operation in _OPENING or (
-        origin_of(error) is not error and reason_of_file(error) is None
-    )
+    if operation in _OPENING:
+        return logging.WARNING
+    comes_from_elsewhere = origin_of(error) is not error and reason_of_file(error) is None
     timed_out = isinstance(error, ExecTimeoutError)
     return logging.WARNING if comes_from_elsewhere and not timed_out else logging.DEBUG
 
