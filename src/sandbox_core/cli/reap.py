@@ -171,7 +171,7 @@ def _choose(names: Sequence[str]) -> Mapping[str, Provider | str]:
     if not able and not failed:
         raise ProviderError(
             f"no provider that is installed here can {NEEDED}: "
-            f"which of its sandboxes are orphans cannot be told. Installed: "
+            f"which sandboxes are orphans cannot be told. Installed: "
             f"{', '.join(installed) or 'none'}."
         )
     return {**able, **failed}
