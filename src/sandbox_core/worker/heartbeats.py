@@ -36,7 +36,8 @@ def heartbeats() -> Iterator[None]:
     if timeout is None:
         yield
         return
-    token = _details.set([])
+    # What earlier attempts have left goes on, or the first heartbeat would take it away.
+    token = _details.set(list(activity.info().heartbeat_details))
     # The first is not sent at once: most activities have ended before it is due.
     beating = _Beating(copy_context(), min(timeout.total_seconds() / 3, LONGEST_S))
     _beats.add(beating)
