@@ -154,6 +154,27 @@ class TestUpload:
         program = base / f".sandbox-helper-{os.getuid()}" / ours().name
         assert ours().content == program.read_bytes()
 
+    @pytest.mark.parametrize("full", [0, 1])
+    async def test_is_tried_again_if_any_folder_was_only_full(
+        self, box: Box, base: Path, monkeypatch: pytest.MonkeyPatch, full: int
+    ) -> None:
+        """A folder that is full cannot be had from this host at will: what is found is replaced."""
+        folders = [base, base.parent / "other"]
+        folders[1].mkdir(mode=0o700)
+        monkeypatch.setattr(install, "bases", lambda _: [str(folder) for folder in folders])
+
+        async def fails(*words: object) -> install.Unusable:
+            found = words[-1]
+            assert isinstance(found, dict)
+            place = Path(found["place"]).parent
+            return install.Unusable("fails", lasting=place != folders[full])
+
+        monkeypatch.setattr(install, "_upload", fails)
+
+        with pytest.raises(install.Unusable) as raised:
+            await install.install(box.session._inner, None)
+        assert not raised.value.lasting
+
     async def test_two_versions_ask_the_same_helper(
         self, box: Box, base: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -100,21 +100,27 @@ async def install(
     if binary is not expected:
         found = await _find(session, user, binary)
     state, used = found["state"], found["used"] == "yes"
-    others = bases(session)
+    others, problems = bases(session), list[Unusable]()
     while upload and not found["helper"]:
         problem = await _upload(session, user, binary, found)
         if problem is None:
             break
+        problems.append(problem)
         others.remove(str(PurePosixPath(found["place"]).parent))
         if not others:
-            raise problem
+            raise _foremost(problems)
         logger.debug("%s; another folder is tried", problem)
         try:
             found = await _find(session, user, binary, others)
-        except Unusable:
-            raise problem from None
+        except Unusable as error:
+            raise _foremost([*problems, error]) from None
     program = found["helper"] or f"{found['place']}/{binary.name}"
     return Installed(program=program, state=state, used=used)
+
+
+def _foremost(problems: Sequence[Unusable]) -> Unusable:
+    """Return the first that may pass, so that it is tried again; the first of all if none may."""
+    return min(problems, key=lambda problem: problem.lasting)
 
 
 async def _find(
