@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 
@@ -14,6 +16,7 @@ from processes.bare import ENVIRONMENT, compare
 from processes.driving import Box
 
 from sandbox_docker import sandbox_client_provider
+from sandbox_docker.session import _output_of
 
 pytest_plugins = ["docker_fixtures"]
 
@@ -41,6 +44,23 @@ async def test_a_command_is_as_the_engine_has_it(box: Box) -> None:
 
     wrong = [str(row) for row in differences if row.reason is None]
     assert not wrong, "\n".join(wrong)
+
+
+def test_output_that_was_cut_by_a_reset_is_no_output() -> None:
+    frame = b"\x01\0\0\0\0\0\0\x04"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+        client.makefile("rb") as received,
+    ):
+        engine, _ = server.accept()
+        engine.sendall(frame + b"out\n" + frame)
+        received.peek(1)  # A reset takes along what was not read.
+        engine.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        engine.close()
+
+        with pytest.raises(ConnectionResetError):
+            _output_of(received)
 
 
 async def test_output_that_comes_along_with_the_engines_headers_is_not_lost(

@@ -79,7 +79,6 @@ exit 1
 """
 
 
-# As the SDK names the volumes of a session: its id, a hash of the path, and the path.
 class _Command:
     """One command in a container, run in a thread that another one can call back."""
 
@@ -103,6 +102,10 @@ class _Command:
             self._raw_socket.settimeout(None)  # It may be silent for as long as it likes.
             response: Any = connection.response
             stdout, stderr = _output_of(response.raw._fp.fp)
+        except ConnectionResetError:
+            if self._abandoned.is_set():
+                return b"", b"", None
+            raise
         finally:
             connection.close()
         exit_code = None if self._abandoned.is_set() else api.exec_inspect(exec_id)["ExitCode"]
@@ -121,12 +124,14 @@ def _output_of(stream: IO[bytes]) -> tuple[bytes, bytes]:
 
     docker-py reads the socket below `stream`, and loses what has come along with the headers of
     the response: the beginning of the output of a command that was fast, or all of it.
+
+    Raises:
+        ConnectionResetError: The connection broke, or the command was called back.
     """
     output = {1: bytearray(), 2: bytearray()}
-    with suppress(ConnectionResetError):  # It was called back.
-        while len(header := stream.read(_FRAME.size)) == _FRAME.size:
-            number, size = _FRAME.unpack(header)
-            output[number] += stream.read(size)
+    while len(header := stream.read(_FRAME.size)) == _FRAME.size:
+        number, size = _FRAME.unpack(header)
+        output[number] += stream.read(size)
     return bytes(output[1]), bytes(output[2])
 
 
