@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import shutil
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,9 @@ from sandbox_core.providers import SupportsDestroy
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.failures import decode_error
 from sandbox_core.wire.limits import current_limits
+from sandbox_core.worker.commands import host
 from sandbox_core.worker.commands.helper import why_plain
+from sandbox_core.worker.commands.install import state_id
 from sandbox_core.worker.sessions.destroying import destroy
 
 
@@ -152,6 +155,34 @@ class TestOnce:
         assert (b"out\n", b"", 4) == seen(await asked)
         assert (b"out\n", b"", 4) == seen(await local.run(run))
         assert "run\n" == await local.text("cat runs")
+
+    @pytest.mark.parametrize("kept", ["nothing", "its records"])
+    async def test_all_of_the_helper_may_go_while_it_runs(
+        self, local: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+    ) -> None:
+        """Its processes are killed, and its program can be put nowhere, or its records are gone."""
+        monkeypatch.setattr(host, "BASES", (str(tmp_path),))
+        script = (
+            "echo run >> runs; echo $PPID $$ > pids; [ $(wc -l < runs) -gt 1 ] || exec sleep 60"
+        )
+        run = command(script)
+        asked = asyncio.create_task(local.run(run))
+        pids = [int(pid) for pid in (await local.line("pids")).split()]
+        resident = (await local.ask("ping")).number("pid")
+        shutil.rmtree(tmp_path / f".sandbox-helper-{os.getuid()}")
+        if kept == "nothing":
+            shutil.rmtree(tmp_path / f".sandbox-{os.getuid()}-{state_id(local.session)}")
+
+        with monkeypatch.context() as nowhere:
+            if kept == "its records":
+                nowhere.setattr(host, "BASES", ())
+            for process in (resident, *pids):
+                os.kill(process, signal.SIGKILL)
+            with pytest.raises(OutcomeUnknown, match="was started"):
+                await asked
+
+        assert "run\n" == await local.text("cat runs")
+        await local.forget()
 
     async def test_its_records_are_private_and_outside_the_workspace(self, local: Box) -> None:
         await local.exec("true")

@@ -15,6 +15,7 @@ import secrets
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from agents.sandbox.errors import ExecFailureError
@@ -78,21 +79,15 @@ class _OnHost(Helper):
     ) -> None:
         self._provider = provider
         self._session = session
-        self._helper = HostHelper(installed)
+        self._helper = HostHelper(installed, partial(install_on_host, session))
 
     async def command(self, argv: Sequence[str], *, tty: bool = False) -> list[Field]:
         process = await self._provider.host_process(self._session, argv)
         return context_fields(process, tty=tty)
 
     async def ask(self, verb: str, fields: Iterable[Field], *, about: Sequence[str] = ()) -> Answer:
-        fields = list(fields)
         try:
-            try:
-                return await self._helper.ask(verb, fields)
-            except FileNotFoundError:  # Somebody has cleaned up.
-                installed = await asyncio.to_thread(install_on_host, self._session)
-                self._helper = HostHelper(installed)
-                return await self._helper.ask(verb, fields)
+            return await self._helper.ask(verb, fields)
         except (OSError, Unusable) as error:
             number = error.errno if isinstance(error, OSError) else None
             said = {"text": str(error).encode(), "errno": b"%d" % (number or errno.ENOSPC)}

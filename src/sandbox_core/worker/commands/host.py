@@ -16,7 +16,7 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from sandbox_core.worker.commands.protocol import (
     Answer,
     Field,
     NotAnAnswer,
+    RecordsRemoved,
     frame,
     parse_message,
     parse_text,
@@ -154,8 +155,12 @@ def _put(path: Path, content: bytes) -> bool:
 class HostHelper:
     """The helper of one session on this host."""
 
-    def __init__(self, installed: Installed) -> None:
+    def __init__(
+        self, installed: Installed, reinstall: Callable[[], Installed] | None = None
+    ) -> None:
+        """Ask the helper that is `installed`; `reinstall` puts it back if it was removed."""
         self._installed = installed
+        self._reinstall = reinstall
 
     async def ask(self, verb: str, fields: Iterable[Field], *, boot: bool = True) -> Answer:
         """Make one request.
@@ -167,27 +172,33 @@ class HostHelper:
 
         Raises:
             NotAnAnswer: It gave none, time and again.
-            OSError: The helper can be neither reached nor started.
+            OSError: The helper can be neither reached nor started, and nothing was carried out.
+            Unusable: It was removed and cannot be put back, and nothing was carried out.
         """
         request = frame(verb, fields)
-        unanswered = False
-        for _ in range(_ASKED):
-            try:
-                answer = await self._once(request)
-            except (ConnectionResetError, BrokenPipeError) as error:
-                logger.debug("the helper gave no answer to %s: %r", verb, error)
-                answer, unanswered = None, True
-            if answer is not None:
-                if verb == "stop":
-                    await asyncio.to_thread(_reap, answer.number("pid"))
-                return answer
-            if not boot:
-                return Answer(word="absent")
-            answer = await self._boot()
-            if answer.word != "ready":
-                if unanswered:  # What was asked before may have been carried out.
-                    break
-                return answer
+        unanswered = False  # Then what was asked may have been carried out.
+        try:
+            for _ in range(_ASKED):
+                try:
+                    answer = await self._once(request)
+                except (ConnectionResetError, BrokenPipeError) as error:
+                    logger.debug("the helper gave no answer to %s: %r", verb, error)
+                    answer, unanswered = None, True
+                if answer is not None:
+                    if verb == "stop":
+                        await asyncio.to_thread(_reap, answer.number("pid"))
+                    return answer
+                if not boot:
+                    return Answer(word="absent")
+                answer = await self._boot(records_needed=unanswered and verb != "stop")
+                if answer.word != "ready":
+                    if unanswered:
+                        break
+                    return answer
+        except (OSError, Unusable) as error:
+            if not unanswered:
+                raise
+            raise NotAnAnswer(f"no answer to {verb}: {error}") from error
         raise NotAnAnswer(f"no answer to {verb}")
 
     async def _once(self, request: bytes) -> Answer | None:
@@ -200,7 +211,22 @@ class HostHelper:
             pass
         return None
 
-    async def _boot(self) -> Answer:
+    async def _boot(self, *, records_needed: bool) -> Answer:
+        state = self._installed.state
+        if records_needed and not await asyncio.to_thread(Path(state).is_dir):
+            raise RecordsRemoved("the helper's records were removed")
+        try:
+            return await self._start()
+        except FileNotFoundError:  # Somebody has cleaned up.
+            if self._reinstall is None:
+                raise
+        installed = await asyncio.to_thread(self._reinstall)
+        if records_needed and installed.state != state:
+            raise RecordsRemoved("the helper's records were removed")
+        self._installed = installed
+        return await self._start()
+
+    async def _start(self) -> Answer:
         mark = secrets.token_hex(8)
         process = await asyncio.create_subprocess_exec(
             self._installed.program,

@@ -67,6 +67,10 @@ class NotAnAnswer(Exception):
     """What came back is no answer, or was cut short."""
 
 
+class RecordsRemoved(NotAnAnswer):
+    """None will come: what the helper knew of what was asked was removed with its state."""
+
+
 def message(fields: Iterable[Field]) -> bytes:
     """Return fields as netstrings, names and values in turn."""
     words = [_bytes(word) for name_and_value in fields for word in name_and_value]

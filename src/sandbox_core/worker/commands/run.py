@@ -25,7 +25,12 @@ from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
 from sandbox_core.worker.commands.output import cut_output, kept_output
 from sandbox_core.worker.commands.plain import at_most_once, is_repeated, note_plain
-from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
+from sandbox_core.worker.commands.protocol import (
+    Answer,
+    Field,
+    NotAnAnswer,
+    RecordsRemoved,
+)
 from sandbox_core.worker.sdk_session import backend_session, prepared_command, reported
 
 BUSY_S = 0.05
@@ -169,6 +174,8 @@ async def unanswered(
     silence: NotAnAnswer,
 ) -> Exception:
     """Return what to raise where a sandbox runs calls, but does not return what they say."""
+    if isinstance(silence, RecordsRemoved):  # To another helper the command is one that never was.
+        return unknown(session, request, str(silence))
     try:
         answer = await helper.ask("end", [("key", request.operation_id), ("reason", "unanswered")])
     except NotAnAnswer:
