@@ -163,6 +163,13 @@ enum record_state record_read(const char *key, size_t max, struct buffer *raw, s
     return state;
 }
 
+void record_cut(const char *key, size_t size) {
+    int fd = open(key, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return;
+    if (ftruncate(fd, (off_t)size) < 0) errno = 0; /* one that cannot be written stays as it is */
+    close(fd);
+}
+
 static void file_name(char name[KEY_MAX + 8], const char *key, const char *suffix) {
     join(name, KEY_MAX + 8, (const char *const[]){key, suffix, NULL});
 }

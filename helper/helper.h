@@ -120,6 +120,7 @@ bool record_write(const char *key, int *marker, const struct buffer *record);
 enum record_state { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };
 /* Reads at most `max` bytes of a record; its message, taken apart, points into `raw`. */
 enum record_state record_read(const char *key, size_t max, struct buffer *raw, struct message *m);
+void record_cut(const char *key, size_t size); /* keeps its first bytes */
 void record_remove(const char *key, const char *suffix);
 bool mark_gone(const char *key);
 
@@ -194,6 +195,7 @@ const char *place(void);
  * their sessions; `reap` collects the dead. Returns how many are left. */
 size_t tree_kill(const pid_t *roots, size_t root_count, const pid_t *spared, size_t count,
                  int64_t limit_ms, void (*reap)(void));
+/* The same, of those of `roots` whose number is not another's by now; 1 if it cannot be told. */
 size_t roots_kill(const struct roots *roots, const pid_t *spared, size_t count, int64_t limit_ms,
                   void (*reap)(void));
 

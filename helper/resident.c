@@ -153,6 +153,20 @@ static void add_roots(struct roots *roots, const struct entry *e) {
     buffer_free(&raw);
 }
 
+/* In time the numbers of a tree that has ended are others': one that a session has kept after its
+ * leader ended would be taken for the tree's. */
+static void forget_roots(const struct entry *e) {
+    struct buffer raw = {0};
+    struct message m = {0};
+    if (record_read(e->key, 4096, &raw, &m) == RECORD_LOST) {
+        const struct field *where = message_field(&m, "place"); /* they come after it */
+        if (where && strcmp(where->value, place()) == 0)
+            record_cut(e->key, (size_t)(where->name - strlen("5:") - raw.data));
+    }
+    message_free(&m);
+    buffer_free(&raw);
+}
+
 size_t end_orphans(const struct entry *one, bool all) {
     size_t count = 0, left = 0;
     for (struct keeper *keeper = r.keepers; keeper; keeper = keeper->next) count++;
@@ -166,6 +180,9 @@ size_t end_orphans(const struct entry *one, bool all) {
     for (struct keeper *keeper = r.keepers; spared && keeper; keeper = keeper->next)
         if (!keeper->dead) spared[count++] = keeper->pid;
     if (spared) left = roots_kill(&roots, spared, count, 1000, reap);
+    for (size_t i = 0; spared && left == 0 && i < BUCKETS; i++)
+        for (struct entry *e = r.buckets[i]; e; e = e->next)
+            if (e->state == LOST && !e->keeper && (!one || e == one)) forget_roots(e);
     roots_free(&roots);
     free(spared);
     return left;

@@ -114,7 +114,7 @@ size_t roots_kill(const struct roots *roots, const pid_t *spared, size_t count, 
                   void (*reap)(void)) {
     pid_t *pids = calloc(roots->count + 1, sizeof *pids);
     size_t n = 0;
-    if (!pids) return 0;
+    if (!pids) return 1;
     bool known = proc_is_ours();
     for (size_t i = 0; known && i < roots->count; i++)
         if (still_stands(&roots->list[i])) pids[n++] = roots->list[i].pid;

@@ -884,6 +884,33 @@ class TestSurvival:
         assert b"other\n" == helper.receive(other)["out"]
 
     @needs_reaping
+    @pytest.mark.parametrize("resident", ["killed", "alive"])
+    def test_what_was_ended_is_not_looked_for_again(
+        self, helper: Helper, tmp_path: Path, resident: str
+    ) -> None:
+        """Its numbers may be others' by then."""
+        script = f"echo $PPID > {tmp_path}/keeper; echo $$ > {tmp_path}/pid; exec sleep 66"
+        request = shell(script, key="k", wait=0)
+        helper.ask("start", request)
+        pid, keeper = int(line_of(tmp_path / "pid")), int(line_of(tmp_path / "keeper"))
+        marker = helper.folder / "k"
+        until(lambda: b"4:root," in marker.read_bytes())
+        listed = helper.ask("list")["entry"].split(b":")
+        if resident == "killed":
+            os.kill(int(helper.ask("ping")["pid"]), signal.SIGKILL)
+        os.kill(keeper, signal.SIGKILL)
+
+        until(lambda: b"lost" == helper.exec("start", request)["word"])
+        until(lambda: not running(pid))
+        until(lambda: b"4:root," not in marker.read_bytes())
+
+        os.kill(int(helper.ask("ping")["pid"]), signal.SIGKILL)
+        assert b"lost" == helper.exec("start", request)["word"]
+        again = helper.ask("list")["entry"].split(b":")
+        assert b"lost" == again[2]
+        assert [listed[i] for i in (0, 1, 3, 4)] == [again[i] for i in (0, 1, 3, 4)]
+
+    @needs_reaping
     def test_so_does_one_that_is_told_to_end_all(self, helper: Helper, tmp_path: Path) -> None:
         """What a finished command has left behind, and then everybody was killed."""
         script = (
