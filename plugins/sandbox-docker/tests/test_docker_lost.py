@@ -76,7 +76,7 @@ class TestWithSnapshot:
 
         assert "SandboxLost" == error.type
         assert error.message.startswith(
-            f"sandbox {lost} of provider 'docker' on host {socket.gethostname()} does not exist"
+            f"sandbox {lost} of provider 'docker' on host {socket.gethostname()} no longer exists"
         )
         assert "edited\n" == seen
         assert [lost] == [before for before, _ in restored]
