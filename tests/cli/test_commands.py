@@ -55,9 +55,9 @@ class TestProviders:
         assert 0 == result.returncode
         lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
         header = "NAME STATUS DISTRIBUTION CONTRACT HOST-BOUND DURABLE"
-        assert f"{header} IDENTITY EXISTS DESTROY LABELS CHECK HOST PROCESSES" == lines[0]
-        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes yes yes yes" in lines
-        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes yes yes no" in lines
+        assert f"{header} IDENTITY EXISTS DESTROY LABELS RELABEL CHECK HOST PROCESSES" == lines[0]
+        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes yes yes yes yes" in lines
+        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes yes yes yes no" in lines
 
     def test_prints_json_for_programs(self) -> None:
         """Every field is there, whatever the status."""
@@ -79,6 +79,7 @@ class TestProviders:
                 "exists": True,
                 "destroy": True,
                 "labels": True,
+                "relabel": True,
                 "check": True,
                 "host processes": True,
             },
@@ -116,13 +117,13 @@ class TestProviders:
 
     def test_a_required_provider_that_is_missing_is_one_clear_error(self) -> None:
         """The message names the variable and the command that installs it."""
-        result = run_sandbox("providers", SANDBOX_CORE_PROVIDERS="local,modal")
+        result = run_sandbox("providers", SANDBOX_CORE_PROVIDERS="local,moon")
 
         assert 1 == result.returncode
         installed = ", ".join(repr(candidate.name) for candidate in discover())
-        advice = how_to_install("modal")
+        advice = how_to_install("moon")
         assert (
-            f"error: SANDBOX_CORE_PROVIDERS requires 'modal', which is not installed here. "
+            f"error: SANDBOX_CORE_PROVIDERS requires 'moon', which is not installed here. "
             f"Installed: {installed}. Install it ({advice}) or take it off the list."
         ) == " ".join(result.stderr.split())
 

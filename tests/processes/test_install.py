@@ -122,7 +122,7 @@ class TestScript:
 
         word, found = self.find(shell, base)
 
-        assert ("unusable", "no-folder-that-executes") == (word, found.get("why"))
+        assert ("unusable", "no-directory-that-allows-executables") == (word, found.get("why"))
         assert not (tmp_path / "ran").exists()
 
 

@@ -90,5 +90,5 @@ class TestAgents:
 def test_a_session_of_another_client_is_refused() -> None:
     state = UnixLocalSandboxSessionState(manifest=Manifest(), snapshot=NoopSnapshot(id="none"))
 
-    with pytest.raises(InvalidRequest, match="not this UnixLocalSandboxSession"):
+    with pytest.raises(InvalidRequest, match="not a UnixLocalSandboxSession"):
         with_session(UnixLocalSandboxSession(state=state))

@@ -70,4 +70,4 @@ def test_a_field_that_changes_on_the_way_is_one_warning(caplog: pytest.LogCaptur
         check_portable("acme", _made(_Secret))
 
     [warning] = [record.getMessage() for record in caplog.records]
-    assert "._Secret of provider 'acme' comes back from JSON with another key. A secret" in warning
+    assert "._Secret of provider 'acme' comes back from JSON with another key. Secrets" in warning

@@ -109,7 +109,7 @@ class TestFolders:
         box.make_read_only("/dev/shm", "/")
 
         assert RAN == seen(await box.exec("echo out; exit 3"))
-        assert "no writable folder" == box.why_plain()
+        assert "no writable directory" == box.why_plain()
 
     async def test_one_on_a_read_only_root(self, box: Contained) -> None:
         box.mount("/run", data="mode=755")

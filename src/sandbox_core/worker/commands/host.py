@@ -71,7 +71,7 @@ def install_on_host(session: BaseSandboxSession) -> Installed:
     used = next((state for state in states if _is_ours(state)), None)
     free = next((state for state in states if not os.path.lexists(state)), None)
     if used is None and free is None:
-        raise Unusable("no writable folder")
+        raise Unusable("no writable directory")
     return Installed(program=program, state=str(used or free), used=used is not None)
 
 

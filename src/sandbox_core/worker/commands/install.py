@@ -31,7 +31,7 @@ BASES = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - private folders
 SAYS = f"sandbox-helper {VERSION} "
 """How the answer to ``--version`` begins."""
 
-_NO_ROOM = "no-room-in-any-folder-that-is-writable"
+_NO_ROOM = "no-room-in-any-writable-directory"
 
 # Some backends make one word of a whole command line, and Linux takes 128 KiB in one.
 _PIECE_BYTES = {"base64": 72 * 1024, "octal": 24 * 1024}

@@ -59,9 +59,9 @@ find)  # NAME ID SAYS BASE...: where the helper is or could be, and where its st
   fi
   used=${state:+yes}
   state=${state:-$room}
-  [ -n "$state" ] || answer unusable why=no-writable-folder
-  [ -n "$helper$place$full" ] || answer unusable why=no-folder-that-executes
-  [ -n "$helper$place" ] || answer unusable why=no-room-in-any-folder-that-is-writable
+  [ -n "$state" ] || answer unusable why=no-writable-directory
+  [ -n "$helper$place$full" ] || answer unusable why=no-directory-that-allows-executables
+  [ -n "$helper$place" ] || answer unusable why=no-room-in-any-writable-directory
   base64=no
   [ "$(printf 'b2s=' | base64 -d 2>/dev/null)" = ok ] && base64=yes
   answer found "helper=$helper" "place=$place" "state=$state" "used=$used" "base64=$base64" \
