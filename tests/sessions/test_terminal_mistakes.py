@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from support import attempts, running_worker, scheduled_activities, unique
 from temporalio.client import Client
 from workflows.steps import Outcome, Perform, Plan, Step
+from workflows.wrong_types import WrongTypes
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,28 @@ async def test_what_the_workflow_can_tell_is_never_sent(temporal_client: Client)
         "exec: 'echo a\\x00b' contains a null character, which no command may." == outcomes[-1].text
     )
     assert [] == [name for name in scheduled if "exec" in name]
+
+
+async def test_an_argument_of_another_type_is_one_error(temporal_client: Client) -> None:
+    """Any other error than ours would have the workflow task repeated for ever."""
+    async with running_worker(temporal_client, WrongTypes) as queue:
+        told = await temporal_client.execute_workflow(
+            WrongTypes.run,
+            "local",
+            id=unique("types"),
+            task_queue=queue,
+            run_timeout=timedelta(seconds=60),
+        )
+
+    assert [
+        "data is a stream, such as io.BytesIO(content), not bytes.",
+        "data is a stream, such as io.BytesIO(content), not str.",
+        "a path is a str or a Path, not int.",
+        "manifest is a Manifest, not dict.",
+        "snapshot is a snapshot of another session or a SnapshotSpec, not str.",
+        "a serialized session state is a dict, not str.",
+    ] == told[:-1]
+    assert "None is not a provider name" in told[-1]
 
 
 async def test_what_only_the_sandbox_can_tell_is_attempted_once(temporal_client: Client) -> None:

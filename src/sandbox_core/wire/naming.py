@@ -28,7 +28,7 @@ def check_provider_name(name: str) -> str:
         InvalidProviderName: It is not. Names are part of activity types in histories, so they are
             rejected, never normalised.
     """
-    if not _PROVIDER_NAME.fullmatch(name):
+    if not isinstance(name, str) or not _PROVIDER_NAME.fullmatch(name):
         raise InvalidProviderName(
             f"{name!r} is not a provider name: use lower-case letters and digits in words joined "
             f"by single hyphens, starting with a letter, for example 'daytona' or 'unix-local'."

@@ -29,6 +29,7 @@ from sandbox_core.workflow.binding import (
     next_epoch,
     resume_session,
 )
+from sandbox_core.workflow.convert import expect
 from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
 from sandbox_core.workflow.session import TemporalSandboxSession
@@ -94,6 +95,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
 
         Raises:
             InvalidOptions: `options` belong to another backend.
+            InvalidRequest: An argument is of another type.
             UnknownProvider: No worker of the task queue offers the provider.
             AtCapacity: All workers were at `SandboxPlugin(max_sandboxes=...)` for an hour, or for
                 the config's schedule-to-close timeout.
@@ -103,6 +105,11 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
                 f"options are an instance of the provider's options class, not a "
                 f"{type(options).__name__}: write the class that provider {self._name!r} names"
             )
+        if manifest is not None:
+            expect(manifest, (Manifest,), "manifest is a Manifest")
+        if snapshot is not None:
+            classes = (SnapshotSpec, SnapshotBase)
+            expect(snapshot, classes, "snapshot is a snapshot of another session or a SnapshotSpec")
         request = m.CreateSessionRequest(
             create_key=workflow.uuid4().hex,
             epoch=next_epoch(),
@@ -160,7 +167,13 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         return super().serialize_session_state(with_encoded_contents(state))
 
     def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:
-        """Return the session state, as the class that the provider registered."""
+        """Return the session state, as the class that the provider registered.
+
+        Raises:
+            InvalidRequest: `payload` is not what `serialize_session_state` has returned.
+            UnknownProvider: No loaded provider has states of this type.
+        """
+        expect(payload, (dict,), "a serialized session state is a dict")
         return load_state(cast("JsonObject", payload))
 
     def _session(

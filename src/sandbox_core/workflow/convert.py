@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from agents.editor import ApplyPatchOperation
 from agents.run_config import SandboxArchiveLimits
@@ -13,6 +13,7 @@ from agents.sandbox.materialization import MaterializedFile
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.types import Permissions, User
 
+from sandbox_core.errors import InvalidRequest
 from sandbox_core.wire import messages as m
 
 
@@ -21,17 +22,39 @@ def user_name(user: str | User | None) -> str | None:
     return user.name if isinstance(user, User) else user
 
 
+def expect(value: object, wanted: tuple[type, ...], what: str) -> None:
+    """Return if a value is an instance of one of the classes.
+
+    Any other error than ours would have the workflow task repeated for ever.
+
+    Raises:
+        InvalidRequest: It is not; `what` says what it is and has to be.
+    """
+    if not isinstance(value, wanted):
+        raise InvalidRequest(f"{what}, not {type(value).__name__}.")
+
+
 def path_text(path: str | Path) -> str:
     """Return a sandbox path in its wire form.
 
     The SDK treats backslashes in a `str` path as separators; in a sandbox they are ordinary
     characters.
+
+    Raises:
+        InvalidRequest: It is no path.
     """
+    expect(path, (str, PurePath), "a path is a str or a Path")
     return Path(path).as_posix()
 
 
 def content(data: io.IOBase) -> bytes:
-    """Return the rest of a stream; text is encoded as UTF-8."""
+    """Return the rest of a stream; text is encoded as UTF-8.
+
+    Raises:
+        InvalidRequest: It is no stream.
+    """
+    if not callable(getattr(data, "read", None)):
+        expect(data, (io.IOBase,), "data is a stream, such as io.BytesIO(content)")
     read = data.read()
     return read.encode("utf-8") if isinstance(read, str) else bytes(read)
 
