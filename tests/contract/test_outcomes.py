@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
+from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClientOptions
 from rich.console import Console
 from support import installed_provider
 
 from sandbox_core.cli.check import Teller
+from sandbox_core.cli.scaffold import write_provider
+from sandbox_core.providers import client_provider
 from sandbox_core.testing.contract import CHECKS, Check, Outcome, PromiseBroken, Report, Subject
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 from sandbox_core.testing.contract.run import run_check
+from sandbox_core.testing.contract.subject import ClientNotMade
 
 
 @pytest.fixture
@@ -114,3 +121,136 @@ async def test_what_was_kept_is_shown_by_name_and_what_was_skipped_is_counted(
 
     assert "weather.it_is_dry" in console.export_text()
     assert lacking.summary().endswith(": package 1/1, 1 skipped")
+
+
+class TestAnErrorOfTheProvider:
+    """It is the author's own, so it is told where it was raised."""
+
+    @pytest.fixture
+    def erring(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
+        write_provider("erring", tmp_path)
+        source = tmp_path / "sandbox-erring" / "src"
+        file = source / "sandbox_erring" / "api.py"
+        file.write_text(file.read_text().replace("async def create(", "async def created("))
+        monkeypatch.syspath_prepend(source)
+        monkeypatch.setenv("ERRING_HOME", str(tmp_path / "home"))
+        monkeypatch.chdir(tmp_path)
+        for each in [each for each in sys.modules if each.startswith("sandbox_erring")]:
+            monkeypatch.delitem(sys.modules, each)
+        module = importlib.import_module("sandbox_erring")
+        return Subject(provider=module.sandbox_client_provider(), module="sandbox_erring")
+
+    def place(self, folder: Path) -> str:
+        file = Path("sandbox-erring/src/sandbox_erring/client.py")
+        lines = (folder / file).read_text().splitlines()
+        return f"{file}:{next(n for n, line in enumerate(lines, 1) if 'api.create(' in line)}"
+
+    async def test_is_told_with_its_line(self, erring: Subject, tmp_path: Path) -> None:
+        (each,) = (check for check in CHECKS if check.name == "commands.streams_come_apart")
+        async with erring:
+            outcome = await run_check(each, erring)
+
+        assert outcome.seen.startswith("AttributeError: ")
+        assert outcome.seen.endswith(f", at {self.place(tmp_path)}")
+
+    def test_is_the_cause_of_what_pytest_shows(self, erring: Subject) -> None:
+        (each,) = (check for check in CHECKS if check.name == "commands.streams_come_apart")
+        loop = asyncio.new_event_loop()
+        try:
+            with pytest.raises(AssertionError, match=r"client\.py:") as raised:
+                ProviderContract().test_promise(each, erring, loop)
+        finally:
+            loop.close()
+
+        assert isinstance(raised.value.__cause__, AttributeError)
+
+    @pytest.mark.parametrize(
+        "name", ["creates.a_cancelled_create_leaves_none", "durable.what_is_deleted_stays_deleted"]
+    )
+    async def test_of_create_is_what_a_durable_check_sees(
+        self, erring: Subject, temporal_address: str, name: str
+    ) -> None:
+        """As soon as the workflow has failed."""
+        (each,) = (check for check in CHECKS if check.name == name)
+        erring.temporal = temporal_address
+        async with erring:
+            outcome = await run_check(each, erring)
+
+        assert "no attribute 'create'" in outcome.seen
+        assert outcome.seconds < 60
+
+
+async def test_a_sandbox_that_is_never_found_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was expected and what was found is told."""
+    write_provider("unfound", tmp_path)
+    source = tmp_path / "sandbox-unfound" / "src"
+    monkeypatch.syspath_prepend(source)
+    monkeypatch.setenv("UNFOUND_HOME", str(tmp_path / "home"))
+    provider = importlib.import_module("sandbox_unfound").sandbox_client_provider()
+
+    async def find(client: object, labels: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(type(provider), "find", staticmethod(find))
+    async with Subject(provider=provider, module="sandbox_unfound") as subject:
+        for name in (
+            "what_is_destroyed_is_not_found",
+            "the_time_of_creation_has_a_zone",
+            "relabelling_changes_what_it_names",
+        ):
+            (each,) = (check for check in CHECKS if check.name == f"labels.{name}")
+            outcome = await run_check(each, subject)
+
+            assert outcome.seen.startswith("found by its labels: expected ['")
+            assert outcome.seen.endswith("'], got []")
+
+
+async def test_a_missing_module_is_no_missing_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_provider("moduleless", tmp_path)
+    source = tmp_path / "sandbox-moduleless" / "src"
+    file = source / "sandbox_moduleless" / "__init__.py"
+    content = file.read_text()
+    assert 1 == content.count("        return ModulelessClient")
+    file.write_text(
+        content.replace(
+            "        return ModulelessClient",
+            "        import acme\n        return ModulelessClient",
+        )
+    )
+    monkeypatch.syspath_prepend(source)
+    provider = importlib.import_module("sandbox_moduleless").sandbox_client_provider()
+    (each,) = (check for check in CHECKS if check.name == "package.a_missing_credential_is_named")
+    outcome = await run_check(each, Subject(provider=provider, module="sandbox_moduleless"))
+
+    assert "skipped" == outcome.status
+    assert outcome.seen.endswith("No module named 'acme'")
+
+
+class TestAClientThatCannotBeMade:
+    @pytest.fixture
+    def clientless(self) -> Subject:
+        def make() -> None:
+            raise ModuleNotFoundError("No module named 'acme'")
+
+        provider = client_provider("acme", make, UnixLocalSandboxClientOptions)  # type: ignore[type-var]
+        return Subject(provider=provider)
+
+    def test_is_one_error(self, clientless: Subject) -> None:
+        with pytest.raises(ClientNotMade, match=r"create_client\(\) of 'acme' failed: .*'acme'"):
+            _ = clientless.client
+
+    def test_is_one_failure_of_pytest(self, clientless: Subject) -> None:
+        """However many promises need a client."""
+        checks = [check for check in CHECKS if check.name.startswith("commands.")][:2]
+        loop = asyncio.new_event_loop()
+        try:
+            with pytest.raises(ClientNotMade):
+                ProviderContract().test_promise(checks[0], clientless, loop)
+            with pytest.raises(pytest.skip.Exception, match="an earlier test"):
+                ProviderContract().test_promise(checks[1], clientless, loop)
+        finally:
+            loop.close()

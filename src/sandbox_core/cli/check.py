@@ -47,7 +47,7 @@ async def check_provider(
 
     Raises:
         UnknownProvider: It is not installed, a level does not exist, or no check is chosen.
-        ProviderError: It does not load.
+        ProviderError: It does not load, or has no client.
     """
     checks = select(levels=_levels(levels), only=only, slow=slow)
     if not checks:
@@ -68,6 +68,8 @@ async def check_provider(
         temporal=os.environ.get("TEMPORAL_ADDRESS"),
     )
     async with subject:
+        if any(each.level != "package" for each in checks):
+            _ = subject.client  # Without one, every check would fail in the same way.
         report = await run_checks(
             subject,
             checks,

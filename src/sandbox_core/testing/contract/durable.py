@@ -388,7 +388,9 @@ async def only_orphans_are_reaped(subject: Subject) -> None:
             client=subject.labelling.labelled(subject.client, {WORKFLOW_ID: terminated.id}),
             start=False,
         )
-        (orphan,) = set(await fleet.sandboxes_of(terminated)) - {subject.identity(foreign.state)}
+        orphans = set(await fleet.sandboxes_of(terminated)) - {subject.identity(foreign.state)}
+        expect_equal(1, len(orphans), "sandboxes found of a workflow that has one")
+        (orphan,) = orphans
         await fleet.replace()
         await terminated.terminate()
         answer = await reap(

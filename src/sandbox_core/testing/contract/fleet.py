@@ -13,12 +13,17 @@ from typing import Any, TypeAlias, cast
 
 from agents.sandbox.session.sandbox_session import SandboxSession
 from temporalio.client import Client as TemporalClient
-from temporalio.client import WorkflowHandle
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
 from temporalio.service import RPCError
 
 from sandbox_core.testing.contract.durable_worker import start_worker
 from sandbox_core.testing.contract.durable_workflows import HoldSandbox, Order
-from sandbox_core.testing.contract.model import NotApplicable, PromiseBroken
+from sandbox_core.testing.contract.model import NotApplicable, PromiseBroken, told
 from sandbox_core.testing.contract.subject import Subject
 from sandbox_core.testing.worker_process import WorkerProcess
 from sandbox_core.wire.agents_models import dump_options, load_state
@@ -93,7 +98,24 @@ class Fleet:
     async def update(self, handle: Handle, update: Callable[..., object], *args: object) -> Any:  # noqa: ANN401 - the update's
         """Return what a workflow answers."""
         asked = handle.execute_update(cast("Any", update), args=list(args))
-        return await asyncio.wait_for(asked, ENDS_S)
+        try:
+            return await asyncio.wait_for(asked, ENDS_S)
+        except (RPCError, WorkflowUpdateFailedError):
+            await self.expect_not_failed(handle)
+            raise
+
+    async def expect_not_failed(self, handle: Handle) -> None:
+        """Return if a workflow has not failed, as it does when its sandbox cannot be made.
+
+        Raises:
+            PromiseBroken: It has; the message has its error.
+        """
+        if (await handle.describe()).status != WorkflowExecutionStatus.FAILED:
+            return
+        try:
+            await handle.result()
+        except WorkflowFailureError as failed:
+            raise PromiseBroken(f"the workflow failed: {told(failed.cause)}") from failed
 
     async def finish(self, handle: Handle) -> None:
         """Have a workflow delete its sandbox, and end."""
@@ -106,7 +128,12 @@ class Fleet:
         return [sandbox.sandbox_id for sandbox in found]
 
     async def has_sandboxes(self, handle: Handle, count: int) -> bool:
-        """Return whether a workflow has so many sandboxes."""
+        """Return whether a workflow has so many sandboxes.
+
+        Raises:
+            PromiseBroken: It has failed.
+        """
+        await self.expect_not_failed(handle)
         return len(await self.sandboxes_of(handle)) == count
 
     async def clean_up(self) -> None:

@@ -46,6 +46,22 @@ async def _find(subject: Subject, labels: Mapping[str, str]) -> list[LabelledSan
     return list(await subject.within(subject.labelling.find(subject.client, labels)))
 
 
+async def _made(subject: Subject, labels: Mapping[str, str]) -> LabelledSandbox:
+    """Make a sandbox, and return how it is found.
+
+    Raises:
+        PromiseBroken: It is not, or something else is.
+    """
+    session = await _make(subject, labels)
+    found = await _find(subject, labels)
+    _expect_found([subject.identity(session.state)], found)
+    return found[0]
+
+
+def _expect_found(expected: list[str], found: list[LabelledSandbox]) -> None:
+    expect_equal(expected, [sandbox.sandbox_id for sandbox in found], "found by its labels")
+
+
 async def _ids(subject: Subject, labels: Mapping[str, str]) -> list[str]:
     return [sandbox.sandbox_id for sandbox in await _find(subject, labels)]
 
@@ -114,8 +130,7 @@ async def any_value_is_kept(subject: Subject) -> None:
 async def the_time_of_creation_has_a_zone(subject: Subject) -> None:
     """`created` is None or timezone-aware, and about now for a new sandbox."""
     labels = _labels()
-    await _make(subject, labels)
-    (found,) = await _find(subject, labels)
+    found = await _made(subject, labels)
     if found.created is None:
         return
     expect(found.created.tzinfo is not None, f"a time without a zone: {found.created!r}")
@@ -142,9 +157,8 @@ async def all_pages_are_read(subject: Subject) -> None:
 async def relabelling_changes_what_it_names(subject: Subject) -> None:
     """`relabel` changes and adds labels, keeps the others, and can be repeated."""
     labels = _labels()
-    session = await _make(subject, labels)
-    sandbox_id = subject.identity(session.state)
-    (before,) = await _find(subject, labels)
+    before = await _made(subject, labels)
+    sandbox_id = before.sandbox_id
     changed = {**labels, "owner.workflow": f"second-{uuid.uuid4().hex}", "more": "größe"}
     for _ in range(2):
         await _relabel(subject, sandbox_id, {k: changed[k] for k in ("owner.workflow", "more")})
@@ -193,8 +207,10 @@ async def what_is_destroyed_is_not_found(subject: Subject) -> None:
     for by_id in (True, False):
         labels = _labels()
         session = await _make(subject, labels)
+        sandbox_id = subject.identity(session.state)
+        _expect_found([sandbox_id], await _find(subject, labels))
         if by_id:
-            await subject.destroy(subject.identity(session.state))
+            await subject.destroy(sandbox_id)
         else:
             await subject.delete(session)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -109,6 +111,33 @@ def expect_equal(expected: object, actual: object, what: str) -> None:
     """
     if expected != actual:
         raise PromiseBroken(f"{what}: expected {_short(expected)}, got {_short(actual)}")
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says, and what it came of: a `SandboxError` may say little."""
+    text = str(error) or type(error).__name__
+    said = text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
+    return said if error.__cause__ is None else f"{said}, because of {told(error.__cause__)}"
+
+
+def raised_at(error: BaseException, packages: Collection[str]) -> str | None:
+    """Return the file and line in one of `packages` that an error came from, if it came from any.
+
+    Of an error and its causes, the cause counts; of several lines, the innermost.
+    """
+    cause = error.__cause__ or error.__context__
+    place = None if cause is None else raised_at(cause, packages)
+    if place is not None:
+        return place
+    for frame, line in walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in packages:
+            place = f"{_relative(Path(frame.f_code.co_filename))}:{line}"
+    return place
+
+
+def _relative(file: Path) -> Path:
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file
 
 
 def _short(value: object) -> str:

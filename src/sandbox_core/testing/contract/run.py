@@ -25,8 +25,16 @@ from sandbox_core.testing.contract import (
     terminals,
     workspace,
 )
-from sandbox_core.testing.contract.model import LEVELS, Check, Level, NotApplicable, checks_in
-from sandbox_core.testing.contract.subject import Subject
+from sandbox_core.testing.contract.model import (
+    LEVELS,
+    Check,
+    Level,
+    NotApplicable,
+    checks_in,
+    raised_at,
+    told,
+)
+from sandbox_core.testing.contract.subject import ClientNotMade, Subject
 
 _MODULES = (
     *(package, commands, terminals, files, workspace, lifecycle, labels),
@@ -57,6 +65,9 @@ class Outcome:
     """What was seen where it is broken, or why it was skipped."""
 
     seconds: float = 0.0
+
+    error: BaseException | None = field(default=None, repr=False, compare=False)
+    """What was raised where it is broken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +159,13 @@ async def run_check(
     if missing:
         lacks = f"without {' and '.join(f'`{ability}`' for ability in missing)}: {each.cost}"
         return Outcome(check=each, status="skipped", seen=lacks)
+    raised: BaseException | None = None
     try:
         await asyncio.wait_for(each(subject), CHECK_TIMEOUT_S)
     except NotApplicable as reason:
         status, seen = "skipped", str(reason)
     except Exception as error:  # noqa: BLE001 - a provider's; whatever it raises breaks the promise
-        status, seen = "broken", _told(error)
+        status, seen, raised = "broken", _seen(error, subject), error
         subject.discard_shared()
     else:
         status, seen = "kept", ""
@@ -165,14 +177,18 @@ async def run_check(
         status, seen = "broken", f"it is kept, but known_failures says: {reason_known}"
     elif each.provisional and status == "broken":
         status = "warned"
-    return Outcome(check=each, status=status, seen=seen, seconds=time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    return Outcome(check=each, status=status, seen=seen, seconds=seconds, error=raised)
 
 
-def _told(error: BaseException) -> str:
-    """Return what an error says, and what it came of: a `SandboxError` may say little."""
-    text = str(error) or type(error).__name__
-    told = text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
-    return told if error.__cause__ is None else f"{told}, because of {_told(error.__cause__)}"
+def _seen(error: BaseException, subject: Subject) -> str:
+    """Return what an error says, and which line of the provider it came from."""
+    if isinstance(error, ClientNotMade):
+        return error.message
+    place = raised_at(error, subject.packages())
+    if place is None:
+        return told(error)
+    return f"{told(error)}, at {place}"
 
 
 async def run_checks(

@@ -23,6 +23,7 @@ from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from agents.sandbox.types import ExecResult
 
+from sandbox_core.errors import ProviderError
 from sandbox_core.providers import (
     CAPABILITIES,
     Provider,
@@ -32,7 +33,7 @@ from sandbox_core.providers import (
     SupportsLabels,
 )
 from sandbox_core.providers.registry import close_client
-from sandbox_core.testing.contract.model import NotApplicable, PromiseBroken
+from sandbox_core.testing.contract.model import NotApplicable, PromiseBroken, raised_at, told
 from sandbox_core.testing.dev_server import DevServer
 
 if TYPE_CHECKING:
@@ -63,6 +64,13 @@ FILES: Mapping[str | Path, BaseEntry] = {
     "empty-folder": Dir(),
 }
 """The files of the manifest of that sandbox."""
+
+
+_OTHERS = {"", "abc", "agents", "builtins", "sandbox_core", "typing"}
+
+
+class ClientNotMade(ProviderError):
+    """`create_client` raised an error, so that nothing can be checked that needs a client."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +115,9 @@ class Subject:
     steady: Fleet | None = None
     """The workers that the checks share which end none; see `steady_fleet`."""
 
+    client_failed: bool = False
+    """Whether a test has reported already that there is no client."""
+
     _server: DevServer | None = None
     _client: Client | None = None
     _shared: SandboxSession | None = None
@@ -117,10 +128,28 @@ class Subject:
 
     @property
     def client(self) -> Client:
-        """One client of the provider, which most checks share."""
+        """One client of the provider, which most checks share.
+
+        Raises:
+            ClientNotMade: `create_client` raised an error.
+        """
         if self._client is None:
-            self._client = self.new_client()
+            try:
+                self._client = self.new_client()
+            except Exception as error:
+                place = raised_at(error, self.packages())
+                raise ClientNotMade(
+                    f"create_client() of {self.provider.name!r} failed: {told(error)}"
+                    f"{'' if place is None else f' ({place})'}"
+                ) from error
         return self._client
+
+    def packages(self) -> set[str]:
+        """Return the packages of the provider: of its module, its class and its client's class."""
+        modules = [self.module or "", type(self.provider).__module__]
+        if self._client is not None:
+            modules += [kind.__module__ for kind in type(self._client).__mro__]
+        return {module.partition(".")[0] for module in modules} - _OTHERS
 
     def new_client(self) -> Client:
         """Return another client, as another worker has one; the caller closes it."""

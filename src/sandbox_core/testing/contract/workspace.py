@@ -124,7 +124,7 @@ async def a_snapshot_is_restored_in_a_new_sandbox(subject: Subject) -> None:
         expect_equal(b"saved\ndeep\n", seen.stdout, "what the new sandbox has")
 
 
-@check("session", cost="old files are mixed with restored ones")
+@check("session", cost="files with unusual names are lost when a workspace is restored")
 async def hydrating_keeps_names_of_any_kind(subject: Subject) -> None:
     """Names with newlines, leading dashes, backslashes and non-UTF-8 bytes are restored."""
     first = await subject.make()
