@@ -127,6 +127,23 @@ class TestEdit:
 
         assert "edited\n" == seen
 
+    async def test_survives_a_start_after_shutdown_without_the_object_of_its_snapshot(
+        self, temporal_client: Client, tmp_path: Path
+    ) -> None:
+        """Nothing can be restored, and nothing has to be: the workspace is still there."""
+        async with running_worker(temporal_client, KeepSession) as queue:
+            handle = await keep(temporal_client, queue)
+            await do(handle, EDIT)
+            await handle.execute_update(KeepSession.save)
+            await handle.execute_update(KeepSession.shut_down)
+            (saved,) = (tmp_path / "storage" / "snapshots").iterdir()
+            saved.unlink()
+            await handle.execute_update(KeepSession.start)
+            seen = await do(handle, "cat hello.txt")
+            await end(handle)
+
+        assert "edited\n" == seen
+
 
 class FlakyProvider(LocalProvider):
     """The local one, whose lookups fail a few times before they answer."""
@@ -237,6 +254,25 @@ class TestLost:
             assert f" on host {socket.gethostname()}" in error.message
         assert "its workspace was never saved to a snapshot" in errors[-1].message
         assert not there
+
+    async def test_without_the_object_of_its_snapshot_the_error_says_that_it_is_missing(
+        self, temporal_client: Client, held: bool, tmp_path: Path
+    ) -> None:
+        """It was saved, so it may come back with the object."""
+        async with self._without_its_sandbox(temporal_client, held, saved=True) as (handle, root):
+            (saved,) = (tmp_path / "storage" / "snapshots").iterdir()
+            renamed = saved.rename(saved.with_name("renamed"))
+            errors = [await failure(handle, "cat hello.txt") for _ in range(2)]
+            renamed.rename(saved)
+            seen = await do(handle, "cat hello.txt")
+
+        assert ["SandboxLost"] * 2 == [error.type for error in errors]
+        message = errors[-1].message
+        assert message.startswith(f"sandbox {root} of provider 'local' no longer exists")
+        assert "never saved" not in message
+        url = (tmp_path / "storage").as_uri()
+        assert f"storage {url}: snapshot {saved.name} is missing" in message
+        assert "edited\n" == seen
 
     @pytest.mark.parametrize("operation", ["write", "start", "save"])
     async def test_it_is_not_made_anew_by_what_makes_folders(

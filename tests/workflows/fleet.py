@@ -97,6 +97,11 @@ class KeepSession:
         await (await self._opened()).stop()
 
     @workflow.update
+    async def shut_down(self) -> None:
+        """Release the sandbox, which is still there."""
+        await (await self._opened()).shutdown()
+
+    @workflow.update
     async def resume(self) -> None:
         """Go on with a session that is made of the state of the one before, as a later run does."""
         session = await self._opened()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.sandbox_session import SandboxSession
@@ -128,3 +129,40 @@ class CannotKeep:
         seen = await _output(restored, "cat a/file")
         await client.delete(restored)
         return [error, seen]
+
+
+@workflow.defn
+class Saves:
+    """Makes a workspace, saves it if it is told to, deletes it, and returns its state."""
+
+    @workflow.run
+    async def run(self, provider: str, save: bool, folder: str | None = None) -> dict[str, Any]:
+        client = temporal_sandbox_client(provider)
+        session = await client.create(snapshot=_spec(folder))
+        await session.start()
+        await session.exec("echo saved > file")
+        if save:
+            await session.stop()
+        await client.delete(session)
+        return client.serialize_session_state(session.state)
+
+
+@workflow.defn
+class Opens:
+    """Opens a workspace from a state, or makes one from a snapshot, and lists its files."""
+
+    @workflow.run
+    async def run(
+        self, provider: str, state: dict[str, Any], snapshot_id: str | None = None
+    ) -> str:
+        client = temporal_sandbox_client(provider)
+        loaded = client.deserialize_session_state(state)
+        if snapshot_id is None:
+            session = await client.resume(loaded)
+        else:
+            snapshot = loaded.snapshot.model_copy(update={"id": snapshot_id})
+            session = await client.create(snapshot=snapshot)
+        await session.start()
+        seen = await _output(session, "ls -A")
+        await client.delete(session)
+        return seen

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -22,6 +21,7 @@ from agents.sandbox.snapshot import NoopSnapshot
 from sandbox_core.errors import StorageError
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
 from sandbox_core.storage.object_store import ObjectStore
+from sandbox_core.wire.snapshot_ids import saved_id
 
 SNAPSHOT_PREFIX = "snapshots"
 """The folder of the store that holds snapshots, each under its id."""
@@ -34,6 +34,11 @@ class SnapshotStore:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+
+    @property
+    def url(self) -> str:
+        """The URL of the store, without credentials."""
+        return self._store.url
 
     async def upload(self, snapshot_id: str, stream: io.IOBase) -> None:
         """Write a snapshot, all of it or nothing."""
@@ -68,9 +73,7 @@ def saved_anew(session: SandboxSession, save: str) -> Iterator[None]:
     """
     before = session.state.snapshot
     if not isinstance(before, NoopSnapshot):
-        # A session id's format: `sandbox-core storage gc` collects no snapshot that a user named.
-        new_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"sandbox-core:{save}"))
-        session.state.snapshot = before.model_copy(update={"id": new_id})
+        session.state.snapshot = before.model_copy(update={"id": saved_id(save)})
     try:
         yield
     except BaseException:

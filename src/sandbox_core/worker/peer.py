@@ -30,7 +30,7 @@ from sandbox_core.errors import SandboxCoreError
 from sandbox_core.wire.agents_models import load_options, load_snapshot
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.secrets import Allowed, Secrets, knowing_secrets
-from sandbox_core.worker.sessions.resume import exists, restart, resume
+from sandbox_core.worker.sessions.resume import exists, restart, resume, start
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +211,8 @@ class PeerSessions:
         return _update(update, secrets)
 
     async def _start(self, args: Peer, secrets: Secrets) -> None:
-        await (await self._session(args, secrets)).start()
+        call = self._open_call()
+        await start(call.provider, call.client, await self._session(args, secrets))
 
     async def _stop(self, args: Peer, secrets: Secrets) -> None:
         await (await self._session(args, secrets)).stop()

@@ -21,6 +21,7 @@ from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import apply_delta, dump_state, load_state
 from sandbox_core.wire.naming import host_of, ping_queue
 from sandbox_core.wire.operations import Operation, ResponseT
+from sandbox_core.wire.snapshot_ids import is_saved
 from sandbox_core.workflow.dispatch import dispatch
 from sandbox_core.workflow.handles import add_handle
 from sandbox_core.workflow.placement import Move, Placement, Trouble
@@ -337,11 +338,16 @@ class PlacedSession(BaseSandboxSession):
             if not self._placement.on_one_host or queue is None:
                 raise
             # The worker's error names its own host, where the sandbox never was.
+            snapshot = self.state.snapshot
+            unsaved = (
+                f"its snapshot {snapshot.id} is missing from the storage"
+                if is_saved(snapshot)
+                else "its workspace was never saved to a snapshot"
+            )
             raise SandboxLost(
                 f"sandbox {self._sandbox_id} of provider {self._provider!r} is on host "
-                f"{host_of(queue)}, where no worker answered, and its workspace was never "
-                f"saved to a snapshot. Restart a worker on that host, or call session.stop() to "
-                f"save what must outlive it."
+                f"{host_of(queue)}, where no worker answered, and {unsaved}. Restart a worker on "
+                f"that host, or call session.stop() to save what must outlive it."
             ) from lost
 
     def _opened_again(

@@ -97,6 +97,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             InvalidOptions: `options` belong to another backend.
             InvalidRequest: An argument is of another type.
             UnknownProvider: No worker of the task queue offers the provider.
+            StorageError: `snapshot` is a snapshot, and the storage of the worker does not have it.
             AtCapacity: All workers were at `SandboxPlugin(max_sandboxes=...)` for an hour, or for
                 the config's schedule-to-close timeout.
         """
@@ -134,6 +135,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
                 paths.
             UnknownProvider: No worker of the task queue offers the provider.
             SandboxLost: The sandbox is gone and has no snapshot.
+            StorageError: The sandbox is gone, and the snapshot of `state` is missing.
         """
         if not isinstance(state, SandboxSessionState):
             raise InvalidRequest(

@@ -11,7 +11,7 @@ from functools import partial
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
-from agents.sandbox.snapshot import LocalSnapshot
+from agents.sandbox.snapshot import LocalSnapshot, SnapshotBase
 from temporalio import activity
 
 from sandbox_core.errors import CreateConflict, InvalidOptions, SandboxCoreError, SessionNotOpen
@@ -35,7 +35,7 @@ from sandbox_core.worker.commands import closing
 from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.local_sources import check_local_sources
 from sandbox_core.worker.own_queue import is_gone
-from sandbox_core.worker.sdk_session import configure, read_from_any_folder
+from sandbox_core.worker.sdk_session import client_dependencies, configure, read_from_any_folder
 from sandbox_core.worker.secrets import current_secrets, with_credentials
 from sandbox_core.worker.sessions.archives import keep_whole
 from sandbox_core.worker.sessions.creation import (
@@ -49,7 +49,15 @@ from sandbox_core.worker.sessions.destroying import destroy
 from sandbox_core.worker.sessions.labels import digest
 from sandbox_core.worker.sessions.pool import Client, OpenSession, User, UserKey
 from sandbox_core.worker.sessions.portable import check_portable
-from sandbox_core.worker.sessions.resume import Opened, exists, restart, resume, sandbox_identity
+from sandbox_core.worker.sessions.resume import (
+    Opened,
+    exists,
+    restart,
+    resume,
+    sandbox_identity,
+    start,
+)
+from sandbox_core.worker.sessions.saved import check_source
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +88,8 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
     options = _options(call.provider, request.options)
 
     async def create(client: Client) -> Opened:
+        if isinstance(snapshot, SnapshotBase):
+            await check_source(snapshot, client_dependencies(client))
         created = await client.create(manifest=manifest, snapshot=snapshot, options=options)
         try:
             check_portable(call.provider.name, created.state)
@@ -306,7 +316,7 @@ async def _delete_held(call: Call, held: OpenSession) -> None:
 
 @handles(ops.START)
 async def _start(call: Call, request: m.StartRequest) -> m.StateResponse:
-    async def start(held: OpenSession, user: User) -> None:
+    async def start_held(held: OpenSession, user: User) -> None:
         session, shared = held.session, held.is_shared_by(user)
         user.left = False
         started = request.started or (shared and held.is_ready)
@@ -317,9 +327,9 @@ async def _start(call: Call, request: m.StartRequest) -> m.StateResponse:
             raise SessionNotOpen("the sandbox no longer exists")
         if started and shared and await session.running():
             return  # Others are at work in it.
-        await (restart(session) if started else session.start())
+        await (restart(session) if started else start(call.provider, call.client, session))
 
-    return await _changing(call, request, start)
+    return await _changing(call, request, start_held)
 
 
 @handles(ops.STOP)

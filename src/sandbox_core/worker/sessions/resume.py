@@ -16,9 +16,11 @@ from agents.sandbox.snapshot import NoopSnapshot
 from sandbox_core.errors import SandboxLost
 from sandbox_core.providers import SupportsExists, SupportsIdentity
 from sandbox_core.providers.registry import Provider
+from sandbox_core.wire.snapshot_ids import is_saved
 from sandbox_core.worker.sdk_session import client_dependencies, entries_base_dir, keep_at_start
 from sandbox_core.worker.sessions.archives import keep_whole
 from sandbox_core.worker.sessions.pool import Client
+from sandbox_core.worker.sessions.saved import check_saved, is_missing, missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ async def resume(
 
     Raises:
         SandboxLost: The workspace was in use, its sandbox is gone, and there is no snapshot.
+        StorageError: The workspace was not in use, and what it was saved to is missing.
     """
     # The SDK's clients answer a lookup that fails with a new, empty sandbox.
     known = sandbox_id or sandbox_identity(provider, state)
@@ -52,7 +55,9 @@ async def resume(
         # What another session has started in a sandbox that is still there is kept as it is.
         started = started or present is True
         if not present and started and not await _restorable(state, client_dependencies(client)):
-            raise _lost(provider, known)
+            raise await _lost(provider, known, state, client_dependencies(client))
+    if not started and (present is False or not state.workspace_root_ready):
+        await check_saved(state.snapshot, client_dependencies(client))
     session = await client.resume(state)
     keep_whole(session)
     if not started:
@@ -60,12 +65,28 @@ async def resume(
     actual = sandbox_identity(provider, session.state)
     if present is False or actual != known:
         if not await _restorable(session.state, session.dependencies):
+            lost = await _lost(provider, known, session.state, session.dependencies)
             await client.delete(session)
-            raise _lost(provider, known)
+            raise lost
         await session.start()
         return Opened(session=session, started=True, restored=True)
     await restart(session)
     return Opened(session=session, started=True)
+
+
+async def start(provider: Provider, client: Client, session: SandboxSession) -> None:
+    """Start a session whose workspace is not in use: restore its snapshot, or write the manifest.
+
+    Raises:
+        StorageError: What the workspace was saved to is missing, and its sandbox is gone.
+    """
+    state = session.state
+    if await is_missing(state.snapshot, session.dependencies):
+        if state.workspace_root_ready and await exists(provider, client, state):
+            await restart(session)  # There is nothing to restore it from, and no need to.
+            return
+        await check_saved(state.snapshot, session.dependencies)
+    await session.start()
 
 
 async def restart(session: SandboxSession) -> None:
@@ -124,9 +145,16 @@ def on_host(provider: Provider) -> str:
     return f" on host {socket.gethostname()}" if provider.host_bound else ""
 
 
-def _lost(provider: Provider, sandbox_id: str | None) -> SandboxLost:
+async def _lost(
+    provider: Provider,
+    sandbox_id: str | None,
+    state: SandboxSessionState,
+    dependencies: Dependencies | None,
+) -> SandboxLost:
+    lost = f"sandbox {sandbox_id} of provider {provider.name!r} no longer exists{on_host(provider)}"
+    if is_saved(state.snapshot):
+        return SandboxLost(f"{lost}, and {await missing(state.snapshot, dependencies)}")
     return SandboxLost(
-        f"sandbox {sandbox_id} of provider {provider.name!r} no longer exists"
-        f"{on_host(provider)}, and its workspace was never saved to a snapshot. Create a new "
-        f"session; to keep a workspace beyond its sandbox, save it with session.stop()."
+        f"{lost}, and its workspace was never saved to a snapshot. Create a new session; to keep "
+        f"a workspace beyond its sandbox, save it with session.stop()."
     )

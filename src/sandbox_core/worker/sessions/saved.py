@@ -1,0 +1,66 @@
+"""Whether what a session's workspace was saved to is still there.
+
+The Agents SDK starts a session whose snapshot it does not find with an empty workspace.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from agents.sandbox.session.dependencies import Dependencies
+from agents.sandbox.snapshot import LocalSnapshot, NoopSnapshot, RemoteSnapshot, SnapshotBase
+
+from sandbox_core.errors import StorageError
+from sandbox_core.storage.snapshots import SnapshotStore
+from sandbox_core.wire.snapshot_ids import is_saved
+
+
+async def check_source(snapshot: SnapshotBase, dependencies: Dependencies | None) -> None:
+    """Check that a session can be created from `snapshot`.
+
+    Raises:
+        StorageError: There is nothing to restore.
+    """
+    if isinstance(snapshot, NoopSnapshot) or await snapshot.restorable(dependencies=dependencies):
+        return
+    raise StorageError(
+        f"{await missing(snapshot, dependencies)} If its session was never saved, call "
+        f"session.stop() there first. For an empty workspace, create the session with a snapshot "
+        f"spec or without a snapshot."
+    )
+
+
+async def check_saved(snapshot: SnapshotBase, dependencies: Dependencies | None) -> None:
+    """Check that what was saved to `snapshot`, if anything was, is there.
+
+    Raises:
+        StorageError: It is not.
+    """
+    if await is_missing(snapshot, dependencies):
+        raise StorageError(
+            f"{await missing(snapshot, dependencies)} Without it the workspace would be empty, so "
+            f"the session is not started: to start afresh, create a new one."
+        )
+
+
+async def is_missing(snapshot: SnapshotBase, dependencies: Dependencies | None) -> bool:
+    """Return whether a workspace was saved to `snapshot`, which is not there."""
+    return is_saved(snapshot) and not await snapshot.restorable(dependencies=dependencies)
+
+
+async def missing(snapshot: SnapshotBase, dependencies: Dependencies | None) -> str:
+    """Return where `snapshot` is missing, and what to check."""
+    return (
+        f"{await _place(snapshot, dependencies)}: snapshot {snapshot.id} is missing. Check that "
+        f"every worker uses the same storage, and that the object was not deleted or renamed."
+    )
+
+
+async def _place(snapshot: SnapshotBase, dependencies: Dependencies | None) -> str:
+    if isinstance(snapshot, LocalSnapshot):
+        return f"folder {snapshot.base_path} on host {socket.gethostname()}"
+    if isinstance(snapshot, RemoteSnapshot):
+        key = snapshot.client_dependency_key
+        store = await dependencies.require(key) if dependencies is not None else None
+        return f"storage {store.url if isinstance(store, SnapshotStore) else repr(key)}"
+    return f"storage of {snapshot.type!r} snapshots"
