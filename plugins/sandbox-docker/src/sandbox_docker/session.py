@@ -38,6 +38,7 @@ from docker.models.containers import Container
 
 from sandbox_core.providers.archives import UnsafeArchive
 from sandbox_core.providers.listings import list_command, listed_entries
+from sandbox_core.providers.stopped import SandboxStopped
 from sandbox_docker.engine import in_other_loop, in_thread
 from sandbox_docker.options import settings_of
 from sandbox_docker.workspace import (
@@ -58,6 +59,9 @@ _KILL_S: Final = 10.0
 
 _NOT_EXECUTED: Final = 126
 """The exit code of a command that could not be executed, by the engine too."""
+
+_CONFLICT: Final = 409
+"""What the engine answers to what a container that does not run is asked to do."""
 
 _FRAME: Final = struct.Struct(">BxxxL")
 """Before each piece of output: of which stream it is, and how long."""
@@ -135,6 +139,12 @@ def _output_of(stream: IO[bytes]) -> tuple[bytes, bytes]:
     return bytes(output[1]), bytes(output[2])
 
 
+def _said(error: Exception) -> str:
+    """Return what the engine says, without the address of the call."""
+    explanation = error.explanation if isinstance(error, APIError) else None
+    return str(explanation or error) or type(error).__name__
+
+
 class ThreadedDockerSandboxSession(DockerSandboxSession):
     """The SDK's session, which leaves the event loop free and no process behind."""
 
@@ -185,10 +195,17 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
             if exit_code == _NOT_EXECUTED and not await self.running():
                 # The engine says so in what it passes off as the command's output.
                 raise ExecTransportError(
-                    command=command_for_errors, context={"reason": "container_not_running"}
+                    command=command_for_errors,
+                    message=f"exec transport error: container {self._container.id} is not running",
+                    context={"reason": "container_not_running"},
                 )
         except (DockerException, OSError) as error:
-            raise ExecTransportError(command=command_for_errors, cause=error) from error
+            stopped = await self._refuses_stopped(error)
+            raise (SandboxStopped if stopped else ExecTransportError)(
+                command=command_for_errors,
+                message=f"exec transport error: {_said(error)}",
+                cause=error,
+            ) from error
         finally:
             command.abandon()
             running.cancel()
@@ -228,6 +245,13 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         except APIError:
             pass
         return bool(self._container.status == "running")
+
+    async def _refuses_stopped(self, error: Exception) -> bool:
+        """Return whether the engine has begun nothing, because the container has stopped."""
+        if not isinstance(error, APIError) or error.status_code != _CONFLICT:
+            return False
+        # A container that is paused does not run either, and is not to be started.
+        return not await self.running() and self._container.status == "exited"
 
     async def _ensure_backend_started(self) -> None:
         if not await self.running():
@@ -322,5 +346,5 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         except NotFound:
             pass
         except APIError as error:
-            if error.status_code != 409:  # It is not running.
+            if error.status_code != _CONFLICT:
                 raise

@@ -108,6 +108,10 @@ class _ThroughExec(Helper):
         self._user = user
         self._installed = installed
 
+    @property
+    def records(self) -> str:
+        return self._installed.state
+
     async def command(self, argv: Sequence[str], *, tty: bool = False) -> list[Field]:
         return [("arg", word) for word in argv]
 
@@ -200,8 +204,20 @@ async def helper_for(
         raise about_command(error, about) from error.cause
 
 
+def known_records(session: SandboxSession, user: str | None) -> str | None:
+    """Return the folder in which the helper of a session keeps what it knows of its commands.
+
+    None if no command can have been run under the helper by this worker, or on the worker's host.
+    """
+    future = _helpers.get(session, {}).get(user)
+    if future is None or not _settled(future) or future.exception() is not None:
+        return None
+    helper = future.result()
+    return helper.records if isinstance(helper, _ThroughExec) else None
+
+
 def _settled(future: asyncio.Future[Helper]) -> bool:
-    if future.cancelled():
+    if not future.done() or future.cancelled():
         return False
     error = future.exception()
     return error is None or (isinstance(error, Unusable) and error.lasting)
