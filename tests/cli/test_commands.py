@@ -218,3 +218,38 @@ class TestDev:
         assert re.search(r"^Temporal   127\.0\.0\.1:\d+$", shown, re.MULTILINE)
         assert "Task queue sandbox" in shown
         assert f"Providers  {', '.join(candidate.name for candidate in discover())}" in shown
+
+
+class TestCheck:
+    """`sandbox-core check`."""
+
+    def test_a_promise_that_is_known_to_be_broken_has_to_be(self) -> None:
+        """The list stays true."""
+        name = "package.it_is_typed"
+        result = run_sandbox("check", "local", "--only", name, "--known", f"{name}=not yet")
+
+        assert 1 == result.returncode
+        assert "it is kept, but was said to be broken: not yet" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("known", "said"),
+        [
+            ("package.it_is_typed", "gives no reason; write NAME=WHY"),
+            ("package.it_is_red=why", "there is no check 'package.it_is_red'"),
+        ],
+    )
+    def test_what_is_known_has_a_name_and_a_reason(self, known: str, said: str) -> None:
+        result = run_sandbox("check", "local", "--known", known)
+
+        assert 1 == result.returncode
+        assert said in result.stderr
+
+    def test_a_client_that_cannot_be_made_is_one_error(self) -> None:
+        """Not a broken promise for each check."""
+        variables = {"E2B_API_KEY": ""}
+        result = run_sandbox("check", "e2b", "--only", "commands.*", **variables)
+
+        assert 1 == result.returncode
+        assert result.stderr.startswith("error: create_client() of 'e2b' failed: ")
+        assert "client.py:" in result.stderr or "__init__.py:" in result.stderr
+        assert "" == result.stdout

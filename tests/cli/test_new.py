@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import tomli
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
+from typer.testing import CliRunner
 
+from sandbox_core.cli.app import app
 from sandbox_core.cli.scaffold import write_provider
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import SandboxClientProvider
@@ -35,6 +37,14 @@ def test_it_makes_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "<" in agents
 
 
+def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
+    """Two distributions of one name would be a broken provider."""
+    with pytest.raises(InvalidRequest, match=r"'docker' is the name of sandbox-docker \d"):
+        write_provider("docker", tmp_path)
+
+    assert [] == list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("client", "options", "said"),
     [
@@ -54,3 +64,10 @@ def test_a_class_that_will_not_do_is_refused(
         write_provider("adapted", tmp_path, client=client, options=options)
 
     assert [] == list(tmp_path.iterdir())
+
+
+def test_the_command_says_error_with_a_colon(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["new", "docker", "--folder", str(tmp_path)])
+
+    assert 1 == result.exit_code
+    assert result.output.startswith("error: 'docker' is the name of sandbox-docker")

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import pytest
+from agents.sandbox.sandboxes.unix_local import (
+    UnixLocalSandboxClient,
+    UnixLocalSandboxClientOptions,
+)
 from registry.distributions import Environment, plugin
 from registry.reports import SelectionReport, registry_report
 
+from sandbox_core.errors import UnknownProvider
+from sandbox_core.providers import client_provider
 from sandbox_core.wire.published import how_to_install
+from sandbox_core.worker import SandboxPlugin
 
 REQUIRED = "SANDBOX_CORE_PROVIDERS"
 DISABLED = "SANDBOX_CORE_DISABLED_PROVIDERS"
@@ -174,3 +181,14 @@ class TestAdvice:
         """Anybody may publish a distribution whose name ends in that of a workflow's provider."""
         assert "pip install sandbox-docker sandbox-local" == how_to_install("docker", "local")
         assert "with the distribution that its author names" == how_to_install("local", "loca")
+
+
+def test_what_the_plugin_was_passed_may_be_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs no distribution."""
+    monkeypatch.setenv(REQUIRED, "local,mine")
+    mine = client_provider("mine", UnixLocalSandboxClient, UnixLocalSandboxClientOptions)
+    runtimes = SandboxPlugin(providers=[mine])._load()
+
+    assert ["local", "mine"] == sorted(runtime.name for runtime in runtimes)
+    with pytest.raises(UnknownProvider, match="requires 'mine', which is not installed here"):
+        SandboxPlugin()._load()

@@ -70,6 +70,13 @@ def check(
         typer.Option(metavar="PATTERN", help="Only checks such as 'files.*'; may be repeated."),
     ] = None,
     slow: Annotated[bool, typer.Option(help="Also run the slow checks.")] = True,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WHY",
+            help="A promise known to be broken, and why; an error if it is kept; may be repeated.",
+        ),
+    ] = None,
     max_sandboxes: Annotated[
         int, typer.Option(min=2, help="The maximum number of sandboxes at a time.")
     ] = 4,
@@ -92,6 +99,7 @@ def check(
                 levels=level or (),
                 only=only or (),
                 slow=slow,
+                known=known or (),
                 max_sandboxes=max_sandboxes,
                 as_json=as_json,
                 output=output,
@@ -122,7 +130,7 @@ def new(
     try:
         written = write_provider(name, folder, client=client, options=options)
     except SandboxCoreError as error:
-        _errors.print(f"[red]error[/] {escape(error.message)}")
+        _errors.print(f"[red]error:[/] {escape(error.message)}", highlight=False)
         raise typer.Exit(1) from None
     for path in written:
         typer.echo(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from sandbox_core.errors import UnknownProvider
+from sandbox_core.errors import InvalidRequest, UnknownProvider
 from sandbox_core.providers import FailedProvider, discover, load
 from sandbox_core.testing.contract import (
     LEVELS,
@@ -29,6 +29,7 @@ _MARKS = {
     "kept": "[green]kept   [/]",
     "broken": "[red]BROKEN [/]",
     "warned": "[yellow]warned [/]",
+    "known": "[yellow]known  [/]",
     "skipped": "[yellow]skipped[/]",
 }
 
@@ -39,6 +40,7 @@ async def check_provider(
     levels: Sequence[str],
     only: Sequence[str],
     slow: bool,
+    known: Sequence[str],
     max_sandboxes: int,
     as_json: bool,
     output: Path | None,
@@ -47,11 +49,13 @@ async def check_provider(
 
     Raises:
         UnknownProvider: It is not installed, a level does not exist, or no check is chosen.
+        InvalidRequest: `known` does not say which promise is broken, and why.
         ProviderError: It does not load, or has no client.
     """
     checks = select(levels=_levels(levels), only=only, slow=slow)
     if not checks:
         raise UnknownProvider(f"there is no check {', '.join(only)}; `--only 'files.*'` is one way")
+    reasons = _reasons(known)
     candidates = [candidate for candidate in discover() if candidate.name == name]
     if not candidates:
         installed = ", ".join(sorted({each.name for each in discover()})) or "none"
@@ -74,6 +78,7 @@ async def check_provider(
             subject,
             checks,
             distribution=str(result.candidate),
+            known_failures=reasons,
             tell=Teller(console).tell,
         )
     content = json.dumps(report.as_json(), indent=2)
@@ -91,6 +96,18 @@ def _levels(names: Sequence[str]) -> list[Level]:
     if unknown:
         raise UnknownProvider(f"there is no level {unknown[0]!r}; levels: {', '.join(LEVELS)}")
     return [level for level in LEVELS if level in names]
+
+
+def _reasons(known: Sequence[str]) -> dict[str, str]:
+    reasons = {}
+    for text in known:
+        name, _, why = text.partition("=")
+        if not why.strip():
+            raise InvalidRequest(f"--known {text!r} gives no reason; write NAME=WHY")
+        if name not in {each.name for each in select()}:
+            raise InvalidRequest(f"--known: there is no check {name!r}")
+        reasons[name] = why.strip()
+    return reasons
 
 
 class Teller:
@@ -115,5 +132,5 @@ class Teller:
             show(f"        seen:  {escape(outcome.seen)}")
             show(f"        costs: {escape(each.cost)}")
             show(f"        [dim]{CONTRACT_PAGE}#{each.name.replace('.', '')}[/]")
-        elif outcome.status == "skipped":
+        elif outcome.status in ("skipped", "known"):
             show(f"        [dim]{escape(outcome.seen)}[/]")

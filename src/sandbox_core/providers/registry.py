@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -157,20 +157,30 @@ def _candidate(entry_point: importlib_metadata.EntryPoint) -> Candidate | None:
     )
 
 
-def select(candidates: Sequence[Candidate], environ: Mapping[str, str] = os.environ) -> Selection:
+def select(
+    candidates: Sequence[Candidate],
+    environ: Mapping[str, str] = os.environ,
+    *,
+    passed: Collection[str] = (),
+) -> Selection:
     """Apply ``SANDBOX_CORE_PROVIDERS`` and ``SANDBOX_CORE_DISABLED_PROVIDERS``.
 
     Both are comma-separated names. The first is an exclusive list of required providers; the second
     disables providers and takes precedence.
 
+    Args:
+        candidates: What is installed.
+        environ: Where the variables are.
+        passed: The providers that the worker was given by hand, which need no distribution.
+
     Raises:
-        UnknownProvider: A required provider is not installed.
+        UnknownProvider: A required provider is neither installed nor passed.
     """
     disabled = _names(environ, DISABLED_VARIABLE)
     allow_list = _names(environ, REQUIRED_VARIABLE)
     required = allow_list - disabled
     installed = {candidate.name for candidate in candidates}
-    missing = sorted(required - installed)
+    missing = sorted(required - installed - set(passed))
     if missing:
         raise UnknownProvider(
             f"{REQUIRED_VARIABLE} requires {_quoted(missing)}, which is not installed here. "

@@ -314,7 +314,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                 )
 
     def _load(self) -> list[ProviderRuntime]:
-        selection = select(discover())
+        selection = select(discover(), passed=[provider.name for provider in self._providers])
         for sentence in misspelt_groups():
             logger.warning("%s", sentence)
         runtimes: dict[str, ProviderRuntime] = {}

@@ -13,6 +13,7 @@ from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandbox
 
 from sandbox_core import __version__
 from sandbox_core.errors import InvalidRequest
+from sandbox_core.providers import discover
 from sandbox_core.wire.naming import check_provider_name
 
 _TEMPLATE = files(__name__) / "template"
@@ -78,10 +79,13 @@ def write_provider(
 
     Raises:
         InvalidProviderName: `name` does not follow the rule for provider names.
-        InvalidRequest: There is such a folder already, only one of `client` and `options` is
-            given, or one of them is no such class.
+        InvalidRequest: A provider of this name is installed, there is such a folder already, only
+            one of `client` and `options` is given, or one of them is no such class.
     """
     check_provider_name(name)
+    for candidate in discover():
+        if candidate.name == name:
+            raise InvalidRequest(f"{name!r} is the name of {candidate} already; choose another")
     if (client is None) != (options is None):
         raise InvalidRequest("--client and --options come together: a client takes its own options")
     target = folder / f"sandbox-{name}"
