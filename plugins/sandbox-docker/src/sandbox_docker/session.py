@@ -43,10 +43,13 @@ from sandbox_docker.engine import in_other_loop, in_thread
 from sandbox_docker.options import settings_of
 from sandbox_docker.workspace import (
     ARCHIVE,
+    IS_FIFO,
     OWN_WORKSPACE,
+    READ,
     RESTORE,
     WRITE,
     only_file,
+    refused_fifo,
     refused_user,
     save_command,
     take_archive,
@@ -278,17 +281,39 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
             raise ExecNonZeroError(listed, command=("ls", folder))
         return listed_entries(folder, listed.stdout)
 
+    async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
+        # The SDK has `cat` open whatever it is, and wait in the container for ever.
+        target = await self._validate_path_access(path)
+        words = ("sh", "-c", READ, "sh", sandbox_path_str(target))
+        result = await self.exec(*words, shell=False, user=user)
+        if result.exit_code == IS_FIFO:
+            raise refused_fifo(path)
+        if not result.ok():
+            await self._raise_read_error_from_exec(
+                path=path,
+                workspace_path=target,
+                command=("cat", "--", sandbox_path_str(target)),
+                result=result,
+                user=user,
+            )
+        return io.BytesIO(result.stdout)
+
     async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
         # The SDK copies what it has staged, into a folder of that name too, by five commands.
         payload = coerce_write_payload(path=path, data=data)
         target = await self._validate_path_access(path, for_write=True)
         folder = sandbox_path_str(target.parent)
-        await self._stream_into_exec(
-            cmd=["sh", "-c", WRITE, "sh", folder, sandbox_path_str(target)],
-            stream=payload.stream,
-            error_path=path,
-            user=user,
-        )
+        try:
+            await self._stream_into_exec(
+                cmd=["sh", "-c", WRITE, "sh", folder, sandbox_path_str(target)],
+                stream=payload.stream,
+                error_path=path,
+                user=user,
+            )
+        except WorkspaceArchiveWriteError as error:
+            if error.context.get("exit_code") == str(IS_FIFO):
+                raise refused_fifo(path) from error
+            raise
 
     @redact_mount_error_data
     async def persist_workspace(self) -> io.IOBase:

@@ -13,6 +13,7 @@ from typing import IO, Final, cast
 
 from agents.sandbox.errors import ConfigurationError, ErrorCode
 
+from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers.archives import check_archive
 
 ARCHIVE: Final = "workspace.tar"
@@ -27,7 +28,17 @@ tar -cf "$stage/{ARCHIVE}" "$@" . && exit
 [ $? -eq 1 ] && tar --version 2>/dev/null | grep -q GNU
 """
 
-WRITE: Final = 'mkdir -p -- "$1" && exec cat > "$2"'
+IS_FIFO: Final = 97
+"""The exit code for a FIFO, which keeps whoever opens it waiting, without the caller too."""
+
+READ: Final = f'[ -p "$1" ] && exit {IS_FIFO}; exec cat -- "$1"'
+"""Writes the file $1 to stdout."""
+
+# Whoever sends what is not to be written waits until it is taken.
+WRITE: Final = f"""\
+[ -p "$2" ] && cat > /dev/null && exit {IS_FIFO}
+mkdir -p -- "$1" && exec cat > "$2"
+"""
 """Writes stdin to the file $2 in the folder $1."""
 
 RESTORE: Final = 'mkdir -p -- "$1" && exec tar -xp -C "$1"'
@@ -35,6 +46,11 @@ RESTORE: Final = 'mkdir -p -- "$1" && exec tar -xp -C "$1"'
 
 OWN_WORKSPACE: Final = 'mkdir -p -- "$1" && exec chown -- "$2" "$1"'
 """Makes the folder $1, and gives it to $2."""
+
+
+def refused_fifo(path: Path) -> InvalidRequest:
+    """Return the error for a file that is a FIFO."""
+    return InvalidRequest(f"{str(path)!r} is a FIFO, not a regular file.")
 
 
 def refused_user(user: str, problem: bytes) -> ConfigurationError:

@@ -1,0 +1,39 @@
+"""FIFOs in a container, which keep whoever opens them waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from docker_engine import DockerEngine
+from temporalio.client import Client
+from test_docker_lost import failure, kept_session
+
+pytest_plugins = ["docker_fixtures"]
+
+pytestmark = pytest.mark.xdist_group("docker")
+
+AT_ONCE_S = 4.0
+
+
+@pytest.mark.parametrize("target", ["pipe", "link"])
+@pytest.mark.parametrize(("update", "text"), [("read", ()), ("write", ("x" * 1_000_000,))])
+async def test_one_is_refused_at_once_and_nobody_waits_at_it(
+    engine: DockerEngine,
+    temporal_client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    update: str,
+    text: tuple[str, ...],
+    target: str,
+) -> None:
+    monkeypatch.setenv("SANDBOX_CORE_STORAGE", str(tmp_path))
+    async with kept_session(temporal_client) as handle:
+        await handle.execute_update("do", "mkfifo pipe; ln -s pipe link")
+        error = await asyncio.wait_for(failure(handle, update, target, *text), AT_ONCE_S)
+        left = await handle.execute_update("do", "ps -eo args | grep '[c]at ' || :")
+
+    assert "InvalidRequest" == error.type
+    assert f"'{target}' is a FIFO" in error.message
+    assert "" == left
