@@ -13,6 +13,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from workflows.snapshots import CannotKeep, Forks, KeepsWhole, Opens, Saves
 
+from sandbox_core.wire.snapshot_ids import saved_id
 from sandbox_core.worker import SandboxPlugin
 
 LIMIT = timedelta(seconds=60)
@@ -131,16 +132,27 @@ class TestMissing:
         self._check(error, f"storage {storage.as_uri()}", snapshot_id)
         assert ["local-sandbox_resume_session"] == scheduled
 
-    @pytest.mark.parametrize("snapshot_id", ["nonexistent", "8a3a6c9e-3b0c-4e5f-9d53-5b8a6d3c8f10"])
     async def test_a_session_created_from_it_is_refused_before_it_has_a_sandbox(
-        self, temporal_client: Client, tmp_path: Path, snapshot_id: str
+        self, temporal_client: Client, tmp_path: Path
     ) -> None:
         state = await self._saved(temporal_client, tmp_path)
+        snapshot_id = saved_id("of another storage")
 
         error, scheduled = await self._opened(temporal_client, tmp_path, state, snapshot_id)
 
         self._check(error, f"storage {tmp_path.as_uri()}", snapshot_id)
         assert "local-sandbox_start" not in scheduled
+
+    @pytest.mark.parametrize("snapshot_id", ["mine", "8a3a6c9e-3b0c-4e5f-9d53-5b8a6d3c8f10"])
+    async def test_what_was_never_saved_by_a_session_is_a_place_to_save_to(
+        self, temporal_client: Client, tmp_path: Path, snapshot_id: str
+    ) -> None:
+        """As with the SDK's own clients, with an id of the user's or of a session never stopped."""
+        state = await self._saved(temporal_client, tmp_path)
+
+        seen, _ = await self._opened(temporal_client, tmp_path, state, snapshot_id)
+
+        assert "" == seen
 
     async def test_a_snapshot_in_a_folder_is_looked_for_there(
         self, temporal_client: Client, tmp_path: Path

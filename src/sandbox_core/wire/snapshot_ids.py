@@ -2,7 +2,7 @@
 
 A session that was created with a snapshot spec has a snapshot before anything is saved to it. The
 Agents SDK gives it the session's id, a random UUID. Each save is a new object, under a UUID that is
-derived from the save. Any other id was chosen by the user, who wants the workspace to come from it.
+derived from the save. Any other id was chosen by the user.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import uuid
 
 from agents.sandbox.snapshot import NoopSnapshot, SnapshotBase
 
-_RANDOM = 4
+_DERIVED = 5
 
 
 def saved_id(save: str) -> str:
@@ -23,13 +23,14 @@ def saved_id(save: str) -> str:
 
 
 def is_saved(snapshot: SnapshotBase) -> bool:
-    """Return whether a workspace must have been saved to `snapshot`.
+    """Return whether `snapshot` is one that a save of ours has made.
 
-    False is no proof of the opposite: earlier versions saved to the id that the SDK gave.
+    False is no proof of the opposite: earlier versions saved to the id that the SDK gave. An id of
+    the user's choice may name what is not saved yet: the SDK starts such a session afresh.
     """
     if isinstance(snapshot, NoopSnapshot):
         return False
     try:
-        return uuid.UUID(snapshot.id).version != _RANDOM
+        return uuid.UUID(snapshot.id).version == _DERIVED
     except ValueError:
-        return True
+        return False

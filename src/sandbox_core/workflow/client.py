@@ -97,7 +97,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             InvalidOptions: `options` belong to another backend.
             InvalidRequest: An argument is of another type.
             UnknownProvider: No worker of the task queue offers the provider.
-            StorageError: `snapshot` is a snapshot, and the storage of the worker does not have it.
+            StorageError: `snapshot` was saved, and the storage of the worker does not have it.
             AtCapacity: All workers were at `SandboxPlugin(max_sandboxes=...)` for an hour, or for
                 the config's schedule-to-close timeout.
         """

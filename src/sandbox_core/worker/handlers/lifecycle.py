@@ -57,7 +57,7 @@ from sandbox_core.worker.sessions.resume import (
     sandbox_identity,
     start,
 )
-from sandbox_core.worker.sessions.saved import check_source
+from sandbox_core.worker.sessions.saved import check_saved
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
 
     async def create(client: Client) -> Opened:
         if isinstance(snapshot, SnapshotBase):
-            await check_source(snapshot, client_dependencies(client))
+            await check_saved(snapshot, client_dependencies(client))
         created = await client.create(manifest=manifest, snapshot=snapshot, options=options)
         try:
             check_portable(call.provider.name, created.state)

@@ -8,26 +8,11 @@ from __future__ import annotations
 import socket
 
 from agents.sandbox.session.dependencies import Dependencies
-from agents.sandbox.snapshot import LocalSnapshot, NoopSnapshot, RemoteSnapshot, SnapshotBase
+from agents.sandbox.snapshot import LocalSnapshot, RemoteSnapshot, SnapshotBase
 
 from sandbox_core.errors import StorageError
 from sandbox_core.storage.snapshots import SnapshotStore
 from sandbox_core.wire.snapshot_ids import is_saved
-
-
-async def check_source(snapshot: SnapshotBase, dependencies: Dependencies | None) -> None:
-    """Check that a session can be created from `snapshot`.
-
-    Raises:
-        StorageError: There is nothing to restore.
-    """
-    if isinstance(snapshot, NoopSnapshot) or await snapshot.restorable(dependencies=dependencies):
-        return
-    raise StorageError(
-        f"{await missing(snapshot, dependencies)} If its session was never saved, call "
-        f"session.stop() there first. For an empty workspace, create the session with a snapshot "
-        f"spec or without a snapshot."
-    )
 
 
 async def check_saved(snapshot: SnapshotBase, dependencies: Dependencies | None) -> None:
@@ -39,7 +24,7 @@ async def check_saved(snapshot: SnapshotBase, dependencies: Dependencies | None)
     if await is_missing(snapshot, dependencies):
         raise StorageError(
             f"{await missing(snapshot, dependencies)} Without it the workspace would be empty, so "
-            f"the session is not started: to start afresh, create a new one."
+            f"no session is started: to start afresh, create one without this snapshot."
         )
 
 
