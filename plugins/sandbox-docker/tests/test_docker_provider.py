@@ -115,6 +115,7 @@ class TestLookups:
         self, engine: DockerEngine
     ) -> None:
         """A volume of the user's own stays."""
+        before = {volume.name for volume in engine.client.volumes.list()}
         of_session = f"sandbox_{'0' * 32}_{'0' * 12}_workspace_data"
         volumes = {of_session: {"bind": "/data"}, "of-user": {"bind": "/own"}}
         container = engine.client.containers.create(IMAGE, "true", volumes=volumes)
@@ -123,9 +124,9 @@ class TestLookups:
         await provider.destroy(client, container.id)
         client.close()
 
-        left = engine.client.volumes.list()
-        assert ["of-user"] == [volume.name for volume in left]
-        left[0].remove()
+        left = {volume.name for volume in engine.client.volumes.list()}
+        assert {"of-user"} == left - before
+        engine.client.volumes.get("of-user").remove()
 
     async def test_an_answer_that_does_not_come_is_not_a_no(
         self,

@@ -27,6 +27,7 @@ from sandbox_core.providers.registry import (
     load,
 )
 from sandbox_core.providers.retry_after import parse_retry_after
+from sandbox_core.providers.stopped import SandboxStopped
 from sandbox_core.wire.strict import StrictOptions
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "LoadedProvider",
     "Provider",
     "SandboxClientProvider",
+    "SandboxStopped",
     "StrictOptions",
     "SupportsCheck",
     "SupportsDestroy",

@@ -36,9 +36,9 @@ from agents.sandbox.workspace_paths import sandbox_path_str
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 
+from sandbox_core.providers import SandboxStopped
 from sandbox_core.providers.archives import UnsafeArchive
 from sandbox_core.providers.listings import list_command, listed_entries
-from sandbox_core.providers.stopped import SandboxStopped
 from sandbox_docker.engine import in_other_loop, in_thread
 from sandbox_docker.options import settings_of
 from sandbox_docker.workspace import (
