@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from driver import Fields, Helper, NoAnswer
-from test_helper import BINARIES, EMULATOR, MACHINE, children, needs_reaping, running, until
+from scene import BINARIES, EMULATOR, MACHINE, children, needs_reaping, running, until
 
 
 @pytest.fixture

@@ -1,0 +1,143 @@
+"""Processes that are read from, written to, resized and signalled."""
+
+from __future__ import annotations
+
+from driver import Fields, Helper
+from scene import (
+    Ask,
+    running,
+    shell,
+    until,
+)
+
+pytest_plugins = ["helper_fixtures"]
+
+
+class TestPolled:
+    def test_the_same_offset_gives_the_same_bytes(self, ask: Ask) -> None:
+        start = ask(
+            "start",
+            shell("echo a; echo b >&2; sleep 0.3; echo c; exit 3", key="k", wait=100, number_min=5,
+                  number_max=6),
+        )  # fmt: skip
+        first = ask("read", {"number": 5, "from": 2, "wait": 5000})
+        again = ask("read", {"key": "k", "from": 2})
+
+        assert (b"a\nb\n", b"0", b"5") == (start["data"], start["end"], start["number"])
+        assert (b"b\nc\n", b"1", b"3") == (first["data"], first["end"], first["code"])
+        assert (b"b\nc\n", b"1", b"3") == (again["data"], again["end"], again["code"])
+
+    def test_a_read_that_waits_for_data_comes_back_with_the_first(self, helper: Helper) -> None:
+        helper.ask("start", shell("sleep 0.2; echo a; sleep 60", key="k", wait=0))
+
+        answer = helper.ask("read", {"key": "k", "wait": 10_000, "until": "data"})
+
+        assert (b"a\n", b"0") == (answer["data"], answer["end"])
+
+    def test_what_is_not_kept_is_told(self, helper: Helper) -> None:
+        helper.ask("start", shell("seq 1 100000", key="k", out_max=1000))
+
+        head = helper.ask("read", {"key": "k", "from": 0, "wait": 5000})
+        until(lambda: b"running" not in helper.ask("list")["entry"])
+        tail = helper.ask("read", {"key": "k", "from": head["next"].decode()})
+
+        assert (b"0", b"500", b"0") == (head["at"], head["next"], head["end"])
+        assert int(tail["at"]) == int(tail["total"]) - 500
+        assert tail["data"].endswith(b"99999\n100000\n")
+        assert b"1" == tail["end"]
+
+    def test_chunks_of_any_size_make_the_whole(self, helper: Helper) -> None:
+        helper.ask("start", shell("seq 1 3000", key="k"))
+        whole, at, end = b"", 0, False
+        while not end:
+            answer = helper.ask("read", {"key": "k", "from": at, "max": 997, "wait": 5000})
+            whole += answer["data"]
+            at, end = int(answer["next"]), answer["end"] == b"1"
+
+        assert b"".join(b"%d\n" % n for n in range(1, 3001)) == whole
+
+    def test_a_write_is_written_once(self, ask: Ask) -> None:
+        ask("start", shell("cat; echo end", key="k", stdin=1, wait=0))
+        write: Fields = {"key": "k", "id": "w1", "data": "one\n", "wait": 2000, "until": "data"}
+
+        first, again = ask("write", write), ask("write", write)
+        last = ask("write", {"key": "k", "id": "w2", "eof": 1, "wait": 5000})
+        late = ask("write", {"key": "k", "id": "w3", "data": "late"})
+
+        assert (
+            (b"one\n", b"1")
+            == (first["data"], first["written"])
+            == (again["data"], again["written"])
+        )
+        assert (b"one\nend\n", b"1") == (last["data"], last["end"])
+        assert b"0" == late["written"]
+
+    def test_more_input_than_is_read_is_refused_for_now(self, helper: Helper) -> None:
+        helper.ask("start", shell("sleep 60", key="k", stdin=1, wait=0))
+        answers = [
+            helper.ask("write", {"key": "k", "id": f"w{n}", "data": "x" * 65_000})["written"]
+            for n in range(20)
+        ]
+
+        assert (b"1", b"busy") == (answers[0], answers[-1])
+
+    def test_a_process_without_stdin_takes_no_input(self, ask: Ask) -> None:
+        ask("start", shell("sleep 60", key="k", wait=0))
+
+        assert b"0" == ask("write", {"key": "k", "id": "w", "data": "x"})["written"]
+
+    def test_a_terminal(self, ask: Ask) -> None:
+        script = "stty size; test -t 0 && tty | cut -c1-8; read x; echo got $x; stty size"
+        start = ask("start", shell(script, key="k", tty=1, rows=30, cols=100, wait=300))
+        assert b"30 100\r\n/dev/pts\r\n" == start["data"]
+
+        assert b"done" == ask("resize", {"key": "k", "rows": 40, "cols": 120})["word"]
+        answer = ask("write", {"key": "k", "id": "w", "data": "hi\n", "wait": 5000,
+                               "from": start["next"].decode()})  # fmt: skip
+
+        assert b"hi\r\ngot hi\r\n40 120\r\n" == answer["data"]
+        assert (b"1", b"0") == (answer["end"], answer["code"])
+        assert b"finished" == ask("resize", {"key": "k", "rows": 1, "cols": 1})["word"]
+
+    def test_an_interrupt_through_the_terminal(self, ask: Ask) -> None:
+        script = "trap 'exit 5' INT; echo ready; while :; do sleep 0.05; done"
+        ask("start", shell(script, key="k", tty=1, wait=2000, until="data"))
+        answer = ask("write", {"key": "k", "id": "w", "data": "\x03", "wait": 5000})
+
+        assert (b"1", b"5") == (answer["end"], answer["code"])
+
+    def test_signals(self, ask: Ask) -> None:
+        script = "trap 'echo usr1' USR1; echo ready; while :; do sleep 0.05; done"
+        ask("start", shell(script, key="k", wait=2000, until="data"))
+        assert b"done" == ask("signal", {"key": "k", "signal": 10, "to": "process"})["word"]
+        until(lambda: b"ready\nusr1\n" == ask("read", {"key": "k"})["data"])
+        ask("signal", {"key": "k", "signal": 15})
+
+        answer = ask("read", {"key": "k", "wait": 5000})
+
+        assert (b"1", b"15") == (answer["end"], answer["signal"])
+
+    def test_numbers_avoid_those_that_are_taken(self, helper: Helper) -> None:
+        numbers = {
+            int(
+                helper.ask("start", shell("true", number_min=10, number_max=14, taken="11 12"))[
+                    "number"
+                ]
+            )
+            for _ in range(2)
+        }
+
+        assert {10, 13} == numbers
+        full = helper.ask("start", shell("true", number_min=10, number_max=14, taken=["11", "12"]))
+        assert (b"notrun", b"full") == (full["word"], full["why"])
+
+    def test_end_started_ends_processes_only(self, helper: Helper) -> None:
+        run = int(helper.ask("run", shell("sleep 60", wait=50))["pid"])
+        start = int(helper.ask("start", shell("sleep 60", key="k", wait=50))["pid"])
+
+        answer = helper.ask("end", {"which": "started", "reason": "terminated"})
+
+        assert (b"1", b"0") == (answer["count"], answer["left"])
+        assert running(run)
+        assert not running(start)
+        assert b"terminated" == helper.ask("read", {"key": "k"})["reason"]
