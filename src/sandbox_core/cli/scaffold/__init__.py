@@ -56,7 +56,7 @@ class Reference:
         text = f"{self.module}:{self.name}"
         try:
             found = getattr(import_module(self.module), self.name)
-        except Exception as error:
+        except Exception as error:  # A module of somebody else's may raise anything.
             raise InvalidRequest(
                 f"{text} cannot be imported here ({type(error).__name__}: {error}); install its "
                 "distribution beside sandbox-core, and check the spelling"

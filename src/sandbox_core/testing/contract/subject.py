@@ -136,7 +136,7 @@ class Subject:
         if self._client is None:
             try:
                 self._client = self.new_client()
-            except Exception as error:
+            except Exception as error:  # A plugin boundary: the author is told where it was.
                 place = raised_at(error, self.packages())
                 raise ClientNotMade(
                     f"create_client() of {self.provider.name!r} failed: {told(error)}"
