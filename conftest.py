@@ -44,6 +44,18 @@ _ADDRESS = "SANDBOX_CORE_TEST_TEMPORAL_ADDRESS"
 _server: DevServer | None = None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Take the group that pytest-xdist appends off a test's name.
+
+    With it, `--last-failed` would find none of the tests in groups, and run none of them again.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # Which tells the controller of it by that name.
+    if report.nodeid.rfind("@") > report.nodeid.rfind("]"):
+        report.nodeid = report.nodeid.rpartition("@")[0]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Only the controller starts it; the workers of pytest-xdist inherit the address.
     global _server
