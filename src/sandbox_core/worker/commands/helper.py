@@ -117,7 +117,7 @@ class _ThroughExec(Helper):
 
     async def ask(self, verb: str, fields: Iterable[Field], *, about: Sequence[str] = ()) -> Answer:
         fields = list(fields)
-        unanswered = False
+        unanswered, why = False, "the sandbox does not return the helper's answers"
         try:
             for _ in range(_ASKED):
                 try:
@@ -135,10 +135,12 @@ class _ThroughExec(Helper):
                     # It was removed, or the sandbox has another file system by now.
                     self._installed = await install(self._session, self._user)
                 except Unusable as error:
-                    raise NotAnAnswer(str(error)) from error
+                    why = str(error)
+                    if error.lasting:
+                        break
         except ExecFailureError as error:
             raise about_command(error, about) from error.cause
-        raise NotAnAnswer("the sandbox does not return the helper's answers")
+        raise NotAnAnswer(why)
 
     async def _call(self, verb: str, fields: Iterable[Field]) -> Answer:
         mark = secrets.token_hex(8)

@@ -136,6 +136,8 @@ async def _find(
         why = found.get("why", "")
         raise Unusable(why.replace("-", " "), lasting=why != _NO_ROOM)
     if word != "found":
+        if "fork" in found.get("stderr", ""):  # The word of every shell, in the C locale.
+            raise Unusable("no process is to be had there", lasting=False)
         if await session.running():
             raise Unusable("the sandbox has no POSIX shell")
         raise ExecTransportError(command=("sh",), context={"reason": "not_running"})
@@ -173,14 +175,14 @@ def _encoded(content: bytes, encoding: str) -> Iterator[str]:
 async def _ask(
     session: BaseSandboxSession, user: str | None, verb: str, *arguments: str
 ) -> tuple[str, dict[str, str]]:
-    """Call the script once; no word if it did not answer."""
+    """Call the script once; no word if it did not answer, but what its shell said."""
     mark = secrets.token_hex(8)
     result = await session.exec(
         "/bin/sh", "-c", _script(), "sh", mark, verb, *arguments, shell=False, user=user
     )
     _, _, rest = result.stdout.rpartition(mark.encode() + b" ")
     if not rest:
-        return "", {}
+        return "", {"stderr": result.stderr.decode("utf-8", "replace")}
     word, *pairs = rest.partition(b"\n")[0].decode("utf-8", "replace").split(" ")
     return word, {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
 
