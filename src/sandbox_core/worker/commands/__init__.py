@@ -1,1 +1,1 @@
-"""Commands that run exactly once, whatever becomes of the worker that asked for them."""
+"""Runs each command exactly once, even if the worker that asked for it dies."""

@@ -1,4 +1,4 @@
-"""The helper's binaries, one for each kind of processor, as they are in this distribution."""
+"""The helper's binaries in this distribution, one per processor architecture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 
 SWITCH = "SANDBOX_CORE_HELPER"
-"""The variable of a worker's environment that turns the helper off."""
+"""The environment variable of a worker that turns the helper off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,12 @@ class Binary:
 
     @property
     def name(self) -> str:
-        """What it is called wherever it is put: a hash of its content."""
+        """Its file name in every sandbox: a hash of its content."""
         return _digest(self.content)
 
 
 def switched_off() -> bool:
-    """Return whether ``SANDBOX_CORE_HELPER=off`` says that commands run without the helper."""
+    """Return whether the helper is turned off (``SANDBOX_CORE_HELPER=off``)."""
     return os.environ.get(SWITCH, "").lower() == "off"
 
 
@@ -34,7 +34,7 @@ def binary_for(system: str, machine: str) -> Binary | None:
     """Return the helper for a system and a processor as `uname` calls them; None if there is none.
 
     Args:
-        system: For example "Linux"; a sandbox that cannot say is taken for one.
+        system: For example "Linux"; empty (unknown) is treated as Linux.
         machine: For example "x86_64" or "aarch64"; empty means this worker's own.
     """
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine) or platform.machine()
@@ -42,7 +42,7 @@ def binary_for(system: str, machine: str) -> Binary | None:
 
 
 def host_binary() -> Binary | None:
-    """Return the helper for the worker's own host; None if there is none for it."""
+    """Return the helper for the worker's host; None if there is none."""
     return binary_for(platform.system(), platform.machine())
 
 

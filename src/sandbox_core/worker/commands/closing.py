@@ -1,4 +1,4 @@
-"""What becomes of all the commands of a session when it is stopped or deleted."""
+"""Ends the commands of a session that is stopped or deleted."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 async def terminate_all(
     provider: Provider, session: SandboxSession, users: Sequence[str] = ()
 ) -> None:
-    """End every process that is polled, whichever worker started it, also as these users."""
+    """End all polled processes of the default user and of `users`, whoever started them."""
     await _ask_all(provider, session, users, "end", ("which", "started"), ("reason", "terminated"))
 
 
 async def forget(provider: Provider, session: SandboxSession, users: Sequence[str] = ()) -> bool:
-    """End everything that ever ran in the session's sandbox, and remove the records of it.
+    """End every command in the session's sandbox and remove the records of all of them.
 
     Returns:
-        Whether nothing is left; False if the sandbox could not be asked to.
+        Whether nothing is left; False if the sandbox could not be asked.
     """
     return await _ask_all(provider, session, users, "stop")
 
@@ -41,7 +41,7 @@ async def _ask_all(
             if helper is not None:
                 await asyncio.wait_for(helper.ask(verb, fields), timeout=KILL_S)
     except Exception as error:  # noqa: BLE001 - the boundary to a provider's exec
-        # A sandbox that is not there has no processes, and must not keep a session from ending.
+        # A sandbox that is gone has no processes, and must not prevent the session from ending.
         logger.info("the processes of a sandbox could not be ended: %s", error)
         return False
     return True

@@ -1,4 +1,4 @@
-"""When a command is ended: by its timeout, by the activity's, and when nobody waits for it."""
+"""Ends commands: at their own timeout, at the activity's, and when nobody waits for them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ logger = logging.getLogger(__name__)
 _ResultT = TypeVar("_ResultT")
 
 KILL_S = 10.0
-"""How long ending a command may take before its timeout or cancellation is reported anyway."""
+"""How long ending a command may take before the timeout or cancellation is reported anyway."""
 
 _GRACE_S = 5.0
-"""How long a call may take to bring the answer that is due; and to notice that it was ended."""
+"""How long a call may take to return after its deadline, and again after its command was ended."""
 
 _ANSWER_S = 5.0
 """How long Temporal may take to say whether an activity will be attempted again."""
@@ -33,14 +33,14 @@ _ANSWER_S = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class TimeLimit:
-    """How long a command may take from its start, and which setting says so."""
+    """How long a command may run, and the setting that limits it."""
 
     seconds: float
     setting: str
 
     @classmethod
     def of(cls, timeout: float | None) -> TimeLimit | None:
-        """Return the limit of a command: its own, or that of the activity if it has none."""
+        """Return the command's `timeout` or, without one, the limit of the current activity."""
         if timeout is not None:
             return cls(seconds=timeout, setting=f"exec(timeout={timeout:g})")
         if not activity.in_activity():
@@ -55,12 +55,12 @@ class TimeLimit:
             return None
         allowed, name = min(limits)
         seconds = allowed.total_seconds()
-        # So that the workflow hears of it from here, and not from Temporal that time was up.
+        # The command ends first, so that the workflow gets this error and not Temporal's timeout.
         spare = min(3.0, seconds / 20)
         return cls(seconds=seconds - spare, setting=f"{name} of {seconds:g} s")
 
     def error(self, command: Sequence[str], timeout: float | None) -> ExecTimeoutError:
-        """Return the error of a command that took longer."""
+        """Return the error for a command that exceeded the limit."""
         error = ExecTimeoutError(
             command=command,
             timeout_s=self.seconds if timeout is None else timeout,
@@ -76,7 +76,7 @@ class TimeLimit:
 
 
 class Overdue(Exception):
-    """The deadline of a call has passed; its command was ended, or has come to its own end."""
+    """A call did not return in time; its command was `ended`, or had already exited."""
 
     def __init__(self, *, ended: bool) -> None:
         super().__init__()
@@ -91,11 +91,10 @@ async def until(
 ) -> _ResultT:
     """Await `call`; if it is cancelled, end its command unless another attempt attaches to it.
 
-    The helper ends a command that takes too long by itself; this does so where the call that
-    should have told of it does not come back.
+    The helper itself ends a command that exceeds its limit. `end` is for calls that do not return.
 
     Raises:
-        Overdue: It did not come back in time, and `end` was called.
+        Overdue: The call did not return in time, and `end` was called.
     """
     task = asyncio.ensure_future(call)
     try:
@@ -118,7 +117,7 @@ async def until(
 
 
 async def end_command(helper: Helper, key: str, reason: str) -> bool:
-    """End a command and all its descendants; False if it had come to its own end already."""
+    """End a command and all its descendants; return False if it had already exited."""
     try:
         answer = await asyncio.wait_for(
             helper.ask("end", [("key", key), ("reason", reason)]), timeout=KILL_S
@@ -132,10 +131,9 @@ async def end_command(helper: Helper, key: str, reason: str) -> bool:
 async def to_be_left_running() -> bool:
     """Return whether the command of the current, cancelled activity belongs to another attempt.
 
-    It does if this worker is shutting down, or the activity was paused or reset; and if Temporal
-    has given it up because it heard nothing from this worker for too long, and will ask, or has
-    asked, another one. It does not if the workflow cancelled it or is closed, or if it was given
-    more than its start-to-close timeout.
+    It does if this worker is shutting down, if the activity was paused or reset, or if Temporal
+    missed its heartbeats and schedules another attempt. It does not if the workflow cancelled the
+    activity or is closed, or if the start-to-close timeout has passed.
     """
     if not activity.in_activity():
         return False
@@ -151,7 +149,7 @@ async def to_be_left_running() -> bool:
     try:
         return await asyncio.wait_for(_pending(), timeout=_ANSWER_S)
     except (RPCError, asyncio.TimeoutError):
-        return True  # Nobody knows: another attempt would miss it, an orphan is only found later.
+        return True  # Unknown. An orphan is found later; another attempt would miss its command.
 
 
 async def _pending() -> bool:
@@ -160,7 +158,7 @@ async def _pending() -> bool:
         info.workflow_id or "", run_id=info.workflow_run_id
     )
     described = await handle.describe()
-    # A closed workflow's activities are shown as pending too.
+    # The server lists the activities of a closed workflow as pending too.
     return described.status is WorkflowExecutionStatus.RUNNING and any(
         pending.activity_id == info.activity_id
         for pending in described.raw_description.pending_activities

@@ -1,8 +1,8 @@
-"""The helper of a session, for one user's commands: where it is, and how it is asked.
+"""Finds the helper of a session, for the commands of one user, and sends it requests.
 
-On the worker's own host it is asked over its socket, anywhere else through the session's `exec`.
-Whether it can run in a sandbox is found out with the first command there; where it cannot,
-`helper_for` raises `Unusable`, and goes on doing so for as long as the worker holds the session.
+Requests go over its socket on the worker's own host, and through the session's `exec` elsewhere.
+The first command in a sandbox installs the helper. Where it cannot run, `helper_for` raises
+`Unusable`; if that is lasting, for as long as the worker holds the session.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from sandbox_core.worker.sdk_session import backend_session
 logger = logging.getLogger(__name__)
 
 _ASKED = 3
-"""How often a call is made that comes back without the helper's answer."""
+"""How often a request is made, in all, whose call returns without the helper's answer."""
 
 
 class Helper(abc.ABC):
     """The helper for one user's commands in the sandbox of one session."""
 
     attached_s: float
-    """How long one request waits for a command that runs; then it is asked about again."""
+    """How long one request waits for a running command before another is made."""
 
     @abc.abstractmethod
     async def command(self, argv: Sequence[str], *, tty: bool = False) -> list[Field]:
-        """Return what a request says of the command to run.
+        """Return the fields of a request that describe the command to run.
 
         Raises:
-            SandboxError: The backend would not run it.
+            SandboxError: The backend would refuse the command.
         """
 
     @abc.abstractmethod
@@ -55,22 +55,22 @@ class Helper(abc.ABC):
         """Make one request; it may be made again if this raises.
 
         Args:
-            verb: What is asked.
-            fields: What the verb takes.
-            about: The command that it is about, for errors.
+            verb: The verb of the protocol.
+            fields: The verb's arguments.
+            about: The user's command, named in errors.
 
         Raises:
-            NotAnAnswer: Nothing came back that is an answer, time and again.
+            NotAnAnswer: No attempt got an answer.
             SandboxError: The backend failed.
         """
 
     @abc.abstractmethod
     def exit_code(self, answer: Answer) -> int:
-        """Return the exit code of a command that has ended, as the backend has it."""
+        """Return the exit code of an ended command, in the backend's convention."""
 
 
 class _OnHost(Helper):
-    """Asked over its socket; what a command inherits is told with each."""
+    """Is asked over its socket; each request carries what its command inherits."""
 
     attached_s = 300.0
 
@@ -94,12 +94,12 @@ class _OnHost(Helper):
             return Answer(word="unavailable", fields=said)
 
     def exit_code(self, answer: Answer) -> int:
-        # As Python's `subprocess` has it, and with it the SDK's backend.
+        # The convention of Python's `subprocess`, and so of the SDK's backend.
         return -answer.number("signal") if "signal" in answer.fields else answer.number("code")
 
 
 class _ThroughExec(Helper):
-    """Asked by a call of the backend's for each request."""
+    """Is asked with one call of the backend's `exec` per request."""
 
     attached_s = 20.0
 
@@ -124,7 +124,7 @@ class _ThroughExec(Helper):
                     answer = await self._call(verb, fields)
                     if not (unanswered and answer.is_refusal):
                         return answer
-                    break  # What was asked before may have been carried out.
+                    break  # An earlier request may have been carried out.
                 except NotAnAnswer as silence:
                     logger.debug("no answer to %s from a sandbox: %s", verb, silence)
                     unanswered = True
@@ -132,7 +132,7 @@ class _ThroughExec(Helper):
                     if not isinstance(error.cause, FileNotFoundError):
                         raise
                 try:
-                    # It was removed, or the sandbox has another file system by now.
+                    # The helper was removed, or the sandbox has a new file system.
                     self._installed = await install(self._session, self._user)
                 except Unusable as error:
                     why = str(error)
@@ -154,16 +154,16 @@ class _ThroughExec(Helper):
     def exit_code(self, answer: Answer) -> int:
         if "signal" not in answer.fields:
             return answer.number("code")
-        # After a `run` the call has ended as the command did, which the backend has put in its way.
+        # A `run` ends the way its command did: the backend has reported that in its convention.
         return answer.reported or 128 + answer.number("signal")
 
 
 def about_command(error: ExecFailureError, command: Sequence[str]) -> ExecFailureError:
-    """Have an error of a call of ours be about the command that was asked for."""
+    """Make an error of a helper call name the user's command, and return it."""
     error.command = tuple(command) or ("sandbox-helper",)
     error.context.update(command=error.command, command_str=shlex.join(error.command))
     if error.retryable is None and isinstance(error.cause, FileNotFoundError):
-        error.retryable = False  # There is no sh, or no sudo: nothing has run.
+        error.retryable = False  # sh or sudo is missing: nothing has run.
     return error
 
 
@@ -179,16 +179,16 @@ async def helper_for(
     *,
     about: Sequence[str] = (),
 ) -> Helper:
-    """Return the helper, which is put into the sandbox if it is not there.
+    """Return the helper, installing it in the sandbox if necessary.
 
     Args:
-        provider: The session's.
-        session: Where commands are to be run.
-        user: As whom; None for the backend's default.
-        about: The command that it is needed for, for errors.
+        provider: The session's provider.
+        session: Whose sandbox the commands run in.
+        user: The user that runs them; None for the backend's default.
+        about: The command that needs the helper, named in errors.
 
     Raises:
-        Unusable: It cannot run there, or is not to.
+        Unusable: It cannot run there, or is turned off.
         SandboxError: The backend failed.
     """
     if switched_off():
@@ -200,16 +200,16 @@ async def helper_for(
     if future is None or (future.done() and not _settled(future)):
         future = known[user] = asyncio.ensure_future(_open(provider, session, user))
     try:
-        # One that is cancelled only stops waiting: others may be waiting too.
+        # A cancelled caller only stops waiting: others may be waiting too.
         return await asyncio.shield(future)
     except ExecFailureError as error:
         raise about_command(error, about) from error.cause
 
 
 def known_records(session: SandboxSession, user: str | None) -> str | None:
-    """Return the folder in which the helper of a session keeps what it knows of its commands.
+    """Return the folder in the sandbox that has the helper's records of its commands.
 
-    None if no command can have been run under the helper by this worker, or on the worker's host.
+    None on the worker's host, or if this worker has not run a command under the helper.
     """
     future = _helpers.get(session, {}).get(user)
     if future is None or not _settled(future) or future.exception() is not None:
@@ -244,7 +244,7 @@ _refusals: WeakKeyDictionary[SandboxSession, dict[str | None, str]] = WeakKeyDic
 
 
 def note_refusal(session: SandboxSession, user: str | None, why: str | None) -> None:
-    """Take note of why the last command was run without the helper that there is, or that not."""
+    """Record why the last command ran without the installed helper; None if it ran under it."""
     if why is not None or session in _refusals:
         _refusals.setdefault(session, {})[user] = why or ""
 
@@ -252,7 +252,7 @@ def note_refusal(session: SandboxSession, user: str | None, why: str | None) -> 
 async def used_helper(
     provider: Provider, session: SandboxSession, user: str | None = None
 ) -> Helper | None:
-    """Return the helper if there is anything that it could have started; None if not.
+    """Return the helper, or None if it cannot have started anything.
 
     Raises:
         SandboxError: The backend failed.
@@ -276,7 +276,7 @@ async def used_helper(
 
 
 def why_plain(provider: Provider, session: SandboxSession, user: str | None) -> str | None:
-    """Return why the commands of a session are run without the helper; None if they are not."""
+    """Return why the session's commands run without the helper; None if they run under it."""
     if switched_off():
         return f"{SWITCH}=off"
     if not provider.durable_processes:

@@ -1,7 +1,7 @@
-"""The helper on the worker's own host: asked over its socket, without starting a process.
+"""Sends requests to the helper on the worker's own host, over its socket, without a new process.
 
-What a command inherits is what the backend's own call would give it there: the provider says which
-environment and working directory that is, and the rest is this worker's.
+A command inherits what the backend's own call would give it: the environment and working directory
+come from the provider, the rest from this worker's process.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from sandbox_core.worker.commands.protocol import (
 logger = logging.getLogger(__name__)
 
 _ASKED = 5
-"""How often a request is made that gets no answer: the one who was to give it was killed."""
+"""How often a request is made, in all, if the helper is killed before it answers."""
 
 _BUSY_S = 0.02
-"""How long to wait before asking a helper again that has no room for another caller."""
+"""How long to wait before asking a helper again whose queue of callers is full."""
 
 _STOPPED_WITHIN_S = 10.0
 
@@ -53,14 +53,14 @@ _RECEIVED_BYTES = 256 * 1024
 _RLIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 _STATUS = re.compile(rb"^(Umask|SigBlk|SigIgn):\t([0-9a-f]+)$", re.MULTILINE)
 _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
-"""What Python ignores itself, and sets back in the processes that it starts."""
+"""Signals that Python ignores, and resets in the processes that it starts."""
 
 _TERMINAL = (signal.SIGINT, signal.SIGQUIT)
-"""What is never ignored by a process with a terminal, as the SDK has it."""
+"""Signals that a process with a terminal never ignores, as in the SDK."""
 
 
 def install_on_host(session: BaseSandboxSession) -> Installed:
-    """Put the helper on this host, unless it is there; blocks for a moment.
+    """Put the helper on this host, unless it is there. Blocks for a moment.
 
     Raises:
         Unusable: It cannot run here.
@@ -96,9 +96,9 @@ def _program() -> str:
 
 
 def states_on_host(root: str) -> list[str]:
-    """Return the folders of the states with the workspace at `root` that this user may ask.
+    """Return the state folders for the workspace at `root` whose helper this user may ask.
 
-    They are of any session, and of any user for root, who may ask everybody's.
+    They are those of all sessions and, for root, of all users.
     """
     found = (base.glob(f".sandbox-*-{root_id(root)}-*") for base in map(Path, BASES))
     return [str(state) for states in found for state in states if _may_be_asked(state)]
@@ -109,7 +109,7 @@ def _may_be_asked(state: Path) -> bool:
         status = state.lstat()
     except OSError:
         return False
-    # Anybody can make a folder with any name in /tmp; it is of whom it says, or of nobody.
+    # Anybody can create a folder of any name in /tmp: its owner must be the user that it names.
     private = status.st_mode & 0o170077 == 0o040000
     named = state.name.split("-")[1] == str(status.st_uid)
     return private and named and os.getuid() in (0, status.st_uid)
@@ -131,7 +131,7 @@ def _put(path: Path, content: bytes) -> bool:
     """Write the program, unless it is there; return whether it can be executed.
 
     Raises:
-        OSError: There is no room for it.
+        OSError: The disk or the quota is full.
     """
     try:
         if not path.exists():
@@ -142,7 +142,7 @@ def _put(path: Path, content: bytes) -> bool:
                 Path(name).chmod(0o700)
                 Path(name).replace(path)
             except OSError:
-                Path(name).unlink()  # The room that there is is somebody else's.
+                Path(name).unlink()  # Leave the remaining space to others.
                 raise
         return os.access(path, os.X_OK)
     except OSError as error:
@@ -158,7 +158,7 @@ class HostHelper:
     def __init__(
         self, installed: Installed, reinstall: Callable[[], Installed] | None = None
     ) -> None:
-        """Ask the helper that is `installed`; `reinstall` puts it back if it was removed."""
+        """Use the helper that is `installed`; `reinstall` puts it back if it was removed."""
         self._installed = installed
         self._reinstall = reinstall
 
@@ -166,17 +166,17 @@ class HostHelper:
         """Make one request.
 
         Args:
-            verb: What is asked.
-            fields: What the verb takes.
-            boot: Whether to start the helper if it does not run; otherwise "absent" is the answer.
+            verb: The verb of the protocol.
+            fields: The verb's arguments.
+            boot: Whether to start the helper if it does not run; otherwise the answer is "absent".
 
         Raises:
-            NotAnAnswer: It gave none, time and again.
-            OSError: The helper can be neither reached nor started, and nothing was carried out.
-            Unusable: It was removed and cannot be put back, and nothing was carried out.
+            NotAnAnswer: No attempt got an answer.
+            OSError: The helper can be neither reached nor started; nothing was carried out.
+            Unusable: The helper was removed and cannot be put back; nothing was carried out.
         """
         request = frame(verb, fields)
-        unanswered = False  # Then what was asked may have been carried out.
+        unanswered = False  # If true, the request may have been carried out.
         try:
             for _ in range(_ASKED):
                 try:
@@ -202,7 +202,7 @@ class HostHelper:
         raise NotAnAnswer(f"no answer to {verb}")
 
     async def _once(self, request: bytes) -> Answer | None:
-        """Make a request; None if there is nobody to make it to."""
+        """Make a request; return None if no helper accepts it."""
         try:
             return await _exchange(self._installed.state, request)
         except BlockingIOError:
@@ -217,7 +217,7 @@ class HostHelper:
             raise RecordsRemoved("the helper's records were removed")
         try:
             return await self._start()
-        except FileNotFoundError:  # Somebody has cleaned up.
+        except FileNotFoundError:  # Somebody has cleaned up the folder.
             if self._reinstall is None:
                 raise
         installed = await asyncio.to_thread(self._reinstall)
@@ -243,9 +243,9 @@ class HostHelper:
 
 
 def _reap(pid: int) -> None:
-    """Let go of a helper that has ended, if this process is its parent: the first in a container.
+    """Reap a helper that has ended, if it is a child of this process.
 
-    It detaches itself when it starts, so that it is a child of whatever process 1 is.
+    It detaches itself when it starts, so its parent is process 1: in a container, maybe this one.
     """
     with suppress(ChildProcessError):
         if pid > 0:
@@ -253,7 +253,7 @@ def _reap(pid: int) -> None:
 
 
 async def _exchange(state: str, request: bytes) -> Answer:
-    # Without the streams of asyncio, which cost as much as the rest of a short command.
+    # Not asyncio's streams: they cost as much as the rest of a short command.
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.setblocking(False)
@@ -274,7 +274,7 @@ def _connect(connection: socket.socket, state: str) -> None:
         if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
             folder = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             path = f"/proc/self/fd/{folder}/sock"
-        connection.connect(path)  # Of this kind of socket it does not wait.
+        connection.connect(path)  # Does not block on a Unix socket.
     finally:
         if folder >= 0:
             os.close(folder)
@@ -288,7 +288,7 @@ def _size(answer: bytearray) -> int:
 
 
 def context_fields(process: HostProcess, *, tty: bool) -> list[Field]:
-    """Return what a command inherits on this host, as fields of a request."""
+    """Return the fields of a request that say what a command inherits on this host."""
     ignored, blocked, umask = _signals_and_umask()
     for number in (*_RESTORED, *(_TERMINAL if tty else ())):
         ignored &= ~(1 << (number - 1))
@@ -310,21 +310,21 @@ def _signals_and_umask() -> tuple[int, int, int]:
 
 
 def _rlimit(number: int) -> str:
-    # The kernel's "unlimited" is all ones, which Python shows as -1.
+    # The kernel's "unlimited" is all ones; Python returns it as -1.
     soft, hard = (value & (2**64 - 1) for value in resource.getrlimit(number))
     return f"{number}:{soft}:{hard}"
 
 
 async def stop_on_host(states: Sequence[str]) -> bool:
-    """End whatever runs under the helpers with these folders; return whether all of it is gone."""
+    """End all commands of the helpers with these state folders; return whether all are gone."""
     gone = True
     for state in states:
-        # One whose helper was killed, and left commands, is asked too: a new one takes them over.
+        # If a helper was killed and left commands, a new one takes them over.
         ours = await asyncio.to_thread(_is_ours, Path(state))
         try:
             program = await asyncio.to_thread(_program) if ours else ""
             helper = HostHelper(Installed(program=program, state=state))
-            # Of another user's it is not known who answers.
+            # Another user's helper is not started, and who answers for it is unknown: wait briefly.
             answer = await asyncio.wait_for(helper.ask("stop", [], boot=ours), _STOPPED_WITHIN_S)
         except (NotAnAnswer, OSError, Unusable, asyncio.TimeoutError) as error:
             logger.warning("the processes under %s could not be ended: %r", state, error)

@@ -1,8 +1,9 @@
-"""How the helper gets into a sandbox: through the session's own `exec`, once for each sandbox.
+"""Puts the helper into a sandbox through the session's own `exec`, once per sandbox.
 
-``install.sh`` looks for it where an earlier worker may have put it, or for a folder that is the
-user's own and can execute programs, and then takes it in pieces that fit on a command line. It is
-verified before it gets its name, which is a hash of its content; several at once do no harm.
+``install.sh`` looks for the helper where an earlier worker may have put it. If it is not there,
+the script finds a folder that belongs to the user and can execute programs, and receives the
+helper in pieces that fit on a command line. The file is verified before it gets its name, a hash
+of its content. Concurrent installations do no harm.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from sandbox_core.worker.commands.protocol import VERSION
 logger = logging.getLogger(__name__)
 
 BASES = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - private folders are made there
-"""Where the helper and its state may be, the first that will do; then beside the workspace."""
+"""Where the helper and its state may be, in order of preference; then beside the workspace."""
 
 SAYS = f"sandbox-helper {VERSION} "
-"""How the answer to ``--version`` begins."""
+"""The beginning of the helper's answer to ``--version``."""
 
 _NO_ROOM = "no-room-in-any-writable-directory"
 
-# Some backends make one word of a whole command line, and Linux takes 128 KiB in one.
+# Some backends join a command line into one argument, for which Linux allows 128 KiB.
 _PIECE_BYTES = {"base64": 72 * 1024, "octal": 24 * 1024}
 
 
@@ -41,8 +42,8 @@ class Unusable(Exception):
     """The helper cannot run in a sandbox; the message says why.
 
     Args:
-        why: In a few words.
-        lasting: Whether that stays so; otherwise it is tried again with the next command.
+        why: The reason, in a few words.
+        lasting: Whether the reason stays; if not, the next command tries again.
     """
 
     def __init__(self, why: str, *, lasting: bool = True) -> None:
@@ -52,26 +53,26 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """Where the helper is in a sandbox, and where it keeps its state, for one user."""
+    """The paths of the helper and of its state in a sandbox, for one user."""
 
     program: str
     state: str
     used: bool = True
-    """Whether the state was there before."""
+    """Whether the state existed before."""
 
 
 def state_id(session: BaseSandboxSession) -> str:
-    """Return what the helper's state of a session is called: by its workspace and its id."""
+    """Return the name of a session's helper state, made of its workspace's path and its id."""
     return f"{root_id(session.state.manifest.root)}-{session.state.session_id.hex}"
 
 
 def root_id(root: str) -> str:
-    """Return how the names of the states of all sessions with this workspace begin."""
+    """Return the common prefix of the `state_id`s of all sessions with this workspace."""
     return hashlib.sha256(root.encode()).hexdigest()[:12]
 
 
 def bases(session: BaseSandboxSession) -> list[str]:
-    """Return where the helper and its state of a session may be, in the order of preference."""
+    """Return the folders for the helper and its state of a session, in order of preference."""
     beside = str(PurePosixPath(session.state.manifest.root).parent)
     usable = beside not in ("/", *BASES) and not any(character.isspace() for character in beside)
     return [*BASES, beside] if usable else list(BASES)
@@ -84,14 +85,14 @@ async def install(
 
     Args:
         session: The backend's own session.
-        user: Whose commands it is for; None for the backend's default.
+        user: The user whose commands it runs; None for the backend's default.
         upload: Whether to put it there; otherwise only its state is looked for.
 
     Raises:
         Unusable: It cannot run there.
         SandboxError: The backend failed.
     """
-    # Which one is known when the sandbox has said what it is; most are like the worker.
+    # The sandbox reports its architecture in the first answer; most have the worker's.
     expected = binary_for("", "")
     found = await _find(session, user, expected)
     binary = binary_for(found["system"], found["machine"])
@@ -119,7 +120,7 @@ async def install(
 
 
 def _foremost(problems: Sequence[Unusable]) -> Unusable:
-    """Return the first that may pass, so that it is tried again; the first of all if none may."""
+    """Return the first problem that may pass, which is tried again; otherwise the first."""
     return min(problems, key=lambda problem: problem.lasting)
 
 
@@ -136,7 +137,7 @@ async def _find(
         why = found.get("why", "")
         raise Unusable(why.replace("-", " "), lasting=why != _NO_ROOM)
     if word != "found":
-        if "fork" in found.get("stderr", ""):  # The word of every shell, in the C locale.
+        if "fork" in found.get("stderr", ""):  # Every shell's error has it, in the C locale.
             raise Unusable("no process is to be had there", lasting=False)
         if await session.running():
             raise Unusable("the sandbox has no POSIX shell")
@@ -147,8 +148,8 @@ async def _find(
 async def _upload(
     session: BaseSandboxSession, user: str | None, binary: Binary, found: dict[str, str]
 ) -> Unusable | None:
-    """Put the helper where it was found that it could be; return why it is not there."""
-    # Nobody else knows this name.
+    """Put the helper into the `found` place; return the problem if that fails."""
+    # A name that nobody else uses.
     file = f"{found['place']}/{secrets.token_hex(8)}"
     encoding = "base64" if found["base64"] == "yes" else "octal"
     for piece in _encoded(binary.content, encoding):
@@ -175,7 +176,7 @@ def _encoded(content: bytes, encoding: str) -> Iterator[str]:
 async def _ask(
     session: BaseSandboxSession, user: str | None, verb: str, *arguments: str
 ) -> tuple[str, dict[str, str]]:
-    """Call the script once; no word if it did not answer, but what its shell said."""
+    """Call the script once and return its answer; if it gave none, "" and the shell's stderr."""
     mark = secrets.token_hex(8)
     result = await session.exec(
         "/bin/sh", "-c", _script(), "sh", mark, verb, *arguments, shell=False, user=user

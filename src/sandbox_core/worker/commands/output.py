@@ -1,15 +1,19 @@
-"""Keeps a command's output within its limit: head and tail stay, the middle goes."""
+"""Keeps a command's output within its limit by cutting out the middle."""
 
 from __future__ import annotations
 
+import codecs
+
 from sandbox_core.worker.commands.protocol import Answer
+
+_LONGEST_CHARACTER = 4
 
 
 def cut_output(output: bytes, limit: int) -> bytes:
-    """Return `output`, or if it has more than `limit` bytes its head and tail.
+    """Return `output`, or its head and tail if it has more than `limit` bytes.
 
-    A line between them says how many bytes were cut, and comes on top of the limit. Characters of
-    UTF-8 stay whole, so that text which was readable still is.
+    A line between them, not counted towards the limit, says how many bytes were cut. UTF-8
+    characters stay whole, so that text stays readable.
     """
     if len(output) <= limit:
         return output
@@ -18,18 +22,18 @@ def cut_output(output: bytes, limit: int) -> bytes:
 
 
 def kept_output(answer: Answer, name: str, limit: int) -> bytes:
-    """Return what the helper has kept of a stream, with a line where it has dropped the middle.
+    """Return the output that the helper kept of a stream, with a line where the middle is missing.
 
     Args:
         answer: The record of a command that has ended.
         name: The stream, "out" or "err".
-        limit: The most that is returned, in bytes, and what the line says of it.
+        limit: The most bytes to return; the line names it.
     """
     kept = answer.fields.get(name, b"")
     total = answer.number(f"{name}_total") + answer.number(f"{name}_altered")
     if total <= len(kept):
         return cut_output(kept, limit)
-    # Another worker may have asked for the command, and for less or more of its output.
+    # The record may have been made with another worker's limit, lower or higher.
     head_length = answer.number(f"{name}_head")
     head, tail = kept[:head_length], kept[head_length:]
     if len(kept) > limit:
@@ -38,7 +42,7 @@ def kept_output(answer: Answer, name: str, limit: int) -> bytes:
 
 
 def dropped_line(count: int, limit: int) -> bytes:
-    """Return the line that stands for `count` bytes that are not there."""
+    """Return the line that replaces `count` missing bytes."""
     return b"\n[... %s bytes cut: more than the limit of %s ...]\n" % (
         f"{count:,}".encode(),
         f"{limit:,}".encode(),
@@ -46,9 +50,9 @@ def dropped_line(count: int, limit: int) -> bytes:
 
 
 def _joined(head: bytes, tail: bytes, total: int, limit: int) -> bytes:
-    """Join what is left of `total` bytes, without the parts of characters at the cut."""
-    head = head[: len(head) - _unfinished(head)]
-    # A character has up to three continuation bytes (10xxxxxx); what is not UTF-8 is cut anywhere.
+    """Join the head and tail of `total` bytes, without partial characters at the cut."""
+    head = head[: len(head) - partial_character(head)]
+    # A character has up to three continuation bytes (10xxxxxx); other data is cut anywhere.
     begun = 0
     while begun < min(3, len(tail)) and tail[begun] & 0xC0 == 0x80:
         begun += 1
@@ -56,13 +60,8 @@ def _joined(head: bytes, tail: bytes, total: int, limit: int) -> bytes:
     return head + dropped_line(total - len(head) - len(tail), limit) + tail
 
 
-def _unfinished(head: bytes) -> int:
-    """Return how many bytes at the end are the beginning of a character."""
-    for back in range(1, min(4, len(head)) + 1):
-        byte = head[-back]
-        if byte & 0xC0 == 0xC0:
-            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return back if length > back else 0
-        if byte & 0xC0 != 0x80:
-            return 0
-    return 0
+def partial_character(output: bytes) -> int:
+    """Return how many bytes at the end are the beginning of a UTF-8 character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(output[-_LONGEST_CHARACTER:])
+    return len(decoder.getstate()[0])

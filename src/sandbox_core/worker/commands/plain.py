@@ -1,4 +1,4 @@
-"""The backend's own call, at most once, where no helper recognises that it was made before."""
+"""Runs a command with the backend's own call, at most once, where no helper can recognize it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ async def at_most_once(
     """Make the backend's own call.
 
     Raises:
-        OutcomeUnknown: It may have been made before.
-        ApplicationError: The backend failed, which ends the activity: it is not attempted again.
+        OutcomeUnknown: It may have been made before (`repeated`).
+        ApplicationError: The backend failed. It is not retryable.
     """
     if repeated:
         raise _may_have_run(what)
@@ -39,7 +39,7 @@ async def at_most_once(
         return await call()
     except ApplicationError:
         raise
-    except Exception as error:  # Whatever a backend's call raises, it must not be made again.
+    except Exception as error:  # A plugin boundary: no error of a backend's may cause a retry.
         raise final(error) from error
 
 
@@ -47,12 +47,12 @@ _MARK = "without the helper"
 
 
 async def note_plain(argv: Sequence[str]) -> None:
-    """Have later attempts know that the backend's own call is made in this one.
+    """Tell later attempts that this one makes the backend's own call.
 
-    For where the helper cannot be asked now, and may be the next time: it would run the command.
+    Needed where the helper cannot be asked now but could be later: it would run the command again.
 
     Raises:
-        ExecTransportError: Temporal does not answer, and nothing has run.
+        ExecTransportError: Temporal does not answer; nothing has run.
     """
     try:
         await tell_later_attempts(_MARK)
@@ -66,10 +66,10 @@ async def note_plain(argv: Sequence[str]) -> None:
 
 
 def refuse_if_noted(request: m.KeyedRequest) -> None:
-    """Return unless an earlier attempt may have carried out `request` without the helper.
+    """Check that no earlier attempt can have carried out `request` without the helper.
 
     Raises:
-        OutcomeUnknown: It may.
+        OutcomeUnknown: One may have.
     """
     if told(_MARK):
         raise _may_have_run(request.summary())
@@ -84,7 +84,7 @@ def _may_have_run(what: str) -> OutcomeUnknown:
 
 
 def final(error: Exception) -> ApplicationError:
-    """Return what the activity raises for `error` so that it is not attempted again."""
+    """Return `error` as a non-retryable error of the activity."""
     encoded = encode_error(error)
     return ApplicationError(
         encoded.message,

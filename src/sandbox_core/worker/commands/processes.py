@@ -1,18 +1,16 @@
-"""Processes that are polled: started once, and read from any worker, by offset.
+"""Starts processes once, and lets any worker poll them by offset.
 
-A process is known to the SDK by a number and to the helper by that and by the operation id of the
-request that started it. Reading changes nothing: a poll that was not answered is repeated from the
-same offset, which the workflow keeps. What is written carries the operation id of its request, and
-is written once.
+The SDK knows a process by a number; the helper also knows it by the operation id of the request
+that started it. Reading changes nothing: the workflow keeps the offset, and an unanswered poll is
+repeated from there. Each input carries the operation id of its request and is written once.
 
-A session has at most the SDK's 64 running processes a user; one more ends the one that was used
-longest ago, as the SDK's backends do, but never one that has ended and whose output is to be had.
+Each user of a session has at most 64 running processes, the SDK's limit. One more ends the least
+recently used, as in the SDK's backends. The output of processes that have exited stays readable.
 """
 
 from __future__ import annotations
 
 import asyncio
-import codecs
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,7 +35,7 @@ from sandbox_core.worker.commands import retention
 from sandbox_core.worker.commands.ending import end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
-from sandbox_core.worker.commands.output import dropped_line
+from sandbox_core.worker.commands.output import dropped_line, partial_character
 from sandbox_core.worker.commands.plain import at_most_once, final, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
 from sandbox_core.worker.commands.run import (
@@ -51,20 +49,20 @@ from sandbox_core.worker.commands.run import (
 )
 
 KEPT_BYTES = 8 * 1024 * 1024
-"""How much of a process's output is kept for those who poll; of more, its middle is dropped."""
+"""How many bytes of a process's output are kept for polling; beyond that, the middle is dropped."""
 
 _DATA_BYTES = 64 * 1024
-"""The most that the helper takes in one request as input of a process."""
+"""The most bytes of a process's input that go into one request."""
 
 _OTHER_USERS = 50_000
-"""Numbers of processes from here on belong to other users than the backend's default one."""
+"""The first process number of users other than the backend's default one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Polled:
-    """What a process wrote, and where its output goes on, in bytes from its beginning.
+    """What a process wrote, and the offset in bytes at which the next poll continues.
 
-    None if it is the backend's own process, which remembers that itself.
+    The offset is None for a process of the backend's own, which keeps it itself.
     """
 
     update: PtyExecUpdate
@@ -76,10 +74,10 @@ class _Known:
     """What this worker knows of the processes in a session."""
 
     plain: set[int]
-    """Those that are the backend's own, which no other worker can poll."""
+    """The numbers of the backend's own processes, which no other worker can poll."""
 
     running: dict[str | None, int]
-    """At most how many run, by user; without an entry nothing is known."""
+    """An upper bound of the running processes of each user; unknown without an entry."""
 
 
 _known: WeakKeyDictionary[SandboxSession, _Known] = WeakKeyDictionary()
@@ -95,7 +93,7 @@ async def start(
     """Start the command of `request` once, and return what it wrote within the yield time.
 
     Raises:
-        OutcomeUnknown: It was started by an earlier attempt, and its first output is not to be had.
+        OutcomeUnknown: An earlier attempt started it, and its first output is unavailable.
         SandboxError: The backend failed; the same request may be made again.
     """
     argv, key = argv_of(session, request), request.operation_id
@@ -106,7 +104,7 @@ async def start(
             await note_plain(argv)
         return await _plain_start(session, request, repeated=is_repeated(request))
     if not session.supports_pty():
-        return await _plain_start(session, request)  # Which says so.
+        return await _plain_start(session, request)  # The backend raises the error.
     await _make_room(helper, session, request.user)
     first, end = _numbers(request.user)
     fields: list[Field] = [
@@ -176,8 +174,8 @@ async def write(
     """Write to a process, once, and return its output from the request's offset on.
 
     Raises:
-        PtySessionNotFoundError: There is no such process, or its end was told already.
-        RuntimeError: There are `chars` to write, and the process does not take any.
+        PtySessionNotFoundError: There is no such process, or its end was already reported.
+        RuntimeError: There are `chars` to write, but the process does not accept input.
         OutcomeUnknown: The process is the backend's own, and an earlier attempt may have polled it.
         SandboxError: The backend failed; the same request may be made again.
     """
@@ -191,7 +189,6 @@ async def write(
         return await _plain_write(session, request)
     answer = await _write_and_read(helper, request)
     if answer.word != "chunk" or "reason" in answer.fields:
-        # That the process is gone is all there is to know.
         raise PtySessionNotFoundError(session_id=request.process_id)
     return await _polled(helper, answer, request.offset, request.max_output_tokens)
 
@@ -242,7 +239,7 @@ async def _write_and_read(helper: Helper, request: m.PtyWriteStdinRequest) -> An
 
 
 async def _asked(helper: Helper, verb: str, fields: Iterable[Field], wait_ms: int) -> Answer:
-    """Ask until the process is not busy, at most as long as one who polls waits."""
+    """Ask until the process is not busy, for `wait_ms` at most."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_ms / 1000
     fields = list(fields)
@@ -266,7 +263,7 @@ async def _asked(helper: Helper, verb: str, fields: Iterable[Field], wait_ms: in
 async def _polled(
     helper: Helper, answer: Answer, offset: int, max_output_tokens: int | None
 ) -> Polled:
-    """Make the SDK's update of what there is from `offset` on: whole characters only."""
+    """Return the output from `offset` on as the SDK's update, in whole characters only."""
     pieces: list[bytes] = []
     while True:
         at = answer.number("at")
@@ -275,7 +272,7 @@ async def _polled(
         pieces.append(answer.fields.get("data", b""))
         offset = answer.number("next")
         running = not answer.number("end")
-        # What is kept fits into a few answers, and what is written meanwhile is for the next poll.
+        # A few answers hold all that is kept; what is written meanwhile is for the next poll.
         if not running or offset >= answer.number("total") or len(pieces) > 8:
             break
         number: Field = ("number", answer.number("number"))
@@ -285,8 +282,8 @@ async def _polled(
         answer = more
     output = b"".join(pieces)
     if running:
-        unfinished = _unfinished(output)
-        output, offset = output[: len(output) - unfinished], offset - unfinished
+        partial = partial_character(output)
+        output, offset = output[: len(output) - partial], offset - partial
     text, original_token_count = truncate_text_by_tokens(
         output.decode("utf-8", errors="replace"), max_output_tokens
     )
@@ -305,7 +302,7 @@ async def resize(provider: Provider, session: SandboxSession, request: m.PtyResi
     """Set the size of a process's terminal.
 
     Raises:
-        PtySessionNotFoundError: There is no such process under the helper, or it has ended.
+        PtySessionNotFoundError: The helper has no such process, or it has ended.
         SandboxError: The backend failed; the same request may be made again.
     """
     not_found = PtySessionNotFoundError(session_id=request.process_id)
@@ -322,17 +319,10 @@ async def resize(provider: Provider, session: SandboxSession, request: m.PtyResi
 # --- Room for one more ----------------------------------------------------------------------------
 
 
-def _unfinished(output: bytes) -> int:
-    """Return how many bytes at the end are the beginning of a character."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    decoder.decode(output)
-    return len(decoder.getstate()[0])
-
-
 async def _make_room(helper: Helper, session: SandboxSession, user: str | None) -> None:
-    """End the process that was used longest ago if there is no room for another.
+    """End the least recently used process if there is no room for another.
 
-    How many run is asked only if it may be too many: this worker counts those that it has started.
+    This worker counts the processes that it starts, and asks for the number only near the limit.
     """
     known = _of(session).running
     if known.get(user, PTY_PROCESSES_MAX) >= PTY_PROCESSES_MAX:
@@ -362,9 +352,9 @@ def _running(answer: Answer) -> Iterable[_Entry]:
 
 
 def _numbers(user: str | None) -> tuple[int, int]:
-    """Return from which to which number the processes of a user are, the end exclusive.
+    """Return the range of a user's process numbers, the end exclusive.
 
-    Each user has a helper of its own, which knows nothing of the numbers of the others.
+    Each user has a separate helper, which does not know the numbers of the others.
     """
     if user is None:
         return PTY_PROCESS_ID_MIN, _OTHER_USERS

@@ -1,8 +1,8 @@
-"""How the helper in a sandbox is asked, and how it answers: bytes, without any input or output.
+"""Encodes requests to the helper in a sandbox and decodes its answers, without I/O.
 
-A request is a verb and fields; a name may occur more than once. It travels as a frame over the
-helper's socket, or as encoded words of a command line. An answer is a word and fields; it comes as
-a frame, or as text in the output of that command. ``helper/PROTOCOL.md`` describes both.
+A request is a verb and fields, whose names may repeat. It travels as a frame over the helper's
+socket, or encoded as the arguments of a command line. An answer is a word and fields; it comes as a
+frame, or as text in the output of that command. ``helper/PROTOCOL.md`` describes both.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from urllib.parse import unquote_to_bytes
 Field: TypeAlias = "tuple[str, str | bytes | int]"
 
 VERSION = 1
-"""The version of the protocol; a helper of another one is not used."""
+"""The version of the protocol; a helper with another version is not used."""
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""The most that is taken from a socket as one answer."""
+"""The largest answer that is accepted from a socket."""
 
 _PIECE_CHARACTERS = 96 * 1024
-"""How long one word of a command line becomes; Linux takes 128 KiB."""
+"""The length of one argument of a command line; Linux allows 128 KiB."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
 
@@ -33,28 +33,28 @@ _PAYLOADS = ("out", "err", "data")
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the helper says: its word, and the fields that belong to it."""
+    """An answer of the helper's: its word and that word's fields."""
 
     word: str
     fields: Mapping[str, bytes] = field(default_factory=dict)
     entries: tuple[str, ...] = ()
-    """One for each command, of an answer to ``list``."""
+    """In an answer to ``list``, one for each command."""
 
     reported: int | None = None
-    """The exit code that a backend has reported for the call that brought the answer."""
+    """The exit code that the backend reported for the call with this answer."""
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the helper could not be asked there; nothing was carried out."""
+        """Whether the helper could not be asked; nothing was carried out."""
         return self.word in ("refused", "unavailable")
 
     @property
     def is_for_want_of_room(self) -> bool:
-        """Whether that is because of the sandbox's file system, and not of its processes."""
+        """Whether it could not be asked because the sandbox's file system is full."""
         return self.is_refusal and self.number("errno") in _NO_ROOM
 
     def number(self, name: str, default: int = 0) -> int:
-        """Return a field that is a number; `default` if the answer does not have it."""
+        """Return a field as a number; `default` if the answer does not have it."""
         value = self.fields.get(name)
         return default if value is None else int(value)
 
@@ -64,11 +64,11 @@ class Answer:
 
 
 class NotAnAnswer(Exception):
-    """What came back is no answer, or was cut short."""
+    """The output is no answer, or was cut short."""
 
 
 class RecordsRemoved(NotAnAnswer):
-    """None will come: what the helper knew of what was asked was removed with its state."""
+    """The helper's state was removed, and with it the record of the request."""
 
 
 def message(fields: Iterable[Field]) -> bytes:
@@ -78,13 +78,13 @@ def message(fields: Iterable[Field]) -> bytes:
 
 
 def frame(verb: str, fields: Iterable[Field]) -> bytes:
-    """Return a request as it goes over the socket."""
+    """Return a request as a frame for the socket."""
     body = message([("verb", verb), *fields])
     return len(body).to_bytes(4, "big") + body
 
 
 def pieces(fields: Iterable[Field]) -> list[str]:
-    """Return a request's fields as words of a command line, which say nothing to who reads it."""
+    """Return a request's fields as arguments of a command line, unreadable in a process list."""
     encoded = base64.urlsafe_b64encode(message(fields)).decode("ascii")
     return [
         encoded[start : start + _PIECE_CHARACTERS]
@@ -93,7 +93,7 @@ def pieces(fields: Iterable[Field]) -> list[str]:
 
 
 def parse_message(body: bytes) -> Answer:
-    """Return the answer that is in a frame.
+    """Return the answer in a frame.
 
     Raises:
         NotAnAnswer: It is not one.
@@ -116,7 +116,7 @@ def parse_message(body: bytes) -> Answer:
 
 
 def parse_text(output: bytes, mark: str) -> Answer:
-    """Return the answer that is in the output of a command line, between two `mark`s.
+    """Return the answer between two `mark`s in the output of a command line.
 
     Raises:
         NotAnAnswer: There is none, or it was cut short.
@@ -138,7 +138,7 @@ def parse_text(output: bytes, mark: str) -> Answer:
         if not found:
             raise NotAnAnswer("the answer was cut")
         fields.append((name, content if encoding == "raw" else _decoded(content)))
-        # A backend may have altered it, as it would have altered what the command prints.
+        # A backend may have altered it, as it would have altered the command's own output.
         fields.append((f"{name}_altered", b"%d" % (len(content) - int(length))))
     if not body.startswith(mark.encode() + b" end"):
         raise NotAnAnswer("the answer was cut")
@@ -169,5 +169,5 @@ def _decoded(section: bytes) -> bytes:
 def _bytes(value: str | bytes | int) -> bytes:
     if isinstance(value, bytes):
         return value
-    # A word of a command line may hold bytes that are no text, as Python's `os` has them.
+    # An argument may hold bytes that are not text, as surrogates like those of Python's `os`.
     return str(value).encode("utf-8", "surrogateescape")

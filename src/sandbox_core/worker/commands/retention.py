@@ -1,12 +1,12 @@
-"""What is kept of commands that have ended, and when the rest is looked for.
+"""Decides which records of ended commands are kept, and when the helper prunes the rest.
 
-A result may be asked for again as long as its activity can be attempted again. Nobody tells when
-that is over, so the newest records are kept, and all of an hour: longer than five attempts of five
-minutes each, which is what the default options allow. Only their size shortens that. Of what is
-removed a mark stays, so that a late attempt learns that the command must not be run again.
+A result may be asked for again as long as its activity can be attempted again. Nothing reports the
+end of that time. So the newest records are kept, and all those of the last hour: longer than five
+attempts of five minutes each, which the default options allow. Only their size shortens that. A
+removed record leaves a mark, so that a late attempt learns that the command must not run again.
 
-The helper does it when it is told to. This worker tells it so after a share of the commands, when
-they have been answered, and the more rarely the more commands there were.
+The helper prunes when it is asked to. This worker asks after some of the commands, once they have
+been answered, and less often the more commands there were.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from sandbox_core.worker.commands.protocol import NotAnAnswer
 logger = logging.getLogger(__name__)
 
 KEPT = 64
-"""How many of the newest records are kept, however old they are."""
+"""How many of the newest records are kept regardless of age."""
 
 KEPT_S = 3600
-"""How many seconds after the end of its command a record is kept."""
+"""How many seconds a record is kept after its command has ended."""
 
 KEPT_BYTES = 256 * 1024 * 1024
-"""How much output is kept, however young it is."""
+"""How many bytes of output are kept regardless of age."""
 
 KEPT_ALWAYS = 8
-"""How many of the newest records are kept, however large they are."""
+"""How many of the newest records are kept regardless of size."""
 
 KEPT_MARKS = 10_000
-"""How many marks are kept of records that are not."""
+"""How many marks of removed records are kept."""
 
 _EVERY = 64
-"""After how many commands records are pruned again; a quarter of `KEPT_BYTES` does it as well."""
+"""The fewest commands between two prunings, unless their output is a quarter of `KEPT_BYTES`."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ _pruning: set[asyncio.Task[None]] = set()
 def after_command(
     helper: Helper, session: SandboxSession, user: str | None, result: ExecResult
 ) -> None:
-    """Take note of a command that has been answered, and prune records in the background if due."""
+    """Count an answered command, and prune records in the background if that is due."""
     if is_due(session, user, len(result.stdout) + len(result.stderr)):
         task = asyncio.create_task(prune(helper))
         _pruning.add(task)
@@ -66,7 +66,7 @@ def after_command(
 
 
 def is_due(session: SandboxSession, user: str | None, output: int = 0) -> bool:
-    """Return whether records are to be pruned after one more command, with so much output."""
+    """Count one more command with `output` bytes; return whether to prune records now."""
     counts = _counts.setdefault(session, {}).setdefault(user, _Counts())
     since = counts.commands - counts.pruned_at
     counts.commands += 1
@@ -79,7 +79,7 @@ def is_due(session: SandboxSession, user: str | None, output: int = 0) -> bool:
 
 
 async def prune(helper: Helper) -> None:
-    """Have the helper drop the records that need not be kept."""
+    """Make the helper drop the records that need not be kept."""
     try:
         await helper.ask(
             "prune",

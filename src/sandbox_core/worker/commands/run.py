@@ -1,8 +1,8 @@
-"""Commands that are run to their end: exactly once, even if the worker that asked dies.
+"""Runs commands to completion: exactly once, even if the worker that asked dies.
 
 A command runs in the sandbox under the helper, keyed by the operation id of the request. A second
 request with the same id, from any worker, waits for the running command or gets the recorded
-result. Where the helper cannot run it is the backend's own call, at most once.
+result. Where the helper cannot run, the command is the backend's own call, at most once.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from sandbox_core.worker.commands.protocol import (
 from sandbox_core.worker.sdk_session import backend_session, prepared_command, reported
 
 BUSY_S = 0.05
-"""How long to wait before asking again about a command whose keeper does not answer yet."""
+"""How long to wait before asking again about a command whose keeper is not ready to answer."""
 
 BACKEND_SAYS = ("missing", "denied", "nocwd", "exec")
-"""Reasons for which nothing has run that the backend tells in its own way."""
+"""Reasons why nothing ran for which the backend has an error of its own."""
 
 
 async def run(provider: Provider, session: SandboxSession, request: m.ExecRequest) -> ExecResult:
     """Run the command of `request` once, or attach to it if it was started before.
 
-    Its output is what `current_limits` allows.
+    Output beyond `current_limits` is cut in the middle.
 
     Raises:
-        ExecTimeoutError: It took longer than its timeout, or than that of an activity whose
-            request names none, counted from its start; it was ended.
-        OutcomeUnknown: It was started, and has vanished with the processes of its sandbox.
+        ExecTimeoutError: It exceeded its timeout or, if the request has none, the activity's,
+            counted from the command's start; it was ended.
+        OutcomeUnknown: It was started, and vanished with the processes of its sandbox.
         SandboxError: The backend failed; the same request may be made again.
     """
 
@@ -65,7 +65,7 @@ async def run(provider: Provider, session: SandboxSession, request: m.ExecReques
         retention.after_command(helper, session, request.user, result)
         return result
 
-    # Sinks and spans are told of the command, not of the helper around it.
+    # Sinks and spans show the command, not the helper around it.
     return await reported(
         session,
         "exec",
@@ -121,8 +121,8 @@ async def _run(helper: Helper, session: SandboxSession, request: m.ExecRequest) 
         except Overdue as overdue:
             if overdue.ended and limit is not None:
                 raise limit.error(argv, request.timeout) from None
-            continue  # It came to its own end in the meantime: the result is there.
-        except ExecTimeoutError:  # A limit of the backend's own.
+            continue  # The command exited in the meantime: its result is recorded.
+        except ExecTimeoutError:  # The backend's own limit.
             await end_command(helper, key, "timeout")
             raise
         except NotAnAnswer as silence:
@@ -153,7 +153,7 @@ async def _run(helper: Helper, session: SandboxSession, request: m.ExecRequest) 
 def error_of(
     answer: Answer, session: SandboxSession, request: m.CommandRequest, argv: Sequence[str]
 ) -> Exception:
-    """Return what to raise for an answer that is no result of a command."""
+    """Return the error for an answer that is not a command's result."""
     if answer.word == "ended":
         return unknown(session, request, f"it was ended ({answer.text('reason')})")
     if answer.word == "dropped":
@@ -173,15 +173,15 @@ async def unanswered(
     argv: Sequence[str],
     silence: NotAnAnswer,
 ) -> Exception:
-    """Return what to raise where a sandbox runs calls, but does not return what they say."""
-    if isinstance(silence, RecordsRemoved):  # To another helper the command is one that never was.
+    """Return the error for a sandbox that runs calls but does not return their output."""
+    if isinstance(silence, RecordsRemoved):  # A new helper would report that it never started.
         return unknown(session, request, str(silence))
     try:
         answer = await helper.ask("end", [("key", request.operation_id), ("reason", "unanswered")])
     except NotAnAnswer:
         return unknown(session, request, "its sandbox does not return its result")
     if answer.number("never"):
-        # Nobody can start it any more.
+        # The helper has recorded that nobody may start it.
         return _did_not_run(argv, str(silence), retryable=False)
     return unknown(session, request, "its sandbox does not return its result")
 
@@ -196,7 +196,7 @@ def _did_not_run(argv: Sequence[str], why: str, *, retryable: bool = True) -> Ex
 
 
 def unknown(session: SandboxSession, request: m.CommandRequest, why: str) -> OutcomeUnknown:
-    """Return the error of a command that was started, and whose end is not known."""
+    """Return the error for a command that was started and whose outcome is unknown."""
     return OutcomeUnknown(
         f"{summarize(request.summary())!r} was started in session {session.state.session_id}, "
         f"and how it ended is not known: {why}. It was not repeated; look at the workspace before "
@@ -205,15 +205,15 @@ def unknown(session: SandboxSession, request: m.CommandRequest, why: str) -> Out
 
 
 def argv_of(session: SandboxSession, request: m.CommandRequest) -> list[str]:
-    """Return the words of the command, as the backend itself would make them."""
+    """Return the command's arguments as the backend itself would prepare them."""
     return prepared_command(session, *request.command, shell=shell_of(request), user=None)
 
 
 def shell_of(request: m.CommandRequest) -> bool | list[str]:
-    """Return the shell of the command, as the SDK takes it."""
+    """Return the command's `shell` argument as the SDK expects it."""
     return request.shell if isinstance(request.shell, bool) else list(request.shell)
 
 
 def milliseconds(seconds: float) -> int:
-    """Return seconds in the unit of the helper."""
+    """Return `seconds` in the helper's unit."""
     return max(0, round(seconds * 1000))

@@ -1,4 +1,4 @@
-"""Commands as another user, where the SDK needs ``sudo`` for it and the sandbox has none."""
+"""Explains the failure of a command as another user in a sandbox without ``sudo``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sandbox_core.worker.sdk_session import prepared_command
 
 
 async def missing_sudo(call: Call, request: Message, error: Exception) -> InvalidRequest | None:
-    """Return what is wrong if a command has failed with `error` because there is no ``sudo``.
+    """Return the error to raise if a command failed because the sandbox has no ``sudo``.
 
-    It was never started then, and nothing about it is unknown.
+    Such a command was never started, so its outcome is known. None if that is not the reason.
     """
     if not (
         isinstance(request, CommandRequest)
