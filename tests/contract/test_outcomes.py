@@ -38,6 +38,10 @@ def check(*, broken: bool, provisional: bool = False) -> Check:
     )
 
 
+def run_test(each: Check, subject: Subject, loop: asyncio.AbstractEventLoop) -> None:
+    ProviderContract().test_promise(each, subject, loop, lambda name, value: None)
+
+
 @pytest.mark.parametrize(
     ("broken", "provisional", "known", "status"),
     [
@@ -75,7 +79,7 @@ class TestWarned:
         report = Report(provider="local", outcomes=[kept, outcome])
 
         assert report.passed
-        assert report.summary().endswith(": package 1/1, 1 warned")
+        assert report.summary().endswith(": package 1/1, 1 warned in 0 s")
         checks = cast("list[dict[str, str]]", report.as_json()["checks"])
         assert ["kept", "warned"] == [each["status"] for each in checks]
 
@@ -92,7 +96,7 @@ class TestWarned:
         loop = asyncio.new_event_loop()
         try:
             with pytest.warns(UserWarning, match="Seen: it is wet"):
-                ProviderContract().test_promise(check(broken=True, provisional=True), subject, loop)
+                run_test(check(broken=True, provisional=True), subject, loop)
         finally:
             loop.close()
 
@@ -120,7 +124,7 @@ async def test_what_was_kept_is_shown_by_name_and_what_was_skipped_is_counted(
     Teller(console).tell(kept)
 
     assert "weather.it_is_dry" in console.export_text()
-    assert lacking.summary().endswith(": package 1/1, 1 skipped")
+    assert lacking.summary().endswith(": package 1/1, 1 skipped in 0 s")
 
 
 class TestAnErrorOfTheProvider:
@@ -158,7 +162,7 @@ class TestAnErrorOfTheProvider:
         loop = asyncio.new_event_loop()
         try:
             with pytest.raises(AssertionError, match=r"client\.py:") as raised:
-                ProviderContract().test_promise(each, erring, loop)
+                run_test(each, erring, loop)
         finally:
             loop.close()
 
@@ -249,8 +253,8 @@ class TestAClientThatCannotBeMade:
         loop = asyncio.new_event_loop()
         try:
             with pytest.raises(ClientNotMade):
-                ProviderContract().test_promise(checks[0], clientless, loop)
+                run_test(checks[0], clientless, loop)
             with pytest.raises(pytest.skip.Exception, match="an earlier test"):
-                ProviderContract().test_promise(checks[1], clientless, loop)
+                run_test(checks[1], clientless, loop)
         finally:
             loop.close()

@@ -84,7 +84,10 @@ class Report:
         return all(outcome.status != "broken" for outcome in self.outcomes)
 
     def summary(self) -> str:
-        """Return the line that users ask for: ``contract 1: session 41/41, durable 12/12, ...``."""
+        """Return the line that users ask for: ``contract 1: session 41/41, ... in 71 s``.
+
+        The time is that of all checks, one after the other.
+        """
         parts = []
         for level in LEVELS:
             mine = [outcome for outcome in self.outcomes if outcome.check.level == level]
@@ -98,7 +101,9 @@ class Report:
             count = sum(outcome.status == status for outcome in self.outcomes)
             if count:
                 parts.append(f"{count} {status}")
-        return f"contract {CONTRACT_VERSION}: {', '.join(parts) or 'nothing checked'}"
+        seconds = sum(outcome.seconds for outcome in self.outcomes)
+        took = f" in {seconds:.0f} s" if parts else ""
+        return f"contract {CONTRACT_VERSION}: {', '.join(parts) or 'nothing checked'}{took}"
 
     def as_json(self) -> dict[str, object]:
         """Return the report as ``--json`` prints it, and as the list of providers keeps it."""
