@@ -1,1 +1,1 @@
-"""One function for each row of the table of operations."""
+"""Carries out operations: one handler per row of the table."""

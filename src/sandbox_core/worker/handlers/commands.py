@@ -23,9 +23,9 @@ async def _use(call: Call, request: m.KeyedRequest) -> AsyncIterator[SandboxSess
     """Yield the session of a request that must not be carried out twice.
 
     Raises:
-        OutcomeUnknown: An earlier attempt may have done it, and nothing in the sandbox would tell.
-        SessionNotOpen: It is not held here. The workflow then makes the same request once more, as
-            a first attempt, and is told if this is not one.
+        OutcomeUnknown: An earlier attempt may have carried it out without a record in the sandbox.
+        SessionNotOpen: The session is not held here. The workflow then repeats the request as a
+            first attempt, unless the error says that an earlier attempt may have begun.
     """
     refuse_if_noted(request)
     if attempt() > 1 and not call.pool.holds(request.session):

@@ -26,12 +26,12 @@ from sandbox_core.worker.handlers.streams import content_of
 from sandbox_core.worker.sdk_session import validated
 
 MAX_ENTRIES = 30_000
-"""The most entries that `ls` answers with. A workflow decodes ten of them in a fifth of a
+"""The most entries that `ls` returns. A workflow decodes ten of them in a fifth of a
 millisecond, and Temporal gives its task two seconds."""
 
 
 class _ReadsPrefixes(Protocol):
-    """What the Agents SDK's sessions can from 0.24 on."""
+    """The method that sessions have from version 0.24 of the Agents SDK."""
 
     async def read_bounded(self, path: Path, *, max_bytes: int) -> bytes: ...
 
@@ -90,7 +90,7 @@ async def _mkdir(call: Call, request: m.MkdirRequest) -> None:
         try:
             await session.mkdir(Path(request.path), parents=request.parents, user=request.user)
         except SandboxError:
-            # An earlier attempt whose answer was lost has made it: then it is there now.
+            # An earlier attempt, whose answer was lost, may have created it.
             if attempt() == 1 or not await _is_directory(session, request.path):
                 raise
 
@@ -101,7 +101,7 @@ async def _rm(call: Call, request: m.RmRequest) -> None:
         try:
             await session.rm(Path(request.path), recursive=request.recursive, user=request.user)
         except SandboxError:
-            # An earlier attempt whose answer was lost has removed it: then it is not there now.
+            # An earlier attempt, whose answer was lost, may have removed it.
             if attempt() == 1 or not await is_gone(session, request.path):
                 raise
 

@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 
 @handles(ops.CREATE_SESSION)
 async def _create_session(call: Call, request: m.CreateSessionRequest) -> m.OpenSessionResponse:
-    # An earlier attempt that hangs here must not hold up the next one, if that can do without it.
+    # An attempt that hangs here must not block the next one, if that can find its sandbox.
     alone = nullcontext() if finds_earlier_attempts(call) else call.pool.opening(request.create_key)
     async with alone:
         held = call.pool.created(request.create_key)
@@ -94,7 +94,7 @@ async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
         try:
             check_portable(call.provider.name, created.state)
         except SandboxCoreError:
-            await client.delete(created)  # No workflow could do so later.
+            await client.delete(created)  # No workflow will have the state to delete it later.
             raise
         keep_whole(created)
         return Opened(session=created)
@@ -131,7 +131,7 @@ def _options(provider: Provider, data: JsonObject | None) -> BaseSandboxClientOp
             raise InvalidOptions(
                 f"{takes}, and has no default: pass options=... ({error})"
             ) from error
-    # A class that extends the provider's own has a type of its own.
+    # A subclass of the provider's options has its own type.
     given = options_class(data)
     if given is None or not issubclass(given, expected):
         expected_type = expected.model_fields["type"].default
@@ -165,7 +165,7 @@ async def _resume_session(call: Call, request: m.ResumeSessionRequest) -> m.Open
 
 
 def _user_key(handle: str | None = None) -> UserKey:
-    """Return the key of a handle that is opened in the current activity, or was in an earlier."""
+    """Return the key of `handle`, or of the one that the current activity opens."""
     if not activity.in_activity():
         return "", "", handle or ""
     info = activity.info()
@@ -186,16 +186,16 @@ def _is_open_for(
     request: m.ResumeSessionRequest,
     known: str | None,
 ) -> bool:
-    """Tell whether who asks has the session that is open here, or can join those who have it.
+    """Return whether the handle `key` has the session that is open here, or can join its users.
 
     Raises:
-        SessionNotOpen: It has asked again since.
+        SessionNotOpen: The handle has resumed the session again since.
     """
     user = held.users.get(key)
     if user is not None:
         if user.epoch > request.epoch:
             raise SessionNotOpen(f"session {held.session_id} was resumed again since")
-        return user.epoch == request.epoch  # If not, it has had the session elsewhere meanwhile.
+        return user.epoch == request.epoch  # Otherwise it had the session elsewhere meanwhile.
     sandbox_id = sandbox_identity(call.provider, held.session.state)
     same = None in (known, sandbox_id) or known in (sandbox_id, held.replaces)
     return same and held.is_used and (held.is_ready or not request.started)
@@ -209,7 +209,7 @@ async def _open_again(
     state: SandboxSessionState,
     known: str | None,
 ) -> OpenSession:
-    """Open the session, for who asks and for those who have the same sandbox open here."""
+    """Open the session for the handle `key` and for those that have the same sandbox open here."""
     opened = await _resume(call, request, state, known)
     users = {key: User(epoch=request.epoch, restored=opened.restored)}
     sandbox_id = sandbox_identity(call.provider, opened.session.state)
@@ -244,7 +244,7 @@ async def _resume(
 
 async def _claim(call: Call, session: SandboxSession, request: m.ResumeSessionRequest) -> None:
     if request.sandbox_id is None:
-        # The workflow has the session from elsewhere: it owns the sandbox from now on.
+        # The workflow got the session's state from another one, and now owns the sandbox.
         await claim(call, sandbox_identity(call.provider, session.state), request.owner)
 
 
@@ -253,7 +253,7 @@ def _opened(
 ) -> m.OpenSessionResponse:
     user, state = held.users[key], dump_state(held.session.state)
     if user.joined and not user.restored:
-        # What the others have made of their states is theirs.
+        # The other users' changes to their states are not this one's.
         state = {**known, "workspace_root_ready": held.is_ready}
     return m.OpenSessionResponse(
         session=m.SessionRef(session_id=held.session_id, epoch=user.epoch),
@@ -275,7 +275,7 @@ async def _delete_session(call: Call, request: m.DeleteSessionRequest) -> m.Stat
         await _delete_created(call, request.create_key)
         return m.StateResponse()
     held = call.pool.find(request.session.session_id)
-    # One that is open for others only may have another sandbox than the workflow knows.
+    # A session open only for others may have another sandbox than the workflow knows.
     if held is not None and held.user(request.session) is not None:
         await _delete_held(call, held)
         return m.StateResponse()
@@ -304,7 +304,7 @@ async def _delete_created(call: Call, idempotency_key: str) -> None:
 async def _delete_held(call: Call, held: OpenSession) -> None:
     provider, session = call.provider, held.session
     await call.pool.interrupt(held)
-    # Elsewhere than on this host, everything that runs in a sandbox ends with it.
+    # Unless it is on this host, a sandbox's processes end with it.
     forgotten = not provider.host_bound or await closing.forget(provider, session)
     await call.client.delete(session)
     if not forgotten and isinstance(provider, SupportsDestroy):
@@ -321,12 +321,12 @@ async def _start(call: Call, request: m.StartRequest) -> m.StateResponse:
         user.left = False
         started = request.started or (shared and held.is_ready)
         check_local_sources(session.state.manifest.entries, call.local_sources)
-        # Some backends would make it again, empty.
+        # Some backends would create it again, empty.
         if started and await exists(call.provider, call.client, session.state) is False:
             call.pool.remove(held.session_id)
             raise SessionNotOpen("the sandbox no longer exists")
         if started and shared and await session.running():
-            return  # Others are at work in it.
+            return  # Others are using the sandbox.
         await (restart(session) if started else start(call.provider, call.client, session))
 
     return await _changing(call, request, start_held)
@@ -335,11 +335,11 @@ async def _start(call: Call, request: m.StartRequest) -> m.StateResponse:
 @handles(ops.STOP)
 async def _stop(call: Call, request: m.StopRequest) -> m.StateResponse:
     async def stop(held: OpenSession, user: User) -> None:
-        # The SDK's sessions end theirs before they save the workspace.
+        # As in the SDK's sessions, which end their processes before they save the workspace.
         if not held.is_shared_by(user):
             await closing.terminate_all(call.provider, held.session, request.users)
         info = activity.info()
-        # An attempt that was given up may still write.
+        # Each attempt writes its own object: one that was given up may still be writing.
         save = f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"
         with saved_anew(held.session, save):
             await held.session.stop()
@@ -367,7 +367,7 @@ async def _changing(
         user = None if held is None else held.user(request.session)
         assert held is not None, "it is in use"
         assert user is not None, "it is in use"
-        # One at a time: a start changes the state, and what it was, for its duration.
+        # One at a time: `restart` changes the state temporarily.
         async with held.changing:
             before = dump_state(session.state)
             await change(held, user)
@@ -385,4 +385,4 @@ async def _running(call: Call, request: m.RunningRequest) -> m.RunningResponse:
 
 @handles(ops.PING)
 async def _ping(call: Call, request: m.PingRequest) -> None:
-    """Answer: that is all there is to it."""
+    """Return, to show that this worker is alive."""

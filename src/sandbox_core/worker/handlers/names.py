@@ -1,7 +1,7 @@
-"""The handlers of what is about the names of files: two paths of one file, and new names.
+"""The handlers for file names: move, compare two paths, and create a file.
 
-A session has methods for it from version 0.24 of the Agents SDK on. With an older one they are
-commands in the sandbox, by the rules of the SDK's own.
+From version 0.24 of the Agents SDK, sessions have methods for these. With older versions the
+handlers run commands in the sandbox, by the same rules.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MOVE = (
 )
 _SAME = '[ "$1" -ef "$2" ]'
 _SAME_UNLESS_SYMLINKS = f'[ ! -L "$1" ] && [ ! -L "$2" ] && {_SAME}'
-# Unlike a rename, a link is made only where nothing is.
+# Unlike a rename, a link never replaces a file.
 _LINK = 'if [ -e "$2" ] || [ -L "$2" ]; then exit 17; fi; ln -- "$1" "$2"'
 _EXISTS = 17
 
@@ -57,7 +57,7 @@ async def _move(call: Call, request: m.MoveRequest) -> None:
             await _moved(session, request)
         except SandboxError as error:
             if attempt() == 1 or not await _was_moved(session, request):
-                # "No such file" would be "was moved" at the next attempt.
+                # A retry would take "no such file" for an earlier attempt's success.
                 error.retryable = bool(error.retryable)
                 raise
 
@@ -81,9 +81,9 @@ async def _was_moved(session: SandboxSession, request: m.MoveRequest) -> bool:
 
 
 async def is_gone(session: SandboxSession, path: str, *, user: str | None = None) -> bool:
-    """Return whether nothing has this name; a symlink that leads nowhere has it."""
+    """Return whether nothing exists at `path`, not even a dangling symlink."""
     answer = await _run(session, _IS_THERE, await _entry(session, path), user=user)
-    return answer.exit_code == 1  # Any other failure says nothing about the path.
+    return answer.exit_code == 1  # Other failures say nothing about the path.
 
 
 @handles(ops.SAME_FILE)
@@ -110,10 +110,10 @@ async def _is_same(session: SandboxSession, request: m.SameFileRequest) -> bool:
 
 
 async def write_new(session: SandboxSession, request: m.WriteRequest, body: bytes) -> None:
-    """Write a file that is not there, and the folders that it is in.
+    """Create a file, and its parent folders.
 
     Raises:
-        FileExistsError: It is there, and no earlier attempt has written it.
+        FileExistsError: The file exists, and was not created by an earlier attempt.
     """
     try:
         await _created(session, request, body)
@@ -143,7 +143,7 @@ async def _created(session: SandboxSession, request: m.WriteRequest, body: bytes
 
 
 def _this_operation() -> str:
-    """Return what the attempts of an operation have in common, and with nothing else."""
+    """Return an id that is unique to the operation and the same in all its attempts."""
     about = activity.info()
     named = f"{about.workflow_id} {about.workflow_run_id} {about.activity_id}"
     return hashlib.sha256(named.encode()).hexdigest()[:16]
@@ -157,12 +157,12 @@ async def _content(session: SandboxSession, request: m.WriteRequest) -> bytes | 
 
 
 async def _target(session: SandboxSession, path: str) -> str:
-    """Return a path, resolved to what it names: of a symlink what that leads to."""
+    """Return `path` with all symlinks resolved."""
     return sandbox_path_str(await validated(session, path))
 
 
 async def _entry(session: SandboxSession, path: str, *, for_write: bool = False) -> str:
-    """Return a path whose folder is resolved, and whose last name is not: a symlink's own."""
+    """Return `path` with the symlinks of its folder resolved, but not its last component."""
     pure = PurePosixPath(path)
     folder = await validated(session, str(pure.parent), for_write=for_write)
     return sandbox_path_str(folder / pure.name)

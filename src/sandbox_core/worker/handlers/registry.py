@@ -1,4 +1,4 @@
-"""What a handler is: it carries out one row of the table, with what an activity gives it."""
+"""Registers functions as the handlers of operations."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Answer: TypeAlias = "Message | bytes | None"
 
 @dataclass(frozen=True, kw_only=True)
 class Handler:
-    """A function that carries out one operation; calling it does so."""
+    """Carries out one operation when called."""
 
     operation: Operation[Message, Answer]
     function: Callable[[Call, Message, bytes], Awaitable[Answer]]
 
     async def __call__(self, call: Call, request: Message, body: bytes = b"") -> Answer:
-        """Carry out `request`, whose raw data is `body`."""
+        """Carry out `request`; `body` is its raw data."""
         return await self.function(call, request, body)
 
 
 def handles(
     operation: Operation[RequestT, ResponseT],
 ) -> Callable[[Callable[[Call, RequestT], Awaitable[ResponseT]]], Handler]:
-    """Make a function of a request the handler of `operation`."""
+    """Make the decorated function of a request the handler of `operation`."""
 
     def make(function: Callable[[Call, RequestT], Awaitable[ResponseT]]) -> Handler:
         async def without_body(call: Call, request: RequestT, body: bytes) -> ResponseT:
@@ -43,7 +43,7 @@ def handles(
 def handles_bytes(
     operation: Operation[RequestT, ResponseT],
 ) -> Callable[[Callable[[Call, RequestT, bytes], Awaitable[ResponseT]]], Handler]:
-    """Make a function of a request and its raw data the handler of `operation`."""
+    """Make the decorated function of a request and its raw data the handler of `operation`."""
 
     def make(function: Callable[[Call, RequestT, bytes], Awaitable[ResponseT]]) -> Handler:
         return Handler(
@@ -55,6 +55,6 @@ def handles_bytes(
 
 
 def handlers_of(*modules: ModuleType) -> dict[str, Handler]:
-    """Return the handlers that are defined in `modules`, by the names of their operations."""
+    """Return the handlers defined in `modules`, by operation name."""
     found = [value for m in modules for value in vars(m).values() if isinstance(value, Handler)]
     return {handler.operation.name: handler for handler in found}

@@ -1,4 +1,4 @@
-"""Skills that are loaded when they are needed, from a folder of this worker's disk."""
+"""Loads skills on demand from a folder on this worker's disk."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from sandbox_core.worker.call import Call
 from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.local_sources import check_local_sources
 
-# By this file the SDK tells a skill that is loaded from one that is not.
+# The SDK takes a skill with this file for loaded.
 _MARK = Path("SKILL.md")
 
 
 class _SkillFolder(LocalDir):
-    """A folder that the SDK copies from wherever `check_local_sources` has allowed it.
+    """A folder that the SDK copies from a place that `check_local_sources` has allowed.
 
-    The file that says that the skill is loaded is copied last: a load that was interrupted and is
-    attempted again does not find it, and copies the rest.
+    The file that marks the skill as loaded is copied last, so the next attempt at an interrupted
+    load does not find it and copies the rest.
     """
 
     type: Literal["sandbox_core.skill_folder"] = "sandbox_core.skill_folder"  # type: ignore[assignment]  # the SDK's is another literal

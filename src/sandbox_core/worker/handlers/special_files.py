@@ -1,4 +1,4 @@
-"""FIFOs and devices, which keep whoever opens them waiting."""
+"""Refuses FIFOs and devices, which can block a reader or writer forever."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox_core.worker.sdk_session import validated
 _ResultT = TypeVar("_ResultT")
 
 _SUSPICIOUS_S = 5.0
-"""How long an operation on a file may take before it is asked what kind of file that is."""
+"""How long an operation on a file may take before the kind of the file is checked."""
 
 _IS_SPECIAL = '[ -e "$1" ] && ! [ -f "$1" ] && ! [ -d "$1" ]'
 
@@ -23,10 +23,10 @@ _IS_SPECIAL = '[ -e "$1" ] && ! [ -f "$1" ] && ! [ -d "$1" ]'
 async def unless_special(
     session: SandboxSession, path: str, work: Coroutine[object, object, _ResultT]
 ) -> _ResultT:
-    """Await `work` on the file at `path`, but not for ever if that is a FIFO or a device.
+    """Await `work` on the file at `path`, unless it blocks because that is a FIFO or a device.
 
     Raises:
-        InvalidRequest: It is one.
+        InvalidRequest: The file is a FIFO, a socket or a device.
     """
     task = asyncio.ensure_future(work)
     try:

@@ -1,4 +1,4 @@
-"""What is read from a stream of the SDK."""
+"""Reads the SDK's streams."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import io
 
 
 async def content_of(stream: io.IOBase, max_bytes: int | None = None) -> bytes:
-    """Return what is left of a stream, or the first bytes of that, and close it; text as UTF-8."""
-    # A file may be large, and on a slow disk.
+    """Return the rest of a stream, `max_bytes` at most, and close it. Text is encoded as UTF-8."""
+    # In a thread: a file may be large, and its disk slow.
     return await asyncio.to_thread(_rest, stream, max_bytes)
 
 
@@ -17,7 +17,7 @@ def _rest(stream: io.IOBase, max_bytes: int | None) -> bytes:
         if max_bytes is None:
             return _encoded(stream.read())
         content = bytearray()
-        # A stream may answer with less than it is asked for, and with nothing only at its end.
+        # A stream may return less than it is asked for, but returns nothing only at its end.
         while len(content) < max_bytes and (piece := stream.read(max_bytes - len(content))):
             content += _encoded(piece)
         return bytes(content[:max_bytes])

@@ -1,1 +1,1 @@
-"""Sandboxes whose workflows are closed: how they are found, and deleted."""
+"""Finds and deletes orphans: sandboxes whose workflows are closed."""

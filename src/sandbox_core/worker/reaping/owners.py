@@ -1,8 +1,8 @@
-"""Whether the workflow that owns a sandbox is still open.
+"""Determines whether the workflow that owns a sandbox is still open.
 
-A label names one run. The workflow may have gone on in another run since: it was continued as new,
-retried, started again by its cron schedule, or reset. All these runs have the same first run, which
-the server keeps with each of them, and of the runs with one workflow id at most one is open.
+A label names one run. The workflow may have continued in another run since: it was continued as
+new, retried, started again by its cron schedule, or reset. All these runs have the same first run,
+which the server records in each of them. At most one run of a workflow id is open.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-# What is not among these is open: running, paused, or a status that is newer than this.
+# A workflow with any other status is open: running, paused, or a status newer than this code.
 _CLOSED: dict[int, str] = {
     WorkflowExecutionStatus.COMPLETED: "completed",
     WorkflowExecutionStatus.FAILED: "failed",
@@ -29,30 +29,30 @@ _CLOSED: dict[int, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """A workflow, as far as its sandbox is concerned."""
+    """The owner of a sandbox: a workflow that is open, or how and when it closed."""
 
     is_open: bool = False
     state: str = ""
-    """How it was closed, or ``not found``."""
+    """How it closed, or ``not found``."""
 
     closed: datetime | None = None
-    """When, if the server still knows."""
+    """When it closed; None if the server does not know."""
 
     doubt: str = ""
-    """Why it cannot be told whether it is open; empty if it can."""
+    """Why it is unknown whether it is open; empty if it is known."""
 
 
 async def owner_of(client: Client, workflow_id: str, run_id: str) -> Owner:
-    """Ask the server for the workflow with this run.
+    """Ask the server about the workflow of this run.
 
     Raises:
-        RPCError: The server did not answer the question, which is not the same as "not found".
+        RPCError: The server did not answer, which does not mean "not found".
     """
     labelled = await _describe(client, workflow_id, run_id)
     if labelled is not None and _is_open(labelled):
         return Owner(is_open=True)
     current = await _describe(client, workflow_id, "")
-    # What the server does not retain any more can have been the first of its runs, or a later one.
+    # A run that the server no longer retains may have been the workflow's first or a later one.
     first_run = run_id if labelled is None else labelled.first_run_id
     same = current is not None and current.first_run_id == first_run
     if current is not None and _is_open(current):
@@ -71,7 +71,7 @@ async def owner_of(client: Client, workflow_id: str, run_id: str) -> Owner:
 
 
 async def _describe(client: Client, workflow_id: str, run_id: str) -> WorkflowExecutionInfo | None:
-    """Return what is known of a run, or of the current one if `run_id` is empty."""
+    """Return the server's record of a run; of the current run if `run_id` is empty."""
     execution = WorkflowExecution(workflow_id=workflow_id, run_id=run_id)
     request = DescribeWorkflowExecutionRequest(namespace=client.namespace, execution=execution)
     try:

@@ -1,6 +1,6 @@
 """Finds the sandboxes whose workflows are closed, and deletes them.
 
-Only what carries the id of this namespace is looked at, and whatever cannot be told stays.
+Only sandboxes labelled with this namespace's id are considered. In doubt, a sandbox is kept.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ _REASON_CHARS = 300
 
 
 NEEDED = "label sandboxes, change their labels and destroy them by their id"
-"""What a provider has to be able to do, for messages."""
+"""The abilities that a provider needs, for messages."""
 
 
 class Reapable(SupportsLabels[Client], SupportsDestroy[Client], Protocol):
-    """A provider whose sandboxes can be found by their owner, and destroyed."""
+    """A provider whose sandboxes can be found by owner, and destroyed."""
 
     name: str
 
 
 def as_reapable(provider: Provider) -> Reapable | None:
-    """Return the provider if it can do what it takes to find and delete orphans."""
-    # Labels that cannot be changed name a sandbox's first owner, not that which took it over.
+    """Return the provider if it has the abilities that finding and deleting orphans needs."""
+    # Labels that cannot be changed name a sandbox's first owner, not the one that took it over.
     able = (SupportsLabels, SupportsRelabel, SupportsDestroy)
     found = all(isinstance(provider, ability) for ability in able)
     return cast("Reapable", provider) if found else None
@@ -85,19 +85,19 @@ async def reap(
 ) -> ReapResponse:
     """Find the orphans of one provider and, if `request` says so, delete them.
 
-    What becomes of a single sandbox, errors included, is in the answer.
+    The response has the outcome of each sandbox, including errors.
 
     Args:
         provider: The provider.
-        client: Its client.
-        temporal: Whom to ask about the owners.
-        namespace: The namespace of `temporal`; sandboxes of others are not looked at.
-        request: What to do.
+        client: The provider's client.
+        temporal: The client that is asked about the owners.
+        namespace: The namespace of `temporal`; sandboxes of others are ignored.
+        request: Which orphans to find, and whether to delete them.
         deleted_within: How long one deletion may take.
 
     Raises:
-        InvalidRequest: What the provider finds cannot be trusted.
-        Exception: The backend did not say what there is.
+        InvalidRequest: The provider's `find` cannot be trusted.
+        Exception: The backend did not list its sandboxes.
     """
     reaping = _Reaping(
         provider=provider,
@@ -148,7 +148,7 @@ class _Reaping:
         return await find_labelled(self.provider, self.client, wanted)
 
     async def _reap(self, sandbox: LabelledSandbox) -> Reaped | Owner:
-        """Return what became of a sandbox, or the owner for whose sake it was left alone."""
+        """Return a sandbox's outcome, or the owner because of which it is not an orphan."""
         if not (sandbox.labels.get(names.WORKFLOW_ID) and sandbox.labels.get(names.RUN_ID)):
             return _reaped(sandbox, Owner(), "kept", "its labels do not name its workflow")
         try:
@@ -176,7 +176,7 @@ class _Reaping:
         return _reaped(sandbox, owner, "kept" if kept else "deleted", kept)
 
     async def _delete(self, sandbox: LabelledSandbox) -> str:
-        """Delete a sandbox that still is an orphan; return why it is not one, or nothing."""
+        """Delete a sandbox if it still is an orphan; otherwise return why it is not."""
         labels = {name: sandbox.labels[name] for name in (names.WORKFLOW_ID, names.RUN_ID)}
         with_labels = await self._find(labels)
         if sandbox.sandbox_id not in {found.sandbox_id for found in with_labels}:
@@ -194,10 +194,10 @@ class _Reaping:
         return ""
 
     async def _look_again(self, sandbox: LabelledSandbox, labels: Mapping[str, str]) -> None:
-        """Return when the sandbox is not found any more; some backends take a while to delete.
+        """Wait until the sandbox is no longer found; some backends take a while to delete.
 
         Raises:
-            RuntimeError: It is still there.
+            RuntimeError: It still exists after the allowed time.
         """
         allowed = self.deleted_within.total_seconds()
         give_up = time.monotonic() + allowed

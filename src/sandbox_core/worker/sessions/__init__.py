@@ -1,1 +1,1 @@
-"""The sessions that a worker holds: how one is made, kept, opened again and given up."""
+"""Creates, holds, resumes and evicts the sessions of a worker."""

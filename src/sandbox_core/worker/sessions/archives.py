@@ -1,12 +1,12 @@
-"""Workspaces are saved and restored whole, or refused when they are saved.
+"""Saves and restores whole workspaces, and refuses to save what could not be restored.
 
-The Agents SDK saves whatever is in a workspace, but restores only plain files, folders and links to
-what is inside. Its restore fails at hard links, FIFOs, names with a backslash, and links to
-absolute paths, which every virtual environment has. They are kept apart when a workspace is saved:
-in an archive that is one plain file of it, and that is unpacked once the rest is in the sandbox.
-What cannot come back so is refused at once, by name.
+The Agents SDK saves everything in a workspace, but restores only plain files, folders and links to
+paths inside it. Its restore fails at hard links, FIFOs, names with a backslash, and links to
+absolute paths, which every virtual environment has. So these go into an inner archive, a plain file
+of the SDK's archive, which is unpacked in the sandbox after the rest. Saving refuses, by name, the
+files that could not be restored that way either.
 
-An archive without any of these is the SDK's own, byte by byte.
+An archive without such files is the SDK's own, byte for byte.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sandbox_core.providers.archives import unsafe_members
 from sandbox_core.worker.sdk_session import backend_session
 
 RESTORED_LAST = ".sandbox-core-restored-last.tar"
-"""The name in an archive of what is unpacked when the rest is there; it does not stay."""
+"""The name of the inner archive, which is unpacked after the rest and then removed."""
 
 _UNPACK = 'cd "$1" && tar -xof "$2" && rm -f -- "$2"'
 _NAMED = 5
@@ -45,7 +45,7 @@ _NAMED = 5
 
 
 def keep_whole(session: SandboxSession) -> None:
-    """Have a session save and restore what the SDK alone does not restore."""
+    """Make a session save and restore the files that the SDK alone does not restore."""
     inner = backend_session(session)
     persist, hydrate = inner.persist_workspace, inner.hydrate_workspace
 
@@ -73,16 +73,16 @@ def keep_whole(session: SandboxSession) -> None:
 
 
 def _exclude_by_whole_path(session: BaseSandboxSession) -> None:
-    """Leave out of an archive what is not to be saved, and no other of the same name.
+    """Exclude exactly the skipped paths from an archive, not every file of the same name.
 
-    Backends that have `tar` write it exclude "cache" beside "./cache", and with it "src/cache".
+    Backends that run `tar` exclude both "./cache" and "cache", and the latter matches "src/cache".
     """
     exclude: Callable[[], list[str]] | None = getattr(session, "_tar_exclude_args", None)
     if exclude is None:
         return
 
     def whole_paths() -> list[str]:
-        # They are quoted for a shell.
+        # The arguments are quoted for a shell.
         return [arg for arg in exclude() if shlex.split(arg)[0].startswith("--exclude=./")]
 
     session._tar_exclude_args = whole_paths  # type: ignore[attr-defined]  # some backends' own
@@ -102,10 +102,10 @@ async def _unpack(session: BaseSandboxSession) -> None:
 
 
 def packed(saved: io.IOBase) -> io.IOBase:
-    """Return an archive that the SDK restores, of one that it has saved.
+    """Turn an archive that the SDK saved into one that it can restore.
 
     Raises:
-        InvalidRequest: There is something in it that cannot be restored.
+        InvalidRequest: The archive has a member that cannot be restored.
     """
     archive = _seekable(saved)
     try:
@@ -121,7 +121,7 @@ def packed(saved: io.IOBase) -> io.IOBase:
                 return cast("io.IOBase", archive)
             whole = _split(tar, first, last)
     except tarfile.ReadError:
-        # No archive, but a snapshot of the backend's own, which restores the workspace itself.
+        # Not an archive but the backend's own snapshot, which the backend restores itself.
         archive.seek(0)
         return cast("io.IOBase", archive)
     archive.close()
@@ -129,10 +129,10 @@ def packed(saved: io.IOBase) -> io.IOBase:
 
 
 def checked(data: io.IOBase) -> tuple[io.IOBase, bool]:
-    """Return an archive to restore, and whether there is more to unpack in it.
+    """Return an archive to restore, and whether it has an inner archive to unpack.
 
     Raises:
-        InvalidRequest: What is to be unpacked would be written outside of the workspace.
+        InvalidRequest: The inner archive would be unpacked outside the workspace.
     """
     archive = _seekable(data)
     more = False
@@ -144,7 +144,7 @@ def checked(data: io.IOBase) -> tuple[io.IOBase, bool]:
                     with tarfile.open(fileobj=tar.extractfile(member), mode="r:") as last:
                         _check(last.getmembers(), tar.getmembers())
     except tarfile.ReadError:
-        pass  # The SDK says what is wrong with it, or it is a backend's own.
+        pass  # It is a backend's own snapshot, or the SDK reports what is wrong.
     archive.seek(0)
     return cast("io.IOBase", archive), more
 
@@ -152,14 +152,14 @@ def checked(data: io.IOBase) -> tuple[io.IOBase, bool]:
 def _split(
     tar: tarfile.TarFile, first: Iterable[tarfile.TarInfo], last: Iterable[tarfile.TarInfo]
 ) -> io.IOBase:
-    """Return the archive with its `last` members in an archive within."""
+    """Return the archive with its `last` members in an inner archive."""
     made = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         with tarfile.open(fileobj=made, mode="w") as archive:
             for member in first:
                 _add(archive, member, tar)
             with tempfile.TemporaryFile() as inner:
-                # Of the extensions to the format, the small implementations know GNU's.
+                # Small implementations of tar know no extensions but GNU's.
                 with tarfile.open(fileobj=inner, mode="w", format=tarfile.GNU_FORMAT) as within:
                     for member in last:
                         _add(within, member, tar)
@@ -177,7 +177,7 @@ def _split(
 def _add(archive: tarfile.TarFile, member: tarfile.TarInfo, source: tarfile.TarFile) -> None:
     added = copy.copy(member)
     if member.isreg():
-        added.type = tarfile.REGTYPE  # A file with holes is read without them.
+        added.type = tarfile.REGTYPE  # A sparse file is read without its holes.
         added.pax_headers = {
             key: value
             for key, value in member.pax_headers.items()
@@ -207,7 +207,7 @@ def _check(last: Sequence[tarfile.TarInfo], unpacked: Iterable[tarfile.TarInfo])
 
 
 def _leads_out(member: tarfile.TarInfo) -> bool:
-    """Return whether a member is a symlink to what may be elsewhere in another sandbox."""
+    """Return whether a member is a relative symlink to a path outside the archive."""
     target = PurePosixPath(member.linkname)
     return (
         member.issym()
@@ -217,7 +217,7 @@ def _leads_out(member: tarfile.TarInfo) -> bool:
 
 
 def _path(name: str) -> PurePosixPath | None:
-    """Return a path in the archive without `.` and `..`, or None if it leaves the archive."""
+    """Return a path in the archive without `.` and `..`; None if it leaves the archive."""
     parts: list[str] = []
     path = PurePosixPath(name)
     if path.is_absolute():
@@ -233,7 +233,7 @@ def _path(name: str) -> PurePosixPath | None:
 
 
 def _refusal(member: tarfile.TarInfo) -> str | None:
-    """Return why the SDK's restore would refuse a member, if it would."""
+    """Return why the SDK's restore would refuse a member; None if it would not."""
     try:
         path = safe_tar_member_rel_path(member, allow_symlinks=True)
         if path is not None:

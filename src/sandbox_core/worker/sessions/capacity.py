@@ -1,4 +1,4 @@
-"""How many sandboxes of a provider a worker makes."""
+"""Limits the number of a provider's sandboxes on one worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox_core.errors import AtCapacity
 
 @dataclass(kw_only=True)
 class Capacity:
-    """A limit on the sandboxes of one provider that one worker has at a time; None is no limit."""
+    """How many sandboxes of one provider a worker may have at a time; None for no limit."""
 
     limit: int | None = None
     _being_made: set[str] = field(default_factory=set)
@@ -22,16 +22,16 @@ class Capacity:
     async def reserved(
         self, provider: str, key: str, existing: Callable[[], Awaitable[set[str]]]
     ) -> AsyncIterator[None]:
-        """Reserve one sandbox, for as long as it takes to make it.
+        """Reserve room for one sandbox while it is created.
 
         Args:
             provider: The provider's name, for the error.
-            key: Names the create that asks.
-            existing: Returns the keys that the sandboxes were made with which there are.
+            key: The create key of the request.
+            existing: Returns the create keys of the existing sandboxes.
 
         Raises:
-            AtCapacity: There are as many as may be; the workflow asks again later, so that a
-                create which waits keeps no activity slot from the delete it waits for.
+            AtCapacity: The limit is reached. The workflow asks again later: a create that waited
+                here would take the activity slot of the delete that it waits for.
         """
         if self.limit is None:
             yield

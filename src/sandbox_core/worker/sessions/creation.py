@@ -1,13 +1,12 @@
-"""One sandbox for one request, however often it is attempted.
+"""Creates one sandbox per request, regardless of how often the request is attempted.
 
-A create can be repeated although it has succeeded: its worker was killed, its answer was lost, it
-took longer than its timeout. So every sandbox is labelled with the request and the attempt that it
-is made for. An attempt that is not the first destroys what those before it made, and looks once
-more when it is done. One that fails, is cancelled or is given up destroys what it has made itself,
-and nothing of a later one. Nothing has been done yet in a sandbox whose create never answered, so
-nothing is lost with it.
+A create can be repeated although it succeeded: its worker was killed, its answer was lost, or it
+exceeded its timeout. So every sandbox is labelled with its request and attempt. A later attempt
+destroys the sandboxes of earlier ones when it begins, and again when it ends. An attempt that
+fails, is cancelled or is given up destroys its own sandbox, but none of a later attempt. Nothing is
+lost: no command has run in a sandbox whose create never answered.
 
-A provider without labels gets less: what an attempt has made is lost with its worker.
+Without labels, the sandbox of an attempt whose worker dies is never found.
 """
 
 from __future__ import annotations
@@ -44,23 +43,23 @@ logger = logging.getLogger(__name__)
 _DEFAULT_ROOT = Manifest().root
 
 _ABANDONED_S = 600.0
-"""How long an abandoned create may take before it is left to `sandbox-core reap`."""
+"""How long an abandoned create may take before its sandbox is left to `sandbox-core reap`."""
 
 _SOON_S = 5.0
-"""How long a create may still take before what it has made so far is destroyed under it."""
+"""How long an abandoned create may go on before the sandbox that it is making is destroyed."""
 
 _DESTROY_S = 30.0
-"""How long a backend may take to destroy what a failed attempt has made; then it is asked again."""
+"""How long a backend may take to destroy a failed attempt's sandboxes before it is asked again."""
 
 _DESTROYING_S = 300.0
-"""How long a worker that goes on tries to."""
+"""How long a worker that is not shutting down keeps trying."""
 
 _AGAIN_S = 1.0
 """How long to wait before the backend is asked again."""
 
 
 class _Labelling(SupportsLabels[Client], SupportsDestroy[Client], SupportsIdentity, Protocol):
-    """A provider whose sandboxes can be found again, and destroyed."""
+    """A provider whose sandboxes can be found by label, and destroyed."""
 
     name: str
 
@@ -72,20 +71,20 @@ async def make(
     *,
     known: str | None = None,
 ) -> Opened:
-    """Open a session so that at most one sandbox is left of all attempts at `request`.
+    """Open a session so that all attempts at `request` together leave at most one sandbox.
 
     Args:
         call: The provider and its client.
-        request: What the sandbox is made for.
+        request: The request that needs the sandbox.
         opening: Opens the session with the client that it is given.
-        known: The sandbox that there was before; it is not destroyed if the attempt fails.
+        known: The id of the sandbox that existed before, which is kept if the attempt fails.
 
     Returns:
         What `opening` returned.
 
     Raises:
-        CreateConflict: The key was used for another create before.
-        Exception: What `opening` raises.
+        CreateConflict: The create key was already used for another request.
+        Exception: Any error of `opening`.
     """
     made = await _made_for(call, request)
     if made is None:
@@ -113,7 +112,7 @@ async def make(
 
 
 async def claim(call: Call, sandbox_id: str | None, owner: WorkflowRun | None) -> None:
-    """Make `owner`, or the workflow of the activity, the owner of a sandbox it did not make."""
+    """Label a sandbox as owned by `owner`, by default the current activity's workflow."""
     if call.namespace is None or sandbox_id is None:
         return
     if not isinstance(call.provider, SupportsRelabel):
@@ -121,7 +120,7 @@ async def claim(call: Call, sandbox_id: str | None, owner: WorkflowRun | None) -
     try:
         await call.provider.relabel(call.client, sandbox_id, owner_labels(call.namespace, owner))
     except Exception:  # A plugin boundary: any error of the vendor's.
-        # Some backends make another sandbox only when the session starts, with these labels.
+        # A backend may make the replacement only when the session starts, with these labels.
         if not isinstance(call.provider, SupportsExists) or await call.provider.exists(
             call.client, sandbox_id
         ):
@@ -129,7 +128,7 @@ async def claim(call: Call, sandbox_id: str | None, owner: WorkflowRun | None) -
 
 
 async def destroy_created(call: Call, idempotency_key: str) -> None:
-    """Destroy what the creates with a key have made, whichever worker has made it."""
+    """Destroy the sandboxes created with this key, on whichever worker."""
     provider = _labelling(call)
     if provider is None or call.namespace is None:
         return
@@ -141,7 +140,7 @@ async def destroy_created(call: Call, idempotency_key: str) -> None:
 
 
 async def keys_made(call: Call) -> set[str]:
-    """Return the keys of the sandboxes that this worker, or one in its place, has made."""
+    """Return the create keys of the sandboxes of this worker and its predecessors."""
     provider = call.provider
     if (
         call.namespace is None
@@ -157,7 +156,7 @@ async def keys_made(call: Call) -> set[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Made:
-    """The sandboxes that the attempts at one request have made, up to the current one."""
+    """The sandboxes made by the attempts at one request, up to the current one."""
 
     provider: _Labelling
     client: Client
@@ -171,20 +170,20 @@ class _Made:
         labels = {**self.labels, names.ATTEMPT: str(self.attempt)}
         client = self.provider.labelled(self.client, labels)
         if client is not self.client and self.snapshots is not None:
-            # It need not be a copy, which would have them.
+            # The labelled client may be a new one, without the snapshots.
             offer_snapshots(client, self.snapshots)
         return client
 
     @property
     def key(self) -> dict[str, str]:
-        """The labels that what was made for the request is found by."""
+        """The labels by which the request's sandboxes are found."""
         return {name: self.labels[name] for name in (names.NAMESPACE_ID, names.RUN_ID, names.KEY)}
 
     async def destroy(self, *, keep: str | None = None) -> None:
-        """Destroy them, except one.
+        """Destroy the sandboxes, except `keep`.
 
         Raises:
-            CreateConflict: One was made for another request with the same key.
+            CreateConflict: One of them was made for another request with the same key.
         """
         for found in await find_labelled(self.provider, self.client, self.key):
             if found.labels.get(names.REQUEST) != self.labels[names.REQUEST]:
@@ -194,7 +193,7 @@ class _Made:
                 await destroy(self.provider, self.client, found.sandbox_id)
 
     async def destroy_quietly(self) -> None:
-        """Destroy them; `sandbox-core reap` finds the rest once the workflow is closed."""
+        """Destroy the sandboxes; log a failure. `sandbox-core reap` finds any that remain."""
         if not await finished(self._destroy_at_last(), within_s=_DESTROYING_S):
             key = self.labels[names.KEY]
             logger.warning("the sandboxes made for request %s could not be destroyed", key)
@@ -203,13 +202,13 @@ class _Made:
         while True:
             if await self._destroyed():
                 return
-            await asyncio.sleep(_AGAIN_S)  # Some backends delete nothing that is still being made.
+            await asyncio.sleep(_AGAIN_S)  # Some backends cannot delete a sandbox in creation.
 
     async def _destroyed(self) -> bool:
         try:
             await asyncio.wait_for(self.destroy(), _DESTROY_S)
         except CreateConflict:
-            return True  # It is the error that is being reported, and the sandbox is another's.
+            return True  # The sandbox is another request's, and the attempt fails with this error.
         except Exception as error:  # noqa: BLE001 - a provider's; the first error counts
             logger.info("a sandbox could not be destroyed yet: %s", error)
             return False
@@ -238,12 +237,12 @@ async def _made_for(
 
 
 def _has_own_root(request: CreateSessionRequest) -> bool:
-    # A directory of the user's own is not made for the sandbox, and has no labels.
+    # A directory chosen by the user is not created for the sandbox, and has no labels.
     return (request.manifest or {}).get("root", _DEFAULT_ROOT) != _DEFAULT_ROOT
 
 
 def finds_earlier_attempts(call: Call) -> bool:
-    """Return whether the sandboxes of a create's earlier attempts are found, wherever they ran."""
+    """Return whether the sandboxes of earlier attempts can be found, whichever worker ran them."""
     return call.namespace is not None and _labelling(call) is not None
 
 
@@ -259,16 +258,16 @@ async def _to_its_end(
     made: _Made | None = None,
     discard: Callable[[Opened], Awaitable[None]] | None = None,
 ) -> Opened:
-    """Await `opening`, also if nobody waits for it any more: a backend does not take back a create.
+    """Await `opening` to its end even if the activity is cancelled: a backend finishes a create.
 
     Args:
         opening: Makes the sandbox.
-        made: Finds what it has made so far.
-        discard: Deletes what it has made at last, if there is nothing to find it by.
+        made: Finds the sandboxes made so far, to destroy them.
+        discard: Deletes the finished session of a provider without labels.
 
     Raises:
         asyncio.CancelledError: The activity was cancelled.
-        asyncio.TimeoutError: It took longer than Temporal waits.
+        asyncio.TimeoutError: `opening` exceeded the start-to-close timeout.
     """
     task = asyncio.ensure_future(opening)
     try:
@@ -277,7 +276,7 @@ async def _to_its_end(
             raise asyncio.TimeoutError("it took longer than its start-to-close timeout")
         return task.result()
     except (asyncio.CancelledError, asyncio.TimeoutError):
-        # What a worker that shuts down leaves of it is for the next attempt.
+        # If the worker shuts down first, the next attempt cleans up.
         await uncancellable(finished(_abandon(task, made, discard), within_s=_ABANDONED_S))
         raise
 

@@ -1,4 +1,4 @@
-"""Deletes a sandbox by its id, with the processes that it leaves on the worker's host."""
+"""Deletes a sandbox by its id, with its processes on the worker's host."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _ClientT = TypeVar("_ClientT")
 
 
 async def destroy(provider: SupportsDestroy[_ClientT], client: _ClientT, sandbox_id: str) -> None:
-    """Delete the sandbox with this `identity`; one that does not exist is no error.
+    """Delete the sandbox with this `identity`, if it exists.
 
     Raises:
         Exception: The backend did not delete it.
     """
     if isinstance(provider, SupportsHostProcesses):
-        # Its identity is the workspace's directory, and nothing ends with a directory.
+        # The identity is the workspace's directory, and deleting that ends no process.
         await stop_on_host(await asyncio.to_thread(states_on_host, sandbox_id))
     await provider.destroy(client, sandbox_id)

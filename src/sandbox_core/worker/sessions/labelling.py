@@ -1,7 +1,7 @@
-"""What a provider's labels are worth: they are verified, never believed.
+"""Verifies a provider's labels before anything relies on them.
 
-A `find` that answers with the labels that it was asked for would have other people's sandboxes
-deleted. One that finds nothing leaks what a killed create has made, and nobody would see it.
+If a `find` returned whatever labels it was asked for, other people's sandboxes would be deleted. If
+it found nothing, the sandbox of a killed create would leak unnoticed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 _TRIES = 4
 _AGAIN_S = 1.0
-"""How often, and after how long, a sandbox that was just made is looked for: a list may be late."""
+"""How often, and at what interval, a new sandbox is looked for: a backend's list may lag."""
 
 
 class NamedLabels(SupportsLabels[Client], Protocol):
-    """A provider that labels."""
+    """A provider with labels."""
 
     name: str
 
@@ -34,9 +34,9 @@ class NamedLabels(SupportsLabels[Client], Protocol):
 async def find_labelled(
     provider: SupportsLabels[Client], client: Client, wanted: Mapping[str, str]
 ) -> list[LabelledSandbox]:
-    """Return the sandboxes with all of the labels, whatever a backend makes of the question.
+    """Return the sandboxes that have all the labels, even if the backend returns others too.
 
-    When one was made is unknown if the provider says it without a time zone.
+    A creation time without a time zone counts as unknown.
 
     Raises:
         Exception: The backend did not answer.
@@ -57,7 +57,7 @@ def _with_known_time(provider: SupportsLabels[Client], sandbox: LabelledSandbox)
 
 
 async def is_honest(provider: SupportsLabels[Client], client: Client) -> bool:
-    """Return whether `find` finds nothing with labels that no sandbox can have.
+    """Return whether `find` returns nothing for labels that no sandbox can have.
 
     Raises:
         Exception: The backend did not answer.
@@ -68,17 +68,17 @@ async def is_honest(provider: SupportsLabels[Client], client: Client) -> bool:
 
 @dataclass(kw_only=True)
 class Trust:
-    """What one worker knows of the labels of one provider."""
+    """What one worker has learned about the labels of one provider."""
 
     honest: bool = False
     kept: bool = False
-    """Whether a sandbox was found by the labels that it was made with."""
+    """Whether a sandbox was found by the labels with which it was created."""
 
     lost: bool = False
-    """The labels are worth nothing: they are treated as absent."""
+    """Whether the labels proved unreliable, and are treated as absent."""
 
     async def check(self, provider: NamedLabels, client: Client) -> bool:
-        """Return whether the provider may be asked for sandboxes; it is tried once.
+        """Return whether the provider's `find` can be relied on; it is tested once.
 
         Raises:
             Exception: The backend did not answer.
@@ -94,7 +94,7 @@ class Trust:
     async def verify(
         self, provider: NamedLabels, client: Client, labels: Mapping[str, str], sandbox_id: str
     ) -> None:
-        """Look for a sandbox that was just made with `labels`, once on this worker."""
+        """Check that a new sandbox is found by its `labels`, once on this worker."""
         if self.kept or self.lost:
             return
         for tried in range(_TRIES):

@@ -1,6 +1,6 @@
-"""The labels that sandboxes carry: who owns one, and which request it was made for.
+"""Defines the labels of sandboxes, which name the owner and the request of each.
 
-Their names are a published contract: the sandboxes of earlier versions are found by them.
+The labels' names are a published contract: the sandboxes of earlier versions are found by them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from temporalio.client import Client
 from sandbox_core.wire.messages import CreateSessionRequest, ResumeSessionRequest, WorkflowRun
 
 NAMESPACE_ID = "sandbox-core.namespace-id"
-"""The id that the Temporal server gave the namespace: names are the same on many servers."""
+"""The namespace's id on the Temporal server: different servers have namespaces of one name."""
 
 NAMESPACE = "sandbox-core.namespace"
 WORKFLOW_ID = "sandbox-core.workflow-id"
 RUN_ID = "sandbox-core.run-id"
 
 KEY = "sandbox-core.key"
-"""Names the one request that the sandbox was made for, whichever attempt has made it."""
+"""Identifies the request that the sandbox was made for, across its attempts."""
 
 REQUEST = "sandbox-core.request"
 """The SHA-256 of that request, in hexadecimal."""
 
 ATTEMPT = "sandbox-core.attempt"
-"""Which attempt at that request has made it, from 1 on."""
+"""The attempt at that request that made it, counted from 1."""
 
 WORKER = "sandbox-core.worker"
 """The own queue of the worker that made it."""
@@ -39,7 +39,7 @@ WORKER = "sandbox-core.worker"
 
 @dataclass(frozen=True, kw_only=True)
 class Namespace:
-    """The Temporal namespace of a worker, as labels name it."""
+    """A worker's Temporal namespace, for labels."""
 
     name: str
     id: str
@@ -49,7 +49,7 @@ class Namespace:
         """Ask the server for the id of the client's namespace.
 
         Raises:
-            RPCError: It did not answer, or does not allow the question.
+            RPCError: The server did not answer, or denied the request.
         """
         described = await client.workflow_service.describe_namespace(
             DescribeNamespaceRequest(namespace=client.namespace),
@@ -60,7 +60,7 @@ class Namespace:
 
 
 def owner_labels(namespace: Namespace, owner: WorkflowRun | None = None) -> dict[str, str]:
-    """Return the labels that name the owner: `owner`, or the workflow of the current activity."""
+    """Return the labels that name `owner`, by default the workflow of the current activity."""
     info = activity.info()
     return {
         NAMESPACE_ID: namespace.id,
@@ -71,19 +71,19 @@ def owner_labels(namespace: Namespace, owner: WorkflowRun | None = None) -> dict
 
 
 def request_labels(request: CreateSessionRequest | ResumeSessionRequest) -> dict[str, str]:
-    """Return the labels that name what a sandbox is made for."""
+    """Return the labels that name the request that a sandbox is made for."""
     if isinstance(request, CreateSessionRequest):
         return {KEY: request.create_key, REQUEST: digest(request)}
-    # The epochs of a session are all different, and are the same in every attempt.
+    # Each epoch of a session is unique, and the same in all attempts at a request.
     return {KEY: f"{request.state.get('session_id', '')}.{request.epoch}", REQUEST: digest(request)}
 
 
 def digest(request: CreateSessionRequest | ResumeSessionRequest) -> str:
-    """Return what tells requests with the same key apart."""
+    """Return the SHA-256 of a request, which tells requests with the same key apart."""
     content = json.dumps(request.dump(), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def has_all(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Return whether all of the `wanted` labels are among `labels`."""
+    """Return whether `labels` include all the `wanted` ones."""
     return wanted.items() <= labels.items()

@@ -1,4 +1,4 @@
-"""Sandboxes that are gone, or do not run any more, while a worker holds their session."""
+"""Handles operations on a held session whose sandbox is gone or has stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sandbox_core.worker.sessions.resume import exists, on_host, sandbox_identit
 logger = logging.getLogger(__name__)
 
 _UNTIL_IT_STOPS = ("/dev/shm/", "/run/")  # noqa: S108 - of the sandbox
-"""Where the files are of memory in most sandboxes, and end with its processes."""
+"""Folders that are in memory in most sandboxes, and are lost when the sandbox stops."""
 
 
 async def reason_of(
@@ -29,12 +29,12 @@ async def reason_of(
     request: Message,
     error: Exception,
 ) -> Exception:
-    """Return why an operation has failed: `error`, unless its sandbox is gone or does not run.
+    """Return the error of a failed operation: `error`, unless its sandbox is gone or has stopped.
 
-    The backend is asked, if it can be. The handle of such a sandbox is evicted, so that the
-    workflow resumes the session: one that is gone comes from its last snapshot, or with
-    `SandboxLost`; one that does not run is started again with its workspace. An operation that
-    may be repeated is, then; any other may have begun, and ends here.
+    The backend is asked whether the sandbox exists, if the provider can. If it is gone or stopped,
+    the session's handle is evicted, so that the workflow resumes the session. The resume restores a
+    lost sandbox from its last snapshot or raises `SandboxLost`, and starts a stopped one again with
+    its workspace. Then a repeatable operation is repeated; any other may have begun, and fails.
     """
     provider = call.provider
     if not isinstance(request, SessionRequest) or isinstance(
@@ -77,7 +77,7 @@ def _reopened(
     held: OpenSession,
     stopped: SandboxStopped,
 ) -> Exception:
-    """Have the session resumed, which starts its sandbox; return what the operation fails with."""
+    """Evict the session, so that a resume starts its sandbox; return the operation's error."""
     if not held.is_ready:
         return stopped
     call.pool.remove(held.session_id)
@@ -91,7 +91,7 @@ def _reopened(
                 f"{held.session_id}, whose sandbox has stopped, and with it went the record of "
                 f"that. It was not repeated; look at the workspace before you run it again."
             )
-        # Where there is a record, it says whether the command has begun.
+        # The record, if it exists, says whether the command has begun.
         return SessionNotOpen.with_earlier_attempt(held.session_id)
     if operation.effect is Effect.ONCE:
         return stopped

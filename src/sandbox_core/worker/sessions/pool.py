@@ -1,4 +1,4 @@
-"""The sessions that this worker holds open, and how one is opened again."""
+"""Holds the open sessions of this worker, and evicts those that are not used."""
 
 from __future__ import annotations
 
@@ -27,86 +27,86 @@ Client: TypeAlias = "BaseSandboxClient[BaseSandboxClientOptions | None]"
 logger = logging.getLogger(__name__)
 
 MAX_SESSIONS = 1000
-"""How many sessions a worker holds for a provider before it evicts the longest unused one."""
+"""How many sessions of a provider a worker holds before it evicts the least recently used."""
 
 MAX_IDLE_S = 3600.0
-"""How long a worker holds a session that is not used."""
+"""How long a worker holds an unused session."""
 
 _LOOKS = 4
-"""How often idle sessions are looked for within the time that makes one idle."""
+"""How often idle sessions are looked for within `max_idle_s`."""
 
 _CLOSE_S = 10.0
-"""How long a worker that stops waits for the handles of its sessions to close."""
+"""How long a stopping worker waits for the handles of its sessions to close."""
 
 _INTERRUPT_S = 10.0
-"""How long operations may take to end before the sandbox is deleted under them."""
+"""How long cancelled operations may take before their sandbox is deleted regardless."""
 
 
 UserKey: TypeAlias = "tuple[str, str, str]"
-"""A workflow id, a run id, and which of that workflow's handles on the session it is."""
+"""A workflow id, a run id, and the id of one of that workflow's handles of the session."""
 
 
 @dataclass(kw_only=True)
 class User:
-    """A user of an open session: one handle of a workflow."""
+    """One workflow handle of an open session."""
 
     epoch: int
-    """The epoch at which it has the session; operations with an earlier one are late."""
+    """The epoch of its last resume; operations with an earlier one are stale."""
 
     joined: bool = False
-    """The session was open already, for others."""
+    """Whether it joined a session that others had open."""
 
     restored: bool = False
-    """It had another sandbox, which is lost."""
+    """Whether its former sandbox was lost, and the workspace restored in this one."""
 
     left: bool = False
-    """It has shut the session down."""
+    """Whether it has shut the session down."""
 
 
 @dataclass(kw_only=True)
 class OpenSession:
-    """A live session of the real client, and those who have it."""
+    """A live session of the provider's client, and its users."""
 
     session: SandboxSession
     session_id: str
     users: dict[UserKey, User]
     idempotency_key: str | None = None
     created_by: str | None = None
-    """What tells the create from another with the same key."""
+    """The digest of the create request, which tells it from another with the same key."""
 
     replaces: str | None = None
-    """The backend's id of the sandbox that was lost, and whose workspace was restored in this."""
+    """The backend's id of the lost sandbox whose workspace was restored in this one."""
 
     started: bool = False
-    """As it was opened: the answer is the same however often it is asked for."""
+    """Whether its workspace was in use when it was opened, so that repeated answers are equal."""
 
     secrets: set[bytes] = field(default_factory=lambda: set(current_secrets().values))
-    """What the operations on it have learned of secrets, first of all that which opened it."""
+    """The secrets that its operations have learned, beginning with the one that opened it."""
 
     in_use: set[asyncio.Task[object]] = field(default_factory=set)
-    """The operations that are going on."""
+    """The operations in progress."""
 
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by what changes the session's state."""
+    """Held by operations that change the session's state."""
 
     used_at: float = field(default_factory=time.monotonic)
 
     def user(self, ref: SessionRef) -> User | None:
-        """Return who has the session at the epoch of `ref`."""
+        """Return the user that has the session at the epoch of `ref`; None if there is none."""
         return next((user for user in self.users.values() if user.epoch == ref.epoch), None)
 
     @property
     def is_ready(self) -> bool:
-        """Whether its workspace was started."""
+        """Whether its workspace has been started."""
         return self.started or self.session.state.workspace_root_ready
 
     @property
     def is_used(self) -> bool:
-        """Whether a user has not shut it down yet."""
+        """Whether at least one user has not shut it down."""
         return any(not user.left for user in self.users.values())
 
     def is_shared_by(self, user: User) -> bool:
-        """Return whether others than `user` have not shut it down."""
+        """Return whether users other than `user` have not shut it down."""
         return any(not other.left for other in self.users.values() if other is not user)
 
 
@@ -114,16 +114,16 @@ class OpenSession:
 class SessionPool:
     """The open sessions of one provider on one worker.
 
-    To evict a session closes its handle and does not delete its sandbox: the workflow resumes it
-    when it is needed.
+    Evicting a session closes its handle and keeps its sandbox: the workflow resumes it when it
+    needs it.
     """
 
     max_sessions: int = MAX_SESSIONS
     max_idle_s: float = MAX_IDLE_S
     metrics: PoolMetrics = field(default_factory=PoolMetrics)
-    # The longest unused one comes first.
+    # The least recently used comes first.
     _open: OrderedDict[str, OpenSession] = field(default_factory=OrderedDict)
-    # A caller that opens a session, or waits to, keeps its lock alive.
+    # A caller that opens a session, or waits for that, keeps its lock alive.
     _locks: MutableMapping[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -132,7 +132,7 @@ class SessionPool:
 
     @asynccontextmanager
     async def evicting(self) -> AsyncIterator[None]:
-        """Evict what is not used for the duration, and at its end everything."""
+        """Evict unused sessions while the context is open, and all of them at its end."""
         evicting = asyncio.create_task(self._evict_for_ever())
         try:
             yield
@@ -144,7 +144,7 @@ class SessionPool:
                 await asyncio.wait(self._closing, timeout=_CLOSE_S)
 
     def add(self, opened: OpenSession) -> None:
-        """Hold a session that was just created or resumed, and evict those not needed."""
+        """Hold a session that was just created or resumed, and evict unused ones."""
         replaced = self._open.get(opened.session_id)
         self._open[opened.session_id] = opened
         self._open.move_to_end(opened.session_id)
@@ -176,7 +176,7 @@ class SessionPool:
         closing.add_done_callback(self._closing.discard)
 
     def keys(self) -> set[str]:
-        """Return what names the open sessions' sandboxes: idempotency keys, or session ids."""
+        """Return the create keys of the open sessions, or the session ids of those without one."""
         return {held.idempotency_key or session_id for session_id, held in self._open.items()}
 
     def find(self, session_id: str) -> OpenSession | None:
@@ -189,7 +189,7 @@ class SessionPool:
         return held is not None and held.user(ref) is not None
 
     def created(self, idempotency_key: str) -> OpenSession | None:
-        """Return the session that the last attempt of the same create has made here."""
+        """Return the session that the create's last attempt made here; None if there is none."""
         made = (
             held
             for held in reversed(self._open.values())
@@ -198,14 +198,14 @@ class SessionPool:
         return next(made, None)
 
     def remove(self, session_id: str) -> None:
-        """Evict a session whose sandbox was deleted, or is gone."""
+        """Evict a session, for example because its sandbox is gone."""
         held = self._open.pop(session_id, None)
         if held is not None:
             self._close(held)
         self.metrics.open(len(self._open))
 
     async def interrupt(self, held: OpenSession) -> None:
-        """End what is going on in a session: its sandbox is about to be deleted."""
+        """Cancel the operations in progress on a session whose sandbox is about to be deleted."""
         busy = held.in_use - {asyncio.current_task()}
         for task in busy:
             task.cancel()
@@ -214,10 +214,10 @@ class SessionPool:
 
     @asynccontextmanager
     async def use(self, request: SessionRequest) -> AsyncIterator[SandboxSession]:
-        """Yield the session that `request` names, with what the workflow has changed applied.
+        """Yield the session of `request`, with the workflow's changes to its state applied.
 
         Raises:
-            SessionNotOpen: It is not held here, or not at that epoch.
+            SessionNotOpen: The session is not held here, or not at that epoch.
         """
         held = self._open.get(request.session.session_id)
         if held is None or held.user(request.session) is None:
@@ -244,7 +244,7 @@ class SessionPool:
 
     @asynccontextmanager
     async def opening(self, session_id: str) -> AsyncIterator[None]:
-        """Let one caller at a time open the session with this id."""
+        """Let only one caller at a time open the session with this id."""
         lock = self._locks.setdefault(session_id, asyncio.Lock())
         async with lock:
             yield

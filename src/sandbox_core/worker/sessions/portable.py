@@ -1,4 +1,4 @@
-"""Whether a provider's session state survives the way to a workflow and back."""
+"""Checks that a provider's session state survives the round trip to a workflow."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _NOT_THE_PROVIDERS = ("manifest", "snapshot")
 
 
 def check_portable(provider: str, state: SandboxSessionState) -> None:
-    """Return if states of this class arrive in workflows; each class is tried once.
+    """Check that states of this class survive the round trip; each class is checked once.
 
-    A field that arrives as another is a warning: it may be one that nobody needs.
+    A field that changes on the way causes only a warning: nothing may depend on it.
 
     Raises:
-        ProviderLoad: They do not. Only the provider's author can mend it.
-        SandboxCoreError: What `dump_state` refuses of this state.
+        ProviderLoad: The states do not survive it. Only the provider's author can fix that.
+        SandboxCoreError: `dump_state` refused this state.
     """
     cls = type(state)
     if cls in _known:

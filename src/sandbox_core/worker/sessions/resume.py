@@ -1,4 +1,4 @@
-"""How a session is opened again, and its workspace made usable."""
+"""Resumes sessions and makes their workspaces usable again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from sandbox_core.worker.sessions.saved import check_saved, is_missing, missing
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A created or resumed session; whether its workspace is in use, and had to be restored."""
+    """A created or resumed session.
+
+    `started`: its workspace is in use. `restored`: its workspace came from a snapshot.
+    """
 
     session: SandboxSession
     started: bool = False
@@ -40,19 +43,19 @@ async def resume(
     started: bool,
     sandbox_id: str | None,
 ) -> Opened:
-    """Open the session of `state`, and if its workspace was in use, make it usable again.
+    """Open the session of `state`; if its workspace was in use, make it usable again.
 
     Raises:
         SandboxLost: The workspace was in use, its sandbox is gone, and there is no snapshot.
-        StorageError: The workspace was not in use, and what it was saved to is missing.
+        StorageError: The workspace was not in use, and its snapshot is missing.
     """
-    # The SDK's clients answer a lookup that fails with a new, empty sandbox.
+    # If a lookup fails, the SDK's clients return a new, empty sandbox.
     known = sandbox_id or sandbox_identity(provider, state)
     present = None
     if known is not None and isinstance(provider, SupportsExists):
         if started or state.workspace_root_ready:
             present = await provider.exists(client, known)
-        # What another session has started in a sandbox that is still there is kept as it is.
+        # If the sandbox still exists, another session may have started the workspace: keep it.
         started = started or present is True
         if not present and started and not await _restorable(state, client_dependencies(client)):
             raise await _lost(provider, known, state, client_dependencies(client))
@@ -78,12 +81,12 @@ async def start(provider: Provider, client: Client, session: SandboxSession) -> 
     """Start a session whose workspace is not in use: restore its snapshot, or write the manifest.
 
     Raises:
-        StorageError: What the workspace was saved to is missing, and its sandbox is gone.
+        StorageError: The workspace's snapshot is missing, and its sandbox is gone.
     """
     state = session.state
     if await is_missing(state.snapshot, session.dependencies):
         if state.workspace_root_ready and await exists(provider, client, state):
-            await restart(session)  # There is nothing to restore it from, and no need to.
+            await restart(session)  # The workspace is there: no snapshot is needed.
             return
         await check_saved(state.snapshot, session.dependencies)
     await session.start()
@@ -92,11 +95,11 @@ async def start(provider: Provider, client: Client, session: SandboxSession) -> 
 async def restart(session: SandboxSession) -> None:
     """Start a session whose workspace is in use, without touching the workspace.
 
-    The SDK's `start` would restore the last snapshot or write the manifest's files again, over
-    whatever has happened in the workspace since. So for its duration the session has no snapshot,
-    and no manifest entries but mounts, which a restarted sandbox needs again. One that was not
-    restarted still has them; they are mounted anew, for only then does the SDK know which files
-    with their credentials to keep out of snapshots.
+    The SDK's `start` would restore the last snapshot or write the manifest's files again, and
+    overwrite later changes. So during `start` the session has no snapshot, and no manifest entries
+    but mounts, which a restarted sandbox needs again. In a sandbox that was not restarted the
+    mounts are replaced, because only mounting tells the SDK which credential files to keep out of
+    snapshots.
     """
     await _unmount(session)
     keep_at_start(session)
@@ -114,21 +117,21 @@ async def restart(session: SandboxSession) -> None:
 
 async def _unmount(session: SandboxSession) -> None:
     for mount, path in session.state.manifest.mount_targets():
-        # Nothing is mounted in a sandbox that does not run yet.
+        # A sandbox that is not running has no mounts.
         with suppress(SandboxError):
             await mount.unmount(session, path, entries_base_dir(session))
 
 
 def sandbox_identity(provider: Provider, state: SandboxSessionState) -> str | None:
-    """Return the backend's id of the sandbox, if the provider can tell."""
+    """Return the backend's id of the sandbox; None if the provider cannot tell."""
     return provider.identity(state) if isinstance(provider, SupportsIdentity) else None
 
 
 async def exists(provider: Provider, client: Client, state: SandboxSessionState) -> bool | None:
-    """Return whether the sandbox of `state` exists, or None if the provider cannot tell.
+    """Return whether the sandbox of `state` exists; None if the provider cannot tell.
 
     Raises:
-        Exception: The backend did not answer. That is not the same as "no".
+        Exception: The backend did not answer, which does not mean that it is gone.
     """
     sandbox_id = sandbox_identity(provider, state)
     if sandbox_id is None or not isinstance(provider, SupportsExists):
@@ -141,7 +144,7 @@ async def _restorable(state: SandboxSessionState, dependencies: Dependencies | N
 
 
 def on_host(provider: Provider) -> str:
-    """Return " on host ..." if the provider's sandboxes live on this one."""
+    """Return " on host ..." if the provider's sandboxes live on this host, otherwise ""."""
     return f" on host {socket.gethostname()}" if provider.host_bound else ""
 
 

@@ -1,6 +1,6 @@
-"""Whether what a session's workspace was saved to is still there.
+"""Checks that the snapshot of a saved workspace exists.
 
-The Agents SDK starts a session whose snapshot it does not find with an empty workspace.
+The Agents SDK starts a session with an empty workspace if it does not find the snapshot.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sandbox_core.wire.snapshot_ids import is_saved
 
 
 async def check_saved(snapshot: SnapshotBase, dependencies: Dependencies | None) -> None:
-    """Check that what was saved to `snapshot`, if anything was, is there.
+    """Check that `snapshot` exists if a workspace was saved to it.
 
     Raises:
-        StorageError: It is not.
+        StorageError: It does not exist.
     """
     if await is_missing(snapshot, dependencies):
         raise StorageError(
@@ -29,12 +29,12 @@ async def check_saved(snapshot: SnapshotBase, dependencies: Dependencies | None)
 
 
 async def is_missing(snapshot: SnapshotBase, dependencies: Dependencies | None) -> bool:
-    """Return whether a workspace was saved to `snapshot`, which is not there."""
+    """Return whether a workspace was saved to `snapshot` but the snapshot does not exist."""
     return is_saved(snapshot) and not await snapshot.restorable(dependencies=dependencies)
 
 
 async def missing(snapshot: SnapshotBase, dependencies: Dependencies | None) -> str:
-    """Return where `snapshot` is missing, and what to check."""
+    """Return text that says where `snapshot` is missing and what to check."""
     return (
         f"{await _place(snapshot, dependencies)}: snapshot {snapshot.id} is missing. Check that "
         f"every worker uses the same storage, and that the object was not deleted or renamed."
