@@ -2,7 +2,7 @@
 
 That is an error of a sandbox, and what the Agents SDK raises where a model makes a mistake:
 arguments that are no JSON or no text, a tool that does not exist, too many turns. Each would be the
-same the next time.
+same the next time. So does a wrong call of the sandbox API, which nobody would see otherwise.
 
 Temporal's own way, `workflow_failure_exception_types`, would keep errors of the Agents SDK from the
 workflow: the runner of the OpenAI Agents plugin replaces those whose cause is of such a type.
@@ -30,6 +30,7 @@ from temporalio.worker import (
 )
 
 from sandbox_core.wire.sandbox_workflows import uses_sandbox
+from sandbox_core.worker.wrong_calls import wrong_call
 
 
 class FailuresInterceptor(Interceptor):
@@ -61,7 +62,13 @@ class _WorkflowFailures(WorkflowInboundInterceptor):
 def _sandbox_errors_as_failures() -> Iterator[None]:
     try:
         yield
-    except (SandboxError, AgentsException, UnicodeError, ValidationError) as error:
+    except (TypeError, AttributeError, ValidationError) as error:
+        wrong = wrong_call(error)
+        if wrong is None and not (isinstance(error, ValidationError) and _ends_workflow(error)):
+            raise
+        failure = ApplicationError(wrong or str(error), type=type(error).__name__)
+        raise failure.with_traceback(error.__traceback__) from error.__cause__
+    except (SandboxError, AgentsException, UnicodeError) as error:
         if not _ends_workflow(error):
             raise
         failure = ApplicationError(str(error), type=type(error).__name__)

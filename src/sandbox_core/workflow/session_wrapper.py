@@ -16,7 +16,7 @@ from agents.sandbox.errors import OpName, PtySessionNotFoundError
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
-from agents.sandbox.types import User
+from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
 from agents.sandbox.workspace_paths import WorkspacePathPolicy
 from temporalio import workflow
 
@@ -107,6 +107,26 @@ class WorkflowSandboxSession(SandboxSession):
 
     def _workspace_path_policy(self) -> WorkspacePathPolicy:
         return self._inner._workspace_path_policy()
+
+    # The SDK's take any arguments, and refuse the wrong ones in the name of something internal.
+
+    async def exec(
+        self,
+        *command: str | Path,
+        timeout: float | None = None,
+        shell: bool | list[str] = True,
+        user: str | User | None = None,
+    ) -> ExecResult:
+        return await super().exec(*command, timeout=timeout, shell=shell, user=user)
+
+    async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
+        await super().write(path, data, user=user)
+
+    async def resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
+        return await super().resolve_exposed_port(port)
+
+    async def hydrate_workspace(self, data: io.IOBase) -> None:
+        await super().hydrate_workspace(data)
 
     @property
     def _files_of_inner(self) -> SessionFiles:
