@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Iterator
 
 import pytest
 from bubblewrap_fixtures import clean
@@ -21,9 +20,6 @@ class TestBubblewrap(ProviderContract):
     """Sandboxes of this host."""
 
     provider_module = "sandbox_bubblewrap"
-    known_failures: ClassVar[Mapping[str, str]] = {
-        "saved.a_workspace_is_saved_whole": "a hard link is saved as a file of its own",
-    }
 
     @pytest.fixture(scope="class")
     @classmethod

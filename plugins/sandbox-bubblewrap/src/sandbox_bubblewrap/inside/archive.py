@@ -1,6 +1,7 @@
-"""The workspace as a tar stream, and back: what is saved can be restored, by any backend.
+"""The workspace as a tar stream, and back.
 
-A file with several names is saved once for each, since the SDK's restores refuse hard links.
+Hard links, FIFOs and names of any kind are among it. A socket is not: nobody can connect to it once
+its process is gone.
 """
 
 # No pathlib: see `init`.
@@ -24,7 +25,7 @@ def save(root: str, skip: list[str]) -> None:
         skip: Paths relative to it that are left out.
 
     Raises:
-        Refused: It has what no restore could make again: a FIFO or a device.
+        Refused: There is a device.
     """
     skipped = {os.path.normpath(path) for path in skip}
 
@@ -33,12 +34,9 @@ def save(root: str, skip: list[str]) -> None:
         def add(path: str, name: str) -> None:
             found = os.lstat(path)
             if stat.S_ISSOCK(found.st_mode):
-                return  # Nobody can connect to it once its process is gone.
-            if not any(
-                check(found.st_mode) for check in (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
-            ):
-                raise Refused("unsaved", path=name, reason="it is no file, directory or link")
-            tar.inodes.clear()  # type: ignore[attr-defined]  # What makes hard links.
+                return
+            if stat.S_ISBLK(found.st_mode) or stat.S_ISCHR(found.st_mode):
+                raise Refused("unsaved", path=name, reason="it is a device")
             member = tar.gettarinfo(path, arcname=name)
             member.uid = member.gid = 0
             member.uname = member.gname = ""
@@ -59,15 +57,17 @@ def save(root: str, skip: list[str]) -> None:
 def restore(root: str) -> None:
     """Extract the tar stream of descriptor 0 below `root`.
 
-    Links come last, so that nothing is written through one of the archive's; nor is it through one
-    that was there.
+    Symbolic links come last, so that nothing is written through one of the archive's; nor is it
+    through one that was there.
 
     Raises:
-        Refused: A member would be outside of `root`, or is no file, directory or symbolic link.
+        Refused: A member would be outside of `root`, is a hard link to what the archive does not
+            have, or is a device.
     """
     root = os.path.realpath(root)
     links: list[tuple[str, str, str]] = []
     directories: list[tuple[str, int]] = []
+    files: set[str] = set()
     with open(0, "rb", closefd=False) as data, tarfile.open(fileobj=data, mode="r|*") as tar:
         for member in tar:
             path = _target(root, member)
@@ -87,9 +87,21 @@ def restore(root: str) -> None:
                         out.write(piece)
                     os.fchmod(out.fileno(), member.mode & 0o777)
                     os.utime(out.fileno(), (member.mtime, member.mtime))
+                files.add(path)
+            elif member.islnk():
+                source = os.path.join(root, os.path.normpath(member.linkname))
+                if source not in files - {path}:
+                    reason = f"hard link to {member.linkname!r}, which is no file of the archive"
+                    raise Refused("member", path=member.name, reason=reason)
+                _make_room(root, path, member.name)
+                os.link(source, path)
+                files.add(path)
+            elif member.isfifo():
+                _make_room(root, path, member.name)
+                os.mkfifo(path, 0o600)
+                os.chmod(path, member.mode & 0o777)
             else:
-                kind = "hard link" if member.islnk() else "special file"
-                raise Refused("member", path=member.name, reason=f"{kind} not allowed")
+                raise Refused("member", path=member.name, reason="special file not allowed")
         while data.read(1 << 18):  # What is after the end, so that the sender does not wait.
             pass
     for path, target, name in links:
