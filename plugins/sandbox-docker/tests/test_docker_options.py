@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,17 @@ class TestRestrictions:
             await client.delete(each)
         assert volumes == len(engine.client.volumes.list())
 
+    async def test_without_a_network_there_is_no_way_out(self, make: Make) -> None:
+        """Nor to the worker's host; the loopback is the container's own."""
+        with socket.create_server(("0.0.0.0", 0)) as listening:
+            port = listening.getsockname()[1]
+            script = _CONNECT.format(hosts=("127.0.0.1", _address_of_this_host()), port=port)
+            session = await make(DockerSandboxClientOptions(IMAGE, network_mode="none"))
+            seen = await session.exec(f"/usr/bin/{_python()}", "-c", script, shell=False)
+
+        assert "[111, 101] and reached itself\n" == (seen.stdout + seen.stderr).decode()
+        assert "0" == await said(session, "tail -n +2 /proc/net/route | wc -l")
+
     async def test_commands_run_as_the_user(self, make: Make) -> None:
         """Whose the workspace is, also with a root that cannot be written to."""
         for read_only in (False, True):
@@ -226,6 +238,24 @@ async def test_a_workflow_names_them(engine: DockerEngine, temporal_client: Clie
 
     assert ["nobody", "lo"] == seen.split()
     assert [] == engine.client.containers.list(all=True)
+
+
+_CONNECT = """
+import socket
+print([socket.socket().connect_ex((host, {port})) for host in {hosts}], end=" ")
+with socket.create_server(("127.0.0.1", {port})):
+    print("and reached itself" if socket.create_connection(("127.0.0.1", {port})) else "")
+"""
+
+
+def _address_of_this_host() -> str:
+    """Return one that is not of the loopback, if there is one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("192.0.2.1", 9))
+        except OSError:
+            return "192.0.2.1"
+        return str(asking.getsockname()[0])
 
 
 def _python() -> str:
