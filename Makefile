@@ -6,6 +6,8 @@ PROJECTS := . $(wildcard plugins/*)
 READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Tests start hundreds of interpreters. Where this is set, each of them compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo bench test retest packaging mutants extended test-newest check types chaos helper clean
 
