@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import os
@@ -18,6 +17,12 @@ from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from sandbox_core.providers import CAPABILITIES, CONTRACT_VERSION, ENTRY_POINT_GROUP
+from sandbox_core.testing.contract.imports import (
+    NO_MODULE,
+    Imported,
+    create_client_with,
+    import_it,
+)
 from sandbox_core.testing.contract.model import (
     NotApplicable,
     PromiseBroken,
@@ -28,21 +33,6 @@ from sandbox_core.testing.contract.model import (
 from sandbox_core.testing.contract.subject import Subject
 from sandbox_core.wire.naming import check_provider_name
 
-_IMPORT_LIMIT_S = 60
-_PROBE = """\
-import json, os, sys, threading
-import agents.sandbox, sandbox_core.providers, sandbox_core.worker
-before, environ = set(sys.modules), dict(os.environ)
-module = __import__({module!r}, fromlist=["*"])
-loaded = sorted(set(sys.modules) - before)
-module.sandbox_client_provider()
-print(json.dumps({{
-    "modules": loaded,
-    "of_the_hook": sorted(set(sys.modules) - before - set(loaded)),
-    "threads": [thread.name for thread in threading.enumerate() if thread.name != "MainThread"],
-    "environ": sorted(set(environ.items()) ^ set(os.environ.items())),
-}}))
-"""
 _ABILITIES: Mapping[str, tuple[tuple[str, tuple[str, ...], bool], ...]] = {
     "identity": (("identity", ("state",), False),),
     "exists": (("exists", ("client", "sandbox_id"), True),),
@@ -82,29 +72,10 @@ def _entry_point(subject: Subject) -> importlib_metadata.EntryPoint:
     )
 
 
-async def _run(source: str, environ: Mapping[str, str]) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-c", source),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), _IMPORT_LIMIT_S)
-    except asyncio.TimeoutError:
-        process.kill()
-        raise PromiseBroken(f"it took longer than {_IMPORT_LIMIT_S} s") from None
-    return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
-
-
-async def _probe(subject: Subject) -> dict[str, list[str]]:
-    code, out, err = await _run(_PROBE.format(module=_module(subject)), os.environ)
-    if code != 0:
-        raise PromiseBroken(f"the module cannot be imported: {err.strip().splitlines()[-1:]}")
-    answer: dict[str, list[str]] = json.loads(out.splitlines()[-1])
-    return answer
+async def _imported(subject: Subject) -> Imported:
+    if subject.imported is None:
+        subject.imported = await import_it(_module(subject))
+    return subject.imported
 
 
 @check("package", cost="workers do not find the provider")
@@ -143,7 +114,7 @@ async def importing_it_is_light(subject: Subject) -> None:
     distribution = _entry_point(subject).dist
     if distribution is None:
         raise NotApplicable("the entry point has no distribution")
-    probed = await _probe(subject)
+    imported = await _imported(subject)
     installed = importlib_metadata.packages_distributions()
     required = {
         _canonical(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
@@ -152,11 +123,10 @@ async def importing_it_is_light(subject: Subject) -> None:
     }
     shared = {"openai-agents", "pydantic", "typing-extensions", "temporalio"}
     required -= {name for name in required if name in shared or name.startswith("sandbox-core")}
-    imported = {module.partition(".")[0] for module in probed["modules"] + probed["of_the_hook"]}
     heavy = sorted(
-        module
-        for module in imported
-        if required & {_canonical(name) for name in installed.get(module, ())}
+        package
+        for package in imported.packages
+        if required & {_canonical(name) for name in installed.get(package, ())}
     )
 
     expect(not heavy, f"importing it imports {', '.join(heavy)}: import that in create_client")
@@ -169,10 +139,10 @@ def _canonical(name: str) -> str:
 @check("package", cost="installing the provider changes the worker")
 async def importing_it_does_nothing(subject: Subject) -> None:
     """Importing the module starts no threads and changes no environment variables."""
-    probed = await _probe(subject)
+    imported = await _imported(subject)
 
-    expect_equal([], probed["threads"], "threads that importing it starts")
-    expect_equal([], probed["environ"], "variables that importing it changes")
+    expect_equal([], imported.threads, "threads that importing it starts")
+    expect_equal([], imported.environ, "variables that importing it changes")
 
 
 @check("package", cost="an incomplete ability is silently ignored")
@@ -313,29 +283,15 @@ async def a_missing_credential_is_named(subject: Subject) -> None:
         "LD_LIBRARY_PATH",
     )
     environ = {name: os.environ[name] for name in keep if name in os.environ}
-    source = (
-        "import asyncio, sys\n"
-        f"module = __import__({_module(subject)!r}, fromlist=['*'])\n"
-        "async def main():\n"
-        "    try:\n"
-        "        module.sandbox_client_provider().create_client()\n"
-        "    except ImportError as error:\n"
-        "        print(f'needs a module: {error}')\n"
-        "    except Exception as error:\n"
-        "        print(f'{type(error).__name__}: {error}')\n"
-        "        sys.stdout.flush()\n"
-        "asyncio.run(main())\n"
-    )
-    code, out, err = await _run(source, environ)
-    expect(code == 0, f"it cannot be asked: {err.strip()[-300:]}")
-    if not out.strip():
+    error = await create_client_with(environ, _module(subject))
+    if not error:
         return
 
-    needs = out.strip().partition("needs a module: ")[2]
+    needs = error.partition(NO_MODULE)[2]
     if needs and "pip install" not in needs:
         raise NotApplicable(f"create_client() lacks a module, whatever the credentials: {needs}")
-    named = re.search(r"\b[A-Z][A-Z0-9]+_[A-Z0-9_]+\b|\bpip install\b|\bapt\b", out)
-    expect(named is not None, f"the error names no variable and no command: {out.strip()[:300]!r}")
+    named = re.search(r"\b[A-Z][A-Z0-9]+_[A-Z0-9_]+\b|\bpip install\b|\bapt\b", error)
+    expect(named is not None, f"the error names no variable and no command: {error[:300]!r}")
 
 
 @check("package", cost="type checkers see the provider as Any")

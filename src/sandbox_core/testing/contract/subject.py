@@ -38,6 +38,7 @@ from sandbox_core.testing.dev_server import DevServer
 
 if TYPE_CHECKING:
     from sandbox_core.testing.contract.fleet import Fleet
+    from sandbox_core.testing.contract.imports import Imported
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,9 @@ class Subject:
 
     steady: Fleet | None = None
     """The workers that the checks share which end none; see `steady_fleet`."""
+
+    imported: Imported | None = None
+    """What importing the module does; see `imports`."""
 
     client_failed: bool = False
     """Whether a test has reported already that there is no client."""
