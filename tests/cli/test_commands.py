@@ -9,40 +9,16 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
+from cli.command import SANDBOX, environment, run_sandbox
 from local_backend import LocalProvider
 
 from sandbox_core.cli.providers import list_providers
 from sandbox_core.providers import discover
 from sandbox_core.wire.published import how_to_install
-
-SANDBOX = Path(sys.executable).parent / "sandbox-core"
-
-
-def _environment(**variables: str) -> dict[str, str]:
-    """Return this environment without what would change the command's behaviour."""
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("DAYTONA_", "OPENAI_", "SANDBOX_CORE_"))
-    }
-    return {**kept, **variables}
-
-
-def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [SANDBOX, *arguments],
-        env=_environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
 
 
 class TestProviders:
@@ -157,7 +133,7 @@ class TestDemo:
         """Nothing of it goes on in the background, and no sandbox stays."""
         with subprocess.Popen(
             [str(SANDBOX), "demo", "--provider", "local"],
-            env=_environment(PYTHONUNBUFFERED="1", TMPDIR=str(tmp_path)),
+            env=environment(PYTHONUNBUFFERED="1", TMPDIR=str(tmp_path)),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -208,7 +184,7 @@ class TestDev:
         """The server and the worker stop together, with exit code 0."""
         command = [str(SANDBOX), "dev", "--port", "0", "--ui-port", "0"]
         with subprocess.Popen(
-            command, env=_environment(), stdout=subprocess.PIPE, text=True
+            command, env=environment(), stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None
             shown = "".join(process.stdout.readline() for _ in range(5))

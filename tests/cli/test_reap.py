@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli.test_commands import run_sandbox
+from cli.command import run_sandbox
 from support import running_worker, scheduled_activities, unique, until
 from temporalio.client import (
     Client,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from cli.test_commands import SANDBOX, run_sandbox
+from cli.command import SANDBOX, run_sandbox
 from google.protobuf.duration_pb2 import Duration
 from support import unique
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest

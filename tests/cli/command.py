@@ -1,0 +1,54 @@
+"""The command `sandbox-core`, in processes that need not import all that it uses first.
+
+They are forked from one that has; what differs between starting it so and by its script is tested
+where the distribution is.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# What its subcommands import.
+import sandbox_core.cli.app
+import sandbox_core.cli.check
+import sandbox_core.cli.providers
+import sandbox_core.cli.reap
+import sandbox_core.cli.storage  # noqa: F401
+from sandbox_core.cli import main
+from sandbox_core.testing.fork_server import fork_server
+
+SANDBOX = Path(sys.executable).parent / "sandbox-core"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return this environment without what would change the command's behaviour."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("DAYTONA_", "OPENAI_", "SANDBOX_CORE_"))
+    }
+    return {**kept, **variables}
+
+
+def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = fork_server().start(
+            f"{__name__}:run", *arguments, env=environment(**variables), stdout=out, stderr=err
+        )
+        code = process.wait()
+        for written in (out, err):
+            written.seek(0)
+        return subprocess.CompletedProcess([SANDBOX, *arguments], code, out.read(), err.read())
+
+
+def run(*arguments: str) -> None:
+    """Run the command in a process that was forked for it."""
+    sys.argv[:] = ["sandbox-core", *arguments]
+    # As an interpreter does when it starts.
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    main()
