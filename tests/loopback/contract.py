@@ -10,6 +10,7 @@ from agents.sandbox import Manifest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxSessionState
 from agents.sandbox.snapshot import NoopSnapshot
 
+from loopback.outage import outage
 from loopback.server import LoopbackServer
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import CAPABILITIES
@@ -55,6 +56,12 @@ class LoopbackContract(ProviderContract):
     None if it reads them once in a process.
     """
 
+    address: ClassVar[str | None] = None
+    """The variable with the server's address, if the vendor's SDK asks a closed port for long.
+
+    It is told of an outage then.
+    """
+
     @classmethod
     def contract_marks(cls, check: Check) -> Sequence[pytest.MarkDecorator]:
         extended = check.level == "durable" and check.name not in DURABLE
@@ -68,10 +75,11 @@ class LoopbackContract(ProviderContract):
         async def sandboxes() -> set[str]:
             return set(server.machines)
 
-        with pytest.MonkeyPatch.context() as patch, server:
+        with pytest.MonkeyPatch.context() as patch, server, outage() as away:
             for name, value in server.environment.items():
                 patch.setenv(name, value)
-            yield Backend(backend_ids=sandboxes, unreachable=cls.unreachable, max_sandboxes=8)
+            unreachable = cls.unreachable if cls.address is None else {cls.address: away}
+            yield Backend(backend_ids=sandboxes, unreachable=unreachable, max_sandboxes=8)
 
     def test_it_has_the_abilities_that_its_readme_says(self, contract_subject: Subject) -> None:
         """And no others; the sandbox does not live on the worker's host."""
