@@ -9,8 +9,8 @@ import sys
 def main() -> None:
     """Run the command and end the process with its exit code.
 
-    Python 3.11 with a Temporal worker that has run sometimes aborts while the interpreter shuts
-    down, after all the work is done; `os._exit` keeps the exit code true.
+    After a Temporal worker has run, Python 3.11 sometimes aborts during interpreter shutdown, when
+    all work is done. `os._exit` preserves the exit code.
     """
     from sandbox_core.cli.app import app
 

@@ -1,4 +1,4 @@
-"""The commands and their options; each command is implemented in its own module."""
+"""Defines the commands and their options; each command is implemented in its own module."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _common(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show it."),
     ] = False,
 ) -> None:
-    # Rich's handler imports modules while it logs, which the threads of workflows may not.
+    # Rich's handler imports modules while it logs, which workflow threads must not do.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)-8s %(message)s")
 
 
@@ -309,4 +309,4 @@ async def _interruptible(command: Coroutine[object, object, int]) -> int:
     try:
         return await running
     except asyncio.CancelledError:
-        return 128 + told[0]  # As the shell reports it.
+        return 128 + told[0]  # The shell's convention.

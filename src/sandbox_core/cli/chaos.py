@@ -43,13 +43,13 @@ async def run_chaos(*, provider: str | None, keep: bool) -> int:
 
     Raises:
         ProviderError: The provider is not installed, or cannot be loaded.
-        RuntimeError: A worker cannot work; the message says why.
-        FileNotFoundError: What the demo needs is not installed.
+        RuntimeError: A worker failed; the message says why.
+        FileNotFoundError: A program that the demo needs is not installed.
     """
     console = Console(soft_wrap=True, highlight=False)
     chosen, told = await choose_provider(provider)
     console.print(told)
-    os.environ[REQUIRED_VARIABLE] = chosen.name  # The workers have no use for the others.
+    os.environ[REQUIRED_VARIABLE] = chosen.name  # The workers need no other provider.
     with DevServer(ui_port=0) as server:
         async with _workers(server.address) as workers:
             passed = await _Demo(console, chosen, server, workers).run()
@@ -59,22 +59,22 @@ async def run_chaos(*, provider: str | None, keep: bool) -> int:
 
 
 class _Workers:
-    """The worker processes, of which one runs at a time."""
+    """The worker processes, one at a time."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._current: Process | None = None
         self._watching = set[asyncio.Task[None]]()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Gets the exception that says why a worker has ended by itself."""
+        """Gets an exception with the reason if a worker ends by itself."""
 
     async def start(self) -> int:
-        """Start one and return its process id."""
+        """Start a worker and return its process id."""
         self._current = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sandbox_core.demo.worker", self._address, _TASK_QUEUE),
             stdin=PIPE,
             stdout=PIPE,
-            start_new_session=True,  # Ctrl-C is for the demo, which stops its worker last.
+            start_new_session=True,  # Ctrl-C reaches only the demo, which stops its worker last.
         )
         self._watching.add(asyncio.create_task(self._watch(self._current)))
         return self._current.pid
@@ -88,14 +88,14 @@ class _Workers:
             self.failed.set_exception(RuntimeError(why))
 
     async def kill(self) -> None:
-        """End the current one with SIGKILL."""
+        """End the current worker with SIGKILL."""
         worker, self._current = self._current, None
         if worker is not None and worker.returncode is None:
             worker.kill()
             await worker.wait()
 
     async def stop(self) -> None:
-        """Let the current one finish what it does."""
+        """Stop the current worker once it has finished its work."""
         worker, self._current = self._current, None
         if worker is None or worker.returncode is not None:
             return
@@ -108,7 +108,7 @@ class _Workers:
             await worker.wait()
 
     def is_running(self) -> bool:
-        """Return whether there is one."""
+        """Return whether a worker is running."""
         return self._current is not None and self._current.returncode is None
 
 
@@ -131,14 +131,14 @@ class _Demo:
         self._begun = time.monotonic()
 
     async def run(self) -> bool:
-        """Run the workflow, kill its worker, and return whether all is as it should be."""
+        """Run the workflow, kill its worker, and return whether the outcome is as promised."""
         client = await Client.connect(self._server.address)
         handle = await client.start_workflow(
             CountRuns.run,
             self._provider.name,
             id=f"sandbox-chaos-{uuid.uuid4().hex[:8]}",
             task_queue=_TASK_QUEUE,
-            # What is handed to a worker in the moment of its death is handed out again after that.
+            # A task dispatched to a worker that is just dying is dispatched again after this time.
             task_timeout=HEARTBEAT_TIMEOUT,
         )
         url = self._server.workflow_url(handle.id, handle.first_execution_run_id or "")
@@ -168,7 +168,7 @@ class _Demo:
         return await self._verdict(handle, completed)
 
     async def _break(self, handle: WorkflowHandle[CountRuns, CountResult]) -> None:
-        """Start a worker, kill it in mid-command, and start another one."""
+        """Start a worker, kill it mid-command, and start another one."""
         self._say(f"Worker {await self._workers.start()} starts.")
         worker, _, _ = (await self._busy_worker(handle)).partition("@")
         self._say(f"Worker {worker} runs the command.")
@@ -177,7 +177,7 @@ class _Demo:
         self._say(f"Worker {await self._workers.start()} starts.")
 
     async def _busy_worker(self, handle: WorkflowHandle[CountRuns, CountResult]) -> str:
-        """Return the identity of the worker with the command, when that has run for a second."""
+        """Wait until the command has run for a second; return the identity of its worker."""
         name = activity_name(self._provider.name, EXEC.name)
         while True:
             described = await handle.describe()
@@ -185,11 +185,11 @@ class _Demo:
                 started, beat = pending.last_started_time, pending.last_heartbeat_time
                 if pending.activity_type.name == name and beat.seconds > started.seconds:
                     return pending.last_worker_identity
-            # There is no event to wait for: an attempt is in the history only when it has ended.
+            # No event to wait for: the history has an attempt only after it has ended.
             await asyncio.sleep(0.1)
 
     async def _follow(self, handle: WorkflowHandle[CountRuns, CountResult]) -> Mapping[str, int]:
-        """Show each activity as it ends; return how many of each type have completed."""
+        """Show each activity as it ends; return the number of completed ones of each type."""
         scheduled: dict[int, str] = {}
         workers: dict[int, str] = {}
         completed: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""`sandbox-core check`: whether a provider keeps the promises of the contract."""
+"""`sandbox-core check`: tests whether a provider keeps the promises of the contract."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ async def check_provider(
 
     Raises:
         UnknownProvider: It is not installed, a level does not exist, or no check is chosen.
-        InvalidRequest: `known` does not say which promise is broken, and why.
-        ProviderError: It does not load, or has no client.
+        InvalidRequest: An item of `known` does not name a promise and the reason why it is broken.
+        ProviderError: It does not load, or creates no client.
     """
     checks = select(levels=_levels(levels), only=only, slow=slow)
     if not checks:
@@ -63,7 +63,7 @@ async def check_provider(
     (result,) = load(candidates)
     if isinstance(result, FailedProvider):
         raise result.error
-    # What the checks log is in their outcomes.
+    # The outcomes contain what the checks log.
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     subject = Subject(
         provider=result.provider,
@@ -111,12 +111,12 @@ def _reasons(known: Sequence[str]) -> dict[str, str]:
 
 
 class Teller:
-    """Shows outcomes as they come; what one check after the other has seen is shown once."""
+    """Shows outcomes as they arrive, and a finding that several checks share only once."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._first: dict[str, str] = {}
-        """By what was seen, the name of the check that has seen it first."""
+        """The first check with each finding, by finding."""
 
     def tell(self, outcome: Outcome) -> None:
         """Show one outcome."""

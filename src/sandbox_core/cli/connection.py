@@ -1,4 +1,4 @@
-"""The connection of a command to the Temporal server."""
+"""Connects commands to the Temporal server."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _DEFAULT_ADDRESS = "localhost:7233"
 
 
 class ServerUnavailable(RuntimeError):
-    """The Temporal server cannot be reached, or refuses; the message says what to do."""
+    """The Temporal server cannot be reached or refuses; the message says what to do."""
 
 
 async def connect(address: str | None, namespace: str | None) -> Client:
-    """Return a client without any plugin, so that payloads stay as the server has them.
+    """Return a client without plugins, so that payloads stay as the server has them.
 
-    What is None comes from Temporal's own configuration, the environment (``TEMPORAL_ADDRESS``,
-    ``TEMPORAL_NAMESPACE``, ``TEMPORAL_API_KEY``, ...) and its configuration file, or is Temporal's
-    default.
+    Arguments that are None come from Temporal's own configuration: the environment
+    (``TEMPORAL_ADDRESS``, ``TEMPORAL_NAMESPACE``, ``TEMPORAL_API_KEY``, ...), its configuration
+    file, or its defaults.
 
     Raises:
-        ServerUnavailable: The configuration cannot be used, or nobody answers at the address.
+        ServerUnavailable: The configuration is invalid, or no server answers at the address.
     """
     try:
         settings = ClientConfig.load_client_connect_config()
@@ -47,10 +47,10 @@ async def connect(address: str | None, namespace: str | None) -> Client:
 
 @contextmanager
 def server_errors(*clients: Client) -> Iterator[None]:
-    """Turn what the server refuses into one clear error.
+    """Turn errors of the server into one clear error.
 
     Raises:
-        ServerUnavailable: A request failed, also after the client's own retries.
+        ServerUnavailable: A request failed despite the client's own retries.
     """
     try:
         yield

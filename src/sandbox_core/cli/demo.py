@@ -42,13 +42,13 @@ async def run_demo(*, provider: str | None, keep: bool) -> int:
 
     Raises:
         ProviderError: The provider is not installed, or cannot be loaded.
-        FileNotFoundError: What the demo needs is not installed.
+        FileNotFoundError: A program that the demo needs is not installed.
     """
     console = Console(soft_wrap=True)
     chosen, told = await choose_provider(provider)
     console.print(told, highlight=False)
-    os.environ[REQUIRED_VARIABLE] = chosen.name  # The worker has no use for the others.
-    # What an activity fails with is shown as the workflow's failure, or as the agent's tool output.
+    os.environ[REQUIRED_VARIABLE] = chosen.name  # The worker needs no other provider.
+    # An activity's error is shown as the workflow's failure or the agent's tool output.
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
     with DevServer(ui_port=0) as server:
         passed = await _repair(console, server, chosen)
@@ -93,7 +93,7 @@ async def _repair(console: Console, server: DevServer, provider: Provider) -> bo
         try:
             activities = await _follow(console, handle)
         except asyncio.CancelledError:
-            # It comes from the worker too, if that fails; then nobody would end the workflow.
+            # A worker that fails also cancels this task, and then cannot end the workflow.
             if worker.is_running:
                 await give_up(handle)
             raise
@@ -120,7 +120,7 @@ def project_files() -> dict[str, str]:
 async def _follow(
     console: Console, handle: WorkflowHandle[RepairWorkflow, RepairResult]
 ) -> Mapping[str, int]:
-    """Print each activity as it ends; return how many of each type have completed."""
+    """Print each activity as it ends; return the number of completed ones of each type."""
     scheduled: dict[int, tuple[str, str]] = {}
     started: dict[int, float] = {}
     completed: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""How durations are written on the command line, and shown."""
+"""Parses durations on the command line, and formats them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _UNITS = {
 
 
 def parse_duration(text: str, option: str) -> timedelta:
-    """Return the time that ``30s``, ``10m``, ``2h``, ``7d`` or ``1w`` names.
+    """Return a duration such as ``30s``, ``10m``, ``2h``, ``7d`` or ``1w``.
 
     Raises:
-        typer.BadParameter: It names none; the message says so of `option`.
+        typer.BadParameter: `text` is not a duration; the message names `option`.
     """
     found = _DURATION.fullmatch(text)
     if found is None:

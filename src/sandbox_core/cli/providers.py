@@ -1,4 +1,4 @@
-"""`sandbox-core providers`: what is installed, what it can do, and what is wrong with it."""
+"""`sandbox-core providers`: lists the installed providers, their abilities and problems."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TABLE_WIDTH = 140
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderReport:
-    """One line: `status` is ``ok``, ``disabled`` or ``error``."""
+    """One provider; `status` is ``ok``, ``disabled`` or ``error``."""
 
     name: str
     status: str
@@ -54,7 +54,7 @@ class ProviderReport:
     capabilities: dict[str, bool] | None = None
     error: str | None = None
     warnings: tuple[str, ...] = ()
-    """What of it does not work, although it can be used."""
+    """Problems of a provider that can be used nevertheless."""
 
     def as_json(self) -> JsonObject:
         """Return the report as ``--json`` prints it."""
@@ -68,8 +68,8 @@ async def list_providers(
 
     Args:
         as_json: Whether to print JSON.
-        check: Whether to ask each backend if it can be used from here.
-        check_within_s: How long each may take for that, in seconds.
+        check: Whether to check that each backend can be used from here.
+        check_within_s: How long each check may take, in seconds.
     """
     selection = select(discover())
     reports = [_disabled(candidate) for candidate in selection.disabled]
@@ -89,7 +89,7 @@ async def list_providers(
         logger.warning("%s", sentence)
     code = int(any(report.status == "error" for report in reports))
     if any(report.error == _unanswered(check_within_s) for report in reports):
-        # Python waits at its end for threads that a vendor's SDK has started, and these wait.
+        # Python's exit would wait for threads of vendors' SDKs, which may never end.
         sys.stdout.flush()
         os._exit(code)
     return code
@@ -108,7 +108,7 @@ async def _problem(result: LoadedProvider, within_s: float) -> str | None:
             await close_client(client)
 
     try:
-        # Elsewhere, for it may block: this loop has signals to take.
+        # In a thread, because it may block, and this loop must handle signals.
         await in_thread(lambda: asyncio.run(check()), within_s=within_s)
     except asyncio.TimeoutError:
         return _unanswered(within_s)

@@ -64,7 +64,7 @@ async def run_reap(
     """Find orphans and show them; return 1 if a provider or a deletion failed, 0 otherwise.
 
     Raises:
-        ProviderError: A provider that was named cannot be used for this.
+        ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
     chosen = _choose(providers)
@@ -96,10 +96,10 @@ async def run_schedule(
     address: str | None,
     namespace: str | None,
 ) -> int:
-    """Make the schedule of a task queue, or change it to what is asked now; return 0.
+    """Create or update the schedule of a task queue; return 0.
 
     Raises:
-        ProviderError: A provider that was named cannot be used for this.
+        ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
     chosen = tuple(_choose(providers))
@@ -117,7 +117,7 @@ async def run_schedule(
     )
 
     def change(existing: ScheduleUpdateInput) -> ScheduleUpdate:
-        schedule.state = existing.description.schedule.state  # One that is paused stays so.
+        schedule.state = existing.description.schedule.state  # A paused schedule stays paused.
         return ScheduleUpdate(schedule)
 
     with server_errors(client):
@@ -143,11 +143,13 @@ async def run_schedule(
 
 
 def _choose(names: Sequence[str]) -> Mapping[str, Provider | str]:
-    """Return the named providers, or all that can be reaped; of one that does not load, why.
+    """Return the named providers or, without names, all that can be reaped.
+
+    The value of a provider that does not load is the reason.
 
     Raises:
-        ProviderError: A named one is not installed, does not load, or cannot be reaped; or there
-            is none.
+        ProviderError: A named provider is not installed, does not load, or cannot be reaped; or
+            none can.
     """
     installed = {
         result.name if isinstance(result, FailedProvider) else result.provider.name: result
@@ -197,7 +199,7 @@ def _unusable(
 async def _reap(
     provider: Provider | str, client: Client, namespace: Namespace, request: ReapRequest
 ) -> ReapResponse | str:
-    """Return the provider's answer, or why there is none."""
+    """Return the provider's response, or why it failed."""
     if isinstance(provider, str):
         return provider
     reapable = as_reapable(provider)

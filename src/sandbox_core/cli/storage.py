@@ -1,4 +1,4 @@
-"""`sandbox-core storage gc`: deletes stored objects that nothing needs any more."""
+"""`sandbox-core storage gc`: deletes stored objects that are no longer needed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ async def collect_garbage(
     address: str | None,
     namespaces: Sequence[str],
 ) -> int:
-    """List or delete what nothing needs; return 1 if an object could not be deleted, else 0.
+    """List or delete unneeded objects; return 1 if one could not be deleted, otherwise 0.
 
     Raises:
-        StorageError: It cannot be known what is needed, or the store does not answer.
+        StorageError: It cannot be determined what is needed, or the store does not answer.
         ServerUnavailable: Temporal does not answer, or refuses.
     """
     location = choose_location(storage)

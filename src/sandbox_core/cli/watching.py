@@ -1,4 +1,4 @@
-"""What the demos have in common: the provider, the workflow they watch, and what it leaves."""
+"""Shared by the demos: choosing a provider, watching the workflow, counting its sandboxes."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def load_provider(name: str) -> Provider:
 
 
 CONFINED, UNCONFINED = "bubblewrap", "local"
-"""The providers that need no account and no daemon: of the demo, if it is not told another."""
+"""The demo's default providers, which need no account and no daemon."""
 
 
 async def choose_provider(name: str | None) -> tuple[Provider, str]:
-    """Return the provider of this name, or the best that runs here, and a line that says which.
+    """Return the named provider, or the best that runs here, and a line that names it.
 
     Raises:
         ProviderError: It is not installed, or cannot be loaded.
@@ -82,7 +82,7 @@ async def choose_provider(name: str | None) -> tuple[Provider, str]:
 
 
 async def give_up(handle: WorkflowHandle[Any, Any]) -> None:
-    """Cancel a workflow, and let it delete its sandbox before the server is gone."""
+    """Cancel a workflow, and let it delete its sandbox before the server stops."""
     await handle.cancel()
     try:
         await asyncio.wait_for(handle.result(), _GIVEN_UP_WITHIN_S)
@@ -97,7 +97,7 @@ async def give_up(handle: WorkflowHandle[Any, Any]) -> None:
 
 
 def activity_end(event: HistoryEvent) -> tuple[str, int] | None:
-    """Return how an activity ended, as a mark, and which one; None if the event is another."""
+    """Return a mark for how an activity ended, and its event id; None for other events."""
     if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
         return "✓", event.activity_task_completed_event_attributes.scheduled_event_id
     if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
@@ -108,7 +108,7 @@ def activity_end(event: HistoryEvent) -> tuple[str, int] | None:
 
 
 def seconds(event: HistoryEvent) -> float:
-    """Return when it happened, in seconds since the epoch."""
+    """Return the event's time in seconds since the epoch."""
     return event.event_time.seconds + event.event_time.nanos / 1e9
 
 
@@ -121,10 +121,10 @@ async def sandboxes_left(
     """Show and return how many sandboxes are left.
 
     Args:
-        console: Where it is shown.
-        provider: Whose they are.
-        completed: How many activities of each type have completed.
-        state: The session state of the last one, if the workflow has told it.
+        console: Where to show it.
+        provider: The provider of the sandboxes.
+        completed: The number of completed activities of each type.
+        state: The session state of the last sandbox, if the workflow returned it.
     """
     created = completed.get(activity_name(provider.name, CREATE_SESSION.name), 0)
     deleted = completed.get(activity_name(provider.name, DELETE_SESSION.name), 0)
@@ -137,7 +137,7 @@ async def sandboxes_left(
 
 
 async def _exists(provider: Provider, state: SandboxSessionState) -> bool:
-    """Ask the backend itself whether the sandbox is still there, where it can be asked."""
+    """Ask the backend itself, if it can be asked, whether the sandbox still exists."""
     if not (isinstance(provider, SupportsIdentity) and isinstance(provider, SupportsExists)):
         return False
     client = await make_client(provider, f"provider {provider.name!r}")
@@ -150,7 +150,7 @@ def word(good: bool, yes: str, no: str) -> str:
 
 
 async def until_interrupted(console: Console, server: DevServer) -> None:
-    """Keep the server up until SIGINT or SIGTERM."""
+    """Keep the server running until SIGINT or SIGTERM."""
     stopped = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stopped.set)

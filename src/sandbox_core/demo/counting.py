@@ -1,4 +1,4 @@
-"""The workflow of the chaos demo: one command that counts how often it has run."""
+"""The workflow of the chaos demo: runs a command that counts how often it has run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CONFIG = ActivityConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class CountResult:
-    """What the command wrote, and what it left in its counter.
+    """The command's output and its counter.
 
     `session_state` is the state of the deleted session, as JSON.
     """
@@ -47,7 +47,7 @@ class CountRuns:
 
     @workflow.run
     async def run(self, provider: str) -> CountResult:
-        """Run it, and delete the sandbox whatever happened."""
+        """Run the command, and delete the sandbox even if that fails."""
         client = temporal_sandbox_client(provider, _CONFIG)
         session = await client.create()
         try:

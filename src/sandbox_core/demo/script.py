@@ -1,8 +1,8 @@
-"""The model of the demo where there is no key for a real one: it makes the same tool calls.
+"""The demo's model if there is no key for a real one: it makes the same tool calls.
 
-The commands and patches of the script really run in the sandbox; only the decisions are written
-down. The step is told by how many tool outputs the conversation holds, so that a model call that
-is repeated, on whatever worker, gives the same answer.
+The commands and patches really run in the sandbox; only the decisions are scripted. The number of
+tool outputs in the conversation determines the step, so that a repeated model call gives the same
+answer on any worker.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _STEPS: tuple[ResponseOutputItem, ...] = (
 
 
 class ScriptedRepair(ModelProvider):
-    """Provides the scripted model, by whatever name."""
+    """Provides the scripted model, whatever its name."""
 
     def get_model(self, model_name: str | None) -> Model:
         """Return the scripted model."""
@@ -75,7 +75,7 @@ class _ScriptedModel(Model):
         outputs = 0 if isinstance(input, str) else sum(map(_is_tool_output, input))
         return await ScriptedModel([[_STEPS[outputs]]]).get_response(
             system_instructions,
-            [],  # Its record of calls is not wanted, and cannot copy what Temporal has decoded.
+            [],  # Not recorded: the recorder cannot copy what Temporal has decoded.
             model_settings,
             tools,
             output_schema,

@@ -1,7 +1,7 @@
-"""A worker of the chaos demo, in a process of its own that can be killed.
+"""Runs a worker of the chaos demo, in its own process so that it can be killed.
 
-``python -m sandbox_core.demo.worker ADDRESS TASK_QUEUE`` works until its stdin is closed, so that
-it does not outlive the demo. It says nothing but why it cannot work.
+``python -m sandbox_core.demo.worker ADDRESS TASK_QUEUE`` runs until its stdin is closed, so that it
+does not outlive the demo. It prints nothing unless it fails.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sandbox_core.worker import SandboxPlugin
 
 
 async def work(address: str, task_queue: str) -> None:
-    """Work until stdin is closed.
+    """Run the worker until stdin is closed.
 
     Raises:
         ProviderError: The provider cannot be used.
@@ -34,15 +34,15 @@ async def work(address: str, task_queue: str) -> None:
         client,
         task_queue=task_queue,
         workflows=[CountRuns],
-        # How long a workflow waits for the worker that ran it last, before it goes to another.
+        # How long a workflow waits for its last worker before another one gets it.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
     ):
         await closed.wait()
 
 
 def main() -> int:
-    """Work, and return the exit code."""
-    logging.basicConfig(level=logging.CRITICAL)  # The demo shows what fails.
+    """Run the worker, and return the exit code."""
+    logging.basicConfig(level=logging.CRITICAL)  # The demo shows failures.
     try:
         asyncio.run(work(*sys.argv[1:]))
     except SandboxCoreError as error:

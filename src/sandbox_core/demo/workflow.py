@@ -43,8 +43,8 @@ class RepairRequest:
 class RepairResult:
     """What the agent said and did.
 
-    `before` is what its first tool call showed; `after` and `exit_code` are of the test run that
-    the workflow makes itself once the agent is done; `session_state` names the deleted sandbox.
+    `before` is the output of its first tool call. `after` and `exit_code` are of the test run that
+    the workflow makes when the agent is done. `session_state` names the deleted sandbox.
     """
 
     report: str
@@ -61,7 +61,7 @@ class RepairWorkflow:
 
     @workflow.run
     async def run(self, request: RepairRequest) -> RepairResult:
-        """Run the agent; its sandbox is deleted when it is done, whatever happened."""
+        """Run the agent, and delete its sandbox even if that fails."""
         client = _InspectedClient(request.provider, request.files)
         agent = SandboxAgent(
             name="Repair",
@@ -97,7 +97,7 @@ class _Inspection:
 
 
 class _InspectedClient(TemporalSandboxClient):
-    """Has a look at the workspace before the SDK's runtime takes the session down."""
+    """Inspects the workspace before the SDK's runtime closes the session."""
 
     inspection: asyncio.Task[_Inspection]
 
@@ -115,7 +115,7 @@ class _InspectedClient(TemporalSandboxClient):
         session = await super().create(snapshot=snapshot, manifest=manifest, options=options)
 
         async def inspect() -> None:
-            # The SDK's runtime goes on where a hook fails or is cancelled; the task remembers it.
+            # The SDK's runtime ignores a hook that fails or is cancelled; the task keeps the error.
             self.inspection = asyncio.create_task(_inspect(session, self._files))
             await self.inspection
 

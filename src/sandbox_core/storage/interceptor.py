@@ -1,4 +1,4 @@
-"""Tells workflows and activities the limits of the worker that runs them."""
+"""Gives workflows and activities the limits of the worker that runs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sandbox_core.wire.limits import Limits, set_limits
 
 
 class LimitsInterceptor(Interceptor):
-    """Sets the current limits in whatever a worker starts: handlers run beside the workflow."""
+    """Sets the current limits in activities, workflows, and handlers, which run concurrently."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -58,7 +58,7 @@ class _WorkflowLimits(WorkflowInboundInterceptor):
 
     def __init__(self, next: WorkflowInboundInterceptor) -> None:  # noqa: A002 - Temporal's name
         super().__init__(next)
-        # There is one interceptor for each run of a workflow.
+        # Each run of a workflow has its own interceptor.
         self._limits = replace(self.limits, requests=itertools.count(1))
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002, ANN401 - Temporal's signature

@@ -1,4 +1,4 @@
-"""Where the store is: the URL that is configured, or the default directory."""
+"""Determines where the store is: at the configured URL, or in the default directory."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _FORMS = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a di
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """A place for objects; `url` holds no credentials and may be shown."""
+    """A place for objects. `url` has no credentials and may be shown."""
 
     url: str
     kind: Literal["cloud", "directory", "memory"]
     path: str
-    """Of a directory: its absolute path. Of memory: ``name/prefix``."""
+    """For a directory, its absolute path; for memory, ``name/prefix``."""
     is_default: bool = False
-    """Nobody chose it, so other hosts do not share it."""
+    """Whether it was not configured, so that workers on other hosts do not share it."""
 
 
 def choose_location(configured: str | None, environ: Mapping[str, str] = os.environ) -> Location:
-    """Return the location of `configured`, else of the environment, else the default directory.
+    """Return the location that `configured` or, if None, the environment names, or the default.
 
     Raises:
-        StorageError: What is configured is not the URL of a store, or has credentials in it.
+        StorageError: The configured text is not the URL of a store, or contains credentials.
     """
     chosen = configured or environ.get(STORAGE_VARIABLE)
     if chosen:
@@ -48,7 +48,7 @@ def parse_location(text: str) -> Location:
     """Return the location that a URL or the path of a directory names.
 
     Raises:
-        StorageError: It is neither, or has credentials in it.
+        StorageError: The text is neither, or contains credentials.
     """
     if "://" not in text:
         return _directory(Path(text).expanduser())
@@ -71,7 +71,7 @@ def parse_location(text: str) -> Location:
 
 
 def redact(text: str) -> str:
-    """Return `text` with the credentials and queries of the URLs in it removed."""
+    """Return `text` without the credentials and queries of the URLs in it."""
     return re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1", re.sub(r"://[^/\s]*@", "://", text))
 
 

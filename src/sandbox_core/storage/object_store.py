@@ -1,4 +1,4 @@
-"""An object store by URL: the few operations that payloads and snapshots need."""
+"""Provides the operations on an object store that payloads and snapshots need."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Backend
 
 CHUNK_BYTES = 8 * 1024 * 1024
-"""Size of the parts in which a stream is written."""
+"""The size of the parts in which a stream is written."""
 
 _CONCURRENT_PARTS = 4
-# Larger pieces are read no faster, and several of them are in memory.
+# Several pieces are in memory at a time, and larger ones are not read faster.
 _PIECE_BYTES = 1024 * 1024
-# The request timeout covers the whole body of a download, which may be large; a connection on
-# which nothing moves is noticed by the read timeout.
+# The request timeout covers the whole body of a download, which may be large. The read timeout
+# ends a connection that transfers nothing.
 _CLIENT: ClientConfig = {"connect_timeout": "3s", "read_timeout": "30s", "timeout": "1h"}
 _CLIENT_OPTIONS = (
     "allow_http",
@@ -57,7 +57,7 @@ _memory: dict[str, MemoryStore] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """What the store says of an object: its key, its size in bytes, when it was written."""
+    """An object's key, size in bytes and time of writing, as reported by the store."""
 
     key: str
     size: int
@@ -67,15 +67,15 @@ class StoredObject:
 class ObjectStore:
     """Objects by key in one place: S3, GCS, Azure, a directory, or this process's memory.
 
-    Credentials and endpoints are those of the environment, as obstore reads them. Nothing is
-    opened, and no directory made, before the first operation.
+    Obstore reads credentials and endpoints from the environment. The first operation opens the
+    store, and creates the directory.
 
-    Every method raises `StorageError`: retryable when the store did not answer or refused, final
-    when an object is not there.
+    Every method raises `StorageError`: retryable if the store did not answer or refused, final if
+    an object does not exist.
     """
 
     def __init__(self, location: Location | str) -> None:
-        """Name the store.
+        """Use the store at `location`, without opening it yet.
 
         Raises:
             StorageError: `location` is not the URL of a store.
@@ -90,7 +90,7 @@ class ObjectStore:
         return self._location.url
 
     async def put(self, key: str, content: bytes) -> None:
-        """Write an object, all of it or nothing."""
+        """Write an object atomically."""
         with self._naming("write", key):
             await obstore.put_async(self._open(), self._path(key), content)
 
@@ -101,7 +101,7 @@ class ObjectStore:
             return bytes(await found.bytes_async())
 
     async def head(self, key: str) -> StoredObject | None:
-        """Return what is known of an object, or None if there is none."""
+        """Return an object's metadata, or None if it does not exist."""
         with self._naming("look up", key):
             try:
                 meta = await obstore.head_async(self._open(), self._path(key))
@@ -117,9 +117,9 @@ class ObjectStore:
                     yield self._stored(meta)
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects, many in one request; one that is not there is no error.
+        """Delete objects, many per request; missing ones are ignored.
 
-        If it fails, some of them may be deleted.
+        If this fails, some of them may have been deleted.
         """
         if not keys:
             return
@@ -128,15 +128,15 @@ class ObjectStore:
             try:
                 await obstore.delete_async(self._open(), [self._path(key) for key in keys])
             except FileNotFoundError:
-                # Some stores stop at the first that is missing.
+                # Some stores stop at the first missing object.
                 for key in keys:
                     with suppress(FileNotFoundError):
                         await obstore.delete_async(self._open(), self._path(key))
 
     async def upload(self, key: str, stream: io.IOBase | IO[bytes]) -> None:
-        """Write an object from a binary stream in parts, all of it or nothing.
+        """Write an object atomically from a binary stream, in parts.
 
-        What the stream itself raises is raised unchanged, and nothing is written.
+        If the stream raises an error, it is raised unchanged and nothing is written.
         """
         source = cast("IO[bytes]", stream)
 
@@ -154,10 +154,10 @@ class ObjectStore:
             )
 
     async def download(self, key: str) -> IO[bytes]:
-        """Return an object as a file to read: that of the store, or an unnamed temporary one."""
+        """Return an object as an open file: the store's own, or an unnamed temporary one."""
         with self._naming("read", key):
             if self._location.kind == "directory":
-                # One that is written in its place later is another file.
+                # Safe: a later write replaces the file and does not change this one.
                 return await asyncio.to_thread(open, Path(self._location.path, key), "rb")
             return await self._copied(key)
 
@@ -182,7 +182,7 @@ class ObjectStore:
         location = self._location
         if location.kind == "directory":
             directory = Path(location.path)
-            # Payloads and workspaces are the business of nobody else on the host.
+            # Other users of the host must not read payloads and workspaces.
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return LocalStore(directory)
         if location.kind == "memory":
@@ -220,7 +220,7 @@ class ObjectStore:
 
 
 def _client_options(environ: Mapping[str, str] = os.environ) -> ClientConfig:
-    # obstore reads these from the environment too, but not beside options that are passed.
+    # Obstore reads these from the environment too, but only if no options are passed.
     options = dict(_CLIENT)
     for option in _CLIENT_OPTIONS:
         for vendor in ("AWS", "GOOGLE", "AZURE"):
@@ -231,6 +231,6 @@ def _client_options(environ: Mapping[str, str] = os.environ) -> ClientConfig:
 
 
 def _reason(error: Exception) -> str:
-    # obstore adds a debugging dump of many lines, and servers a document with request ids.
+    # Obstore appends many lines of debugging output, and servers a document with request ids.
     line = (str(error).splitlines() or [""])[0].partition("<")[0]
     return f"{type(error).__name__}: {redact(line)}".rstrip(" .:-")

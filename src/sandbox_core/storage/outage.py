@@ -1,4 +1,4 @@
-"""How long a store may be unreachable before what needs it fails."""
+"""Tracks how long a store has been unreachable, so that its users fail after a limit."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sandbox_core.errors import StorageError
 
 _T = TypeVar("_T")
 
-# Once patience has run out, whoever asks is answered within a workflow task's ten seconds.
+# Once patience has run out, callers get an answer within a workflow task's ten seconds.
 _PROBE_S = 4.0
 
 
 class Outage:
-    """Remembers since when a store has not answered, in this process.
+    """Remembers, in this process, since when a store has not answered.
 
-    A workflow task that cannot load or store a payload is retried by Temporal for as long as the
-    workflow lives. That is right for a short outage, which must not cost a long workflow its life,
-    and wrong for a store that never comes back.
+    Temporal retries a workflow task that cannot load or store a payload for as long as the workflow
+    is open. That is right for a short outage, which must not fail a long workflow, and wrong for a
+    store that never comes back.
     """
 
     def __init__(self, patience: timedelta) -> None:
@@ -30,16 +30,16 @@ class Outage:
         self._last: StorageError | None = None
 
     def problem(self) -> str | None:
-        """Return why the store cannot be used if patience has run out, or None."""
+        """Return why the store cannot be used if patience has run out, otherwise None."""
         if self._last is None or not self._exhausted():
             return None
         return self._last.message
 
     async def watch(self, work: Awaitable[_T]) -> _T:
-        """Return what `work` does, and remember whether the store answered.
+        """Return the result of `work`, and remember whether the store answered.
 
         Raises:
-            StorageError: It did not; final if patience has run out or the object does not exist.
+            StorageError: The store failed. Final if patience has run out or the object is missing.
         """
         try:
             result = await asyncio.wait_for(work, _PROBE_S if self._exhausted() else None)

@@ -1,4 +1,4 @@
-"""The driver through which Temporal's SDK keeps large payloads in the object store."""
+"""Implements the storage driver with which Temporal's SDK keeps large payloads in the store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from temporalio.converter import (
     StorageDriverStoreContext,
 )
 
-# Nothing public says which command of a workflow a payload belongs to.
+# No public API tells which command of a workflow a payload belongs to.
 from temporalio.worker._command_aware_visitor import current_command_info
 
 from sandbox_core.errors import StorageError
@@ -35,25 +35,25 @@ PAYLOAD_PREFIX = "payloads"
 """The folder of the store that holds payloads, each under its SHA-256."""
 
 DRIVER_NAME = "sandbox-core"
-"""Recorded in every reference in every history: it never changes."""
+"""The driver's name, which never changes: histories record it in every reference."""
 
 THRESHOLD_BYTES = 128 * 1024
-"""What goes into activities and comes out of them is stored from this size on, if a store was
-configured: a session has many, and a history has an end."""
+"""From this size on, activities' arguments and results are stored, if a store was configured: a
+session has many of them, and a history is limited."""
 
 INLINE_BYTES = MAX_PAYLOAD_BYTES // 2
-"""Everything else, and without a configured store everything, is stored only from this size on, at
-which Temporal may refuse it, as a request has two. So whoever has no store can read it."""
+"""From this size on, all other payloads are stored, and without a configured store all payloads.
+Half of Temporal's limit, as a request may have two. Clients without the store can read the rest."""
 
 REWRITE_AFTER = timedelta(hours=12)
-"""An object of this age is written again when its content is stored again, so that it is young.
-What collects unneeded objects relies on it: whatever is much older was not stored lately."""
+"""An object of this age is written again when its content is stored again, and so gets young.
+The garbage collection relies on this: the content of a much older object was not stored lately."""
 
 _CLAIM_KEY = "sha256"
 
 
 class PayloadDriver(StorageDriver):
-    """Stores payloads by their content, as they are after any conversion and encryption."""
+    """Stores payloads by content, after any conversion and encryption."""
 
     def __init__(self, store: ObjectStore, outage: Outage) -> None:
         self._store = store
@@ -70,10 +70,10 @@ class PayloadDriver(StorageDriver):
     async def store(
         self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
     ) -> list[StorageDriverClaim]:
-        """Write payloads that are not there yet, and return their references.
+        """Write the payloads that are not stored yet, and return references to all.
 
         Raises:
-            StorageError: The store did not take one of them.
+            StorageError: The store did not accept one of them.
         """
         return [await self._outage.watch(self._put(payload)) for payload in payloads]
 
@@ -83,7 +83,7 @@ class PayloadDriver(StorageDriver):
         """Return the payloads of references.
 
         Raises:
-            StorageError: One of them cannot be read, is not there, or is damaged.
+            StorageError: A payload cannot be read, is missing, or is damaged.
         """
         return [await self._outage.watch(self._get(claim)) for claim in claims]
 
@@ -92,7 +92,7 @@ class PayloadDriver(StorageDriver):
         digest = await _sha256(content)
         key = f"{PAYLOAD_PREFIX}/{digest}"
         known = await self._store.head(key)
-        # An old object may be about to be collected; written again, it is young.
+        # An old object may be about to be collected. Writing it again makes it young.
         if known is None or known.modified < datetime.now(timezone.utc) - REWRITE_AFTER:
             await self._store.put(key, content)
         return StorageDriverClaim(claim_data={_CLAIM_KEY: digest})
@@ -110,13 +110,13 @@ class PayloadDriver(StorageDriver):
 
 
 def with_storage(converter: DataConverter, driver: PayloadDriver, threshold: int) -> DataConverter:
-    """Return `converter` with large payloads going to `driver`, unless it has storage already.
+    """Return `converter` with `driver` for large payloads, unless it already has storage.
 
     Args:
-        converter: A client's or a worker's.
-        driver: Stores payloads.
-        threshold: From how many bytes on a payload of an activity is stored. A workflow's own, such
-            as its result, stays in the history if Temporal takes it.
+        converter: A client's or a worker's data converter.
+        driver: Stores the payloads.
+        threshold: The size in bytes from which an activity's payloads are stored. A workflow's own
+            payloads, such as its result, stay in the history if Temporal accepts them.
     """
     if converter.external_storage is not None:
         return converter
@@ -134,10 +134,10 @@ def with_storage(converter: DataConverter, driver: PayloadDriver, threshold: int
 
 
 class _StoringDataConverter(DataConverter):
-    """Temporal's, which keeps its converters when it tells its storage what a payload is of.
+    """Temporal's data converter, but binding a context to it does not rebuild its converters.
 
-    Temporal's makes them anew, for each activity and several times for each workflow task, and with
-    them what pydantic knows of the types: that cost as much as all else that a short command costs.
+    Temporal's rebuilds them for each activity and several times for each workflow task, together
+    with pydantic's schemas. That cost as much as the rest of a short command.
     """
 
     def _with_store_context(self, store_ctx: StorageDriverStoreContext) -> DataConverter:
@@ -145,24 +145,24 @@ class _StoringDataConverter(DataConverter):
             return self
         bound = copy.copy(self)
         storage = self.external_storage._with_store_context(store_ctx)
-        object.__setattr__(bound, "external_storage", storage)  # It is frozen.
+        object.__setattr__(bound, "external_storage", storage)  # The dataclass is frozen.
         return bound
 
 
 def _limit(context: StorageDriverSelectContext, threshold: int) -> int:
-    """Return from how many bytes on a payload is stored."""
+    """Return the size in bytes from which a payload is stored."""
     command = current_command_info.get()
-    if command is not None:  # Of a workflow.
+    if command is not None:  # A workflow's payload.
         if command.command_type == CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK:
             return threshold
-        # There is only one, and clients without a store ask for it.
+        # A workflow has only one result, and clients without a store read it.
         result = command.command_type == CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION
         return MAX_PAYLOAD_BYTES if result else INLINE_BYTES
     return threshold if _is_of_current_activity(context) else INLINE_BYTES
 
 
 def _is_of_current_activity(context: StorageDriverSelectContext) -> bool:
-    # An activity may also have a client, with which it starts workflows.
+    # An activity may also use a client to start workflows.
     if not activity.in_activity():
         return False
     info, target = activity.info(), context.target

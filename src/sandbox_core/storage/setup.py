@@ -26,11 +26,11 @@ from sandbox_core.wire.limits import limits_with
 logger = logging.getLogger(__name__)
 
 DEFAULT_PATIENCE = timedelta(minutes=5)
-"""How long a store that does not answer is waited for, unless the plugin says otherwise."""
+"""How long a store may be unreachable before its users fail; the plugin's default."""
 
 
 class Storage:
-    """Both halves of one storage, and the limits that follow from it; sizes are in bytes."""
+    """The payload driver and snapshots of one storage, and the resulting limits, in bytes."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class Storage:
         self._threshold = threshold
         self._max_file_bytes = max_file_bytes
         self._max_output_bytes = max_output_bytes
-        # Those of the workers that have this storage, and not another plugin's.
+        # The interceptors of workers with this storage, not with another plugin's.
         self._interceptors: weakref.WeakSet[Interceptor] = weakref.WeakSet()
         self.snapshots = SnapshotStore(self._store)
 
     @property
     def is_configured(self) -> bool:
-        """Whether it was configured, so that workers on other hosts have the same."""
+        """Whether it was configured, so that workers on other hosts share it."""
         return not self._location.is_default
 
     def add_to(self, converter: DataConverter) -> DataConverter:
@@ -69,21 +69,21 @@ class Storage:
         return with_storage(converter, self._driver, self._threshold)
 
     def client_with(self, client: Client) -> Client:
-        """Return `client`, or if it has no storage, its like with this one, for a worker.
+        """Return a client for a worker: `client`, or a copy with this storage if it has none.
 
-        A worker takes its data converter from the client in its configuration, so that a plugin
-        which only the worker has can give it one. The user's own client stays as it is.
+        A worker takes its data converter from the client in its configuration. So a plugin that
+        only the worker has can add storage, without changing the user's client.
         """
         config = client.config(active_config=True)
         if config["data_converter"].external_storage is not None:
             return client
         config["data_converter"] = self.add_to(config["data_converter"])
-        # The plugins have configured it already.
+        # The plugins have already configured the client.
         config["plugins"] = []
         return Client(**config)
 
     def interceptor(self, converter: DataConverter) -> LimitsInterceptor:
-        """Return what tells workflows and activities the limits that hold with `converter`."""
+        """Return the interceptor that gives workflows and activities the limits of `converter`."""
         external = converter.external_storage
         interceptor = LimitsInterceptor(
             limits_with(
@@ -97,7 +97,7 @@ class Storage:
         return interceptor
 
     def warn_if_default(self, worker: Worker) -> None:
-        """Log where the storage of a worker that is about to run is, if nobody has chosen it."""
+        """Warn which default storage a starting worker uses, if none was configured."""
         interceptors = worker.config(active_config=True).get("interceptors", ())
         if self._location.is_default and not self._interceptors.isdisjoint(interceptors):
             logger.warning(

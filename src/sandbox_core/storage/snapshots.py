@@ -1,8 +1,8 @@
-"""Workspace snapshots: from an activity straight to the object store, and back.
+"""Moves workspace snapshots directly between activities and the object store.
 
 A snapshot is never overwritten: every save of a workspace is a new object, which the session's
-state then names. So a session that was created from another one's snapshot can harm nobody, and an
-older state can still be resumed.
+state then names. So a session created from another one's snapshot cannot damage it, and an older
+state can still be resumed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 
 
 class SnapshotStore:
-    """What the SDK's `RemoteSnapshot` calls; every method raises `StorageError`."""
+    """The client that the SDK's `RemoteSnapshot` calls. Every method raises `StorageError`."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -41,7 +41,7 @@ class SnapshotStore:
         return self._store.url
 
     async def upload(self, snapshot_id: str, stream: io.IOBase) -> None:
-        """Write a snapshot, all of it or nothing."""
+        """Write a snapshot atomically."""
         await self._store.upload(self._key(snapshot_id), stream)
 
     async def download(self, snapshot_id: str) -> io.IOBase:
@@ -49,7 +49,7 @@ class SnapshotStore:
         return cast("io.IOBase", await self._store.download(self._key(snapshot_id)))
 
     async def exists(self, snapshot_id: str) -> bool:
-        """Return whether there is a snapshot with this id."""
+        """Return whether a snapshot with this id exists."""
         return await self._store.head(self._key(snapshot_id)) is not None
 
     def _key(self, snapshot_id: str) -> str:
@@ -63,13 +63,13 @@ class SnapshotStore:
 
 @contextmanager
 def saved_anew(session: SandboxSession, save: str) -> Iterator[None]:
-    """Have what the session saves meanwhile be a snapshot of its own, which its state then names.
+    """Give a save of the session within this context a new snapshot, which its state then names.
 
-    If that fails, the state names the one before.
+    If the save fails, the state names the previous snapshot.
 
     Args:
         session: A live session.
-        save: What tells this save from all others.
+        save: A unique name of this save.
     """
     before = session.state.snapshot
     if not isinstance(before, NoopSnapshot):
@@ -84,9 +84,9 @@ def saved_anew(session: SandboxSession, save: str) -> Iterator[None]:
 def offer_snapshots(
     client: BaseSandboxClient[BaseSandboxClientOptions | None], snapshots: SnapshotStore
 ) -> None:
-    """Let the sessions of `client` find `snapshots`, beside all that they find already.
+    """Add `snapshots` to the dependencies of the sessions of `client`.
 
-    A client that has a snapshot store of its own under the same key keeps that.
+    A client with its own snapshot store under the same key keeps it.
     """
     # A copy: the provider may share its dependencies among clients.
     known = client._dependencies

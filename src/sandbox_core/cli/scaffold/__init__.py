@@ -30,17 +30,17 @@ _EXAMPLE = ("__init__", "models", "client", "api")
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A class by its module: ``module:Class``."""
+    """The import path of a class: ``module:Class``."""
 
     module: str
     name: str
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Return the reference that `text` writes.
+        """Parse ``module:Class``.
 
         Raises:
-            InvalidRequest: It writes none.
+            InvalidRequest: `text` has another form.
         """
         module, _, name = text.partition(":")
         if not name.isidentifier() or not all(map(str.isidentifier, module.split("."))):
@@ -48,10 +48,10 @@ class Reference:
         return cls(module=module, name=name)
 
     def check(self, base: type) -> None:
-        """Return if it is a subclass of `base`.
+        """Check that the class is a subclass of `base`.
 
         Raises:
-            InvalidRequest: It cannot be imported, or is something else.
+            InvalidRequest: It cannot be imported, or is not such a class.
         """
         text = f"{self.module}:{self.name}"
         try:
@@ -72,15 +72,15 @@ def write_provider(
 
     Args:
         name: The provider's name.
-        folder: Where its folder ``sandbox-{name}`` is made.
-        client: The class of a client that exists, ``module:Class``; without it, an example is
-            written that works, to be replaced piece by piece.
+        folder: The parent of the new folder ``sandbox-{name}``.
+        client: An existing client class, ``module:Class``; without it, the distribution contains a
+            working example to be replaced piece by piece.
         options: The class of that client's options.
 
     Raises:
         InvalidProviderName: `name` does not follow the rule for provider names.
-        InvalidRequest: A provider of this name is installed, there is such a folder already, only
-            one of `client` and `options` is given, or one of them is no such class.
+        InvalidRequest: A provider of this name is installed, the folder exists, only one of
+            `client` and `options` is given, or one of them is not such a class.
     """
     check_provider_name(name)
     for candidate in discover():
@@ -129,16 +129,16 @@ def write_provider(
 
 
 def _requirement(package: str) -> str:
-    """Return the lines of the distribution that `package` is from; a name is never guessed.
+    """Return the requirement lines for the distribution of `package`, without guessing its name.
 
-    What is called like a package may be somebody else's distribution: ``agents`` is.
+    A distribution with the name of a package may be somebody else's: ``agents`` is.
     """
     owners = sorted(set(packages_distributions().get(package, ())) - {"openai-agents"})
     return "".join(f'\n    "{owner}",' for owner in owners)
 
 
 def _agents_requirement() -> str:
-    """Return the versions of the Agents SDK that sandbox-core itself takes."""
+    """Return the requirement of the Agents SDK that sandbox-core itself has."""
     (requirement,) = (r for r in requires("sandbox-core") or () if r.startswith("openai-agents"))
     return requirement
 

@@ -1,1 +1,1 @@
-"""Stored objects that nothing in Temporal refers to: how they are found, and deleted."""
+"""Finds and deletes stored objects to which nothing in Temporal refers."""

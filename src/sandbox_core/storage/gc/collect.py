@@ -1,4 +1,4 @@
-"""Which stored objects nothing needs any more, and their deletion."""
+"""Determines which stored objects are no longer needed, and deletes them."""
 
 from __future__ import annotations
 
@@ -20,44 +20,43 @@ from sandbox_core.storage.payload_driver import PAYLOAD_PREFIX, REWRITE_AFTER
 from sandbox_core.storage.snapshots import SNAPSHOT_PREFIX
 
 MIN_AGE = 2 * REWRITE_AFTER
-"""Younger objects always stay.
+"""Younger objects are always kept.
 
 Storing the content of an object older than `REWRITE_AFTER` writes it again. So the content of an
-object of this age was not stored for at least half of it, and what refers to the object
-has been on the server for that long. This also is how far clocks may be apart, how late the server
-may be with its lists, and how long a collection may take.
+object of this age was not stored for at least half that time, and any reference to it has been on
+the server for as long. That half also bounds the skew of clocks, the lag of the server's lists, and
+the duration of a collection.
 """
 
 _PAYLOAD_KEY = re.compile(rf"{PAYLOAD_PREFIX}/([0-9a-f]{{64}})")
-# A save has an id of this form, and before there was one for each, the id of its session had it.
-# Any other is a name that somebody chose, and that workflow code may have in it, where no history
-# shows it.
+# The ids of saves have this form and, before each save had its own, the ids of sessions. Any other
+# id is a name that somebody chose: workflow code may contain it, which no history shows.
 _SNAPSHOT_KEY = re.compile(
     rf"{SNAPSHOT_PREFIX}/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})"
 )
 
 _AT_ONCE = 16
-# Few, so that an object is deleted soon after the last look at it.
+# Few, so that an object is deleted soon after it was last checked.
 _DELETED_AT_ONCE = 100
 _LARGE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """The objects of one kind: which can be deleted, and why the others stay."""
+    """The objects of one kind, by whether they can be deleted, and if not, why."""
 
     unneeded: Sequence[StoredObject]
     needed: Sequence[StoredObject]
     young: Sequence[StoredObject]
-    """Nothing that was found needs them, but they were not written before `before`."""
+    """Unneeded as far as known, but written at or after `before`."""
     foreign: Sequence[StoredObject]
-    """Their names are not of the form that the SDK or the payload driver gives."""
+    """Objects whose names do not have the form of the SDK's or the payload driver's."""
     before: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of an unneeded object; of one that could not be deleted `detail` says why."""
+    """The outcome for an unneeded object; `detail` says why it could not be deleted."""
 
     stored: StoredObject
     result: Literal["deleted", "rewritten", "failed"]
@@ -72,13 +71,13 @@ async def find_unneeded(
     older_than: timedelta,
     snapshots_older_than: timedelta | None,
 ) -> tuple[Folder, Folder]:
-    """Return the payloads and the snapshots by whether the server refers to them.
+    """Return the payloads and the snapshots, sorted by whether the server refers to them.
 
-    A snapshot can also be needed by a state that somebody keeps outside of Temporal. So there are
-    unneeded ones only if the age is given at which such a state is not used any more.
+    A state kept outside Temporal can also refer to a snapshot. So snapshots count as unneeded only
+    if the caller gives the age at which such states are no longer used.
 
     Raises:
-        StorageError: It cannot be known what is needed.
+        StorageError: It cannot be determined what is needed.
         RPCError: The server does not answer, or refuses.
     """
     for age in (older_than, snapshots_older_than):
@@ -87,7 +86,7 @@ async def find_unneeded(
                 f"objects that are younger than {MIN_AGE // timedelta(hours=1)} hours are always "
                 f"kept, because they may come into use: choose a longer time."
             )
-    # Before the server is asked: whatever begins after this makes young what it needs.
+    # Before the server is asked: whatever begins later makes the objects that it needs young.
     all_payloads = [found async for found in store.list(PAYLOAD_PREFIX)]
     all_snapshots = [found async for found in store.list(SNAPSHOT_PREFIX)]
     references = await find_references(clients)
@@ -109,10 +108,10 @@ async def find_unneeded(
 
 
 async def delete_unneeded(store: ObjectStore, folder: Folder) -> AsyncIterator[Outcome]:
-    """Delete what is unneeded, unless it has been written again, and yield what became of it.
+    """Delete the unneeded objects that were not written again; yield each outcome.
 
     Raises:
-        StorageError: The store does not answer. What was yielded before is done.
+        StorageError: The store does not answer. Outcomes yielded before are final.
     """
     for start in range(0, len(folder.unneeded), _DELETED_AT_ONCE):
         batch = folder.unneeded[start : start + _DELETED_AT_ONCE]
@@ -126,7 +125,7 @@ async def delete_unneeded(store: ObjectStore, folder: Folder) -> AsyncIterator[O
 async def _look_again(
     store: ObjectStore, batch: Sequence[StoredObject], before: datetime
 ) -> tuple[list[StoredObject], list[StoredObject]]:
-    """Return which objects have been written again since they were listed, and which have not."""
+    """Return the objects that were written again since they were listed, and the others."""
     rewritten: list[StoredObject] = []
     doomed: list[StoredObject] = []
 
@@ -182,7 +181,7 @@ def _sort(
 
 
 def _check_place(store: ObjectStore, *folders: Folder) -> None:
-    """Refuse if another server or namespace may have been asked than the one that needs them."""
+    """Refuse if the server and namespace that were asked may not be those that use the store."""
     if any(folder.unneeded for folder in folders) and not any(folder.needed for folder in folders):
         raise StorageError(
             f"storage {store.url}: nothing in these namespaces refers to any of its objects, so "
@@ -195,7 +194,7 @@ def _check_place(store: ObjectStore, *folders: Folder) -> None:
 async def _read_payloads(
     store: ObjectStore, payloads: Sequence[StoredObject], references: References
 ) -> None:
-    """Add what stored payloads refer to: the states in them name snapshots."""
+    """Add the references in stored payloads: session states in them name snapshots."""
 
     async def read(stored: StoredObject) -> None:
         try:

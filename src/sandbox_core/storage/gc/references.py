@@ -1,4 +1,4 @@
-"""What a Temporal server refers to in a storage."""
+"""Finds the references to stored objects on a Temporal server."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from sandbox_core.errors import StorageError
 _T = TypeVar("_T")
 _MessageT = TypeVar("_MessageT", bound=Message)
 
-# Temporal's own workflows are listed apart; a schedule's holds the last result of what it started.
+# Temporal lists its own workflows separately; a schedule's has the last result of what it started.
 _WORKFLOW_QUERIES = ("", "TemporalNamespaceDivision IS NOT NULL")
 _AT_ONCE = 8
 
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _SNAPSHOT_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-# What Temporal's payload converters write; a codec marks what it encodes with another encoding.
+# The encodings of Temporal's payload converters; a codec marks its output with another one.
 _READABLE = frozenset(
     {
         b"binary/null",
@@ -53,31 +53,31 @@ _READABLE = frozenset(
         b"json/protobuf",
     }
 )
-# Temporal's SDK is to mark references that went through a codec with this.
+# Temporal's SDK is going to mark references that passed through a codec with this.
 _MARKER = "__temporal_external_storage_reference"
 _REFERENCE_TYPE = ExternalStorageReference.DESCRIPTOR.full_name.encode()
 
 
 class References:
-    """The SHA-256 of stored payloads, and the ids of snapshots, or what may be one.
+    """The SHA-256 digests of stored payloads, and the ids, or possible ids, of snapshots.
 
-    They are looked for in the bytes of whole messages. Those have the data of a payload as it is,
-    wherever it stands: in an input, a result, a memo, a header, a failure, a heartbeat, in the
-    state of Temporal's own workflows, or in a field that only a newer server knows. Other text that
-    looks alike is found too, and at worst keeps an object that could go.
+    They are searched for in the bytes of whole messages, which contain the data of payloads
+    verbatim, wherever it is: in an input, a result, a memo, a header, a failure, a heartbeat, the
+    state of Temporal's own workflows, or a field that only a newer server knows. Other text of the
+    same form is found too, and at worst keeps an object that is not needed.
     """
 
     def __init__(self) -> None:
         self.digests: set[str] = set()
         self.snapshot_ids: set[str] = set()
         self.unreadable: set[str] = set()
-        """Encodings of payloads in which the id of a snapshot would not be seen."""
+        """Encodings of payloads in which a snapshot's id cannot be found."""
 
     def add(self, message: Message, source: str) -> None:
-        """Add what a message of the server, or a stored payload, refers to.
+        """Add the references in a message of the server or in a stored payload.
 
         Raises:
-            StorageError: There is a reference that cannot be read.
+            StorageError: A reference cannot be read.
         """
         content = message.SerializeToString()
         self.digests.update(found.decode() for found in _DIGEST.findall(content))
@@ -94,9 +94,9 @@ class References:
 
 
 async def find_references(clients: Iterable[Client]) -> References:
-    """Return what the workflows, schedules and standalone activities of namespaces refer to.
+    """Return the references of the workflows, schedules and standalone activities of namespaces.
 
-    All that the server retains counts, open or closed: what is closed can still be looked at,
+    Everything that the server retains counts, open or closed: a closed workflow can still be read,
     reset and replayed. The clients must have no external storage, which would hide references.
 
     Raises:
@@ -106,7 +106,7 @@ async def find_references(clients: Iterable[Client]) -> References:
     references = References()
     for client in clients:
         reader = _Reader(client, references)
-        # Before the workflows: what a schedule has started by now is listed when it is deleted.
+        # Before the workflows: if a schedule is deleted meanwhile, what it started is listed.
         schedules = await client.list_schedules(page_size=1000)
         await each([found async for found in schedules], reader.schedule, at_once=_AT_ONCE)
         activities = await _all(client.list_activities(""))
@@ -120,7 +120,7 @@ async def find_references(clients: Iterable[Client]) -> References:
 
 
 async def each(items: Iterable[_T], work: Callable[[_T], Awaitable[None]], *, at_once: int) -> None:
-    """Do `work` for each of `items`, for so many at once; the first error ends all."""
+    """Do `work` for each of `items`, `at_once` at a time; the first error ends all."""
     remaining = iter(items)
 
     async def worker() -> None:
@@ -137,7 +137,7 @@ async def each(items: Iterable[_T], work: Callable[[_T], Awaitable[None]], *, at
 
 
 class _Reader:
-    """Reads what there is in one namespace; what is gone by then needs nothing."""
+    """Reads everything in one namespace; whatever disappears meanwhile needs nothing."""
 
     def __init__(self, client: Client, references: References) -> None:
         self._namespace = client.namespace
@@ -177,7 +177,7 @@ class _Reader:
         source = f"workflow {listed.id}"
         execution = WorkflowExecution(workflow_id=listed.id, run_id=listed.run_id)
         if listed.status is WorkflowExecutionStatus.RUNNING:
-            # Before the history, which gets a heartbeat's details when the activity ends.
+            # Before the history: when an activity ends, its heartbeat's details move there.
             describe = DescribeWorkflowExecutionRequest(
                 namespace=self._namespace, execution=execution
             )
@@ -193,7 +193,7 @@ class _Reader:
             request.next_page_token = page.next_page_token
 
     async def _add(self, answer: Awaitable[_MessageT], source: str) -> _MessageT | None:
-        """Add what an answer of the server refers to, and return it; None for what is gone."""
+        """Add the references in an answer of the server and return it; None if it is not found."""
         try:
             message = await answer
         except RPCError as error:
@@ -205,7 +205,7 @@ class _Reader:
 
 
 async def _all(listed: AsyncIterator[_T]) -> list[_T]:
-    """Return what is listed: nothing, if the server does not have such executions."""
+    """Return the listed executions; none if the server does not support this kind."""
     try:
         return [found async for found in listed]
     except RPCError as error:
@@ -247,7 +247,7 @@ def _payloads(message: Message) -> Iterator[Payload]:
 
 @cache
 def _may_hold_payloads(kind: Descriptor) -> bool:
-    """Return whether a message of this kind can have a payload in it, at any depth."""
+    """Return whether a message of this kind can contain a payload, at any depth."""
     seen: set[str] = set()
     remaining = [kind]
     while remaining:
