@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -121,6 +122,18 @@ class HttpFaults:
         with pytest.raises(AtCapacity, match=provider.name):
             await client.create(options=provider.default_options())
         assert {} == dict(server.machines)
+
+    async def test_a_worker_passes_on_how_long_the_vendor_says_to_wait(
+        self, server: LoopbackServer, provider: Provider, client: Client
+    ) -> None:
+        """Whether the vendor's SDK keeps it or not."""
+        status, body = self.at_capacity
+        headers = {**self.headers, "Retry-After": "7"}
+        server.fail(self.create, status, headers=headers, body=body, times=100)
+
+        with pytest.raises(AtCapacity) as full:
+            await client.create(options=provider.default_options())
+        assert timedelta(seconds=7) == full.value.next_retry_delay
 
     async def test_a_workflow_waits_for_the_vendors_limit(
         self, server: LoopbackServer, provider: Provider, temporal_client: Temporal

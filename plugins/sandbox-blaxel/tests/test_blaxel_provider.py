@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ from loopback.http_faults import (
 )
 
 from sandbox_blaxel import BlaxelOptions, BlaxelProvider
-from sandbox_core.errors import AtCapacity
 
 if TYPE_CHECKING:  # Blaxel's SDK reads the credentials when it is imported.
     from sandbox_blaxel.client import LabellingBlaxelSandboxClient
@@ -64,19 +62,6 @@ class TestFault(HttpFaults):
     listing = "GET /v0/sandboxes"
     at_capacity = (429, {"code": 429, "error": "TOO_MANY", "message": "too many sandboxes"})
     refused_for_now = (409, 502)
-
-    async def test_retry_after_is_kept(
-        self,
-        server: BlaxelLoopback,
-        provider: BlaxelProvider,
-        client: LabellingBlaxelSandboxClient,
-    ) -> None:
-        """In what the workflow is told."""
-        server.fail(self.create, 429, headers={"Retry-After": "7"}, times=100)
-
-        with pytest.raises(AtCapacity) as full:
-            await client.create(options=provider.default_options())
-        assert timedelta(seconds=7) == full.value.next_retry_delay
 
 
 class TestFind:

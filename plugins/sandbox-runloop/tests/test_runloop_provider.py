@@ -36,7 +36,7 @@ class TestFault(HttpFaults):
     refused_for_now = (409, 502)
     headers = {"x-should-retry": "false"}  # noqa: RUF012 - as in the base class
 
-    async def test_retry_after_is_kept(
+    async def test_retry_after_is_waited_for(
         self,
         server: RunloopLoopback,
         provider: RunloopProvider,

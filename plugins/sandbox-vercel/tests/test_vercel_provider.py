@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from agents.extensions.sandbox.vercel import VercelSandboxClientOptions
 from agents.sandbox import LocalSnapshotSpec
 from loopback.http_faults import HttpFaults
 from vercel_loopback import VercelLoopback
 
-from sandbox_core.errors import AtCapacity
 from sandbox_vercel import VercelProvider
 from sandbox_vercel.client import StrictVercelSandboxClient
 
@@ -57,16 +54,3 @@ class TestFault(HttpFaults):
     listing = "GET /v1/sandboxes"
     at_capacity = (429, {"error": {"code": "rate_limited", "message": "too many sandboxes"}})
     refused_for_now = (409, 502)
-
-    async def test_retry_after_is_kept(
-        self,
-        server: VercelLoopback,
-        provider: VercelProvider,
-        client: StrictVercelSandboxClient,
-    ) -> None:
-        """In what the workflow is told."""
-        server.fail(self.create, 429, headers={"Retry-After": "7"}, times=100)
-
-        with pytest.raises(AtCapacity) as full:
-            await client.create(options=provider.default_options())
-        assert timedelta(seconds=7) == full.value.next_retry_delay

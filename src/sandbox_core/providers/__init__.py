@@ -16,6 +16,7 @@ from sandbox_core.providers.contract import (
     SupportsRelabel,
 )
 from sandbox_core.providers.hooks import hookimpl
+from sandbox_core.providers.labelling import LabellingClient
 from sandbox_core.providers.private_folder import private_folder
 from sandbox_core.providers.registry import (
     ENTRY_POINT_GROUP,
@@ -26,7 +27,7 @@ from sandbox_core.providers.registry import (
     discover,
     load,
 )
-from sandbox_core.providers.retry_after import parse_retry_after
+from sandbox_core.providers.retry_after import parse_retry_after, retry_after_of
 from sandbox_core.providers.stopped import SandboxStopped
 from sandbox_core.wire.strict import StrictOptions
 
@@ -38,6 +39,7 @@ __all__ = [
     "FailedProvider",
     "HostProcess",
     "LabelledSandbox",
+    "LabellingClient",
     "LoadedProvider",
     "Provider",
     "SandboxClientProvider",
@@ -56,4 +58,5 @@ __all__ = [
     "load",
     "parse_retry_after",
     "private_folder",
+    "retry_after_of",
 ]

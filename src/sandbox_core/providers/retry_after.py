@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from traceback import walk_tb
 
 LONGEST = timedelta(hours=1)
 """The upper bound of what `parse_retry_after` returns."""
@@ -27,3 +29,40 @@ def parse_retry_after(value: float | str | None) -> timedelta | None:
         seconds = (date.astimezone(timezone.utc) - datetime.now(timezone.utc)).total_seconds()
     # Also false for NaN.
     return timedelta(seconds=min(seconds, LONGEST.total_seconds())) if seconds >= 0 else None
+
+
+def retry_after_of(error: BaseException) -> timedelta | None:
+    """Return how long to wait according to the HTTP response behind a vendor's `error`.
+
+    It is in ``retry_after`` or ``response`` of the error or of what caused it. Of an SDK that keeps
+    neither, it is the response at hand where the error was raised.
+    """
+    for each in _causes(error):
+        said = getattr(each, "retry_after", None)
+        if isinstance(said, int | float | str):
+            return parse_retry_after(said)
+        for response in (getattr(each, "response", None), *_at_hand(each)):
+            headers = _headers(response)
+            if headers is not None:
+                return parse_retry_after(headers.get("Retry-After"))
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _at_hand(error: BaseException) -> Iterator[object]:
+    """Yield the local variables of the frames that `error` came through, innermost frame first."""
+    for frame, _ in reversed(list(walk_tb(error.__traceback__))):
+        yield from list(frame.f_locals.values())
+
+
+def _headers(response: object) -> Mapping[str, str] | None:
+    """Return the headers of a refusal, whichever HTTP client it is of."""
+    status = getattr(response, "status_code", None) or getattr(response, "status", None)
+    headers = getattr(response, "headers", None)
+    refused = isinstance(status, int) and status >= 400
+    return headers if refused and isinstance(headers, Mapping) else None

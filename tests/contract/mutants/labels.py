@@ -33,11 +33,11 @@ LABELS = (
         _FIND,
         "            if True",
     ),
-    client(
+    provider(
         "labels for all",
         "labels.an_unlabelled_sandbox_is_not_found",
-        "made = copy.copy(self)",
-        "made = self",
+        "        return client.labelled(labels)",
+        "        client._labels = {**client._labels, **labels}\n        return client",
     ),
     api(
         "strips values",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
-from types import MappingProxyType
 
 from agents.extensions.sandbox.blaxel import (
     BlaxelSandboxClient,
@@ -26,7 +24,7 @@ from blaxel.core.sandbox.types import SandboxUpdateMetadata
 
 from sandbox_blaxel.options import BlaxelOptions
 from sandbox_core.errors import AtCapacity
-from sandbox_core.providers import LabelledSandbox, parse_retry_after
+from sandbox_core.providers import LabelledSandbox, LabellingClient, retry_after_of
 
 _GONE = ("DELETING", "FAILED", "TERMINATED")
 
@@ -75,16 +73,8 @@ async def check() -> None:
     await SandboxInstance.list(limit=1)
 
 
-class LabellingBlaxelSandboxClient(BlaxelSandboxClient):
+class LabellingBlaxelSandboxClient(LabellingClient, BlaxelSandboxClient):
     """The SDK's client, which can be had with labels."""
-
-    _labels: Mapping[str, str] = MappingProxyType({})
-
-    def labelled(self, labels: Mapping[str, str]) -> LabellingBlaxelSandboxClient:
-        """Return a client whose sandboxes have labels."""
-        made = copy.copy(self)
-        made._labels = {**self._labels, **labels}
-        return made
 
     async def create(
         self,
@@ -106,7 +96,7 @@ class LabellingBlaxelSandboxClient(BlaxelSandboxClient):
         except RateLimitError as error:
             raise AtCapacity(
                 f"provider 'blaxel' has no room for another sandbox: {error}",
-                retry_after=parse_retry_after(error.retry_after),
+                retry_after=retry_after_of(error),
             ) from error
         assert isinstance(session.state, BlaxelSandboxSessionState)
         session.state.labels = dict(asked.labels or {})

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import uuid
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from agents.sandbox import Manifest
 from agents.sandbox._mount_security import redact_mount_error_data
@@ -24,14 +21,16 @@ from sandbox_bubblewrap.models import (
 )
 from sandbox_bubblewrap.session import BubblewrapSandboxSession, Made
 from sandbox_bubblewrap.store import Store, default_store
+from sandbox_core.providers import LabellingClient
 
 
-class BubblewrapSandboxClient(BaseSandboxClient[BubblewrapSandboxClientOptions | None]):
+class BubblewrapSandboxClient(
+    LabellingClient, BaseSandboxClient[BubblewrapSandboxClientOptions | None]
+):
     """Sandboxes of this host, each one a `bwrap` that outlives the worker which started it."""
 
     backend_id = "bubblewrap"
     supports_default_options = True
-    _labels: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, *, instrumentation: Instrumentation | None = None) -> None:
         self._instrumentation = instrumentation or Instrumentation()
@@ -40,12 +39,6 @@ class BubblewrapSandboxClient(BaseSandboxClient[BubblewrapSandboxClientOptions |
     def store(self) -> Store:
         """Where the sandboxes are."""
         return default_store()
-
-    def labelled(self, labels: Mapping[str, str]) -> BubblewrapSandboxClient:
-        """Return a client like this one whose sandboxes have labels."""
-        made = copy.copy(self)
-        made._labels = {**self._labels, **labels}
-        return made
 
     @redact_mount_error_data
     async def create(

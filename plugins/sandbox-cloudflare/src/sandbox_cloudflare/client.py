@@ -19,6 +19,7 @@ from agents.sandbox.snapshot import NoopSnapshot, SnapshotBase, SnapshotSpec
 
 from sandbox_cloudflare.session import ContainerGone, GuardedCloudflareSandboxSession
 from sandbox_core.errors import AtCapacity, InvalidOptions, InvalidRequest
+from sandbox_core.providers import retry_after_of
 
 _UNBOUNDED_S = 24 * 60 * 60
 """How long a command without a timeout may run; the SDK's client ends it after 30 seconds."""
@@ -203,7 +204,8 @@ def _classified(error: SandboxError) -> Exception:
     if _FULL in str(error.context.get("provider_error")):
         return AtCapacity(
             f"provider 'cloudflare' has no room for another sandbox: {error.message}. Raise "
-            f"max_instances of the bridge"
+            f"max_instances of the bridge",
+            retry_after=retry_after_of(error),
         )
     status = error.context.get("http_status")
     if isinstance(status, int):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from agents.extensions.sandbox.daytona import (
@@ -14,6 +11,8 @@ from agents.extensions.sandbox.daytona import (
 )
 from agents.sandbox import Manifest
 from agents.sandbox.session.sandbox_session import SandboxSession
+
+from sandbox_core.providers import LabellingClient
 
 if TYPE_CHECKING:
     from daytona import (
@@ -43,16 +42,8 @@ async def delete_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> None:
         await sandbox.delete()
 
 
-class LabellingDaytonaSandboxClient(DaytonaSandboxClient):
+class LabellingDaytonaSandboxClient(LabellingClient, DaytonaSandboxClient):
     """The SDK's client, which can be had with labels."""
-
-    _labels: Mapping[str, str] = MappingProxyType({})
-
-    def labelled(self, labels: Mapping[str, str]) -> LabellingDaytonaSandboxClient:
-        """Return a client of the same connection whose sandboxes have labels."""
-        made = copy.copy(self)
-        made._labels = {**self._labels, **labels}
-        return made
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
         """Delete the session's sandbox, or pause it if its options say so.

@@ -13,7 +13,6 @@ import re
 import uuid
 from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
-from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from agents.sandbox import Manifest
@@ -33,7 +32,7 @@ from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
-from sandbox_core.providers import LabelledSandbox
+from sandbox_core.providers import LabelledSandbox, LabellingClient
 from sandbox_docker import labels as container_labels
 from sandbox_docker.engine import in_other_loop, in_thread
 from sandbox_docker.options import ContainerSettings, settings_of
@@ -44,20 +43,10 @@ from sandbox_docker.session import ThreadedDockerSandboxSession
 _SESSION_VOLUME: Final = re.compile(r"sandbox_[0-9a-f]{32}_[0-9a-f]{12}_")
 
 
-class ThreadedDockerSandboxClient(DockerSandboxClient):
+class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
     """The SDK's client, with calls to the engine in threads."""
 
-    _labels: Mapping[str, str] = MappingProxyType({})
     _settings: ContainerSettings | None = None
-
-    def labelled(self, labels: Mapping[str, str]) -> ThreadedDockerSandboxClient:
-        """Return a client of the same connections whose containers have labels.
-
-        They are beside those of the user's options, and a session's state does not hold them.
-        """
-        made = copy.copy(self)
-        made._labels = {**self._labels, **labels}
-        return made
 
     def close(self) -> None:
         """Close the connections to the engine."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import re
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,7 @@ from e2b import (
 )
 
 from sandbox_core.errors import AtCapacity
-from sandbox_core.providers import LabelledSandbox
+from sandbox_core.providers import LabelledSandbox, LabellingClient, retry_after_of
 
 
 class RefusedByE2B(Exception):
@@ -55,7 +54,10 @@ def refusals() -> Iterator[None]:
     except RateLimitException as error:
         if "concurrent" not in str(error):
             raise RefusedByE2B(error, 429) from error
-        raise AtCapacity(f"provider 'e2b' has no room for another sandbox: {error}") from error
+        raise AtCapacity(
+            f"provider 'e2b' has no room for another sandbox: {error}",
+            retry_after=retry_after_of(error),
+        ) from error
     except AuthenticationException as error:
         raise RefusedByE2B(error, 401) from error
     except SandboxException as error:
@@ -126,16 +128,8 @@ class LabelledE2BSandboxSession(E2BSandboxSession):
             await super().hydrate_workspace(data)
 
 
-class StrictE2BSandboxClient(E2BSandboxClient):
+class StrictE2BSandboxClient(LabellingClient, E2BSandboxClient):
     """The SDK's client; what it passes over in silence is an error here."""
-
-    _labels: Mapping[str, str] = MappingProxyType({})
-
-    def labelled(self, labels: Mapping[str, str]) -> StrictE2BSandboxClient:
-        """Return a client whose sandboxes have labels in their metadata."""
-        made = copy.copy(self)
-        made._labels = {**self._labels, **labels}
-        return made
 
     def _wrap_session(
         self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None

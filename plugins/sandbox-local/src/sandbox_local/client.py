@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import io
 import logging
 import shutil
@@ -12,7 +11,6 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final, cast
 
 from agents.sandbox import Manifest
@@ -29,7 +27,7 @@ from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from agents.sandbox.types import User
 from agents.sandbox.util.tar_utils import should_skip_tar_member
 
-from sandbox_core.providers import HostProcess
+from sandbox_core.providers import HostProcess, LabellingClient
 from sandbox_local import records
 from sandbox_local.regular_files import RegularFiles
 
@@ -144,16 +142,8 @@ def _warn_once() -> None:
     )
 
 
-class LabellingLocalSandboxClient(UnixLocalSandboxClient):
+class LabellingLocalSandboxClient(LabellingClient, UnixLocalSandboxClient):
     """The SDK's client, which can be had with labels."""
-
-    _labels: Mapping[str, str] = MappingProxyType({})
-
-    def labelled(self, labels: Mapping[str, str]) -> LabellingLocalSandboxClient:
-        """Return a client like this one whose directories have labels."""
-        made = copy.copy(self)
-        made._labels = {**self._labels, **labels}
-        return made
 
     async def create(
         self,

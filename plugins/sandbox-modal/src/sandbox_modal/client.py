@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import uuid
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from agents.extensions.sandbox.modal import (
     ModalSandboxClient,
@@ -22,11 +19,12 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec, resolve_snapshot
 
+from sandbox_core.providers import LabellingClient
 from sandbox_modal.api import Modal
 from sandbox_modal.session import LabelledModalSandboxSession
 
 
-class LabellingModalSandboxClient(ModalSandboxClient):
+class LabellingModalSandboxClient(LabellingClient, ModalSandboxClient):
     """The SDK's client, which can be had with labels.
 
     Args:
@@ -36,18 +34,10 @@ class LabellingModalSandboxClient(ModalSandboxClient):
             SDK's default.
     """
 
-    _tags: Mapping[str, str] = MappingProxyType({})
-
     def __init__(self, token_id: str, token_secret: str, *, image: str | None = None) -> None:
         super().__init__()
         self.modal = Modal(token_id, token_secret)
         self._image = image
-
-    def labelled(self, labels: Mapping[str, str]) -> LabellingModalSandboxClient:
-        """Return a client of the same connection whose sandboxes have tags."""
-        made = copy.copy(self)
-        made._tags = {**self._tags, **labels}
-        return made
 
     @redact_mount_error_data
     async def create(
@@ -108,7 +98,7 @@ class LabellingModalSandboxClient(ModalSandboxClient):
 
     async def _open(self, state: ModalSandboxSessionState) -> SandboxSession:
         inner = LabelledModalSandboxSession(state=state)
-        inner.api, inner.tags = self.modal, self._tags
+        inner.api, inner.tags = self.modal, self._labels
         if await inner._ensure_sandbox():
             inner._set_start_state_preserved(True)
         return self._wrap_session(inner, instrumentation=self._instrumentation)

@@ -18,6 +18,7 @@ from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from runloop_api_client import APIStatusError, NotFoundError, RateLimitError
 
 from sandbox_core.errors import AtCapacity
+from sandbox_core.providers import retry_after_of
 from sandbox_runloop.labelling import LabellingSDK
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class LabellingRunloopSandboxClient(RunloopSandboxClient):
         except RateLimitError as error:
             # Runloop's SDK has asked several times by then, and waited as it was told to.
             raise AtCapacity(
-                f"provider 'runloop' has no room for another devbox: {error}"
+                f"provider 'runloop' has no room for another devbox: {error}",
+                retry_after=retry_after_of(error),
             ) from error
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:

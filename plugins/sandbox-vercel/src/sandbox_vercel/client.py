@@ -22,7 +22,7 @@ from vercel.sandbox import (
 )
 
 from sandbox_core.errors import AtCapacity
-from sandbox_core.providers import parse_retry_after
+from sandbox_core.providers import retry_after_of
 
 _THERE = (SandboxStatus.PENDING, SandboxStatus.RUNNING)
 
@@ -81,7 +81,7 @@ class StrictVercelSandboxClient(VercelSandboxClient):
         except SandboxRateLimitError as error:
             raise AtCapacity(
                 f"provider 'vercel' has no room for another sandbox: {error}",
-                retry_after=parse_retry_after(error.retry_after),
+                retry_after=retry_after_of(error),
             ) from error
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:

@@ -1,0 +1,108 @@
+"""How long a backend says to wait, in whatever its SDK raises."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+
+import aiohttp
+import httpx
+import pytest
+from aiohttp import web
+
+from sandbox_core.providers import parse_retry_after, retry_after_of
+
+_SEVEN = timedelta(seconds=7)
+
+
+class _Refused(Exception):
+    """An error of an SDK."""
+
+
+def _raised(error: Exception, cause: Exception | None = None) -> Exception:
+    try:
+        raise error from cause
+    except type(error) as raised:
+        return raised
+
+
+def _response(status: int = 429) -> httpx.Response:
+    return httpx.Response(status, headers={"retry-after": "7"})
+
+
+class TestParsed:
+    @pytest.mark.parametrize("value", [7, 7.0, "7", " 7 "])
+    def test_seconds(self, value: float | str) -> None:
+        assert _SEVEN == parse_retry_after(value)
+
+    def test_a_date(self) -> None:
+        date = datetime.now(timezone.utc) + timedelta(seconds=100)
+        parsed = parse_retry_after(format_datetime(date, usegmt=True))
+
+        assert parsed is not None
+        assert 90 < parsed.total_seconds() <= 100
+
+    @pytest.mark.parametrize("value", [None, "soon", "-7", "nan", "Mon, 01 Jan 2001 00:00:00 GMT"])
+    def test_what_says_nothing(self, value: str | None) -> None:
+        assert parse_retry_after(value) is None
+
+    @pytest.mark.parametrize("value", ["1e9", "inf"])
+    def test_an_hour_at_most(self, value: str) -> None:
+        assert timedelta(hours=1) == parse_retry_after(value)
+
+
+class TestOfAnError:
+    def test_that_keeps_it(self) -> None:
+        error = _Refused()
+        error.retry_after = "7"  # type: ignore[attr-defined]
+
+        assert _SEVEN == retry_after_of(error)
+
+    def test_that_keeps_the_response(self) -> None:
+        error = _Refused()
+        error.response = _response()  # type: ignore[attr-defined]
+
+        assert _SEVEN == retry_after_of(_raised(ValueError(), cause=error))
+
+    def test_that_keeps_neither(self) -> None:
+        """The response was at hand where it was raised."""
+
+        def ask() -> None:
+            before, response = _response(200), _response()
+            raise _Refused(f"refused with {response.status_code} after {before.status_code}")
+
+        with pytest.raises(_Refused) as raised:
+            ask()
+        assert _SEVEN == retry_after_of(raised.value)
+
+    async def test_of_another_http_client(self) -> None:
+        async def refuse(request: web.Request) -> web.Response:
+            return web.Response(status=503, headers={"Retry-After": "7"})
+
+        async def ask(url: str) -> None:
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                raise _Refused(answer.status)
+
+        app = web.Application()
+        app.router.add_get("/", refuse)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            with pytest.raises(_Refused) as raised:
+                await ask(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        finally:
+            await runner.cleanup()
+
+        assert _SEVEN == retry_after_of(raised.value)
+
+    def test_without_a_refusal_says_nothing(self) -> None:
+        """What is at hand of an answer that was no refusal is about something else."""
+
+        def ask() -> None:
+            answer = _response(200)
+            raise _Refused(answer.status_code)
+
+        with pytest.raises(_Refused) as raised:
+            ask()
+        assert retry_after_of(raised.value) is None
