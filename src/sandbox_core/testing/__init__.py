@@ -1,4 +1,4 @@
-"""What tests of workflows and of providers use: a real Temporal dev server."""
+"""Tools for tests of workflows and of providers, such as a real Temporal dev server."""
 
 from sandbox_core.testing.dev_server import DevServer
 

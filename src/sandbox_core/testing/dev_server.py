@@ -1,4 +1,4 @@
-"""The real Temporal dev server, as a child process."""
+"""Runs the real Temporal dev server as a child process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-# Stock, the dev server lets about 50 ms pass before it hands on a task, and up to a second after
-# a timeout or the interval before a retry has passed.
+# By default, the dev server takes about 50 ms to dispatch a task, and notices a timeout or the end
+# of a retry interval up to a second late.
 _TUNING = {
     "history.transferProcessorMaxPollRPS": 10000,
     "history.timerProcessorMaxPollRPS": 10000,
@@ -23,21 +23,21 @@ _TUNING = {
     "history.outboundProcessorMaxPollRPS": 10000,
     "history.transferProcessorMaxPollHostRPS": 0,
     "history.timerProcessorMaxTimeShift": "10ms",
-    # The deletion of a workflow would wait half a minute for it.
+    # Otherwise the deletion of a workflow takes half a minute.
     "history.transferProcessorUpdateAckInterval": "1s",
-    # Workers are told of a cancellation at once, and not with the answer to their next heartbeat.
+    # Workers learn of a cancellation at once, not with the answer to their next heartbeat.
     "frontend.WorkerCommandsEnabled": True,
     "system.enableCancelActivityWorkerCommand": True,
 }
 _STARTED_WITHIN_S = 30.0
-# It takes several ports for itself, which others may have taken a moment later.
+# The server chooses several free ports, which others may take before it listens.
 _STARTS = 3
 _STOPPED_WITHIN_S = 10.0
 _LINES_KEPT = 200
 
 
 class _Log(threading.Thread):
-    """Reads what the server writes, so that it is never held up, and keeps the last lines."""
+    """Reads the server's output, so that it never blocks, and keeps the last lines."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(name="temporal-dev-server-log", daemon=True)
@@ -51,7 +51,7 @@ class _Log(threading.Thread):
                 self._lines.append(line)
 
     def text(self) -> str:
-        """Return the last lines, of a server that has ended."""
+        """Return the last lines of a server that has ended."""
         self.join()
         return b"".join(self._lines).decode(errors="replace").strip()
 
@@ -60,13 +60,13 @@ class DevServer:
     """A dev server on loopback: ``with DevServer() as server: Client.connect(server.address)``.
 
     Args:
-        port: Where it listens for clients; 0 takes a free port.
-        ui_port: Where the Web UI is; 0 takes a free port, None leaves the UI out.
-        db_file: Keeps workflows across a restart; without it they live in memory.
+        port: The port for clients; 0 for a free one.
+        ui_port: The port of the Web UI; 0 for a free one, None for no UI.
+        db_file: Keeps workflows across restarts; without it, they are in memory.
 
     Raises:
         FileNotFoundError: There is no ``temporal`` executable.
-        RuntimeError: The server ended, or did not start within 30 seconds; with what it wrote.
+        RuntimeError: The server ended, or did not start within 30 seconds; with its output.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class DevServer:
 
     @property
     def address(self) -> str:
-        """What `Client.connect` takes."""
+        """The address for `Client.connect`."""
         return f"127.0.0.1:{self.port}"
 
     def workflow_url(self, workflow_id: str, run_id: str) -> str | None:
-        """Return where the UI shows a workflow, if there is a UI."""
+        """Return the URL of a workflow in the UI; None without a UI."""
         if self.ui_port is None:
             return None
         return (
@@ -93,7 +93,7 @@ class DevServer:
         )
 
     def start(self) -> None:
-        """Start the server and return when it answers its clients."""
+        """Start the server, and wait until it answers clients."""
         command = [self._executable, "server", "start-dev", "--ip", "127.0.0.1"]
         command += ["--port", str(self.port), "--log-level", "error"]
         command += ["--headless"] if self.ui_port is None else ["--ui-port", str(self.ui_port)]
@@ -107,11 +107,11 @@ class DevServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for us: the worker drains before it stops.
+                start_new_session=True,  # Not for Ctrl-C: the worker must drain before it stops.
             )
             assert process.stderr is not None, "it is a pipe"
             log = _Log(process.stderr)
-            # There is no event to wait for: the process only starts to listen.
+            # No event to wait for: the process just begins to listen.
             while process.poll() is None and time.monotonic() < deadline:
                 if self._answers():
                     return
@@ -129,7 +129,7 @@ class DevServer:
     def _answers(self) -> bool:
         if not _accepts(self.port):
             return False
-        # For a moment it takes connections and refuses what a client asks for first.
+        # For a moment it accepts connections but refuses a client's first request.
         asked = [self._executable, "operator", "cluster", "system", "--address", self.address]
         return subprocess.run(asked, check=False, capture_output=True).returncode == 0
 
@@ -166,7 +166,7 @@ class DevServer:
 
 
 def temporal_executable() -> str:
-    """Return the path of the ``temporal`` executable: of this environment, or else of the PATH.
+    """Return the path of the ``temporal`` executable in this environment or else on the PATH.
 
     Raises:
         FileNotFoundError: There is none; the message says what to install.

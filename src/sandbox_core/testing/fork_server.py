@@ -1,9 +1,8 @@
-"""Python processes that start at once: a small process imports what they need, and forks each.
+"""Starts Python processes quickly, by forking one that has already imported their modules.
 
-What a worker imports costs seconds of CPU time, every time one is started. Here it is imported
-once, by a server that has one thread and no event loop, so that it is safe to fork. A forked
-process has a session, an environment and standard streams of its own, like one that was started
-by `subprocess`.
+A worker's imports cost seconds of CPU time at every start. Here they are imported once, by a server
+with one thread and no event loop, so that it is safe to fork. A forked process has its own session,
+environment and standard streams, like one started by `subprocess`.
 
 Linux and macOS only.
 """
@@ -34,11 +33,11 @@ _MODULE = "sandbox_core.testing.fork_server"
 _INTEGER = struct.Struct("!i")
 _LENGTH = struct.Struct("!I")
 _FDS = 3
-"""Standard output and error, and the pipe that tells the exit code."""
+"""Standard output and error, and the pipe for the exit code."""
 
 
 class ForkedProcess:
-    """A process that the server has forked, which leads a session and a process group."""
+    """A process forked by the server, which leads its own session and process group."""
 
     def __init__(self, pid: int, exit_code: int) -> None:
         self.pid = pid
@@ -47,16 +46,16 @@ class ForkedProcess:
         self._reading = threading.Lock()
 
     def poll(self) -> int | None:
-        """Return the exit code, or None while it runs."""
+        """Return the exit code, or None while the process runs."""
         if self._pipe is not None and not select.select([self._pipe], [], [], 0)[0]:
             return None
         return self.wait()
 
     def wait(self) -> int:
-        """Return the exit code, the negative number of the signal that killed it, when it ends.
+        """Wait for the process to end; return its exit code, or minus the signal that killed it.
 
         Raises:
-            RuntimeError: The server was killed, so nobody knows it.
+            RuntimeError: The server was killed, and with it the exit code was lost.
         """
         with self._reading:
             if self._pipe is not None:
@@ -69,12 +68,12 @@ class ForkedProcess:
         return self._code
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it has not ended."""
+        """Send the process a signal, if it has not ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it with SIGKILL, with what it has in its process group, as an OOM killer would."""
+        """Kill the process and its process group with SIGKILL."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -82,9 +81,10 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """A server that forks; what it has forked is killed when it is closed, or its user is gone.
+    """A server that forks processes, and kills them when it is closed or its user's process ends.
 
-    Its processes are where it is: in the namespaces of the thread that makes it, for example.
+    The processes inherit the server's surroundings, for example the namespaces of the thread that
+    creates it.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class ForkServer:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                # Ctrl-C is for its user.
+                # Ctrl-C must reach only the server's user.
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -114,13 +114,13 @@ class ForkServer:
 
         Args:
             target: ``module:function``; the server imports the module once, before it forks.
-            arguments: What the function is called with.
-            env: Its whole environment; without it, that of the caller.
-            stdout: Where its output goes, if not where the caller's does.
+            arguments: The function's arguments.
+            env: The whole environment; None for the caller's.
+            stdout: Where the output goes; None for the caller's.
             stderr: Likewise.
 
         Raises:
-            RuntimeError: The module cannot be imported, or what it imports has started a thread.
+            RuntimeError: The module cannot be imported, or its import started a thread.
         """
         request = json.dumps(
             {
@@ -149,14 +149,14 @@ class ForkServer:
         return ForkedProcess(answer["pid"], exit_code)
 
     def close(self) -> None:
-        """Kill what still runs, and end the server."""
+        """Kill the running processes, and end the server."""
         self._socket.close()
         self._process.wait()
 
 
 @functools.cache
 def fork_server() -> ForkServer:
-    """Return the server of this process, which is closed at its exit."""
+    """Return the server of this process, which is closed when the process exits."""
     server = ForkServer()
     atexit.register(server.close)
     return server
@@ -166,15 +166,15 @@ def fork_server() -> ForkServer:
 
 
 class _Server:
-    """What runs in the server's process."""
+    """The server, in its own process."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._exits: dict[int, int] = {}
-        """By process id, the pipe that tells the exit code."""
+        """The pipes for the exit codes, by process id."""
 
     def serve(self) -> Callable[[], object] | None:
-        """Return in each process that was forked what it is to do, and None when all is over."""
+        """Serve requests; return the function to call in each fork, and None in the end."""
         ended, wake = os.pipe()
         os.set_blocking(ended, False)
         os.set_blocking(wake, False)
@@ -232,7 +232,7 @@ class _Server:
         os.environ.update(request["env"])
         os.chdir(request["folder"])
         sys.argv[:] = [request["target"], *request["arguments"]]
-        # What Python has read from the server's environment.
+        # Python has read it from the server's environment.
         tempfile.tempdir = None
         time.tzset()
         importlib.invalidate_caches()
@@ -245,7 +245,7 @@ class _Server:
         for pid, pipe in tuple(self._exits.items()):
             ended, status = os.waitpid(pid, options)
             if ended:
-                with suppress(BrokenPipeError):  # Nobody wants to know.
+                with suppress(BrokenPipeError):  # Nobody waits for it.
                     os.write(pipe, _INTEGER.pack(os.waitstatus_to_exitcode(status)))
                 os.close(pipe)
                 del self._exits[pid]
@@ -258,7 +258,7 @@ class _Server:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """Let a signal come: without a handler it would not wake the server."""
+    """Handle a signal by doing nothing: without a handler it would not wake the server."""
 
 
 def _check_threads(module: str) -> None:
@@ -268,7 +268,7 @@ def _check_threads(module: str) -> None:
         raise RuntimeError(f"importing {module} starts threads, and then nothing can be forked")
 
 
-# --- Messages: a length, and so many bytes --------------------------------------------------------
+# --- Messages: a length, and that many bytes ------------------------------------------------------
 
 
 def _length(received: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Workers in processes of their own, which tests kill."""
+"""Runs workers in their own processes, so that tests can kill them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _READY = "polling"
 
 
 def ready_plugin() -> SimplePlugin:
-    """Return a worker's last plugin, which tells `WorkerProcess` that the worker polls now."""
+    """Return the plugin that tells `WorkerProcess` that the worker polls; it must be the last."""
     return SimplePlugin("ready", run_context=_ready)
 
 
@@ -29,14 +29,14 @@ async def _ready() -> AsyncIterator[None]:
 
 
 class WorkerProcess:
-    """One worker, which leads a session and a process group of its own.
+    """One worker, which leads its own session and process group.
 
     Args:
         target: ``module:function`` that runs it, with `ready_plugin`.
-        arguments: What the function is called with.
-        variables: What its environment has besides that of this process.
-        log: The file to which its standard error is added; without it, that is this process's.
-        server: What forks it; without it, the one of this process.
+        arguments: The function's arguments.
+        variables: Environment variables in addition to this process's.
+        log: The file to which its standard error is appended; None for this process's.
+        server: The server that forks it; None for the one of this process.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also in its identity: ``PID@HOST``."""
+        """The process id, which is part of the worker's identity: ``PID@HOST``."""
         return self._process.pid
 
     def wait_until_ready(self) -> None:
-        """Return when it polls; blocks.
+        """Block until the worker polls.
 
         Raises:
-            RuntimeError: It ended; with what it logged last.
+            RuntimeError: It ended; with the end of its log.
         """
         for line in self._output:
             if line.strip() == _READY:
@@ -79,18 +79,18 @@ class WorkerProcess:
         )
 
     def is_running(self) -> bool:
-        """Return whether it has not ended."""
+        """Return whether the process is running."""
         return self._process.poll() is None
 
     def wait(self) -> int:
-        """Return its exit code, the negative number of the signal that killed it, when it ends."""
+        """Wait for the process to end; return its exit code, or minus the signal that killed it."""
         return self._process.wait()
 
     def kill(self) -> None:
-        """End it with SIGKILL, with what it has in its process group, as an OOM killer would."""
+        """Kill the process and its process group with SIGKILL."""
         self._process.kill()
 
     def stop(self) -> None:
-        """Ask it to shut down, and wait until it has."""
+        """Ask the worker to shut down, and wait until it has."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()

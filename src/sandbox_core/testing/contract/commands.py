@@ -1,4 +1,4 @@
-"""What `exec` of a session promises."""
+"""Checks a session's `exec`."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ async def commands_run_at_once(subject: Subject) -> None:
     """Eight concurrent commands run in parallel, and each gets its own result."""
     session = await subject.session()
     folder = await subject.folder()
-    # Each waits for all the others.
+    # Each command waits for all the others.
     script = (
         f"echo > {folder}/at-$0; "
         f'while [ "$(ls {folder} | grep -c at-)" -lt 8 ]; do sleep 0.1; done; echo "$0"; exit "$0"'
@@ -231,7 +231,7 @@ async def an_unknown_user_is_refused(subject: Subject) -> None:
 @check("session", cost="one session's slow command stops the heartbeats of all others")
 async def the_event_loop_stays_free(subject: Subject) -> None:
     """The event loop is not blocked while a command runs."""
-    await subject.session()  # What importing and connecting cost is not what is measured.
+    await subject.session()  # Keep importing and connecting out of the measurement.
     longest = 0.0
 
     async def watch() -> None:

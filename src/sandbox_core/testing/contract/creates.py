@@ -1,4 +1,4 @@
-"""What sandbox-core promises of creates: one sandbox for each, and none for one that fails."""
+"""Checks that each create leaves one sandbox, and a failed one leaves none."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ async def one_sandbox_is_left_of_a_create_whose_worker_is_killed(subject: Subjec
 
 
 async def _expect_one(fleet: Fleet, handle: Handle) -> None:
-    """Expect one sandbox of a workflow, and none when it has ended.
+    """Expect that a workflow has one sandbox, and none when it has ended.
 
     Raises:
-        PromiseBroken: There is another number of them.
+        PromiseBroken: It has another number of sandboxes.
     """
     await fleet.update(handle, HoldSandbox.do, "true")
     held = await fleet.sandboxes_of(handle)
@@ -95,7 +95,7 @@ async def _goes_on(fleet: Fleet, handle: Handle) -> bool:
 
 
 async def _waits(handle: Handle) -> bool:
-    """Return whether a workflow waits for room, as the summary of its timer says."""
+    """Return whether a workflow waits for room, according to the summary of its timer."""
     events = (await handle.fetch_history()).events
     return any(b"waiting for room" in event.user_metadata.summary.data for event in events)
 

@@ -1,4 +1,4 @@
-"""What sandbox-core promises with the provider, on a real Temporal server, while things fail."""
+"""Checks what sandbox-core promises with the provider while workers, sandboxes or servers fail."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from sandbox_core.wire.messages import ReapRequest
 from sandbox_core.worker.reaping.reaper import as_reapable, reap
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID, Namespace
 
-# A whole output of 20,000 lines, a last line that says how often it was run, and an exit code.
+# Writes 20,000 lines and, as the last one, how often it has run; exits with a code.
 _COUNTED = """\
 echo run >> counter
 seq 1 20000
@@ -61,7 +61,7 @@ exit 7
 """
 _WHOLE = "".join(f"{n}\n" for n in range(1, 20001)) + "1\n"
 
-# Three processes, of which one has left the command's session, write on and on.
+# Three processes that write forever, one of them outside the command's session.
 _TICKS = "while true; do echo t >> ticks; sleep 0.1; done"
 _TREE = f"true; ({_TICKS}) & setsid sh -c '{_TICKS}' & echo > started; {_TICKS}"
 
@@ -84,7 +84,7 @@ async def _resumed(handle: Handle, provider: str) -> bool:
 
 
 async def _started(subject: Subject, session: SandboxSession) -> None:
-    """Return when the command in a sandbox has made the file ``started``."""
+    """Wait until the command in a sandbox has created the file ``started``."""
     ran = await subject.sh(
         "n=0; until [ -e started ]; do n=$((n+1)); [ $n -lt 400 ] || exit 1; sleep 0.1; done",
         session,
@@ -208,7 +208,7 @@ async def an_edit_survives_its_worker(subject: Subject) -> None:
 
 
 async def _lose(fleet: Fleet, handle: Handle) -> str:
-    """Make the sandbox of a workflow be gone, and return its id."""
+    """Kill the sandbox of a workflow, and return its id."""
     session = await fleet.looking_at(handle)
     lost = fleet.subject.identity(session.state)
     await fleet.subject.kill(session)
@@ -336,7 +336,7 @@ async def an_outage_of_temporal_is_ridden_out(subject: Subject) -> None:
             )
             try:
                 await fleet.start()
-                # Its worker cannot heartbeat for as long as the server is away.
+                # Its worker cannot heartbeat while the server is down.
                 handle = await fleet.hold(replace(fleet.order(), heartbeat_s=10.0))
                 session = await fleet.looking_at(handle)
                 asked = await handle.start_update(

@@ -1,9 +1,9 @@
-"""The workers of the durable checks, each a process of its own that can be killed.
+"""The workers of the durable checks, each in its own process, which can be killed.
 
 Each has the provider of one module. ``SANDBOX_CONTRACT_FAULT=ACTION:MARKER`` makes its first
 `create` fail after the backend has made a sandbox: "kill" ends the worker, "hang" never returns,
-"raise" loses the answer. "late" is another fault: no create comes to its end before there is the
-marker, and then all do, also those that were given up.
+"raise" loses the answer. With "late", no create ends before the marker file exists; then all do,
+even those that were given up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SECRET_VARIABLE = "SANDBOX_CONTRACT_SECRET"  # noqa: S105 - the name of one
 def start_worker(
     address: str, queue: str, module: str, log: Path, variables: Mapping[str, str]
 ) -> WorkerProcess:
-    """Start one worker; what it logs goes to a file."""
+    """Start one worker, which logs to a file."""
     return WorkerProcess(f"{__name__}:run", address, queue, module, log=log, variables=variables)
 
 
@@ -50,7 +50,7 @@ def _with_fault(provider: Provider, action: str, marker: Path) -> Provider:
                 await asyncio.sleep(0.05)
             return await cast("Any", super(type(self), self)).create(**arguments)
 
-        # Like a call in a thread, it goes on when nobody waits for it any more.
+        # Like a call in a thread, it continues when nobody waits for it any longer.
         return await asyncio.shield(asyncio.ensure_future(wait_and_create()))
 
     async def create(self: Client, **arguments: Any) -> object:  # noqa: ANN401 - passed on as it came
@@ -82,7 +82,7 @@ def run(address: str, queue: str, module: str) -> None:
 
 async def _work(address: str, queue: str, module: str) -> None:
     provider: Provider = importlib.import_module(module).sandbox_client_provider()
-    # It is given by hand, installed or not; the others' vendors take seconds to import.
+    # The provider is passed explicitly; importing the other installed ones takes seconds.
     os.environ.pop(REQUIRED_VARIABLE, None)
     os.environ[DISABLED_VARIABLE] = ",".join({each.name for each in discover()})
     action, _, marker = os.environ.get(FAULT_VARIABLE, "").partition(":")
@@ -101,7 +101,7 @@ async def _work(address: str, queue: str, module: str) -> None:
                 worker_env=[SECRET_VARIABLE],
                 max_sandboxes={provider.name: int(limit)} if limit else None,
             ),
-            # What the last plugin does comes right before the worker polls.
+            # The last plugin runs right before the worker polls.
             ready_plugin(),
         ],
         # A killed worker's workflows go to another one at once.

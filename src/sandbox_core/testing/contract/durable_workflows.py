@@ -1,4 +1,4 @@
-"""The workflows of the durable checks: they do with a sandbox what they are told."""
+"""The workflows of the durable checks, which use a sandbox as directed by updates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GREETING = b"hello\n"
 
 @dataclass
 class Order:
-    """How a sandbox is made and kept."""
+    """How to create and keep a sandbox."""
 
     provider: str
     options: dict[str, Any] | None = None
@@ -38,14 +38,14 @@ class Order:
     """Whether its first start fails."""
 
     secrets: list[str] = field(default_factory=list)
-    """Variables of the worker that its environment has."""
+    """Variables of the worker that its environment contains."""
 
 
 @workflow.defn
 class HoldSandbox:
-    """Keeps a session open until it is told to end it; each update does one thing with it.
+    """Keeps a session open until it is told to end; each update does one thing with the session.
 
-    An update answers with what came of it, or fails with the error; the session goes on.
+    An update returns the result or fails with the error; the session stays open.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class HoldSandbox:
         )
         entries: dict[str | Path, BaseEntry] = {"hello.txt": File(content=GREETING)}
         if order.spoilt:
-            # Below a file, which is no folder.
+            # Below a file, which is not a folder.
             entries["hello.txt/below"] = File(content=b"")
         session = await client.create(
             manifest=Manifest(
@@ -89,7 +89,7 @@ class HoldSandbox:
 
     @workflow.update
     async def do(self, script: str, timeout: float | None = None) -> list[Any]:
-        """Run a command; return stdout, stderr and exit code, or that it timed out."""
+        """Run a command; return stdout, stderr and exit code, or report that it timed out."""
         try:
             ran = await (await self._opened()).exec(script, timeout=timeout)
         except ExecTimeoutError:
@@ -98,7 +98,7 @@ class HoldSandbox:
 
     @workflow.update
     async def poll(self, script: str) -> list[Any]:
-        """Run a command as a process that is polled; return its output and its exit code."""
+        """Run a command as a polled process; return its output and exit code."""
         session = await self._opened()
         update = await session.pty_exec_start(script, yield_time_s=0.5)
         output = update.output
@@ -115,7 +115,7 @@ class HoldSandbox:
 
     @workflow.update
     async def start(self) -> None:
-        """Start the session once more, as the SDK does."""
+        """Start the session again, as the SDK does."""
         await (await self._opened()).start()
 
     @workflow.update
@@ -125,14 +125,14 @@ class HoldSandbox:
 
     @workflow.update
     async def delete(self) -> None:
-        """Delete the sandbox; the workflow goes on with the session."""
+        """Delete the sandbox; the workflow continues to use the session."""
         session = workflow_session(await self._opened())
         assert session is not None
         await session.delete()
 
     @workflow.update
     async def restorations(self) -> list[list[str | None]]:
-        """Return which sandbox was lost, and which has its workspace now, for each that was."""
+        """Return, for each lost sandbox, its id and that of its replacement."""
         session = await self._opened()
         return [[r.lost_sandbox_id, r.sandbox_id] for r in session.restorations]
 
@@ -148,7 +148,7 @@ class HoldSandbox:
 
     @workflow.signal
     def leave(self) -> None:
-        """End, and leave the sandbox behind."""
+        """End without deleting the sandbox."""
         self._kept = True
 
     async def _opened(self) -> WorkflowSandboxSession:
@@ -159,7 +159,7 @@ class HoldSandbox:
 
 @workflow.defn
 class RunCommand:
-    """Runs one command in a sandbox of its own, and can be cancelled."""
+    """Runs one command in its own sandbox; can be cancelled."""
 
     @workflow.run
     async def run(self, order: Order, state: dict[str, Any], script: str) -> None:

@@ -1,4 +1,4 @@
-"""What a session promises of files."""
+"""Checks a session's file operations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AWKWARD = (
     "%s%n",
     "x" * 200,
 )
-"""Names of files that programs have."""
+"""Names that real programs give to files."""
 
 
 async def _read(subject: Subject, path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""What the durable checks use: a Temporal server, and workers that are killed and replaced."""
+"""For the durable checks: a Temporal server, and workers that are killed and replaced."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from sandbox_core.worker.sessions.labels import WORKFLOW_ID
 Handle: TypeAlias = "WorkflowHandle[Any, Any]"
 
 ENDS_S = 120.0
-"""How long a workflow may take; what the checks wait for takes seconds."""
+"""How long a workflow may take, in seconds; it normally takes a few."""
 
 LABELS = ("labels", "identity", "destroy")
-"""The abilities with which a workflow's sandboxes can be counted."""
+"""The abilities that counting a workflow's sandboxes needs."""
 
 
 @dataclass(kw_only=True)
 class Fleet:
-    """A Temporal server, and workers with the provider, which are killed in the end."""
+    """A Temporal server, and workers with the provider, which are killed at the end."""
 
     subject: Subject
     address: str
@@ -52,7 +52,7 @@ class Fleet:
     _handles: list[Handle] = field(default_factory=list)
 
     async def start(self, **variables: str) -> WorkerProcess:
-        """Start one more worker, and return it when it polls."""
+        """Start one more worker, and wait until it polls."""
         module = self.subject.module
         if module is None:
             raise NotApplicable("the provider comes from no module, so no worker can import it")
@@ -62,7 +62,7 @@ class Fleet:
         return worker
 
     async def replace(self, *, gently: bool = False) -> None:
-        """End all workers, and start another."""
+        """End all workers, and start a new one."""
         for worker in self._workers:
             if gently:
                 await asyncio.to_thread(worker.stop)
@@ -71,7 +71,7 @@ class Fleet:
         await self.start()
 
     def order(self) -> Order:
-        """Return an order of a sandbox of the provider."""
+        """Return an order for a sandbox of the provider."""
         options = self.subject.backend.options
         return Order(
             provider=self.subject.provider.name,
@@ -90,13 +90,13 @@ class Fleet:
         return handle
 
     async def looking_at(self, handle: Handle) -> SandboxSession:
-        """Return a session of this process for a workflow's sandbox."""
+        """Return a session in this process for a workflow's sandbox."""
         state = load_state(await self.update(handle, HoldSandbox.state))
         client = self.subject.client
         return await self.subject.within(client.resume(state))
 
     async def update(self, handle: Handle, update: Callable[..., object], *args: object) -> Any:  # noqa: ANN401 - the update's
-        """Return what a workflow answers."""
+        """Send a workflow an update, and return the result."""
         asked = handle.execute_update(cast("Any", update), args=list(args))
         try:
             return await asyncio.wait_for(asked, ENDS_S)
@@ -105,10 +105,10 @@ class Fleet:
             raise
 
     async def expect_not_failed(self, handle: Handle) -> None:
-        """Return if a workflow has not failed, as it does when its sandbox cannot be made.
+        """Check that a workflow has not failed, as it does if its sandbox cannot be created.
 
         Raises:
-            PromiseBroken: It has; the message has its error.
+            PromiseBroken: It has failed; the message contains its error.
         """
         if (await handle.describe()).status != WorkflowExecutionStatus.FAILED:
             return
@@ -118,7 +118,7 @@ class Fleet:
             raise PromiseBroken(f"the workflow failed: {told(failed.cause)}") from failed
 
     async def finish(self, handle: Handle) -> None:
-        """Have a workflow delete its sandbox, and end."""
+        """Make a workflow delete its sandbox and end."""
         await handle.signal(HoldSandbox.finish)
         await asyncio.wait_for(handle.result(), ENDS_S)
 
@@ -128,16 +128,16 @@ class Fleet:
         return [sandbox.sandbox_id for sandbox in found]
 
     async def has_sandboxes(self, handle: Handle, count: int) -> bool:
-        """Return whether a workflow has so many sandboxes.
+        """Return whether a workflow has `count` sandboxes.
 
         Raises:
-            PromiseBroken: It has failed.
+            PromiseBroken: The workflow has failed.
         """
         await self.expect_not_failed(handle)
         return len(await self.sandboxes_of(handle)) == count
 
     async def clean_up(self) -> None:
-        """End what still runs, and delete what it has made."""
+        """End the running workflows, and delete their sandboxes."""
         for handle in self._handles:
             with suppress(RPCError):
                 await handle.terminate()
@@ -151,7 +151,7 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet_of(subject: Subject) -> AsyncIterator[Fleet]:
-    """Yield a fleet without a worker, and end in the end what it has started."""
+    """Yield a fleet without a worker; at the end, end everything that it started."""
     with tempfile.TemporaryDirectory() as folder:
         fleet = await _new_fleet(subject, folder)
         try:
@@ -161,7 +161,7 @@ async def fleet_of(subject: Subject) -> AsyncIterator[Fleet]:
 
 
 async def steady_fleet(subject: Subject) -> Fleet:
-    """Return a fleet with one worker, which all checks of a subject share that end none."""
+    """Return a fleet with one worker, shared by all checks of a subject that do not end it."""
     if subject.steady is None:
         fleet = await _new_fleet(subject, subject.folder_until_end())
         subject.at_end(fleet.clean_up)
@@ -178,13 +178,12 @@ async def _new_fleet(subject: Subject, folder: str) -> Fleet:
 
 
 async def connect(address: str) -> TemporalClient:
-    """Return a client of a server."""
-    # What is large in an answer is in the storage that the workers have.
+    """Return a client of a server, with the workers' storage for large payloads."""
     return await TemporalClient.connect(address, plugins=[SandboxPlugin()])
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Wait for what no event tells of: something at the backend, or at the server."""
+    """Poll `condition`, about the backend or the server, for which there is no event."""
 
     async def ask() -> None:
         while not await condition():  # noqa: ASYNC110 - nothing sets an event

@@ -1,4 +1,4 @@
-"""What `SupportsLabels` promises: sandboxes that are found again, and nobody else's."""
+"""Checks `SupportsLabels`: `find` returns the labelled sandboxes and no others."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ async def _find(subject: Subject, labels: Mapping[str, str]) -> list[LabelledSan
 
 
 async def _made(subject: Subject, labels: Mapping[str, str]) -> LabelledSandbox:
-    """Make a sandbox, and return how it is found.
+    """Create a sandbox, and return it as found by its labels.
 
     Raises:
-        PromiseBroken: It is not, or something else is.
+        PromiseBroken: It is not found, or others are.
     """
     session = await _make(subject, labels)
     found = await _find(subject, labels)

@@ -1,4 +1,4 @@
-"""What the way of a sandbox from its creation to its end promises."""
+"""Checks a sandbox's life cycle, from its creation to its deletion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNKNOWN = "sandbox-core-no-such-sandbox"
 
 
 def _copied(client: Client, state: SandboxSessionState) -> SandboxSessionState:
-    """Return a state as another process has it."""
+    """Return a state as another process would get it."""
     return client.deserialize_session_state(client.serialize_session_state(state))
 
 
@@ -109,7 +109,7 @@ async def a_gone_sandbox_is_not_passed_off(subject: Subject) -> None:
     await subject.kill(session)
     if subject.can("exists"):
         expect(not await subject.exists(lost), "a sandbox that is gone exists")
-        return  # Nobody resumes it without having asked.
+        return  # The core asks before it resumes.
     try:
         resumed = await _resume(subject, session.state)
     except Exception:  # noqa: BLE001 - any error says that it is gone
@@ -220,7 +220,7 @@ async def destroy_deletes(subject: Subject) -> None:
 @check("session", cost="every failed create leaks a sandbox")
 async def a_failed_start_can_be_cleaned_up(subject: Subject) -> None:
     """A session whose start failed can be deleted like any other; nothing is left."""
-    # The second entry is below the first, which is no folder.
+    # The second entry is below the first, which is not a folder.
     spoilt: dict[str | Path, BaseEntry] = {
         "file": File(content=b""),
         "file/below": File(content=b""),

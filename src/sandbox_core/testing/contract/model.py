@@ -1,4 +1,4 @@
-"""What a check is: one promise of a provider, how it is checked, and what users lose without it."""
+"""Defines checks: one promise of a provider, its test, and the cost to users if it is broken."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 Level: TypeAlias = Literal["package", "session", "labels", "durable"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-"""In the order in which they are checked: each takes longer than the one before."""
+"""The levels in the order of their execution: each takes longer than the one before."""
 
 
 class PromiseBroken(AssertionError):
-    """A check has seen something else than what the contract promises."""
+    """A check observed something other than what the contract promises."""
 
 
 class NotApplicable(Exception):
@@ -27,36 +27,36 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One promise."""
+    """One promise and its test."""
 
     name: str
-    """The module and the function that check it: ``commands.streams_come_apart``."""
+    """The module and the function of the test: ``commands.streams_come_apart``."""
 
     level: Level
     promise: str
-    """One sentence."""
+    """The promise in one sentence."""
 
     cost: str
-    """What users lose where it is broken."""
+    """What users lose if it is broken."""
 
     needs: tuple[str, ...]
-    """The abilities without which it does not apply, as `sandbox-core providers` names them."""
+    """The abilities that it requires, as named by `sandbox-core providers`."""
 
     slow: bool
     """Whether it takes longer than about ten seconds with a local backend."""
 
     provisional: bool
-    """Whether it is new: for one release, who breaks it is warned, and breaks no promise."""
+    """Whether it is new: for one release, breaking it causes only a warning."""
 
     function: Callable[[Subject], Awaitable[None]]
 
     async def __call__(self, subject: Subject) -> None:
-        """Check it.
+        """Test the promise.
 
         Raises:
-            PromiseBroken: With what was seen.
-            NotApplicable: It has no meaning here.
-            Exception: The provider raised it where it must not.
+            PromiseBroken: It is broken; with what was observed.
+            NotApplicable: It does not apply to this sandbox.
+            Exception: The provider raised an error where it must not.
         """
         await self.function(subject)
 
@@ -69,7 +69,7 @@ def check(
     slow: bool = False,
     provisional: bool = False,
 ) -> Callable[[Callable[[Subject], Awaitable[None]]], Check]:
-    """Make a check of a function, whose docstring states the promise."""
+    """Make the decorated function a check. Its docstring is the promise."""
 
     def make(function: Callable[[Subject], Awaitable[None]]) -> Check:
         area = function.__module__.rpartition(".")[2]
@@ -89,22 +89,22 @@ def check(
 
 
 def checks_in(module: ModuleType) -> Iterator[Check]:
-    """Iterate over the checks of a module, in the order of their definition."""
+    """Iterate over the checks of a module in the order of definition."""
     return (value for value in vars(module).values() if isinstance(value, Check))
 
 
 def expect(condition: object, seen: str) -> None:
-    """Raise what was seen, unless `condition` holds.
+    """Check that `condition` holds.
 
     Raises:
-        PromiseBroken: It does not.
+        PromiseBroken: It does not; with `seen` as the message.
     """
     if not condition:
         raise PromiseBroken(seen)
 
 
 def expect_equal(expected: object, actual: object, what: str) -> None:
-    """Raise what was seen, unless both are equal.
+    """Check that both values are equal.
 
     Raises:
         PromiseBroken: They are not.
@@ -114,16 +114,16 @@ def expect_equal(expected: object, actual: object, what: str) -> None:
 
 
 def told(error: BaseException) -> str:
-    """Return what an error says, and what it came of: a `SandboxError` may say little."""
+    """Return the messages of an error and its causes: a `SandboxError` alone may say little."""
     text = str(error) or type(error).__name__
     said = text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
     return said if error.__cause__ is None else f"{said}, because of {told(error.__cause__)}"
 
 
 def raised_at(error: BaseException, packages: Collection[str]) -> str | None:
-    """Return the file and line in one of `packages` that an error came from, if it came from any.
+    """Return the file and line in one of `packages` where an error was raised, or None.
 
-    Of an error and its causes, the cause counts; of several lines, the innermost.
+    The place of a cause has precedence over that of its effect, and inner frames over outer ones.
     """
     cause = error.__cause__ or error.__context__
     place = None if cause is None else raised_at(cause, packages)

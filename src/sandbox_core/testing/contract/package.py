@@ -1,4 +1,4 @@
-"""What a provider's distribution promises; nothing of these checks needs the backend."""
+"""Checks a provider's distribution, without its backend."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _ABILITIES: Mapping[str, tuple[tuple[str, tuple[str, ...], bool], ...]] = {
 _NOT_PROVIDERS = ("abc", "builtins", "sandbox_core", "typing")
 
 _SECRET = re.compile(r"(api_?key|access_?key|secret|token|password|credential)", re.IGNORECASE)
-# Names of variables, files and so on hold no secret.
+# Fields with the name of a variable, a file and so on contain no secret.
 _NAMES_ONE = re.compile(r"(_name|_names|_ref|_id|_env|_var|_path|_file|_limit|tokens)$")
 
 
@@ -186,7 +186,7 @@ async def no_name_nearly_fits(subject: Subject) -> None:
 
 
 def _distance(left: str, right: str) -> int:
-    """Return how many characters have to be added, taken away or replaced."""
+    """Return the edit distance: how many characters must be added, removed or replaced."""
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):
         previous, row[0] = row[0], i
@@ -238,7 +238,7 @@ async def states_are_registered(subject: Subject) -> None:
 
 
 def _state_types(subject: Subject) -> list[type[SandboxSessionState]]:
-    """Return the states that stand beside the provider or the client's classes."""
+    """Return the state classes in the modules of the provider and of the client's classes."""
     classes = [type(subject.provider), *type(subject.client).__mro__]
     packages = {
         kind.__module__ if kind.__module__.startswith("agents.") else kind.__module__.split(".")[0]

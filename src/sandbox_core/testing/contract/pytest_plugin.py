@@ -24,14 +24,14 @@ TEMPORAL_VARIABLE = "SANDBOX_CORE_TEST_TEMPORAL_ADDRESS"
 
 
 class ProviderContract:
-    """What the contract promises of a provider, one test for each promise.
+    """Tests a provider against the contract, one test per promise.
 
     A complete test of a provider::
 
         class TestAcme(ProviderContract):
             provider_module = "acme_sandbox"
 
-    Skips follow from the abilities that the provider has, and say what its users lose. The run
+    Tests of abilities that the provider lacks are skipped, and say what its users lose. The run
     ends with the line that `sandbox-core check` ends with: how many promises are kept.
     """
 
@@ -39,18 +39,18 @@ class ProviderContract:
     """The module with the hook `sandbox_client_provider`, as the entry point names it."""
 
     levels: ClassVar[tuple[Level, ...]] = LEVELS
-    """Which levels are checked."""
+    """The levels to check."""
 
     known_failures: ClassVar[Mapping[str, str]] = {}
-    """By the names of checks, why their promises are not kept. One that is kept is an error."""
+    """The reasons of broken promises, by check name. It is an error if one is kept."""
 
     @classmethod
     def contract_marks(cls, check: Check) -> Sequence[pytest.MarkDecorator]:
-        """Return the marks of a check's test; override it to have some run less often."""
+        """Return the marks of a check's test; override it to run some less often."""
         return ()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Make one test of each promise; pytest calls it."""
+        """Create one test per promise; called by pytest."""
         if "contract_check" not in metafunc.fixturenames:
             return
         unknown = self.known_failures.keys() - {check.name for check in select()}
@@ -65,16 +65,16 @@ class ProviderContract:
     @pytest.fixture(scope="class")
     @classmethod
     def contract_backend(cls) -> Backend:
-        """Return what is known of the backend; override it to start one, or to have more checked.
+        """Return facts about the backend; override it to start one, or to check more.
 
-        It is made before the provider's client, so it may set variables of the environment.
+        It is called before the provider's client is created, so it may set environment variables.
         """
         return Backend()
 
     @pytest.fixture(scope="class")
     @classmethod
     def contract_loop(cls) -> Iterator[asyncio.AbstractEventLoop]:
-        """The event loop of all checks, which share a client."""
+        """The event loop of all checks, because they share a client."""
         loop = asyncio.new_event_loop()
         yield loop
         loop.run_until_complete(loop.shutdown_asyncgens())
@@ -85,7 +85,7 @@ class ProviderContract:
     def contract_subject(
         cls, contract_loop: asyncio.AbstractEventLoop, contract_backend: Backend
     ) -> Iterator[Subject]:
-        """What is checked."""
+        """The provider under test."""
         module = importlib.import_module(cls.provider_module)
         subject = Subject(
             provider=module.sandbox_client_provider(),
@@ -103,7 +103,7 @@ class ProviderContract:
         contract_loop: asyncio.AbstractEventLoop,
         record_property: Callable[[str, object], None],
     ) -> None:
-        """The promise that the test is named after."""
+        """Test the promise of this parameter."""
         outcome = contract_loop.run_until_complete(
             run_check(contract_check, contract_subject, known_failures=self.known_failures)
         )

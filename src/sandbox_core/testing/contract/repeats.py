@@ -1,4 +1,4 @@
-"""What is promised of operations that may be attempted twice: the second ends as the first."""
+"""Checks that a second attempt at a repeatable operation ends like the first."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from sandbox_core.worker.sessions.pool import SessionPool
 _REPEATED = (Effect.READ, Effect.IDEMPOTENT)
 
 _NOT_HERE = {
-    "reap",  # Of all sandboxes of the namespace.
-    "list_skills",  # Of a folder of the worker's.
+    "reap",  # It concerns all sandboxes of the namespace.
+    "list_skills",  # It reads a folder of the worker's.
     "load_skill",
     "resolve_exposed_port",  # Not every backend has ports.
-    "resume_session",  # A check of its own: by another client.
+    "resume_session",  # It has its own check, with another client.
     "ping",
     "pty_resize",  # Not every backend has terminals; a second attempt sets the same size.
 }
@@ -40,7 +40,7 @@ _ANSWERS_DIFFER = ("stop", "start", "shutdown", "persist_workspace")
 
 
 class _Repeating:
-    """One session whose operations are each attempted twice."""
+    """A session that attempts each operation twice."""
 
     def __init__(self, subject: Subject) -> None:
         call = Call(provider=subject.provider, client=subject.client, pool=SessionPool())
@@ -53,7 +53,7 @@ class _Repeating:
         self._session: object = None
 
     async def open(self, subject: Subject) -> None:
-        """Create the session, by a create that is attempted twice."""
+        """Create the session, with two attempts at the create."""
         manifest = dump_manifest(Manifest(entries={"kept.txt": File(content=b"kept")}))
         request = {"create_key": uuid.uuid4().hex, "epoch": 1, "manifest": manifest}
         if subject.backend.options is not None:
@@ -64,7 +64,7 @@ class _Repeating:
         self.state = cast("Any", apply_delta({"manifest": manifest}, first["state_delta"]))
 
     async def __call__(self, operation: str, body: bytes | None = None, **request: object) -> Any:  # noqa: ANN401 - a JSON object
-        """Do an operation, as if the answer of its first attempt was lost; return the second's."""
+        """Do an operation as if the first attempt's answer was lost; return the second's."""
         self.done.add(operation)
         asked = {"session": self._session, **request}
         first = await self._attempt(operation, 1, asked, body)
@@ -77,7 +77,7 @@ class _Repeating:
         self, operation: str, number: int, request: Mapping[str, Any], body: bytes | None = None
     ) -> Any:  # noqa: ANN401 - a JSON object
         environment = ActivityEnvironment()
-        # Without a timeout it would be a second.
+        # The default timeout is a second.
         environment.info = dataclasses.replace(
             environment.info, attempt=number, start_to_close_timeout=timedelta(minutes=5)
         )

@@ -1,4 +1,4 @@
-"""Runs the checks of a provider, and reports what came of them."""
+"""Runs the checks of a provider, and reports their outcomes."""
 
 from __future__ import annotations
 
@@ -42,37 +42,37 @@ _MODULES = (
 )
 
 CHECKS: tuple[Check, ...] = tuple(found for module in _MODULES for found in checks_in(module))
-"""All checks, in the order in which they are run."""
+"""All checks, in the order of their execution."""
 
 CHECK_TIMEOUT_S = 300.0
-"""How long one check may take; what it waits for has shorter limits of its own."""
+"""How long one check may take; whatever it waits for has a shorter limit."""
 
 Status: TypeAlias = Literal["kept", "broken", "skipped", "known", "warned"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of one check.
+    """The outcome of one check.
 
-    "known" is a promise that is broken and that the author has said to be so; it is not counted as
-    kept. One that was said to be broken and is kept counts as "broken": the list is out of date.
-    "warned" is one that is broken and provisional: it breaks no promise yet.
+    "known": the promise is broken, and the author has listed it as such; it does not count as kept.
+    A listed promise that is kept is "broken", because the list is out of date.
+    "warned": the promise is broken but provisional, and so counts as neither.
     """
 
     check: Check
     status: Status
     seen: str = ""
-    """What was seen where it is broken, or why it was skipped."""
+    """What was observed if it is broken, or why it was skipped."""
 
     seconds: float = 0.0
 
     error: BaseException | None = field(default=None, repr=False, compare=False)
-    """What was raised where it is broken."""
+    """The error that was raised if it is broken."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What came of all checks of one provider."""
+    """The outcomes of all checks of one provider."""
 
     provider: str
     distribution: str = ""
@@ -84,9 +84,9 @@ class Report:
         return all(outcome.status != "broken" for outcome in self.outcomes)
 
     def summary(self) -> str:
-        """Return the line that users ask for: ``contract 1: session 41/41, ... in 71 s``.
+        """Return a one-line summary: ``contract 1: session 41/41, ... in 71 s``.
 
-        The time is that of all checks, one after the other.
+        The time is the sum of all checks' durations.
         """
         parts = []
         for level in LEVELS:
@@ -106,7 +106,7 @@ class Report:
         return f"contract {CONTRACT_VERSION}: {', '.join(parts) or 'nothing checked'}{took}"
 
     def as_json(self) -> dict[str, object]:
-        """Return the report as ``--json`` prints it, and as the list of providers keeps it."""
+        """Return the report as JSON, for ``--json`` and for the list of providers."""
         return {
             "provider": self.provider,
             "distribution": self.distribution,
@@ -134,9 +134,9 @@ def select(
     """Return the checks to run.
 
     Args:
-        levels: Only these; all without any.
-        only: Patterns of names, such as ``files.*``; all without any.
-        slow: Whether those that take longer than about ten seconds are among them.
+        levels: The levels to run; all if empty.
+        only: Patterns of names, such as ``files.*``; all if empty.
+        slow: Whether to include those that take longer than about ten seconds.
     """
     patterns = tuple(only)
     return [
@@ -151,12 +151,12 @@ def select(
 async def run_check(
     each: Check, subject: Subject, *, known_failures: Mapping[str, str] | None = None
 ) -> Outcome:
-    """Run one check, and delete what it has made.
+    """Run one check, and delete the sandboxes that it created.
 
     Args:
         each: The check.
-        subject: What it checks.
-        known_failures: By the names of checks, why their promises are not kept.
+        subject: The provider under test.
+        known_failures: The reasons of broken promises, by check name.
     """
     begun = time.monotonic()
     missing = [ability for ability in each.needs if not subject.can(ability)]
@@ -187,7 +187,7 @@ async def run_check(
 
 
 def _seen(error: BaseException, subject: Subject) -> str:
-    """Return what an error says, and which line of the provider it came from."""
+    """Return an error's message and the line of the provider that raised it."""
     if isinstance(error, ClientNotMade):
         return error.message
     place = raised_at(error, subject.packages())
@@ -207,11 +207,11 @@ async def run_checks(
     """Run checks one after the other.
 
     Args:
-        subject: What is checked; the caller closes it.
-        checks: Which to run.
-        distribution: The distribution of the provider and its version, for the report.
-        known_failures: By the names of checks, why their promises are not kept.
-        tell: Called with each outcome as soon as there is one.
+        subject: The provider under test; the caller closes it.
+        checks: The checks to run.
+        distribution: The provider's distribution and its version, for the report.
+        known_failures: The reasons of broken promises, by check name.
+        tell: Called with each outcome as soon as it is known.
     """
     outcomes = []
     for each in checks:

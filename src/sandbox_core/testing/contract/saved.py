@@ -1,4 +1,4 @@
-"""What sandbox-core promises of workspaces with the provider, while nothing fails."""
+"""Checks what sandbox-core promises about workspaces with the provider, without failures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def a_workspace_is_saved_whole(subject: Subject) -> None:
     expect_equal(f"{whole}more\n", before, "what there was")
     if of_link:
         expect("folder/link" in of_link, f"refused without a name: {of_link}")
-    else:  # A backend may have saved it, with what else was changed.
+    else:  # A backend may have saved it, with the other changes.
         whole = whole.replace("content\n", "later\n")
     expect_equal(f"{whole}without what is ephemeral\n", after, "what came back")
 

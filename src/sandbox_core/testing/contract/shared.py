@@ -1,4 +1,4 @@
-"""What sandbox-core promises of a session that several use at once."""
+"""Checks what sandbox-core promises about sessions with several concurrent users."""
 
 from __future__ import annotations
 

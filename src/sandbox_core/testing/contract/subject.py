@@ -1,4 +1,4 @@
-"""The provider that is being checked, and what its checks make and leave."""
+"""The provider under test, and the sandboxes that its checks create."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ ENVIRONMENT = {
     "UNICODE": "größe 大小",
     "LINES": "first\nsecond",
     "EMPTY": "",
-    # Names that a wrapper of commands may use itself.
+    # Names that a command wrapper may use itself.
     "mode": "production",
     "timeout": "30",
     "root": "/srv",
 }
-"""The environment of the sandbox that most checks share."""
+"""The environment of the sandbox shared by most checks."""
 
 FILES: Mapping[str | Path, BaseEntry] = {
     "hello.txt": File(content=b"hello\n"),
@@ -71,38 +71,38 @@ _OTHERS = {"", "abc", "agents", "builtins", "sandbox_core", "typing"}
 
 
 class ClientNotMade(ProviderError):
-    """`create_client` raised an error, so that nothing can be checked that needs a client."""
+    """`create_client` raised an error, so that no check that needs a client can run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """What an author may tell of a backend, so that more can be checked; all of it is optional."""
+    """Optional facts about a backend, with which more can be checked."""
 
     options: BaseSandboxClientOptions | None = None
-    """The options of the sandboxes that are made; None for the provider's default."""
+    """The options of the sandboxes that checks create; None for the provider's default."""
 
     backend_ids: Callable[[], Awaitable[set[str]]] | None = None
-    """Returns the ids of all sandboxes at the backend, labelled or not: nothing is left behind."""
+    """Returns the ids of all sandboxes at the backend, labelled or not, to detect leaked ones."""
 
     kill_sandbox: Callable[[str], Awaitable[None]] | None = None
-    """Ends a sandbox from outside, as its backend's operator would; the default is `destroy`."""
+    """Kills a sandbox from outside, as the backend's operator would; the default is `destroy`."""
 
     unreachable: Mapping[str, str] | None = None
-    """Variables of the environment with which `create_client` makes a client of a backend that
-    does not answer, such as a URL of a closed port."""
+    """Environment variables with which `create_client` makes a client for a backend that does not
+    answer, such as the URL of a closed port."""
 
     max_sandboxes: int = 4
-    """How many there may be at a time."""
+    """How many sandboxes may exist at a time."""
 
     timeout_s: float = 60.0
-    """How long one operation of the backend may take."""
+    """How long one operation of the backend may take, in seconds."""
 
 
 @dataclass(kw_only=True)
 class Subject:
-    """The provider, one client of it, and the sandboxes that the checks make.
+    """The provider under test, a client of it, and the sandboxes that the checks create.
 
-    Use it as an asynchronous context manager: it closes the client, and deletes what was made.
+    Use it as an asynchronous context manager: it closes the client and deletes the sandboxes.
     """
 
     provider: Provider
@@ -111,16 +111,16 @@ class Subject:
 
     backend: Backend = field(default_factory=Backend)
     temporal: str | None = None
-    """The address of a Temporal server; without it, a dev server is started when one is needed."""
+    """The address of a Temporal server; None to start a dev server when one is needed."""
 
     steady: Fleet | None = None
-    """The workers that the checks share which end none; see `steady_fleet`."""
+    """The workers shared by the checks that end none; see `steady_fleet`."""
 
     imported: Imported | None = None
     """What importing the module does; see `imports`."""
 
     client_failed: bool = False
-    """Whether a test has reported already that there is no client."""
+    """Whether a test has already reported that there is no client."""
 
     _server: DevServer | None = None
     _client: Client | None = None
@@ -132,7 +132,7 @@ class Subject:
 
     @property
     def client(self) -> Client:
-        """One client of the provider, which most checks share.
+        """The client of the provider that most checks share.
 
         Raises:
             ClientNotMade: `create_client` raised an error.
@@ -140,7 +140,7 @@ class Subject:
         if self._client is None:
             try:
                 self._client = self.new_client()
-            except Exception as error:  # A plugin boundary: the author is told where it was.
+            except Exception as error:  # A plugin boundary: the author learns where it was raised.
                 place = raised_at(error, self.packages())
                 raise ClientNotMade(
                     f"create_client() of {self.provider.name!r} failed: {told(error)}"
@@ -149,18 +149,18 @@ class Subject:
         return self._client
 
     def packages(self) -> set[str]:
-        """Return the packages of the provider: of its module, its class and its client's class."""
+        """Return the packages of the provider's module, class and client class."""
         modules = [self.module or "", type(self.provider).__module__]
         if self._client is not None:
             modules += [kind.__module__ for kind in type(self._client).__mro__]
         return {module.partition(".")[0] for module in modules} - _OTHERS
 
     def new_client(self) -> Client:
-        """Return another client, as another worker has one; the caller closes it."""
+        """Return another client, such as another worker has; the caller closes it."""
         return cast("Client", self.provider.create_client())
 
     def options(self) -> BaseSandboxClientOptions:
-        """Return the options of the sandboxes that are made."""
+        """Return the options of the sandboxes that checks create."""
         return self.backend.options or self.provider.default_options()
 
     def can(self, ability: str) -> bool:
@@ -169,28 +169,28 @@ class Subject:
 
     @property
     def labelling(self) -> SupportsLabels[Client]:
-        """The provider, which labels its sandboxes."""
+        """The provider; only if it labels its sandboxes."""
         return cast("SupportsLabels[Client]", self.provider)
 
     def identity(self, state: SandboxSessionState) -> str:
-        """Return the backend's id of a sandbox; only for a provider that can."""
+        """Return the backend's id of a sandbox; only if the provider can."""
         return cast("SupportsIdentity", self.provider).identity(state)
 
     async def exists(self, sandbox_id: str, client: Client | None = None) -> bool:
-        """Return whether there is such a sandbox; only for a provider that can."""
+        """Return whether the sandbox exists; only if the provider can."""
         provider = cast("SupportsExists[Client]", self.provider)
         return await self.within(provider.exists(client or self.client, sandbox_id))
 
     async def destroy(self, sandbox_id: str) -> None:
-        """Delete a sandbox by its id; only for a provider that can."""
+        """Delete a sandbox by its id; only if the provider can."""
         provider = cast("SupportsDestroy[Client]", self.provider)
         await self.within(provider.destroy(self.client, sandbox_id))
 
     async def kill(self, session: SandboxSession) -> None:
-        """Make the sandbox of a session be gone, as it is when its host is.
+        """Kill the sandbox of a session, as the loss of its host would.
 
         Raises:
-            NotApplicable: Neither the author nor the provider has said how.
+            NotApplicable: Neither the author nor the provider offers a way to.
         """
         if not self.can("identity"):
             raise NotApplicable("without `identity` nobody can say which sandbox is meant")
@@ -205,12 +205,12 @@ class Subject:
             )
 
     async def within(self, work: Awaitable[_T]) -> _T:
-        """Await `work`, which is not to hang.
+        """Await `work`, which must not hang.
 
         Raises:
             PromiseBroken: It took longer than the backend's `timeout_s`.
         """
-        # Not `wait_for`: a `TimeoutError` of the provider's own is something else.
+        # Not `wait_for`: the provider's own `TimeoutError` means something else.
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task}, timeout=self.backend.timeout_s)
@@ -224,7 +224,7 @@ class Subject:
 
     @asynccontextmanager
     async def unreachable(self) -> AsyncIterator[Subject]:
-        """Yield the provider at a backend that does not answer, and expect that it says so.
+        """Yield the provider with a backend that does not answer, and expect a proper error.
 
         Raises:
             PromiseBroken: The body raised it.
@@ -262,7 +262,7 @@ class Subject:
         client: Client | None = None,
         start: bool = True,
     ) -> SandboxSession:
-        """Create a sandbox, and start it; it is deleted in the end."""
+        """Create and start a sandbox, which is deleted at the end."""
         maker = client or self.client
         manifest = None
         if files is not None or environment is not None:
@@ -278,13 +278,13 @@ class Subject:
         return session
 
     async def session(self) -> SandboxSession:
-        """Return the sandbox that checks share which leave it as they found it."""
+        """Return the sandbox shared by the checks that leave it as they found it."""
         if self._shared is None:
             self._shared = await self.make(files=FILES, environment=ENVIRONMENT)
         return self._shared
 
     async def folder(self, session: SandboxSession | None = None) -> Path:
-        """Return a new folder of a workspace, the shared one's if no session is given."""
+        """Return a new folder in a session's workspace, by default the shared one."""
         path = Path(f"check-{uuid.uuid4().hex[:12]}")
         used = session or await self.session()
         await self.within(used.mkdir(path, parents=True))
@@ -293,11 +293,11 @@ class Subject:
     async def sh(
         self, script: str, session: SandboxSession | None = None, *, timeout: float | None = None
     ) -> ExecResult:
-        """Run a shell script in the workspace of the shared sandbox, or of another."""
+        """Run a shell script in a session's workspace, by default the shared one."""
         return await self.within((session or await self.session()).exec(script, timeout=timeout))
 
     async def delete(self, session: SandboxSession) -> None:
-        """Delete the sandbox of a session that `make` has made."""
+        """Delete the sandbox of a session that `make` returned."""
         for client, made in list(self._made):
             if made is session:
                 self._made.remove((client, made))
@@ -305,11 +305,11 @@ class Subject:
 
     @asynccontextmanager
     async def leaving_nothing(self) -> AsyncIterator[None]:
-        """Expect that at the end there is no sandbox that was not there before.
+        """Expect that no new sandbox exists at the end of the context.
 
         Raises:
-            PromiseBroken: There is one.
-            NotApplicable: Nobody can tell.
+            PromiseBroken: One does.
+            NotApplicable: The sandboxes cannot be listed.
         """
         if self.backend.backend_ids is None:
             raise NotApplicable("`Backend(backend_ids=...)` is not given, so nobody can count")
@@ -320,7 +320,7 @@ class Subject:
             raise PromiseBroken(f"left at the backend: {', '.join(sorted(left))}")
 
     async def clean_up(self, *, all_of_them: bool = False) -> None:
-        """Delete what the last check has made, but for the sandbox that is shared."""
+        """Delete the sandboxes of the last check and, with `all_of_them`, the shared one."""
         for client, session in reversed(self._made.copy()):
             if session is self._shared and not all_of_them:
                 continue
@@ -331,10 +331,10 @@ class Subject:
                 logger.debug("a sandbox could not be deleted after its check: %s", error)
 
     async def temporal_address(self) -> str:
-        """Return the address of a Temporal server, which stays until the end.
+        """Return the address of a Temporal server, which runs until the end.
 
         Raises:
-            FileNotFoundError: There is no ``temporal`` executable to start one with.
+            FileNotFoundError: There is no ``temporal`` executable with which to start one.
         """
         if self.temporal is None:
             self._server = DevServer()
@@ -343,15 +343,15 @@ class Subject:
         return self.temporal
 
     def at_end(self, end: Callable[[], Awaitable[None]]) -> None:
-        """Have something ended before the sandboxes and the server are."""
+        """Register `end` to be called before the sandboxes and the server are ended."""
         self._ending.push_async_callback(end)
 
     def folder_until_end(self) -> str:
-        """Return a new folder of this host, which is removed in the end."""
+        """Return a new folder on this host, which is removed at the end."""
         return self._ending.enter_context(tempfile.TemporaryDirectory())
 
     def discard_shared(self) -> None:
-        """Have the next check get a new sandbox: one has failed in the one before."""
+        """Give the next check a new sandbox, after a check failed in the shared one."""
         self._shared = None
 
     async def __aenter__(self) -> Subject:
@@ -370,5 +370,5 @@ class Subject:
 
 
 async def gather(*work: Awaitable[_T]) -> Sequence[_T]:
-    """Run all at once, and return what each returns."""
+    """Run all concurrently, and return their results."""
     return await asyncio.gather(*work)

@@ -1,4 +1,4 @@
-"""What `pty_exec_start` and what goes with it promise, where a session has it."""
+"""Checks `pty_exec_start` and the related operations, if a session has them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sandbox_core.testing.contract.model import (
 from sandbox_core.testing.contract.subject import Subject
 
 _ENDS_S = 10.0
-"""How long a process may take that has nothing more to do."""
+"""How long a process with nothing left to do may take to end, in seconds."""
 
 
 async def _session(subject: Subject) -> SandboxSession:
@@ -92,7 +92,7 @@ async def a_terminal_can_be_written_to(subject: Subject) -> None:
         output += update.output
     await subject.within(session.pty_terminate_all())
 
-    # A shell that shows the command too shows neither of these in it.
+    # Neither text occurs in the command itself, which a shell may echo.
     expect(b"terminal-42" in output, f"the process has no terminal: {output!r}")
     expect(b"got hello" in output, f"what was written did not arrive: {output!r}")
 
@@ -127,7 +127,7 @@ async def terminating_ends_all_processes(subject: Subject) -> None:
     await subject.within(session.pty_exec_start(script, yield_time_s=0.5))
     await subject.within(session.pty_terminate_all())
     await subject.within(session.pty_terminate_all())
-    # Two looks at the file, a second apart, are what tells a loop that goes on.
+    # Two readings of the file, a second apart, show whether the loop still runs.
     first = (await subject.sh(f"sleep 1; wc -c < {folder}/ticks")).stdout
     await asyncio.sleep(1)
     second = (await subject.sh(f"wc -c < {folder}/ticks")).stdout

@@ -1,4 +1,4 @@
-"""Workflows of the durable checks that need one worker, and say themselves what they have seen."""
+"""The workflows of the durable checks that need one worker and return what they observed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ cat cache/more 2>/dev/null || echo without what is ephemeral
 
 
 async def _refused(session: SandboxSession) -> str:
-    """Save a workspace, and return what it is refused for, or nothing."""
+    """Save a workspace; return why that was refused, or an empty text."""
     try:
         await session.stop()
     except SandboxError as error:
@@ -84,9 +84,9 @@ async def _refused(session: SandboxSession) -> str:
 
 @workflow.defn
 class SaveWhole:
-    """Saves a workspace with everything in it, and looks at it before and after it was lost.
+    """Saves a workspace with files of every kind, and reads it before and after it was lost.
 
-    Then it saves one that could not be restored, and returns what it is told.
+    Then it tries to save one that could not be restored, and returns the error.
     """
 
     @workflow.run
@@ -99,7 +99,7 @@ class SaveWhole:
         await session.start()
         seen = [await _output(session, _MAKE)]
         seen.append(await _refused(session))
-        if seen[-1]:  # A backend may have no FIFOs in what it saves.
+        if seen[-1]:  # A backend's archives may not support FIFOs.
             await session.exec("rm pipe")
             await session.stop()
         seen.append(await _output(session, LOOK))
@@ -115,7 +115,7 @@ class SaveWhole:
 
 @workflow.defn
 class Fork:
-    """Saves twice, makes a fork of it that saves too, and opens both of the source's states."""
+    """Saves twice, forks the session, saves the fork, and opens both of the source's states."""
 
     @workflow.run
     async def run(self, order: Order) -> dict[str, str]:
@@ -144,7 +144,7 @@ class Fork:
 
 @workflow.defn
 class ResumeDeleted:
-    """Deletes a sandbox, and resumes a state that was saved before; returns what it finds then."""
+    """Deletes a sandbox, resumes a state saved before that, and returns what the workspace has."""
 
     @workflow.run
     async def run(self, order: Order) -> str:
@@ -171,14 +171,14 @@ async def _said(asked: Awaitable[object]) -> str:
     try:
         return repr(await asked)
     except (SandboxError, SandboxCoreError, FileExistsError) as error:
-        # The class that a builtin error has after the wire is the builtin's and ours.
+        # After the wire, a builtin error's class derives from the builtin and from ours.
         exists = isinstance(error, FileExistsError)
         return FileExistsError.__name__ if exists else type(error).__name__
 
 
 @workflow.defn
 class NameFiles:
-    """Compares, creates, moves and begins to read files by name; returns what it was answered."""
+    """Compares, creates, moves and partly reads files by name; returns the answers."""
 
     @workflow.run
     async def run(self, order: Order) -> dict[str, str]:
@@ -213,7 +213,7 @@ class NameFiles:
 
 @workflow.defn
 class UseShared:
-    """Uses the session whose state it is given."""
+    """Uses the session of the given state."""
 
     @workflow.run
     async def run(self, order: Order, state: dict[str, Any], name: str) -> None:
@@ -234,7 +234,7 @@ async def _work(session: SandboxSession, name: str) -> None:
 
 @workflow.defn
 class Share:
-    """Makes a session that another handle and a child use too; returns the lines they wrote."""
+    """Creates a session that another handle and a child also use; returns the lines they wrote."""
 
     def __init__(self) -> None:
         self._begun = False
@@ -264,9 +264,9 @@ class Share:
 
     @workflow.update
     async def begun(self) -> None:
-        """Return when the session is there."""
+        """Wait until the session exists."""
         await workflow.wait_condition(lambda: self._begun)
 
 
 WHOLE = (Fork, NameFiles, ResumeDeleted, SaveWhole, Share, UseShared)
-"""All of them, which a worker knows."""
+"""The workflows of this module, for a worker."""

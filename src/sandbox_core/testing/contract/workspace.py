@@ -1,4 +1,4 @@
-"""What saving and restoring a workspace promises."""
+"""Checks saving and restoring a workspace."""
 
 from __future__ import annotations
 
