@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from daytona_loopback import DaytonaLoopback
-from processes import test_exec, test_pty
+from processes import test_exec, test_length, test_pty
 from processes.bare import compare
 from processes.conftest import box_of
 from processes.driving import Box, of_any_backend
@@ -19,6 +19,7 @@ TestAsPlain = of_any_backend(test_exec.TestAsPlain)
 TestOnce = of_any_backend(test_exec.TestOnce)
 TestTimeout = of_any_backend(test_exec.TestTimeout)
 TestCancellation = of_any_backend(test_exec.TestCancellation)
+TestLength = of_any_backend(test_length.TestOfAnyBackend)
 TestStart = of_any_backend(test_pty.TestStart)
 TestPoll = of_any_backend(test_pty.TestPoll)
 TestTerminals = of_any_backend(test_pty.TestTerminals)

@@ -12,8 +12,9 @@ import pytest
 from agents.sandbox import Manifest
 from agents.sandbox.manifest import Environment
 from docker_engine import DockerEngine
+from processes import test_length
 from processes.bare import ENVIRONMENT, compare
-from processes.driving import Box
+from processes.driving import Box, command, of_any_backend
 
 from sandbox_docker import sandbox_client_provider
 from sandbox_docker.session import _output_of
@@ -21,6 +22,9 @@ from sandbox_docker.session import _output_of
 pytest_plugins = ["docker_fixtures"]
 
 pytestmark = pytest.mark.xdist_group("docker")
+
+
+TestLength = of_any_backend(test_length.TestOfAnyBackend)
 
 
 @pytest.fixture
@@ -44,6 +48,12 @@ async def test_a_command_is_as_the_engine_has_it(box: Box) -> None:
 
     wrong = [str(row) for row in differences if row.reason is None]
     assert not wrong, "\n".join(wrong)
+
+
+async def test_a_command_that_is_too_long_for_the_helper_runs_without_it(box: Box) -> None:
+    result = await box.run(command("printf", ".%.0s", *["w" * 100_000] * 18, shell=False))
+
+    assert b"." * 18 == result.stdout
 
 
 def test_output_that_was_cut_by_a_reset_is_no_output() -> None:

@@ -59,7 +59,7 @@ def is_terminal(error: BaseException) -> bool:
     """
     if isinstance(error, SandboxError) and error.retryable is not None:
         return not error.retryable
-    return _is_known(origin_of(error)) or any(_is_refusal(each) for each in _chain(error))
+    return _is_known(origin_of(error)) or any(_is_refusal(each) for each in causes(error))
 
 
 def reason_of_file(error: SandboxError) -> str | None:
@@ -80,7 +80,8 @@ def origin_of(error: BaseException) -> BaseException:
     return error
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error`, its cause, that one's cause, and so on."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -103,9 +104,14 @@ def _is_symlink_loop(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from")
 
 
-def _is_refusal(error: BaseException) -> bool:
-    """Return whether a vendor's error carries a definitive HTTP status."""
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that a vendor's error carries, if it does."""
     response = getattr(error, "response", None)
     statuses = (getattr(o, name, None) for o in (error, response) for name in _STATUS_ATTRIBUTES)
-    status = next((status for status in statuses if isinstance(status, int)), None)
+    return next((status for status in statuses if isinstance(status, int)), None)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Return whether a vendor's error carries a definitive HTTP status."""
+    status = status_of(error)
     return status is not None and 400 <= status < 500 and status not in _TRANSIENT_STATUSES

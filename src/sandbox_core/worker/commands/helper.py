@@ -27,10 +27,14 @@ from sandbox_core.providers.registry import Provider
 from sandbox_core.worker.commands.binaries import SWITCH, switched_off
 from sandbox_core.worker.commands.host import HostHelper, context_fields, install_on_host
 from sandbox_core.worker.commands.install import Installed, Unusable, install
+from sandbox_core.worker.commands.length import LONGEST_COMMAND
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer, parse_text, pieces
 from sandbox_core.worker.sdk_session import backend_session
 
 logger = logging.getLogger(__name__)
+
+_OWN_WORDS = 64 * 1024
+"""What a request and the backend add to a command, the environment included; more than enough."""
 
 _ASKED = 3
 """How often a request is made, in all, whose call returns without the helper's answer."""
@@ -47,6 +51,7 @@ class Helper(abc.ABC):
         """Return the fields of a request that describe the command to run.
 
         Raises:
+            Unusable: The command is too long for a request, if not for the backend.
             SandboxError: The backend would refuse the command.
         """
 
@@ -113,7 +118,11 @@ class _ThroughExec(Helper):
         return self._installed.state
 
     async def command(self, argv: Sequence[str], *, tty: bool = False) -> list[Field]:
-        return [("arg", word) for word in argv]
+        described: list[Field] = [("arg", word) for word in argv]
+        size = sum(len(piece) + 1 for piece in pieces(described))
+        if size > LONGEST_COMMAND - _OWN_WORDS:
+            raise Unusable("the command is too long to be passed to it", lasting=False)
+        return described
 
     async def ask(self, verb: str, fields: Iterable[Field], *, about: Sequence[str] = ()) -> Answer:
         fields = list(fields)

@@ -35,6 +35,7 @@ from sandbox_core.worker.commands import retention
 from sandbox_core.worker.commands.ending import end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
+from sandbox_core.worker.commands.length import check_length
 from sandbox_core.worker.commands.output import dropped_line, partial_character
 from sandbox_core.worker.commands.plain import at_most_once, final, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
@@ -93,14 +94,18 @@ async def start(
     """Start the command of `request` once, and return what it wrote within the yield time.
 
     Raises:
+        InvalidRequest: It is too long for Linux; it did not run.
         OutcomeUnknown: An earlier attempt started it, and its first output is unavailable.
         SandboxError: The backend failed; the same request may be made again.
     """
     argv, key = argv_of(session, request), request.operation_id
+    check_length(provider, argv)
     try:
         helper = await helper_for(provider, session, request.user, about=argv)
+        described = await helper.command(argv, tty=request.tty)
     except Unusable as error:
         if not error.lasting:
+            note_refusal(session, request.user, str(error))
             await note_plain(argv)
         return await _plain_start(session, request, repeated=is_repeated(request))
     if not session.supports_pty():
@@ -116,7 +121,7 @@ async def start(
         ("number_min", first),
         ("number_max", end),
         ("taken", " ".join(map(str, sorted(_of(session).plain)))),
-        *await helper.command(argv, tty=request.tty),
+        *described,
     ]
     started = is_repeated(request)
     while True:

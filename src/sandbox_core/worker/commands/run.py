@@ -23,6 +23,7 @@ from sandbox_core.worker.commands import retention
 from sandbox_core.worker.commands.ending import Overdue, TimeLimit, end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
+from sandbox_core.worker.commands.length import check_length
 from sandbox_core.worker.commands.output import cut_output, kept_output
 from sandbox_core.worker.commands.plain import at_most_once, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import (
@@ -46,6 +47,7 @@ async def run(provider: Provider, session: SandboxSession, request: m.ExecReques
     Output beyond `current_limits` is cut in the middle.
 
     Raises:
+        InvalidRequest: It is too long for Linux; it did not run.
         ExecTimeoutError: It exceeded its timeout or, if the request has none, the activity's,
             counted from the command's start; it was ended.
         OutcomeUnknown: It was started, and vanished with the processes of its sandbox.
@@ -53,15 +55,17 @@ async def run(provider: Provider, session: SandboxSession, request: m.ExecReques
     """
 
     async def once() -> ExecResult:
+        argv = argv_of(session, request)
+        check_length(provider, argv)
         try:
-            helper = await helper_for(
-                provider, session, request.user, about=argv_of(session, request)
-            )
+            helper = await helper_for(provider, session, request.user, about=argv)
+            described = await helper.command(argv)
         except Unusable as error:
             if not error.lasting:
+                note_refusal(session, request.user, str(error))
                 await note_plain(request.command)
             return await _plain(session, request, repeated=is_repeated(request))
-        result = await _run(helper, session, request)
+        result = await _run(helper, session, request, argv, described)
         retention.after_command(helper, session, request.user, result)
         return result
 
@@ -99,8 +103,14 @@ async def _plain(
     )
 
 
-async def _run(helper: Helper, session: SandboxSession, request: m.ExecRequest) -> ExecResult:
-    argv, key = argv_of(session, request), request.operation_id
+async def _run(
+    helper: Helper,
+    session: SandboxSession,
+    request: m.ExecRequest,
+    argv: Sequence[str],
+    described: Sequence[Field],
+) -> ExecResult:
+    key = request.operation_id
     limit, allowed = TimeLimit.of(request.timeout), current_limits().output
     fields: list[Field] = [
         ("key", key),
@@ -108,7 +118,7 @@ async def _run(helper: Helper, session: SandboxSession, request: m.ExecRequest) 
         ("out_max", allowed),
         ("err_max", allowed),
         *([] if limit is None else [("timeout", max(1, milliseconds(limit.seconds)))]),
-        *await helper.command(argv),
+        *described,
     ]
     started = is_repeated(request)
     while True:

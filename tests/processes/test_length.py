@@ -1,0 +1,77 @@
+"""Commands that are too long for where they would run are refused, and never started."""
+
+from __future__ import annotations
+
+import pytest
+from processes.driving import Box, command, starting
+from support import attempts, running_worker, unique
+from temporalio.client import Client
+from workflows.steps import Perform, Plan, Step
+
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.worker.commands.helper import why_plain
+from sandbox_core.worker.commands.length import LONGEST_WORD
+
+_WORD = "w" * 100_000
+_HELPERS = pytest.mark.parametrize("helper", ["on", "off"])
+
+
+class TestOfAnyBackend:
+    """What Linux accepts is the same everywhere."""
+
+    @_HELPERS
+    @pytest.mark.parametrize("words", [["w" * (LONGEST_WORD + 1)], [_WORD] * 30])
+    async def test_is_refused(
+        self, box: Box, helper: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the length of a word, and by that of all."""
+        monkeypatch.setenv("SANDBOX_CORE_HELPER", helper)
+
+        with pytest.raises(InvalidRequest, match=r"command is too long.*Nothing was run"):
+            await box.run(command("true", *words, shell=False))
+        with pytest.raises(InvalidRequest, match=r"command is too long.*Nothing was run"):
+            await box.start(starting(" ".join([":", *words])))
+
+
+async def test_the_longest_word_is_passed(box: Box) -> None:
+    word = "w" * LONGEST_WORD
+
+    result = await box.run(command("printf", "%s", word, shell=False))
+
+    assert LONGEST_WORD == len(result.stdout), result.stderr
+
+
+async def test_what_is_too_long_only_for_a_request_to_the_helper_runs_without_it(
+    remote: Box,
+) -> None:
+    """At most once, and the session says so."""
+    result = await remote.run(command("printf", ".%.0s", *[_WORD] * 18, shell=False))
+
+    assert b"." * 18 == result.stdout
+    assert "too long" in str(why_plain(remote.provider, remote.session, None))
+
+    await remote.exec("true")
+
+    assert why_plain(remote.provider, remote.session, None) is None
+
+
+@_HELPERS
+async def test_what_is_too_long_with_what_the_backend_adds_is_said_by_it(
+    temporal_client: Client, helper: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK's local backend changes directory in what it passes to a shell."""
+    monkeypatch.setenv("SANDBOX_CORE_HELPER", helper)
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "local")
+    script = "touch ran; #".ljust(LONGEST_WORD, "#")
+    steps = [Step("exec", [script]), Step("pty_exec_start", [script]), Step("ls", ["."])]
+    async with running_worker(temporal_client, Perform) as queue:
+        handle = await temporal_client.start_workflow(
+            Perform.run, Plan(steps), id=unique("length"), task_queue=queue
+        )
+        *refused, listed = await handle.result()
+        tried = attempts(await handle.fetch_history())
+
+    assert ["InvalidRequest"] * 2 == [each.error for each in refused], refused
+    assert all("131,071 bytes" in each.text for each in refused), refused
+    assert "0" == listed.text
+    assert {1} == set(tried)
