@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -99,6 +105,29 @@ class LoopbackContract(ProviderContract):
                     contract_subject.new_client()
 
             assert self.credential_page in str(raised.value)
+
+    @pytest.mark.extended
+    def test_the_demo_runs(
+        self,
+        contract_subject: Subject,
+        contract_backend: Backend,
+        contract_loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """`sandbox-core demo --provider NAME`, with the credentials in the environment."""
+        assert contract_backend.backend_ids is not None
+        name = contract_subject.provider.name
+        before = contract_loop.run_until_complete(contract_backend.backend_ids())
+        command = [str(Path(sys.executable).parent / "sandbox-core"), "demo", "--provider", name]
+        environment = {**os.environ, "SANDBOX_CORE_PROVIDERS": name, "OPENAI_API_KEY": ""}
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        left = contract_loop.run_until_complete(contract_backend.backend_ids())
+
+        assert 0 == ran.returncode, ran.stdout + ran.stderr
+        shown = rf"✓ {name}-sandbox_(pty_exec_start|exec) +\d+ ms  python3 -m unittest"
+        assert re.search(shown, ran.stdout), ran.stdout
+        assert "Tests in the sandbox: pass" in ran.stdout
+        assert "Sandboxes: 1 created, 1 deleted, none left" in ran.stdout
+        assert before == left
 
     def test_the_state_of_another_backend_is_refused(self, contract_subject: Subject) -> None:
         """It has no id here."""

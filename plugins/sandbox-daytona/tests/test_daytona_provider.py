@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,17 +87,3 @@ class TestCreate:
         assert failed.value.cause.message.startswith("DaytonaAuthenticationError: ")
         assert [1] == attempts(await handle.fetch_history())
         assert 0 == server.created
-
-
-def test_the_demo_runs_at_daytona(server: DaytonaLoopback) -> None:
-    """`sandbox-core demo --provider daytona`, with the credentials in the environment."""
-    sandbox = Path(sys.executable).parent / "sandbox-core"
-    command = [str(sandbox), "demo", "--provider", "daytona"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-
-    assert 0 == result.returncode, result.stdout + result.stderr
-    assert re.search(
-        r"✓ daytona-sandbox_pty_exec_start +\d+ ms  python3 -m unittest", result.stdout
-    )
-    assert "Sandboxes: 1 created, 1 deleted, none left" in result.stdout
-    assert (1, {}) == (server.created, dict(server.sandboxes))
