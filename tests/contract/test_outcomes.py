@@ -127,6 +127,18 @@ async def test_what_was_kept_is_shown_by_name_and_what_was_skipped_is_counted(
     assert lacking.summary().endswith(": package 1/1, 1 skipped in 0 s")
 
 
+@pytest.mark.parametrize("ability", sorted({need for check in CHECKS for need in check.needs}))
+async def test_a_skip_says_what_users_lose(ability: str) -> None:
+    """Without the ability; what a wrong one would cost is another matter."""
+    without = client_provider("acme", object, UnixLocalSandboxClientOptions)  # type: ignore[type-var]
+    each = replace(check(broken=True), needs=(ability,), cost="it is never known")
+    outcome = await run_check(each, Subject(provider=without))
+
+    assert "skipped" == outcome.status
+    assert outcome.seen.startswith(f"no `{ability}`: ")
+    assert each.cost not in outcome.seen
+
+
 class TestAnErrorOfTheProvider:
     """It is the author's own, so it is told where it was raised."""
 

@@ -37,6 +37,7 @@ from sandbox_core.testing.contract.fleet import (
     until,
 )
 from sandbox_core.testing.contract.model import (
+    NO_TERMINALS,
     NotApplicable,
     PromiseBroken,
     check,
@@ -120,7 +121,7 @@ async def a_process_survives_its_worker(subject: Subject) -> None:
     """A polled process survives its worker, and the next worker polls it."""
     _needs_durable_processes(subject)
     if not (await subject.session()).supports_pty():
-        raise NotApplicable("supports_pty() is false")
+        raise NotApplicable(NO_TERMINALS)
 
     expect_equal([_WHOLE, 7], await _survives(subject, HoldSandbox.poll), "the result")
 
@@ -128,7 +129,8 @@ async def a_process_survives_its_worker(subject: Subject) -> None:
 def _needs_durable_processes(subject: Subject) -> None:
     if not subject.provider.durable_processes:
         raise NotApplicable(
-            "durable_processes is false: a command whose worker dies is `OutcomeUnknown`"
+            "durable_processes is false: if a worker dies during a command, its result is lost "
+            "(`OutcomeUnknown`)"
         )
 
 
@@ -377,8 +379,7 @@ async def _result(asked: Any) -> object:  # noqa: ANN401 - an update's handle
 async def only_orphans_are_reaped(subject: Subject) -> None:
     """`sandbox-core reap` deletes the sandbox of a terminated workflow and no other."""
     reapable = as_reapable(subject.provider)
-    if reapable is None:
-        raise NotApplicable("the provider cannot be reaped")
+    assert reapable is not None  # It has what the check needs.
     async with fleet_of(subject) as fleet:
         await fleet.start()
         living, terminated = await fleet.hold(), await fleet.hold()

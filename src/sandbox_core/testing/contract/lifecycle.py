@@ -173,7 +173,10 @@ async def exists_tells_the_truth(subject: Subject) -> None:
 async def no_answer_is_not_no(subject: Subject) -> None:
     """`exists` raises if the backend does not answer."""
     if subject.backend.unreachable is None:
-        raise NotApplicable("`Backend(unreachable=...)` is not given")
+        raise NotApplicable(
+            "`Backend(unreachable=...)` is not given: if `exists` answers no during an outage, "
+            "workflows end, and nobody has tried"
+        )
     async with subject.unreachable() as unreachable:
         answer = await unreachable.exists(_UNKNOWN)
         raise PromiseBroken(f"exists answered {answer} although the backend did not")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
@@ -15,6 +15,30 @@ if TYPE_CHECKING:
 Level: TypeAlias = Literal["package", "session", "labels", "durable"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 """The levels in the order of their execution: each takes longer than the one before."""
+
+
+_LOST: Mapping[str, str] = {
+    "identity": "a resume that got another sandbox goes unnoticed, and the agent continues in an "
+    "empty workspace",
+    "exists": "only a resume can tell whether a sandbox still exists, and may create another one",
+    "destroy": "deleting a sandbox means resuming it first, and `sandbox-core reap` cannot be used",
+    "labels": "an interrupted create may leave a sandbox that nobody finds, and `sandbox-core "
+    "reap` cannot be used",
+    "relabel": "`sandbox-core reap` cannot be used, so orphans remain and cost money",
+    "check": "`sandbox-core providers --check` cannot tell whether the backend is usable",
+}
+"""By the names of abilities, what users lose without them."""
+
+NO_TERMINALS = (
+    "supports_pty() is false: the shell tool runs each command to its end, so programs that ask "
+    "questions cannot be answered"
+)
+"""Why what concerns terminals does not apply."""
+
+
+def lost_without(ability: str) -> str:
+    """Return why checks that need an ability are skipped: what users lose without it."""
+    return f"no `{ability}`: {_LOST[ability]}"
 
 
 class PromiseBroken(AssertionError):

@@ -56,7 +56,9 @@ _NAMES_ONE = re.compile(r"(_name|_names|_ref|_id|_env|_var|_path|_file|_limit|to
 
 def _module(subject: Subject) -> str:
     if subject.module is None:
-        raise NotApplicable("the provider comes from no distribution")
+        raise NotApplicable(
+            "the provider is not installed as a distribution: workers do not find it by themselves"
+        )
     return subject.module
 
 
@@ -113,7 +115,9 @@ async def importing_it_is_light(subject: Subject) -> None:
     """Importing the module and calling its hook imports no dependency of its own."""
     distribution = _entry_point(subject).dist
     if distribution is None:
-        raise NotApplicable("the entry point has no distribution")
+        raise NotApplicable(
+            "the entry point has no distribution: what importing it loads cannot be told apart"
+        )
     imported = await _imported(subject)
     installed = importlib_metadata.packages_distributions()
     required = {
@@ -205,7 +209,10 @@ async def options_survive_the_wire(subject: Subject) -> None:
     except ValueError:
         options = subject.backend.options or None  # type: ignore[assignment]  # it is checked next
     if options is None:
-        raise NotApplicable("there are no default options, and none were given")
+        raise NotApplicable(
+            "there are no default options, and `Backend(options=...)` is not given: users must "
+            "pass options, and nobody has tried whether they survive the wire"
+        )
     payload = json.loads(options.model_dump_json())
     parsed = BaseSandboxClientOptions.parse(payload)
 
@@ -289,7 +296,9 @@ async def a_missing_credential_is_named(subject: Subject) -> None:
 
     needs = error.partition(NO_MODULE)[2]
     if needs and "pip install" not in needs:
-        raise NotApplicable(f"create_client() lacks a module, whatever the credentials: {needs}")
+        raise NotApplicable(
+            f"create_client() lacks a module, so nobody sees what it says of credentials: {needs}"
+        )
     named = re.search(r"\b[A-Z][A-Z0-9]+_[A-Z0-9_]+\b|\bpip install\b|\bapt\b", error)
     expect(named is not None, f"the error names no variable and no command: {error[:300]!r}")
 
@@ -300,6 +309,8 @@ async def it_is_typed(subject: Subject) -> None:
     module = sys.modules[_module(subject)]
     file = module.__file__
     if file is None or Path(file).name != "__init__.py":
-        raise NotApplicable("the provider's module is no package")
+        raise NotApplicable(
+            "the provider's module is not a package: type checkers see the provider as Any"
+        )
 
     expect((Path(file).parent / "py.typed").is_file(), "there is no py.typed beside it")

@@ -31,6 +31,7 @@ from sandbox_core.testing.contract.model import (
     Level,
     NotApplicable,
     checks_in,
+    lost_without,
     raised_at,
     told,
 )
@@ -162,8 +163,7 @@ async def run_check(
     missing = [ability for ability in each.needs if not subject.can(ability)]
     status: Status
     if missing:
-        lacks = f"without {' and '.join(f'`{ability}`' for ability in missing)}: {each.cost}"
-        return Outcome(check=each, status="skipped", seen=lacks)
+        return Outcome(check=each, status="skipped", seen=lost_without(missing[0]))
     raised: BaseException | None = None
     try:
         await asyncio.wait_for(each(subject), CHECK_TIMEOUT_S)

@@ -33,7 +33,13 @@ from sandbox_core.providers import (
     SupportsLabels,
 )
 from sandbox_core.providers.registry import close_client
-from sandbox_core.testing.contract.model import NotApplicable, PromiseBroken, raised_at, told
+from sandbox_core.testing.contract.model import (
+    NotApplicable,
+    PromiseBroken,
+    lost_without,
+    raised_at,
+    told,
+)
 from sandbox_core.testing.dev_server import DevServer
 
 if TYPE_CHECKING:
@@ -193,7 +199,7 @@ class Subject:
             NotApplicable: Neither the author nor the provider offers a way to.
         """
         if not self.can("identity"):
-            raise NotApplicable("without `identity` nobody can say which sandbox is meant")
+            raise NotApplicable(lost_without("identity"))
         sandbox_id = self.identity(session.state)
         if self.backend.kill_sandbox is not None:
             await self.backend.kill_sandbox(sandbox_id)
@@ -201,7 +207,8 @@ class Subject:
             await self.destroy(sandbox_id)
         else:
             raise NotApplicable(
-                "there is no `destroy`, and `Backend(kill_sandbox=...)` is not given"
+                "no `destroy`, and `Backend(kill_sandbox=...)` is not given: nobody has tried what "
+                "users see of a lost sandbox"
             )
 
     async def within(self, work: Awaitable[_T]) -> _T:
@@ -312,7 +319,10 @@ class Subject:
             NotApplicable: The sandboxes cannot be listed.
         """
         if self.backend.backend_ids is None:
-            raise NotApplicable("`Backend(backend_ids=...)` is not given, so nobody can count")
+            raise NotApplicable(
+                "`Backend(backend_ids=...)` is not given: sandboxes that remain at the backend, "
+                "and cost money, go unnoticed"
+            )
         before = await self.backend.backend_ids()
         yield
         left = await self.backend.backend_ids() - before

@@ -10,6 +10,7 @@ from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.session.sandbox_session import SandboxSession
 
 from sandbox_core.testing.contract.model import (
+    NO_TERMINALS,
     NotApplicable,
     PromiseBroken,
     check,
@@ -25,10 +26,7 @@ _ENDS_S = 10.0
 async def _session(subject: Subject) -> SandboxSession:
     session = await subject.session()
     if not session.supports_pty():
-        raise NotApplicable(
-            "supports_pty() is false: the shell tool runs each command to its end, and a program "
-            "that asks questions cannot be answered"
-        )
+        raise NotApplicable(NO_TERMINALS)
     return session
 
 
