@@ -1,6 +1,6 @@
 """Provider `blaxel`: sandboxes at Blaxel (https://blaxel.ai).
 
-Credentials are read on the worker by Blaxel's own SDK, from ``BL_API_KEY`` and ``BL_WORKSPACE``.
+Blaxel's own SDK reads credentials on the worker, from ``BL_API_KEY`` and ``BL_WORKSPACE``.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class BlaxelProvider(SandboxClientProvider[BlaxelOptions]):
     api_version = 1
     options_type = BlaxelOptions
 
-    # The SDK's client is typed for a class of options that it cannot be; ours takes both.
+    # The SDK's client is typed for its own class of options; ours takes that and `BlaxelOptions`.
     def create_client(self) -> LabellingBlaxelSandboxClient:  # type: ignore[override]
-        """Return the SDK's client, which has Blaxel's SDK read the worker's environment.
+        """Return the SDK's client; Blaxel's SDK reads the worker's environment.
 
         Raises:
-            RuntimeError: There is no ``BL_API_KEY`` or no ``BL_WORKSPACE``.
+            RuntimeError: ``BL_API_KEY`` or ``BL_WORKSPACE`` is not set.
         """
         for name in ("BL_API_KEY", "BL_WORKSPACE"):
             if not os.environ.get(name):
@@ -49,7 +49,7 @@ class BlaxelProvider(SandboxClientProvider[BlaxelOptions]):
         return LabellingBlaxelSandboxClient()
 
     def identity(self, state: SandboxSessionState) -> str:
-        """Return the sandbox's name, which is what Blaxel knows it by.
+        """Return the sandbox's name, which identifies it at Blaxel.
 
         Raises:
             InvalidRequest: `state` is another backend's.
@@ -59,7 +59,7 @@ class BlaxelProvider(SandboxClientProvider[BlaxelOptions]):
         return state.sandbox_name
 
     async def exists(self, client: LabellingBlaxelSandboxClient, sandbox_id: str) -> bool:
-        """Return whether Blaxel has the sandbox, and is not about to delete it."""
+        """Return whether Blaxel has the sandbox and is not deleting it."""
         from sandbox_blaxel.client import get
 
         return await get(sandbox_id) is not None
@@ -87,7 +87,7 @@ class BlaxelProvider(SandboxClientProvider[BlaxelOptions]):
     async def relabel(
         self, client: LabellingBlaxelSandboxClient, sandbox_id: str, labels: Mapping[str, str]
     ) -> None:
-        """Set labels of a sandbox; Blaxel's SDK reads the others first and sends all.
+        """Set labels of a sandbox. Blaxel's SDK reads the others first and sends all.
 
         Raises:
             SandboxAPIError: Blaxel does not know the sandbox.
@@ -97,7 +97,7 @@ class BlaxelProvider(SandboxClientProvider[BlaxelOptions]):
         await relabel(sandbox_id, labels)
 
     async def check(self, client: LabellingBlaxelSandboxClient) -> None:
-        """Return if Blaxel answers and accepts the key."""
+        """Check that Blaxel answers and accepts the key."""
         from sandbox_blaxel.client import check
 
         await check()

@@ -1,4 +1,4 @@
-"""The SDK's Blaxel client, with labels on what it makes, and errors where it says nothing."""
+"""The SDK's Blaxel client, with labels on its sandboxes, and errors that the SDK's ignores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _GONE = ("DELETING", "FAILED", "TERMINATED")
 
 
 async def get(name: str) -> SandboxInstance | None:
-    """Return the sandbox, if Blaxel has it and is not about to delete it."""
+    """Return the sandbox; None if Blaxel does not have it, or is deleting it."""
     try:
         sandbox = await SandboxInstance.get(name)
     except SandboxAPIError as error:
@@ -41,13 +41,13 @@ async def get(name: str) -> SandboxInstance | None:
 
 
 async def delete(name: str) -> None:
-    """Delete the sandbox; one that does not exist is no error."""
+    """Delete the sandbox, if it exists."""
     if await get(name) is not None:
         await SandboxInstance.delete(name)
 
 
 async def find(labels: Mapping[str, str]) -> Sequence[LabelledSandbox]:
-    """Return the sandboxes with all of these labels; all that there are are looked through."""
+    """Return the sandboxes with all of these labels, by listing all sandboxes."""
     page = await SandboxInstance.list(limit=200)
     found = []
     async for sandbox in page.auto_paging_iter():
@@ -64,17 +64,17 @@ async def find(labels: Mapping[str, str]) -> Sequence[LabelledSandbox]:
 
 
 async def relabel(name: str, labels: Mapping[str, str]) -> None:
-    """Set labels of a sandbox, beside those that it has."""
+    """Set labels of a sandbox; the others stay."""
     await SandboxInstance.update_metadata(name, SandboxUpdateMetadata(labels=dict(labels)))
 
 
 async def check() -> None:
-    """Return if Blaxel answers and accepts the key."""
+    """Check that Blaxel answers and accepts the key."""
     await SandboxInstance.list(limit=1)
 
 
 class LabellingBlaxelSandboxClient(LabellingClient, BlaxelSandboxClient):
-    """The SDK's client, which can be had with labels."""
+    """The SDK's client, optionally with labels for its sandboxes."""
 
     async def create(
         self,
@@ -86,8 +86,8 @@ class LabellingBlaxelSandboxClient(LabellingClient, BlaxelSandboxClient):
         """Create a sandbox.
 
         Raises:
-            AtCapacity: Blaxel says that there are too many.
-            SandboxAPIError: Blaxel does not make one.
+            AtCapacity: Blaxel's limit is reached.
+            SandboxAPIError: Blaxel did not create it.
         """
         asked = options.for_sdk() if isinstance(options, BlaxelOptions) else options
         labelled = replace(asked, labels={**(asked.labels or {}), **self._labels})
@@ -103,16 +103,16 @@ class LabellingBlaxelSandboxClient(LabellingClient, BlaxelSandboxClient):
         return session
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Open the sandbox of `state`, or another, of another name, if it is gone.
+        """Open the sandbox of `state` or, if it is gone, a new one with another name.
 
         Raises:
-            SandboxAPIError: Blaxel does not say whether it is.
+            SandboxAPIError: Blaxel did not say whether it exists.
         """
         if not isinstance(state, BlaxelSandboxSessionState):
             return await super().resume(state)
         there = await get(state.sandbox_name) is not None
         if not there:
-            # A replacement of the same name could not be told from what was lost.
+            # A replacement of the same name could not be told from the lost sandbox.
             state.sandbox_name = f"agents-{uuid.uuid4().hex[:12]}"
             state.workspace_root_ready = False
         own = state.labels
@@ -125,13 +125,13 @@ class LabellingBlaxelSandboxClient(LabellingClient, BlaxelSandboxClient):
         return session
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
-        """Delete the session's sandbox, unless its options say that it is kept.
+        """Delete the session's sandbox, unless its options keep it.
 
         Raises:
-            SandboxAPIError: Blaxel has not deleted it.
+            SandboxAPIError: Blaxel did not delete it.
         """
         deleted = await super().delete(session)
-        # The SDK's client logs what goes wrong.
+        # The SDK's client only logs errors.
         state = session.state
         if isinstance(state, BlaxelSandboxSessionState) and not state.pause_on_exit:
             await delete(state.sandbox_name)
@@ -144,7 +144,7 @@ def _labels(metadata: Metadata) -> dict[str, str]:
 
 
 def _time(written: object) -> datetime | None:
-    # Before Python 3.11 there is no "Z".
+    # Before Python 3.11, `fromisoformat` does not accept "Z".
     return (
         datetime.fromisoformat(written.replace("Z", "+00:00")) if isinstance(written, str) else None
     )

@@ -1,4 +1,4 @@
-"""The options of a sandbox at Blaxel, in the form in which options travel."""
+"""The options of a sandbox at Blaxel, in a form that can be sent to a worker."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sandbox_core.providers import StrictOptions
 
 
 class BlaxelOptions(StrictOptions, BaseSandboxClientOptions):
-    """What the SDK's `BlaxelSandboxClientOptions` has, field by field.
+    """The fields of the SDK's `BlaxelSandboxClientOptions`.
 
-    That one is a dataclass: it does not have the type that other options have, by which a worker
-    knows whose they are, and cannot be an activity's argument.
+    The SDK's class is a dataclass: it has no `type`, by which a worker recognizes options, and
+    cannot be an activity's argument.
     """
 
     type: Literal["blaxel"] = "blaxel"
@@ -33,6 +33,6 @@ class BlaxelOptions(StrictOptions, BaseSandboxClientOptions):
     exposed_port_url_ttl_s: int = 3600
 
     def for_sdk(self) -> BlaxelSandboxClientOptions:
-        """Return the same as the SDK's client takes it."""
+        """Return the same options as the SDK's class."""
         fields = {name: getattr(self, name) for name in type(self).model_fields if name != "type"}
         return BlaxelSandboxClientOptions(**fields)

@@ -1,7 +1,7 @@
 """Provider `bubblewrap`: Linux namespaces on the worker's host, without a daemon.
 
-The options and the state are imported with this module, and register themselves with the SDK; what
-uses Linux is imported by `create_client`.
+Importing this module registers the options and the state with the SDK. `create_client` imports the
+code that requires Linux.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __version__ = "0.1.0"
 
 
 class BubblewrapProvider(SandboxClientProvider[BubblewrapSandboxClientOptions]):
-    """Sandboxes are processes of the worker's host in namespaces of their own."""
+    """Sandboxes are processes in their own namespaces on the worker's host."""
 
     name = "bubblewrap"
     summary = "Isolated processes of the worker's host, by bubblewrap"
@@ -64,14 +64,14 @@ class BubblewrapProvider(SandboxClientProvider[BubblewrapSandboxClientOptions]):
         return state.sandbox_id
 
     async def exists(self, client: BubblewrapSandboxClient, sandbox_id: str) -> bool:
-        """Return whether this host has the sandbox, running or not."""
+        """Return whether the sandbox exists on this host, running or not."""
         return await asyncio.to_thread(client.store.get, sandbox_id) is not None
 
     async def destroy(self, client: BubblewrapSandboxClient, sandbox_id: str) -> None:
         """End the sandbox's processes, and remove its workspace.
 
         Raises:
-            OSError: Something of it cannot be removed.
+            OSError: It could not be removed completely.
         """
         await client.remove(sandbox_id)
 
@@ -98,12 +98,11 @@ class BubblewrapProvider(SandboxClientProvider[BubblewrapSandboxClientOptions]):
         await asyncio.to_thread(client.store.relabel, sandbox_id, labels)
 
     async def check(self, client: BubblewrapSandboxClient) -> None:
-        """Return if a sandbox can be started here, after having started and removed one.
+        """Check that sandboxes work here, by starting and removing one.
 
         Raises:
-            BubblewrapUnusable: There is no ``bwrap`` that can be used.
-            SandboxDidNotStart: The kernel does not let it do what it does; the message says what
-                lets it.
+            BubblewrapUnusable: There is no usable ``bwrap``.
+            SandboxDidNotStart: The kernel does not permit it; the message says how to change that.
             StoreUnsafe: The folder for sandboxes cannot be used.
         """
         await client.delete(await client.create())

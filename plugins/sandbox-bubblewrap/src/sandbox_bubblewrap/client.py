@@ -1,4 +1,4 @@
-"""The client: makes sandboxes of this host and user, and finds them again."""
+"""The client: creates sandboxes on this host for this user, and finds them again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sandbox_core.providers import LabellingClient
 class BubblewrapSandboxClient(
     LabellingClient, BaseSandboxClient[BubblewrapSandboxClientOptions | None]
 ):
-    """Sandboxes of this host, each one a `bwrap` that outlives the worker which started it."""
+    """Sandboxes on this host, each a `bwrap` process that outlives the worker that started it."""
 
     backend_id = "bubblewrap"
     supports_default_options = True
@@ -37,7 +37,7 @@ class BubblewrapSandboxClient(
 
     @property
     def store(self) -> Store:
-        """Where the sandboxes are."""
+        """The store that holds the sandboxes."""
         return default_store()
 
     @redact_mount_error_data
@@ -48,12 +48,12 @@ class BubblewrapSandboxClient(
         manifest: Manifest | None = None,
         options: BubblewrapSandboxClientOptions | None = None,
     ) -> SandboxSession:
-        """Make a sandbox, and start it.
+        """Create a sandbox, and start it.
 
         Raises:
-            ConfigurationError: The manifest asks for what no sandbox here has.
-            BubblewrapUnusable: There is no ``bwrap``, or the kernel forbids what it does.
-            LimitNotKept: The options say `strict`, and a limit would not hold.
+            ConfigurationError: The manifest requires a feature that sandboxes here lack.
+            BubblewrapUnusable: There is no ``bwrap``, or the kernel does not let it work.
+            LimitNotKept: The options are `strict`, and a limit cannot be enforced.
             StoreUnsafe: The folder for sandboxes cannot be used.
         """
         manifest = manifest if manifest is not None else Manifest()
@@ -81,9 +81,9 @@ class BubblewrapSandboxClient(
 
     @redact_mount_error_data
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Open the sandbox of a state, started if it does not run.
+        """Open the sandbox of a state, and start it if it is not running.
 
-        If it is gone, the session's `start` makes another.
+        If it is gone, the session's `start` creates another.
 
         Raises:
             TypeError: The state is another backend's.
@@ -101,7 +101,7 @@ class BubblewrapSandboxClient(
         return session
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
-        """End a sandbox's processes, and remove its workspace; one that is gone is no error."""
+        """End a sandbox's processes and remove its workspace, if it exists."""
         inner = session._inner
         if not isinstance(inner, BubblewrapSandboxSession):
             raise TypeError(f"not a session of this client: {type(inner).__name__}")
@@ -110,10 +110,10 @@ class BubblewrapSandboxClient(
         return session
 
     async def remove(self, sandbox_id: str) -> None:
-        """End the processes of a sandbox, and remove it; one that is gone is no error.
+        """End the processes of a sandbox and remove it, if it exists.
 
         Raises:
-            OSError: Something of it is left.
+            OSError: It could not be removed completely.
         """
         await asyncio.to_thread(_remove, self.store, sandbox_id)
 
@@ -125,8 +125,8 @@ class BubblewrapSandboxClient(
         return self._wrap_session(inner, instrumentation=self._instrumentation)
 
     async def _made(self, root: str, options: BubblewrapSandboxClientOptions) -> Made:
-        """Make a sandbox, and start it; nothing is left of one that does not start."""
-        # A thread cannot be interrupted, and nobody would hear of the sandbox that it makes.
+        """Create and start a sandbox; if it does not start, nothing of it is left."""
+        # A thread cannot be interrupted: if cancelled, its sandbox is removed when it is done.
         making = asyncio.ensure_future(asyncio.to_thread(self._make, root, options))
         try:
             return await asyncio.shield(making)

@@ -1,4 +1,4 @@
-"""Commands in a sandbox, with their output, or at a terminal."""
+"""Runs commands in a sandbox, with pipes for their output or at a terminal."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sandbox_bubblewrap.pipes import READ, Pipes, reader_of
 from sandbox_bubblewrap.store import Sandbox
 
 MAX_OUTPUT: Final = 256 * 1024 * 1024
-"""How much a command may write to stdout, and to stderr, without being killed."""
+"""How many bytes a command may write to stdout, and to stderr, before it is killed."""
 
 
 class TooMuchOutput(Exception):
-    """A command wrote more than a worker keeps in memory."""
+    """A command wrote more output than a worker keeps in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a process ended: like `subprocess`, with the negative number of a signal."""
+    """The result of a process. As in `subprocess`, a signal's number is negative."""
 
     code: int
     stdout: bytes = b""
@@ -37,12 +37,12 @@ async def run(
     cwd: str,
     timeout: float | None = None,
 ) -> Ended:
-    """Run a command to its end, and that of its output.
+    """Run a command to its end and that of its output.
 
     Raises:
         asyncio.TimeoutError: It did not end in time; its session was killed.
-        NothingRan: There is no such program, or the like.
-        NotRunning: The sandbox does not run, or came to its end.
+        NothingRan: It could not be started, for example because there is no such program.
+        NotRunning: The sandbox is not running, or ended meanwhile.
         TooMuchOutput: It wrote more than `MAX_OUTPUT`; its session was killed.
     """
     with ExitStack() as stack:
@@ -57,10 +57,10 @@ async def run(
 async def start(
     sandbox: Sandbox, argv: Sequence[str], *, env: Mapping[str, str], cwd: str
 ) -> tuple[Process, list[tuple[asyncio.StreamReader, asyncio.ReadTransport]]]:
-    """Start a command, and return it with the readers of its stdout and stderr.
+    """Start a command, and return it with readers of its stdout and stderr.
 
     Raises:
-        NotRunning: The sandbox does not run.
+        NotRunning: The sandbox is not running.
     """
     request = {"op": "exec", "argv": list(argv), "env": dict(env), "cwd": cwd}
     with Pipes() as pipes:
@@ -81,11 +81,11 @@ async def open_terminal(
     cwd: str,
     size: tuple[int, int],
 ) -> tuple[Process, int]:
-    """Start a command at a terminal of its own, and return the descriptor of that.
+    """Start a command at a new terminal, and return the terminal's descriptor.
 
     Raises:
-        NothingRan: There is no process to be had.
-        NotRunning: The sandbox does not run.
+        NothingRan: It could not be started.
+        NotRunning: The sandbox is not running.
     """
     request = {"op": "exec", "argv": list(argv), "env": dict(env), "cwd": cwd, "tty": list(size)}
     process = await open_process(sandbox, request, [])

@@ -1,6 +1,6 @@
-"""Asks process 1 of a sandbox, from the worker's event loop; see `sandbox_bubblewrap.inside.init`.
+"""Sends requests to process 1 of a sandbox (`sandbox_bubblewrap.inside.init`), asynchronously.
 
-Whatever it answers comes from the sandbox: an answer is no more than JSON of a limited size.
+Answers come from the sandbox and are not trusted: they are parsed only as JSON of a limited size.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _FIRST: Final = 32 * 1024
 _BUSY_TRIES: Final = 100
 _BUSY_S: Final = 0.02
 _GRACE_S: Final = 2.0
-"""How long the output of a process that was killed is waited for."""
+"""How long to wait for the output of a killed process."""
 
 
 class NotRunning(Exception):
-    """The sandbox does not run, or has come to its end meanwhile."""
+    """The sandbox is not running, or ended meanwhile."""
 
 
 class DoesNotRun(NotRunning):
-    """The sandbox does not run: nothing was asked of it."""
+    """The sandbox is not running: no request was made."""
 
 
 class NothingRan(Exception):
@@ -45,7 +45,7 @@ class NothingRan(Exception):
 
 
 class Process:
-    """A process of the sandbox; it goes on if this object is closed."""
+    """A process of the sandbox, which keeps running if this object is closed."""
 
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
@@ -53,11 +53,11 @@ class Process:
         self.given: int | None = None
 
     async def wait(self) -> int:
-        """Return how the process ended: its exit code, or the negative number of a signal.
+        """Wait for the process to end; return its exit code, or minus a signal's number.
 
         Raises:
             NothingRan: It could not be started.
-            NotRunning: The sandbox came to its end.
+            NotRunning: The sandbox ended.
         """
         while True:
             answer = await self.next_answer()
@@ -69,10 +69,10 @@ class Process:
                 raise NothingRan(int(answer["errno"]), str(answer["at"]))
 
     async def next_answer(self) -> dict[str, Any]:
-        """Return the next answer of process 1; a descriptor that comes with it is kept.
+        """Return the next answer of process 1, and keep a descriptor that comes with it.
 
         Raises:
-            NotRunning: There is none.
+            NotRunning: The sandbox ended without an answer.
         """
         while True:
             if len(self._received) >= 4:
@@ -101,19 +101,19 @@ class Process:
             self._received += data
 
     def kill(self) -> None:
-        """Kill the process and its session, if it runs."""
+        """Kill the process and its session, if it is running."""
         with suppress(OSError):
             self._stream.send(_framed({"op": "kill"}))
 
     def close(self) -> None:
-        """Wait for it no longer; a descriptor that nobody has taken is closed."""
+        """Stop waiting for the process, and close a descriptor that was not taken."""
         self._stream.close()
         if self.given is not None:
             os.close(self.given)
             self.given = None
 
     def take(self) -> int | None:
-        """Return the descriptor that process 1 has given, for the caller to close."""
+        """Return the descriptor from process 1, which the caller closes."""
         given, self.given = self.given, None
         return given
 
@@ -121,10 +121,10 @@ class Process:
 async def open_process(
     sandbox: Sandbox, request: Mapping[str, object], fds: Sequence[int]
 ) -> Process:
-    """Ask for a process, which gets `fds`.
+    """Request a process, which gets `fds`.
 
     Raises:
-        NotRunning: The sandbox does not run.
+        NotRunning: The sandbox is not running.
     """
     data = _framed(request)
     stream = await _connect(sandbox)
@@ -144,7 +144,7 @@ async def open_process(
 async def ending(
     process: Process, ending: Coroutine[Any, Any, _ResultT], timeout: float | None
 ) -> _ResultT:
-    """Await the end of a process; kill it if it takes longer, or nobody waits any more."""
+    """Await the end of a process; kill it at its timeout, or if the caller is cancelled."""
     task = asyncio.ensure_future(ending)
     try:
         await asyncio.wait({task}, timeout=timeout)
@@ -154,7 +154,7 @@ async def ending(
     finally:
         if not task.done():
             process.kill()
-            # What it has left behind with its output open is not waited for.
+            # Its remaining descendants may hold the output open: do not wait for them.
             await asyncio.wait({task}, timeout=_GRACE_S)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -162,7 +162,7 @@ async def ending(
 
 async def _connect(sandbox: Sandbox) -> socket.socket:
     for _ in range(_BUSY_TRIES):
-        with suppress(BlockingIOError):  # It has not accepted those before this one yet.
+        with suppress(BlockingIOError):  # Its queue of connections is full.
             return _connect_now(sandbox)
         await asyncio.sleep(_BUSY_S)
     raise NotRunning(f"process 1 of sandbox {sandbox.id} does not answer")

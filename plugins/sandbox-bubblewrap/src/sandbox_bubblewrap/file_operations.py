@@ -19,17 +19,17 @@ from sandbox_bubblewrap.pipes import READ, Pipes
 from sandbox_bubblewrap.store import Sandbox
 
 _THREADS: Final = ThreadPoolExecutor(max_workers=256, thread_name_prefix="sandbox-bubblewrap")
-"""For what blocks: the threads of the event loop's own pool are few."""
+"""For blocking calls: the event loop's own pool has few threads."""
 
 
 async def open_file(
     sandbox: Sandbox, arguments: Mapping[str, object]
 ) -> tuple[io.FileIO | None, dict[str, Any] | None]:
-    """Open a regular file for reading; return it, or what that was refused with.
+    """Open a regular file for reading; return it, or the refusal.
 
     Raises:
-        NotRunning: The sandbox does not run, or came to its end.
-        NothingRan: It had no process left for it.
+        NotRunning: The sandbox is not running, or ended meanwhile.
+        NothingRan: No process was left for the operation.
     """
     given: list[int] = []
     refused = await perform(sandbox, "open", arguments, target=io.BytesIO(), given=given)
@@ -51,19 +51,19 @@ async def perform(
     target: io.IOBase,
     given: list[int] | None = None,
 ) -> dict[str, Any] | None:
-    """Perform a file operation; return what it was refused with, or None.
+    """Perform a file operation; return the refusal, or None.
 
     Args:
-        sandbox: Where.
-        name: Which; see `sandbox_bubblewrap.inside.files`.
-        arguments: Of the operation.
-        source: What it reads.
-        target: Where to write what it writes.
-        given: Gets the descriptor that it opens.
+        sandbox: The sandbox.
+        name: The operation; see `sandbox_bubblewrap.inside.files`.
+        arguments: The operation's arguments.
+        source: The operation's input.
+        target: Where to write the operation's output.
+        given: Called with the descriptor that the operation opens.
 
     Raises:
-        NotRunning: The sandbox does not run, or came to its end.
-        NothingRan: It had no process left for it.
+        NotRunning: The sandbox is not running, or ended meanwhile.
+        NothingRan: No process was left for the operation.
         OSError: `source` or `target` failed.
     """
     request = {"op": "file", "name": name, "arguments": dict(arguments)}

@@ -1,7 +1,7 @@
-"""Starts and ends the processes of a sandbox: bubblewrap, and in it process 1.
+"""Starts and ends the processes of a sandbox: bubblewrap, and process 1 inside it.
 
-Who starts one is not needed afterwards: it is no worker's child, and any worker of the same host
-and user can use it and end it. These functions block.
+A sandbox is not a child of the worker that started it: any worker of the same host and user can use
+it and end it. These functions block.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _START_S: Final = 30.0
 """How long a sandbox may take to start."""
 
 _STOP_S: Final = 10.0
-"""How long one may take to stop before its process 1 is killed from outside."""
+"""How long a sandbox may take to stop before its process 1 is killed from outside."""
 
 _INIT: Final = "/run/sandbox"
 _MODULES: Final = ("__init__", "archive", "files", "init")
 _MAIN: Final = b"from sandbox_bubblewrap.inside.init import main\nmain()\n"
 
-# Leaves bwrap to the host's process 1, so that nobody here has to wait for it.
+# Makes bwrap a child of the host's process 1, which reaps it.
 _DETACH: Final = '"$@" &'
 
 _MASKED: Final = (
@@ -48,7 +48,7 @@ _MASKED: Final = (
     "sched_debug",
     "timer_list",
 )
-"""Files of /proc that tell of the host."""
+"""Files of /proc that reveal information about the host."""
 
 _RESERVED: Final = (
     *("/dev", "/etc", "/nix", "/proc", "/run", "/sys", "/usr"),
@@ -57,14 +57,14 @@ _RESERVED: Final = (
 
 
 class SandboxDidNotStart(Exception):
-    """What bwrap or process 1 said about it."""
+    """A sandbox did not start; the message is the output of bwrap or process 1."""
 
 
 def check_root(root: str) -> None:
-    """Return if a workspace can be at this path in a sandbox.
+    """Check that a workspace can be at this path in a sandbox.
 
     Raises:
-        ConfigurationError: It would hide the system, or is no absolute path.
+        ConfigurationError: It would hide the system, or is not an absolute path.
     """
     path = PurePosixPath(root)
     if (
@@ -83,21 +83,21 @@ def check_root(root: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """How a sandbox is started."""
+    """Starts a sandbox."""
 
     sandbox: Sandbox
     root: str
-    """Where the sandbox has its workspace."""
+    """The path of the workspace in the sandbox."""
     options: BubblewrapSandboxClientOptions
 
     def ensure_running(self) -> Mapping[str, str] | None:
-        """Start the sandbox unless it runs; return what keeps its limits if it was started.
+        """Start the sandbox unless it is running; if so, return what enforces its limits.
 
         Raises:
             FileNotFoundError: It no longer exists.
-            SandboxDidNotStart: It was started in vain.
-            BubblewrapUnusable: There is no ``bwrap`` that could.
-            LimitNotKept: The options say `strict`, and that is not possible here.
+            SandboxDidNotStart: The start failed.
+            BubblewrapUnusable: There is no usable ``bwrap``.
+            LimitNotKept: The options are `strict`, and a limit cannot be enforced here.
         """
         with self.sandbox.locked():
             if is_running(self.sandbox):
@@ -152,7 +152,7 @@ class Launch:
                 problem = ""
                 try:
                     if pid is not None:
-                        # Process 1 serves nobody before it is told that everything is counted.
+                        # Process 1 serves no request before it is told that its limits hold.
                         kept.enter(pid)
                         go.write(b"\n")
                 except OSError as error:
@@ -195,10 +195,10 @@ class Launch:
 
 
 def is_running(sandbox: Sandbox) -> bool:
-    """Return whether process 1 of the sandbox runs."""
+    """Return whether process 1 of the sandbox is running."""
     try:
         connect(sandbox).close()
-    except BlockingIOError:  # It has much to do.
+    except BlockingIOError:  # It is busy.
         return True
     except OSError:
         return False
@@ -206,7 +206,7 @@ def is_running(sandbox: Sandbox) -> bool:
 
 
 def stop(sandbox: Sandbox) -> None:
-    """End every process of the sandbox; one that does not run is no error.
+    """End every process of the sandbox, if it is running.
 
     Raises:
         TimeoutError: It does not end.
@@ -218,7 +218,7 @@ def stop(sandbox: Sandbox) -> None:
             with suppress(BlockingIOError, BrokenPipeError):
                 stream.send(struct.pack(">I", len(request)) + request)
             if not _ends(process_1, stream, _STOP_S):
-                # It cannot but answer, unless it is stuck in the kernel.
+                # It always answers, unless it is stuck in the kernel.
                 if process_1 is not None:
                     signal.pidfd_send_signal(process_1, signal.SIGKILL)
                 if not _ends(process_1, stream, _STOP_S):
@@ -231,10 +231,10 @@ def stop(sandbox: Sandbox) -> None:
 
 @contextmanager
 def connected(sandbox: Sandbox) -> Iterator[socket.socket]:
-    """Yield a connection to process 1 that does not block.
+    """Yield a non-blocking connection to process 1.
 
     Raises:
-        OSError: The sandbox does not run, or is gone.
+        OSError: The sandbox is not running, or is gone.
     """
     stream = connect(sandbox)
     try:
@@ -244,10 +244,10 @@ def connected(sandbox: Sandbox) -> Iterator[socket.socket]:
 
 
 def connect(sandbox: Sandbox) -> socket.socket:
-    """Return a connection to process 1 that does not block.
+    """Return a non-blocking connection to process 1.
 
     Raises:
-        OSError: The sandbox does not run, or is gone.
+        OSError: The sandbox is not running, or is gone.
     """
     with _short_path(sandbox) as path:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -262,7 +262,7 @@ def connect(sandbox: Sandbox) -> socket.socket:
 
 @contextmanager
 def _short_path(sandbox: Sandbox) -> Iterator[str]:
-    # The address of a socket has 107 bytes.
+    # The address of a Unix socket is limited to 107 bytes.
     folder = os.open(sandbox.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield f"/proc/self/fd/{folder}/socket"
@@ -272,7 +272,7 @@ def _short_path(sandbox: Sandbox) -> Iterator[str]:
 
 @contextmanager
 def _bound(sandbox: Sandbox) -> Iterator[socket.socket]:
-    """Yield a socket for process 1, which it will listen on: it has the pid of who listens."""
+    """Yield a socket for process 1, which itself calls `listen`, so that peers see its pid."""
     with suppress(FileNotFoundError):
         (sandbox.path / "socket").unlink()
     with _short_path(sandbox) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
@@ -283,14 +283,14 @@ def _bound(sandbox: Sandbox) -> Iterator[socket.socket]:
 
 @contextmanager
 def _killed_if_in_vain(started: bytes) -> Iterator[int | None]:
-    """Yield the pid that bwrap tells; after an error nothing of its process is left."""
+    """Yield the pid that bwrap reported; on an error, kill that process."""
     if not started.endswith(b"}"):
         yield None
         return
     pid = int(json.loads(started)["child-pid"])
     try:
         process_1 = os.pidfd_open(pid)
-    except OSError:  # It has ended already.
+    except OSError:  # It has already ended.
         yield pid
         return
     try:
@@ -305,7 +305,7 @@ def _killed_if_in_vain(started: bytes) -> Iterator[int | None]:
 
 
 class _Data:
-    """Content that bwrap reads from descriptors."""
+    """File contents that bwrap reads from descriptors."""
 
     def __init__(self, stack: ExitStack, inherited: list[int]) -> None:
         self._stack, self._inherited = stack, inherited
@@ -343,7 +343,7 @@ def _read(pipe: io.FileIO, deadline: float, *, until: bytes) -> bytes:
 
 
 def _peer(stream: socket.socket) -> int | None:
-    """Return a descriptor of process 1, if it is in this process's namespace or one below."""
+    """Return a pidfd of process 1, if it is visible in this process's namespace."""
     size = struct.calcsize("3i")
     pid, _, _ = struct.unpack("3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     try:
@@ -353,6 +353,6 @@ def _peer(stream: socket.socket) -> int | None:
 
 
 def _ends(process_1: int | None, stream: socket.socket, seconds: float) -> bool:
-    # It closes its sockets a moment before its control groups can be removed.
+    # It closes its sockets slightly before its control groups can be removed.
     awaited = stream if process_1 is None else process_1
     return bool(select.select([awaited], [], [], seconds)[0])

@@ -1,7 +1,7 @@
-"""What holds the limits of a sandbox: control groups where they can be made, else its processes'.
+"""Enforces the limits of a sandbox with control groups or, where none can be made, with rlimits.
 
-A control group is made for each sandbox, below the worker's own in each hierarchy of version 1,
-beside the worker's own in version 2 (where a group with processes may have no groups with limits).
+Each sandbox gets its own control group: below the worker's in each hierarchy of version 1, and next
+to the worker's in version 2, where a group with processes must not have groups with limits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from sandbox_bubblewrap.models import MIB, BubblewrapSandboxClientOptions
 
 VARIABLE: Final = "SANDBOX_BUBBLEWRAP_CGROUP"
-"""The environment variable with a delegated version 2 group, below which the groups are made."""
+"""The environment variable with a delegated version 2 group, the parent of sandboxes' groups."""
 
 _PREFIX: Final = "sandbox-bubblewrap-"
 _MOUNTS: Final = Path("/proc/self/mountinfo")
@@ -24,19 +24,19 @@ _PERIOD_US: Final = 100_000
 
 
 class LimitNotKept(Exception):
-    """A limit would not hold for the whole of a sandbox whose options say `strict`."""
+    """A limit cannot be enforced for the whole of a sandbox with `strict` options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The limits of one sandbox that is about to start."""
+    """The limits of a sandbox that is about to start."""
 
     groups: tuple[Path, ...] = ()
-    """The control groups that its first process has to be put into."""
+    """The control groups that its first process must enter."""
     of_processes: Mapping[str, int] = field(default_factory=dict)
-    """Names of the `resource` module, and values."""
+    """The rlimits of each process: names of the `resource` module, and values."""
     kept_by: Mapping[str, str] = field(default_factory=dict)
-    """What holds each limit, for the session's state."""
+    """What enforces each limit, for the session's state."""
 
     def enter(self, pid: int) -> None:
         """Put a process into the control groups."""
@@ -45,10 +45,10 @@ class Limits:
 
 
 def prepare(sandbox_id: str, options: BubblewrapSandboxClientOptions) -> Limits:
-    """Make the control groups of a sandbox, as far as that is possible.
+    """Make the control groups of a sandbox, as far as possible.
 
     Raises:
-        LimitNotKept: The options say `strict`, and it is not.
+        LimitNotKept: The options are `strict`, and a group cannot be made.
     """
     groups: list[Path] = []
     kept_by: dict[str, str] = {}
@@ -79,7 +79,7 @@ def prepare(sandbox_id: str, options: BubblewrapSandboxClientOptions) -> Limits:
 
 
 def remove(sandbox_id: str) -> None:
-    """Remove the control groups of a sandbox that has no process any more."""
+    """Remove the control groups of a sandbox that has no processes left."""
     for controller in _LIMITS:
         for parent, _ in _parents(controller):
             with suppress(OSError):
@@ -90,7 +90,7 @@ _LIMITS: Final = {"memory": "memory", "pids": "processes", "cpu": "cpus"}
 
 
 def _wanted(options: BubblewrapSandboxClientOptions) -> dict[str, dict[int, dict[str, str]]]:
-    """Return the files of each controller that is needed, by version."""
+    """Return the files to write for each controller that is needed, by version."""
     wanted: dict[str, dict[int, dict[str, str]]] = {}
     if options.memory_mb is not None:
         size = str(options.memory_mb * MIB)
@@ -110,7 +110,7 @@ def _wanted(options: BubblewrapSandboxClientOptions) -> dict[str, dict[int, dict
 
 
 _OPTIONAL: Final = {"memory.memsw.limit_in_bytes", "memory.swap.max"}
-"""Kernels may have been built without them."""
+"""Files that a kernel may have been built without."""
 
 
 def _make(group: Path, values: Mapping[str, str]) -> bool:
@@ -132,7 +132,7 @@ def _make(group: Path, values: Mapping[str, str]) -> bool:
 
 
 def _parents(controller: str) -> list[tuple[Path, int]]:
-    """Return the groups below which one with this controller may be made, and their version."""
+    """Return the possible parents of a group with this controller, and their versions."""
     found: list[tuple[Path, int]] = []
     named = os.environ.get(VARIABLE)
     if named:
@@ -146,7 +146,7 @@ def _parents(controller: str) -> list[tuple[Path, int]]:
                 found.append((_below(mount, path), 1))
         elif (mount := mounts.get("")) is not None:
             own = _below(mount, path)
-            # The root group alone may have both processes and groups with limits.
+            # Only the root group may have both processes and groups with limits.
             found.append((own if own == mount else own.parent, 2))
     return [
         (parent, version)
@@ -156,13 +156,13 @@ def _parents(controller: str) -> list[tuple[Path, int]]:
 
 
 def _below(mount: Path, path: str) -> Path:
-    # In a container whose hierarchy was mounted from outside, the path is not below the mount.
+    # In a container with a hierarchy mounted from outside, the path is not below the mount.
     own = mount / path.lstrip("/")
     return own if own.is_dir() else mount
 
 
 def _hierarchies() -> dict[str, Path]:
-    """Return where the controllers of version 1 are mounted, and under "" version 2."""
+    """Return the mount points of the version 1 controllers and, under "", of version 2."""
     found: dict[str, Path] = {}
     for line in _MOUNTS.read_text(encoding="utf-8").splitlines():
         before, _, after = line.partition(" - ")

@@ -8,11 +8,11 @@ import os
 from typing import Final
 
 READ: Final = 256 * 1024
-"""How many bytes are read at once."""
+"""How many bytes to read at a time."""
 
 
 class Pipes:
-    """Pipes of which one end goes to a process; whatever is not kept is closed at the end."""
+    """Pipes to a process. At the end of the context, all ends that were not kept are closed."""
 
     def __init__(self) -> None:
         self._ours: set[int] = set()
@@ -27,7 +27,7 @@ class Pipes:
             os.close(fd)
 
     def open(self, *, ours_writes: bool = False) -> tuple[int, int]:
-        """Return our end and theirs of a new pipe."""
+        """Return our end and the process's end of a new pipe."""
         ours, theirs = os.pipe()
         if ours_writes:
             ours, theirs = theirs, ours
@@ -36,13 +36,13 @@ class Pipes:
         return ours, theirs
 
     def null(self) -> int:
-        """Return a descriptor of theirs without content."""
+        """Return a descriptor of /dev/null for the process."""
         fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._theirs.add(fd)
         return fd
 
     def keep(self, ours: int) -> int:
-        """Leave it to the caller to close an end of ours."""
+        """Keep our end open at the end of the context; the caller closes it."""
         self._ours.remove(ours)
         return ours
 

@@ -1,7 +1,7 @@
-"""The system calls that nothing in a sandbox can make, as a BPF program for bubblewrap.
+"""Builds the seccomp filter for bubblewrap: a BPF program that denies system calls in a sandbox.
 
-What a sandbox needs no namespace trick for is allowed; what reaches the kernel's less travelled
-parts, other processes or new namespaces is not. The list follows those of Docker and Flatpak.
+Ordinary calls are allowed. Calls that reach rarely used parts of the kernel, other processes or new
+namespaces are denied. The list follows those of Docker and Flatpak.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
 _UNKNOWN: Final = 468
-"""The first number that no Linux had when the list was made; x32's calls are beyond it too."""
+"""The first number unused by Linux when the list was made; x32's calls are above it too."""
 
 _NEW_NAMESPACES: Final = 0x7E020080
 """Every CLONE_NEW* flag: cgroup, ipc, net, ns, pid, time, user and uts."""
@@ -26,7 +26,7 @@ _NEW_NAMESPACES: Final = 0x7E020080
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 
 _SOCKETS: Final = {1: None, 2: None, 10: None, 16: (0,)}
-"""The socket families that are left, with their protocols: unix, inet, inet6, netlink (route)."""
+"""The allowed socket families and their protocols: unix, inet, inet6, netlink (route)."""
 
 # name: (x86-64, arm64), or one number for both: the calls since Linux 5.1.
 _DENIED: Final[dict[str, tuple[int | None, int | None] | int]] = {
@@ -103,7 +103,7 @@ _PRLIMIT = (302, 261)
 _ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 DENIED: Final = frozenset({*_DENIED, "chroot"})
-"""The names of the calls that fail whatever their arguments are."""
+"""The names of the calls that fail regardless of their arguments."""
 
 
 class UnsupportedArchitecture(Exception):
@@ -122,10 +122,10 @@ class _Instruction:
 
 
 def program(machine: str | None = None) -> bytes:
-    """Return the filter for a machine, as `platform.machine` names it; by default for this one.
+    """Return the filter for a machine as named by `platform.machine`, by default this one.
 
     Raises:
-        UnsupportedArchitecture: There is none.
+        UnsupportedArchitecture: There is no filter for it.
     """
     machine = machine or platform.machine()
     if machine not in _ARCHITECTURES:
@@ -149,7 +149,7 @@ def program(machine: str | None = None) -> bytes:
         denied = number(call)
         if denied is not None:
             code += _when(denied, [_Instruction(_RET, _ERRNO | EPERM)])
-    # Where a library falls back from it to `clone`, whose flags can be looked at.
+    # With ENOSYS, a library falls back to `clone`, whose flags the filter can read.
     code += _when(_CLONE3, [_Instruction(_RET, _ERRNO | ENOSYS)])
     for call in (_CLONE, _UNSHARE):
         code += _when(
@@ -161,9 +161,9 @@ def program(machine: str | None = None) -> bytes:
                 _Instruction(_RET, _ALLOW),
             ],
         )
-    # Input pushed into a terminal is typed by whoever reads from it next.
+    # Input injected into a terminal is executed by the next process that reads from it.
     code += _when(number(_IOCTL), _unless_low_word(_ARGUMENTS + 8, (_TIOCSTI, _TIOCLINUX)))
-    # Process 1 has the commands' own user; its limits are not theirs to change.
+    # Process 1 runs as the commands' user, but they must not change its limits.
     code += _when(
         number(_PRLIMIT),
         [
@@ -180,7 +180,7 @@ def program(machine: str | None = None) -> bytes:
 
 
 def _when(number: int | None, body: list[_Instruction]) -> list[_Instruction]:
-    """Do `body`, which returns, for one call; the accumulator holds the call's number."""
+    """Execute `body`, which returns, for one call. The accumulator holds the call's number."""
     assert number is not None
     return [_Instruction(_JEQ, number, no=len(body)), *body]
 

@@ -1,7 +1,7 @@
-"""A session: commands, processes and files of one sandbox.
+"""A session: the commands, processes and files of one sandbox.
 
-Every file operation is done inside of the sandbox, by its own user: the worker follows no path of a
-workspace, and no link or special file in it can mislead it.
+Every file operation runs inside the sandbox, as its user: the worker never follows a path in a
+workspace, so that links and special files cannot mislead it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ResultT = TypeVar("_ResultT")
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# By the formats of `stat.S_IFMT`; whatever else there is, is another.
+# By the formats of `stat.S_IFMT`; all others are "other".
 _KINDS: Final = {
     0o040000: EntryKind.DIRECTORY,
     0o100000: EntryKind.FILE,
@@ -63,15 +63,15 @@ _KINDS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A sandbox that was just made and started."""
+    """A sandbox that was just created and started."""
 
     sandbox: Sandbox
     limits: dict[str, str]
-    """What keeps them; see the session's state."""
+    """What enforces each limit; see the session's state."""
 
 
 class BubblewrapSandboxSession(BaseSandboxSession):
-    """One sandbox, as the SDK uses it."""
+    """The SDK's session for one sandbox."""
 
     state: BubblewrapSandboxSessionState
 
@@ -104,7 +104,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         self._shut_down = False
 
     async def launch(self) -> None:
-        """Start the sandbox unless it runs.
+        """Start the sandbox unless it is running.
 
         Raises:
             FileNotFoundError: It no longer exists.
@@ -129,9 +129,9 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         return WorkspaceStopError(path=self._workspace_root_path(), cause=error)
 
     async def _in_running(self, ask: Callable[[], Coroutine[Any, Any, _ResultT]]) -> _ResultT:
-        """Ask process 1; if it was ended by others, as by a reboot, start the sandbox again.
+        """Ask process 1; if the sandbox was stopped, for example by a reboot, start it first.
 
-        The workspace and /tmp are what they were, and nothing has been asked yet.
+        The workspace and /tmp are unchanged, and the request has not been made yet.
         """
         try:
             return await ask()
@@ -141,7 +141,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         logger.warning("sandbox %s did not run any more, and is started again", self._sandbox.id)
         try:
             await self.launch()
-        except Exception as error:  # Whatever the reason, the session has no sandbox that runs.
+        except Exception as error:  # For any reason, the session has no running sandbox.
             raise NotRunning(f"{self._sandbox.id} cannot be started again: {error}") from error
         return await ask()
 
@@ -189,7 +189,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
     ) -> list[str]:
         _check_user(user)
         if shell is True:
-            shell = ["sh", "-c"]  # There is no profile that a login shell would read.
+            shell = ["sh", "-c"]  # No login shell: there is no profile to read.
         return super()._prepare_exec_command(*command, shell=shell, user=None)
 
     async def _environment(self) -> dict[str, str]:
@@ -267,7 +267,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
     # --- Files ------------------------------------------------------------------------------------
 
     def normalize_path(self, path: Path | str, *, for_write: bool = False) -> Path:
-        # Whatever the host has at this path is something else.
+        # The host's file at this path is a different one.
         policy = self._workspace_path_policy()
         return posix_path_as_path(policy.normalize_sandbox_path(path, for_write=for_write))
 
@@ -429,7 +429,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         )
 
     def _raise_refusal(self, path: Path | str, refused: Mapping[str, Any]) -> None:
-        """Raise the error for a path that leads where the SDK's operations must not follow."""
+        """Raise the error for a path that the SDK's operations must not follow."""
         original = coerce_posix_path(path)
         if refused["error"] == "escape":
             raise InvalidManifestPathError(

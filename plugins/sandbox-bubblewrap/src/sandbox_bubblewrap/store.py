@@ -1,18 +1,18 @@
-"""The sandboxes of this host and user: a private folder each, with workspace, socket and labels.
+"""Stores the sandboxes of this host and user: a private folder each, with workspace and labels.
 
-The store is one folder that only its user can write. A sandbox is a folder in it, complete from the
-moment it has its name, and gone from the moment it has not::
+The store is a folder that only its user can write to. A sandbox is a folder in it, which is renamed
+when it is complete, and renamed again before it is removed::
 
     bwrap-1879050000-5f0c2e9a7b31d4c8/   its id; the number is the user that its commands run as
-        record.json    labels, and when it was made
-        workspace/     what the sandbox has as its workspace
-        tmp/           what it has as /tmp; it sees nothing else of these
-        socket         of its process 1, while it runs
-        lock           held by who starts or removes it
-        log            what bwrap and process 1 said
+        record.json    labels, and the time of its creation
+        workspace/     mounted as the sandbox's workspace
+        tmp/           mounted as its /tmp; the sandbox sees none of the other files
+        socket         of its process 1, while it is running
+        lock           held while it is started or removed
+        log            the output of bwrap and process 1
 
-A worker that is root gives each sandbox a user of its own, which owns nothing else on the host.
-Otherwise it is the worker's user, which the id has as 0.
+A worker that is root gives each sandbox its own user, which owns nothing else on the host.
+Otherwise sandboxes have the worker's user, which is 0 in the id.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _ROOTS_HOME: Final = Path("/var/lib/sandbox-bubblewrap")
 _ID: Final = re.compile(SANDBOX_ID)
 
 _USER_IDS: Final = (range(0x70000000, 0x7FFE0000), range(62000, 65000))
-"""Which users root's sandboxes have: numbers that systemd leaves free, or in a user namespace of
-65,536 users (as a rootless container has), some of the last."""
+"""The user ids of root's sandboxes: a range that systemd leaves free or, in a user namespace with
+65,536 users (such as a rootless container), some of the last ones."""
 
 _LEFT_OVER_S: Final = 600.0
 
 
 class StoreUnsafe(Exception):
-    """The store's folder is not this user's alone, or cannot be made."""
+    """The store's folder is accessible to other users, or cannot be created."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Sandbox:
 
     @property
     def user_id(self) -> int | None:
-        """The user of its commands, if that is not the worker's."""
+        """The user id of its commands; None for the worker's."""
         return _user_of(self.id) or None
 
     @property
@@ -85,10 +85,10 @@ class Sandbox:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Have nobody else start, label or remove it meanwhile.
+        """Prevent others from starting, labelling or removing it within this context.
 
         Raises:
-            FileNotFoundError: It does not exist, or not any more.
+            FileNotFoundError: It does not exist.
         """
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -100,7 +100,7 @@ class Sandbox:
             os.close(lock)
 
     def labels(self) -> LabelledSandbox | None:
-        """Return its labels, unless it is being removed."""
+        """Return its labels; None if it is being removed."""
         try:
             record = json.loads((self.path / "record.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -112,7 +112,7 @@ class Sandbox:
         )
 
     def _write(self, labels: Mapping[str, str], created: datetime) -> None:
-        # It is whole whenever it is read, and whenever this is killed.
+        # Replaced atomically, so that readers see a complete record even if this is killed.
         new = self.path / "record.new"
         content = json.dumps({"labels": dict(labels), "created": created.isoformat()})
         with new.open("w", encoding="utf-8") as file:
@@ -128,14 +128,14 @@ class Store:
 
     root: Path
     left_over_s: float = _LEFT_OVER_S
-    """After how long the folder of a make or a removal that was killed is removed."""
+    """After how many seconds the folder of an interrupted creation or removal is removed."""
 
     def make(self, labels: Mapping[str, str]) -> Sandbox:
-        """Make the folder of a sandbox that has labels from the moment it exists.
+        """Create the folder of a sandbox, which has its labels from the beginning.
 
         Raises:
             StoreUnsafe: The store cannot be used.
-            OSError: The disk is full, or the like.
+            OSError: It could not be created, for example because the disk is full.
         """
         self._prepare()
         with self._alone():
@@ -152,14 +152,14 @@ class Store:
             if user_id:
                 for folder in (new.workspace, new.tmp):
                     os.chown(folder, user_id, user_id)
-                # That user has to pass through it.
+                # The sandbox's user must be able to traverse it.
                 new.path.chmod(0o711)
             made = Sandbox(path=self.root / f"bwrap-{user_id}-{token}")
             new.path.rename(made.path)
         return made
 
     def get(self, sandbox_id: str) -> Sandbox | None:
-        """Return the sandbox with this id, if it exists.
+        """Return the sandbox with this id; None if it does not exist.
 
         Raises:
             StoreUnsafe: The store cannot be used.
@@ -188,7 +188,7 @@ class Store:
         return found
 
     def relabel(self, sandbox_id: str, labels: Mapping[str, str]) -> None:
-        """Set labels of a sandbox, beside those that it has.
+        """Set labels of a sandbox; the others stay.
 
         Raises:
             FileNotFoundError: It does not exist.
@@ -203,10 +203,10 @@ class Store:
             sandbox._write({**known.labels, **labels}, known.created)
 
     def remove(self, sandbox: Sandbox) -> None:
-        """Remove a sandbox that does not run; call it with the sandbox locked.
+        """Remove a sandbox that is not running. The caller holds its lock.
 
         Raises:
-            OSError: Something of it is left.
+            OSError: It could not be removed completely.
         """
         gone = self.root / f".gone-{secrets.token_hex(8)}"
         sandbox.path.rename(gone)
@@ -216,7 +216,7 @@ class Store:
         try:
             self.root.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
-                # Root's sandboxes have users that have to pass through it, but need not list it.
+                # The users of root's sandboxes must be able to traverse it, but not to list it.
                 self.root.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
             raise StoreUnsafe(
@@ -283,7 +283,7 @@ class Store:
 
 
 def default_store() -> Store:
-    """Return the store that the environment names, or this user's default one."""
+    """Return the store named by the environment, or this user's default."""
     named = os.environ.get(VARIABLE)
     if named:
         return Store(root=Path(named).absolute())
@@ -294,12 +294,12 @@ def default_store() -> Store:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder, however deep, and whatever the modes of what is in it.
+    """Remove a folder of any depth, regardless of the modes of its content.
 
     Raises:
-        OSError: Something of it is left.
+        OSError: It could not be removed completely.
     """
-    # Not shutil: its depth is limited by Python's stack and this process's descriptors.
+    # Not shutil: Python's stack and this process's descriptors limit its depth.
     said = ""
     for command in (["rm", "-rf"], ["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a sandbox sees of the host: its programs and libraries, and little of ``/etc``."""
+"""Defines what a sandbox sees of the host: programs, libraries, and little of ``/etc``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Final
 from sandbox_bubblewrap.bwrap import BubblewrapUnusable
 
 READ_ONLY_VARIABLE: Final = "SANDBOX_BUBBLEWRAP_READ_ONLY"
-"""The environment variable with more paths of the host, separated by colons."""
+"""The environment variable with additional host paths, separated by colons."""
 
 USER_ID: Final = 1000
-"""Of commands, as they see it."""
+"""The user id of commands, as seen in the sandbox."""
 
 USER_NAME: Final = "sandbox"
 
@@ -58,11 +58,11 @@ _CONFIGURATION: Final = (
     "terminfo",
     "timezone",
 )
-"""Names below ``/etc`` that programs need and that hold no secret."""
+"""Names below ``/etc`` that programs need and that contain no secrets."""
 
 
 def files(root: str) -> dict[str, bytes]:
-    """Return the files of ``/etc`` that are not the host's, for a workspace at `root`."""
+    """Return the sandbox's own files of ``/etc``, for a workspace at `root`."""
     users = (
         "root:x:0:0:root:/:/usr/sbin/nologin",
         f"{USER_NAME}:x:{USER_ID}:{USER_ID}:{USER_NAME}:{root}:/bin/sh",
@@ -76,7 +76,7 @@ def files(root: str) -> dict[str, bytes]:
 
 
 def mounts(*, network: bool) -> Iterator[str]:
-    """Yield bwrap's arguments that show the system, read-only."""
+    """Yield bwrap's arguments that mount the system read-only."""
     yield from ("--ro-bind", "/usr", "/usr")
     for name in _MERGED:
         path = Path("/", name)
@@ -87,7 +87,7 @@ def mounts(*, network: bool) -> Iterator[str]:
     for name in (*_CONFIGURATION, *(("resolv.conf",) if network else ())):
         path = Path("/etc", name)
         if path.exists():
-            # A link into another folder would lead nowhere; what it leads to takes its place.
+            # The target of a link may not be mounted, so it is mounted in place of the link.
             yield from ("--ro-bind", str(path.resolve()), str(path))
     store = Path("/nix/store")
     if store.is_dir():
@@ -97,10 +97,10 @@ def mounts(*, network: bool) -> Iterator[str]:
 
 
 def more_mounts() -> Iterator[str]:
-    """Yield bwrap's arguments that show what the worker's environment names, read-only.
+    """Yield bwrap's arguments that mount the paths named by the worker's environment read-only.
 
     Raises:
-        BubblewrapUnusable: It names what is not there.
+        BubblewrapUnusable: One of them does not exist.
     """
     for text in filter(None, os.environ.get(READ_ONLY_VARIABLE, "").split(":")):
         path = Path(text)
@@ -112,10 +112,10 @@ def more_mounts() -> Iterator[str]:
 
 
 def python() -> str:
-    """Return the Python that runs process 1: the worker's, or the system's.
+    """Return the Python that runs process 1: the worker's, or else the system's.
 
     Raises:
-        BubblewrapUnusable: There is none that a sandbox can run.
+        BubblewrapUnusable: A sandbox can run neither.
     """
     own = os.path.realpath(sys.executable)
     if _is_shown(own):

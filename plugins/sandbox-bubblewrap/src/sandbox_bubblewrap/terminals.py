@@ -1,7 +1,7 @@
-"""The processes of a session that are polled, with or without a terminal.
+"""The polled processes of a session, with or without a terminal.
 
-They are numbered, collected and given up as the SDK's own backends do it. A terminal ends with the
-worker that opened it; sandbox-core runs commands so that they do not.
+They are numbered, collected and evicted as in the SDK's own backends. Such a terminal ends with the
+worker that opened it; sandbox-core's helper keeps its own terminals alive.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SIZE: Final = (24, 80)
 _READ: Final = 64 * 1024
 _KEPT: Final = 4 * 1024 * 1024
 _ECHO_S: Final = 0.1
-"""How long a terminal is given to answer input, as by the SDK's backends."""
+"""How long to wait for a terminal to react to input, as in the SDK's backends."""
 
 
 @dataclass(eq=False)
@@ -56,7 +56,7 @@ class _Entry:
     exit_code: int | None = None
 
     def add(self, chunk: bytes) -> None:
-        """Keep output until it is asked for: the newest, if nobody asks."""
+        """Buffer output until it is polled; if the buffer is full, drop the oldest."""
         self.chunks.append(chunk)
         while sum(map(len, self.chunks)) > _KEPT:
             self.chunks.popleft()
@@ -84,8 +84,8 @@ class Terminals:
         """Start a process, and return what it wrote within the yield time.
 
         Raises:
-            NothingRan: There is no such program, or the like.
-            NotRunning: The sandbox does not run.
+            NothingRan: It could not be started, for example because there is no such program.
+            NotRunning: The sandbox is not running.
         """
         number = allocate_pty_process_id({*self._entries, *self._starting})
         self._starting.add(number)
@@ -105,11 +105,11 @@ class Terminals:
     async def write(
         self, number: int, chars: str, *, yield_time_s: float | None, max_output_tokens: int | None
     ) -> PtyExecUpdate:
-        """Write to a terminal, and return what its process wrote since.
+        """Write to a terminal, and return what its process has written since the last poll.
 
         Raises:
-            PtySessionNotFoundError: There is none with this number.
-            RuntimeError: It has no terminal.
+            PtySessionNotFoundError: There is no process with this number.
+            RuntimeError: The process has no terminal.
         """
         entry = self._entries.get(number)
         if entry is None:
@@ -127,7 +127,7 @@ class Terminals:
         return await self._update(number, entry, milliseconds, max_output_tokens)
 
     async def end_all(self) -> None:
-        """Kill what is open."""
+        """Kill all open processes."""
         entries, self._entries = list(self._entries.values()), {}
         for entry in entries:
             self._end(entry)
@@ -173,7 +173,7 @@ class Terminals:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno != EIO:  # Linux says so when nobody has it open any more.
+                if error.errno != EIO:  # Linux's error if no process has the terminal open.
                     logger.warning("a terminal cannot be read: %s", error)
                 chunk = b""
             if chunk:
@@ -214,7 +214,7 @@ class Terminals:
                 finally:
                     loop.remove_writer(entry.terminal)
             except OSError:
-                return  # The process has ended, which the next update says.
+                return  # The process has ended; the next update reports that.
 
     async def _update(
         self, number: int, entry: _Entry, milliseconds: int, max_output_tokens: int | None

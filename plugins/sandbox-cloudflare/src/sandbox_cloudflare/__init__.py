@@ -1,8 +1,8 @@
 """Provider `cloudflare`: sandboxes behind a bridge of Cloudflare's sandbox SDK.
 
-The bridge (https://developers.cloudflare.com/sandbox/) is a Cloudflare Worker of the user's own.
-Its address and the key that it asks for are read on the worker, from
-``CLOUDFLARE_SANDBOX_WORKER_URL`` and ``CLOUDFLARE_SANDBOX_API_KEY``.
+The bridge (https://developers.cloudflare.com/sandbox/) is the user's own Cloudflare Worker. Its
+address and key are read on the worker, from ``CLOUDFLARE_SANDBOX_WORKER_URL`` and
+``CLOUDFLARE_SANDBOX_API_KEY``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ API_KEY = "CLOUDFLARE_SANDBOX_API_KEY"
 class CloudflareProvider(SandboxClientProvider[CloudflareSandboxClientOptions]):
     """Sandboxes at Cloudflare, through the SDK's `CloudflareSandboxClient`.
 
-    It has no labels: a bridge keeps nothing beside a sandbox's id, and cannot list its sandboxes.
+    It has no labels: a bridge stores only a sandbox's id, and cannot list its sandboxes.
     """
 
     name = "cloudflare"
@@ -40,10 +40,10 @@ class CloudflareProvider(SandboxClientProvider[CloudflareSandboxClientOptions]):
     options_type = CloudflareSandboxClientOptions
 
     def create_client(self) -> StrictCloudflareSandboxClient:
-        """Return the SDK's client, for the bridge that the worker's environment names.
+        """Return the SDK's client for the bridge named by the worker's environment.
 
         Raises:
-            RuntimeError: The environment lacks its address or its key.
+            RuntimeError: The environment lacks the bridge's address or key.
         """
         for name in (URL, API_KEY):
             if not os.environ.get(name):
@@ -57,10 +57,10 @@ class CloudflareProvider(SandboxClientProvider[CloudflareSandboxClientOptions]):
         return StrictCloudflareSandboxClient(url=os.environ[URL], api_key=os.environ[API_KEY])
 
     def default_options(self) -> CloudflareSandboxClientOptions:
-        """Return options for the bridge that the worker's environment names.
+        """Return options for the bridge named by the worker's environment.
 
         Raises:
-            ValueError: It names none.
+            ValueError: The environment names none.
         """
         if not os.environ.get(URL):
             raise ValueError(f"{URL} is not set")
@@ -77,7 +77,7 @@ class CloudflareProvider(SandboxClientProvider[CloudflareSandboxClientOptions]):
         return state.sandbox_id
 
     async def exists(self, client: StrictCloudflareSandboxClient, sandbox_id: str) -> bool:
-        """Return whether the sandbox's container runs: what was in one that slept is gone."""
+        """Return whether the sandbox's container is running: one that slept has lost its files."""
         return await client.exists(sandbox_id)
 
     async def destroy(self, client: StrictCloudflareSandboxClient, sandbox_id: str) -> None:
@@ -85,7 +85,7 @@ class CloudflareProvider(SandboxClientProvider[CloudflareSandboxClientOptions]):
         await client.destroy(sandbox_id)
 
     async def check(self, client: StrictCloudflareSandboxClient) -> None:
-        """Return if the bridge answers and accepts the key."""
+        """Check that the bridge answers and accepts the key."""
         await client.check()
 
 

@@ -1,4 +1,4 @@
-"""The SDK's Cloudflare client for one bridge, with errors where the SDK's passes over failures."""
+"""The SDK's Cloudflare client for one bridge, with errors for failures that the SDK's ignores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sandbox_core.errors import AtCapacity, InvalidOptions, InvalidRequest
 from sandbox_core.providers import retry_after_of
 
 _UNBOUNDED_S = 24 * 60 * 60
-"""How long a command without a timeout may run; the SDK's client ends it after 30 seconds."""
+"""How many seconds a command without a timeout may run; the SDK's client allows 30."""
 
 _REQUEST_S = 120
 _FULL = "capacity_exceeded"
@@ -35,7 +35,7 @@ _TRANSIENT = (
 
 
 class RefusedByCloudflare(Exception):
-    """An answer of the bridge that is not the one that was asked for."""
+    """The bridge answered with an error."""
 
     def __init__(self, request: str, status: int, body: str) -> None:
         super().__init__(f"{request} failed: HTTP {status}: {body[:1000]}")
@@ -43,14 +43,14 @@ class RefusedByCloudflare(Exception):
 
 
 class StrictCloudflareSandboxClient(CloudflareSandboxClient):
-    """The SDK's client, of one bridge whose key goes nowhere else."""
+    """The SDK's client for one bridge, whose key is never sent elsewhere."""
 
     def __init__(self, *, url: str, api_key: str) -> None:
-        """Return a client.
+        """Create a client.
 
         Args:
             url: The address of the bridge.
-            api_key: What the bridge has as its ``SANDBOX_API_KEY``.
+            api_key: The bridge's ``SANDBOX_API_KEY``.
         """
         super().__init__(exec_timeout_s=_UNBOUNDED_S)
         self._url = url.rstrip("/")
@@ -66,9 +66,9 @@ class StrictCloudflareSandboxClient(CloudflareSandboxClient):
         """Create a sandbox, and start its container.
 
         Raises:
-            AtCapacity: The bridge has as many containers as its ``max_instances``.
-            InvalidOptions: The options carry a key, or name another bridge.
-            SandboxError: The bridge does not make one.
+            AtCapacity: The bridge's ``max_instances`` is reached.
+            InvalidOptions: The options contain a key, or name another bridge.
+            SandboxError: The bridge did not create it.
         """
         if options.api_key is not None:
             raise InvalidOptions(
@@ -84,7 +84,7 @@ class StrictCloudflareSandboxClient(CloudflareSandboxClient):
             session = await super().create(snapshot=snapshot, manifest=manifest, options=options)
         except SandboxError as error:
             raise _classified(error) from error.__cause__
-        # Until here the bridge has made up an id, and nothing else.
+        # So far, the bridge has only chosen an id.
         try:
             await self._guarded(session).mark()
         except SandboxError as error:
@@ -96,11 +96,11 @@ class StrictCloudflareSandboxClient(CloudflareSandboxClient):
         return session
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Open the sandbox of `state`, or another if its container is gone.
+        """Open the sandbox of `state`, or a new one if its container is gone.
 
         Raises:
-            InvalidRequest: It is another bridge's.
-            RefusedByCloudflare: The bridge does not say whether its container runs.
+            InvalidRequest: The sandbox is another bridge's.
+            RefusedByCloudflare: The bridge did not say whether the container is running.
         """
         if not isinstance(state, CloudflareSandboxSessionState):
             return await super().resume(state)
@@ -109,7 +109,7 @@ class StrictCloudflareSandboxClient(CloudflareSandboxClient):
                 f"the session is of the bridge {state.worker_url!r}, and this worker's "
                 f"CLOUDFLARE_SANDBOX_WORKER_URL names another"
             )
-        # The SDK's client takes every failure for a no, and any container for the session's.
+        # The SDK's client treats every failure as "no", and any container as the session's.
         if await self.exists(state.sandbox_id):
             session = await super().resume(state)
             self._guarded(session)
@@ -128,25 +128,25 @@ class StrictCloudflareSandboxClient(CloudflareSandboxClient):
         """Delete the session's sandbox.
 
         Raises:
-            RefusedByCloudflare: The bridge has not deleted it.
+            RefusedByCloudflare: The bridge did not delete it.
         """
         deleted = await super().delete(session)
-        # The SDK's client logs what goes wrong, for debugging.
+        # The SDK's client only logs errors, at debug level.
         if isinstance(session.state, CloudflareSandboxSessionState):
             await self.destroy(session.state.sandbox_id)
         return deleted
 
     async def exists(self, sandbox_id: str) -> bool:
-        """Return whether the sandbox's container runs, and is the one that was made for it.
+        """Return whether the sandbox's original container is running.
 
         Raises:
-            RefusedByCloudflare: The bridge does not say.
-            SandboxError: It does not run a command.
+            RefusedByCloudflare: The bridge did not say.
+            SandboxError: The container did not run a command.
         """
         answer = await self._ask("GET", f"/v1/sandbox/{sandbox_id}/running")
         if not isinstance(answer, dict) or not answer.get("running"):
             return False
-        # A bridge of an earlier version starts one in order to answer.
+        # Earlier versions of the bridge start a container in order to answer.
         state = CloudflareSandboxSessionState(
             manifest=Manifest(),
             snapshot=NoopSnapshot(id=sandbox_id),
@@ -166,26 +166,26 @@ class StrictCloudflareSandboxClient(CloudflareSandboxClient):
         return True
 
     def _guarded(self, session: SandboxSession) -> GuardedCloudflareSandboxSession:
-        """Have a session of the SDK's client notice that its container was replaced."""
-        # The SDK's client cannot be told which class its sessions are of.
+        """Make a session of the SDK's client notice that its container was replaced."""
+        # The SDK's client does not let the class of its sessions be chosen.
         session._inner.__class__ = GuardedCloudflareSandboxSession
         assert isinstance(session._inner, GuardedCloudflareSandboxSession)
         return session._inner
 
     async def destroy(self, sandbox_id: str) -> None:
-        """Delete the sandbox; one that does not exist is no error."""
+        """Delete the sandbox, if it exists."""
         await self._ask("DELETE", f"/v1/sandbox/{sandbox_id}")
 
     async def check(self) -> None:
-        """Return if the bridge answers and accepts the key."""
+        """Check that the bridge answers and accepts the key."""
         await self._ask("GET", "/v1/pool/stats")
 
     async def _ask(self, method: str, path: str) -> object:
-        """Return the JSON of an answer, or None if there is none or nothing is there.
+        """Return the JSON of an answer; None if it has none, or if nothing was found.
 
         Raises:
-            RefusedByCloudflare: It is another answer.
-            aiohttp.ClientError: There is none.
+            RefusedByCloudflare: The bridge answered with an error.
+            aiohttp.ClientError: The bridge did not answer.
         """
         timeout = aiohttp.ClientTimeout(total=_REQUEST_S)
         async with (

@@ -1,8 +1,8 @@
-"""The SDK's Cloudflare session, which notices that its container was replaced.
+"""The SDK's Cloudflare session, but it notices if its container was replaced.
 
-A bridge starts a container for whatever id it is asked for. So if the container of a session is
-gone, because it was deleted, slept or crashed, the next command would run in an empty workspace,
-and succeed. A file outside the workspace, made with the sandbox, tells the containers apart.
+A bridge starts a container for any id. So after a session's container was deleted, slept or
+crashed, the next command would succeed in an empty workspace. A file outside the workspace, created
+with the sandbox, identifies the original container.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _GUARD = f'[ -e {_MARK} ] || {{ echo "sandbox $0 is gone" >&2; exit {_GONE}; }};
 
 
 class ContainerGone(ExecTransportError):
-    """The session's container is gone, and another was started in its place."""
+    """The session's container is gone, and another one was started in its place."""
 
 
 class GuardedCloudflareSandboxSession(CloudflareSandboxSession):
-    """The SDK's session; a command does not run in another container than the session's."""
+    """The SDK's session, but commands run only in the session's original container."""
 
     _restoring = False
 
     async def hydrate_workspace(self, data: io.IOBase) -> None:
         """Unpack an archive into the workspace."""
-        if self._restoring:  # Mounts are away already.
+        if self._restoring:  # Mounts are already removed.
             await self._hydrate_workspace_via_http(data)
         else:
             await super().hydrate_workspace(data)
 
     async def _restore_snapshot_into_workspace_on_resume(self) -> None:
-        # The SDK's own does not go through `hydrate_workspace`, where a worker restores links.
+        # The SDK's does not call `hydrate_workspace`, in which a worker restores links.
         self._restoring = True
         try:
             await BaseSandboxSession._restore_snapshot_into_workspace_on_resume(self)
@@ -45,10 +45,10 @@ class GuardedCloudflareSandboxSession(CloudflareSandboxSession):
             self._restoring = False
 
     async def mark(self) -> None:
-        """Take the container that there is as the session's.
+        """Mark the current container as the session's.
 
         Raises:
-            ExecTransportError: It did not start, or has no ``/var/tmp``.
+            ExecTransportError: The container did not start, or has no ``/var/tmp``.
         """
         script = f": > {_MARK}"
         result = await super()._exec_internal("sh", "-c", script, self.state.sandbox_id)

@@ -1,7 +1,7 @@
 """Provider `daytona`: sandboxes at Daytona (https://www.daytona.io).
 
-Credentials are read on the worker by Daytona's own SDK, from ``DAYTONA_API_KEY`` and, for another
-deployment than the public one, ``DAYTONA_API_URL`` and ``DAYTONA_TARGET``.
+Daytona's own SDK reads credentials on the worker, from ``DAYTONA_API_KEY`` and, for other
+deployments than the public one, ``DAYTONA_API_URL`` and ``DAYTONA_TARGET``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DaytonaProvider(SandboxClientProvider[DaytonaSandboxClientOptions]):
         """Return the SDK's client with the credentials of the worker's environment.
 
         Raises:
-            DaytonaError: There are none.
+            DaytonaError: The environment has no credentials.
         """
         from sandbox_daytona.client import LabellingDaytonaSandboxClient
 
@@ -55,7 +55,7 @@ class DaytonaProvider(SandboxClientProvider[DaytonaSandboxClientOptions]):
         return state.sandbox_id
 
     async def exists(self, client: DaytonaSandboxClient, sandbox_id: str) -> bool:
-        """Return whether Daytona knows the sandbox, and is not about to delete it."""
+        """Return whether Daytona has the sandbox and is not deleting it."""
         from sandbox_daytona.client import find_sandbox
 
         return await find_sandbox(client, sandbox_id) is not None
@@ -75,10 +75,10 @@ class DaytonaProvider(SandboxClientProvider[DaytonaSandboxClientOptions]):
     async def find(
         self, client: DaytonaSandboxClient, labels: Mapping[str, str]
     ) -> Sequence[LabelledSandbox]:
-        """Return Daytona's sandboxes with all of these labels, in whatever state.
+        """Return Daytona's sandboxes with all of these labels, in any state.
 
-        Daytona's list is eventually consistent. Each sandbox on it is looked at, which costs a
-        request, so that what is returned is true; one whose labels are new may still be missing.
+        Daytona's list is eventually consistent. So each listed sandbox is verified, with one
+        request each; one with new labels may still be missing.
         """
         from daytona import ListSandboxesQuery
 
@@ -100,22 +100,22 @@ class DaytonaProvider(SandboxClientProvider[DaytonaSandboxClientOptions]):
     async def relabel(
         self, client: DaytonaSandboxClient, sandbox_id: str, labels: Mapping[str, str]
     ) -> None:
-        """Set labels of a sandbox; Daytona replaces them all, so this reads the others first.
+        """Set labels of a sandbox. Daytona replaces all labels, so this reads the others first.
 
         Raises:
-            DaytonaNotFoundError: Daytona does not know the sandbox.
+            DaytonaNotFoundError: Daytona does not have the sandbox.
         """
         sandbox = await client._daytona.get(sandbox_id)
         await sandbox.set_labels({**sandbox.labels, **labels})
 
     async def check(self, client: DaytonaSandboxClient) -> None:
-        """Return if Daytona answers and accepts the key."""
+        """Check that Daytona answers and accepts the key."""
         async for _ in client._daytona.list():
             break
 
 
 def _time(written: str | None) -> datetime | None:
-    # Before Python 3.11 there is no "Z".
+    # Before Python 3.11, `fromisoformat` does not accept "Z".
     return datetime.fromisoformat(written.replace("Z", "+00:00")) if written else None
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 async def find_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> AsyncSandbox | None:
-    """Return the sandbox, if Daytona knows it and is not about to delete it."""
+    """Return the sandbox; None if Daytona does not have it, or is deleting it."""
     from daytona import DaytonaNotFoundError, SandboxState
 
     try:
@@ -31,12 +31,12 @@ async def find_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> AsyncSa
     except DaytonaNotFoundError:
         return None
     gone = sandbox.state in (SandboxState.DESTROYED, SandboxState.DESTROYING)
-    # Daytona accepts a delete before it begins with it.
+    # Daytona accepts a delete before it carries it out.
     return None if gone or sandbox.desired_state == "destroyed" else sandbox
 
 
 async def delete_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> None:
-    """Delete the sandbox; one that does not exist is no error."""
+    """Delete the sandbox, if it exists."""
     sandbox = await find_sandbox(client, sandbox_id)
     if sandbox is not None:
         await sandbox.delete()
@@ -49,10 +49,10 @@ class LabellingDaytonaSandboxClient(LabellingClient, DaytonaSandboxClient):
         """Delete the session's sandbox, or pause it if its options say so.
 
         Raises:
-            DaytonaError: Daytona has not deleted it.
+            DaytonaError: Daytona did not delete it.
         """
         deleted = await super().delete(session)
-        # The SDK's client says nothing of errors: the sandbox may be there, and nobody would know.
+        # The SDK's client ignores errors: the sandbox could remain unnoticed.
         state = session.state
         if isinstance(state, DaytonaSandboxSessionState) and not state.pause_on_exit:
             await delete_sandbox(self, state.sandbox_id)
@@ -69,7 +69,7 @@ class LabellingDaytonaSandboxClient(LabellingClient, DaytonaSandboxClient):
         resources: DaytonaSandboxResources | None = None,
         auto_stop_interval: int | None = None,
     ) -> CreateSandboxFromSnapshotParams | CreateSandboxFromImageParams:
-        # Whatever makes a sandbox makes it of these: `create`, and `resume` if there is none.
+        # Both `create` and, for a lost sandbox, `resume` create sandboxes with these.
         params: CreateSandboxFromSnapshotParams | CreateSandboxFromImageParams
         params = await super()._build_create_params(
             sandbox_snapshot_name=sandbox_snapshot_name,

@@ -1,8 +1,8 @@
 """Provider `docker`: containers of a Docker engine.
 
-The engine is the one that ``DOCKER_HOST`` names on the worker, by default the local one, with
-``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH``. ``SANDBOX_DOCKER_IMAGE`` names the image for
-sessions whose options do not.
+On the worker, ``DOCKER_HOST``, ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` determine the engine,
+by default the local one. ``SANDBOX_DOCKER_IMAGE`` names the image of sessions whose options name
+none.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-# The SDK defines the options beside its client, so that this imports `docker`, also on a worker
-# that only runs workflows. Nothing of it connects to an engine before `create_client`.
+# The SDK defines the options in its client's module. So this imports `docker` even on a worker that
+# only runs workflows, but connects to no engine before `create_client`.
 from agents.sandbox.sandboxes import docker as sdk
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
@@ -44,7 +44,7 @@ class DockerProvider(SandboxClientProvider[sdk.DockerSandboxClientOptions]):
     name = "docker"
     summary = "Containers of a Docker engine"
     api_version = 1
-    # Those of this package extend it.
+    # This package's options are a subclass.
     options_type = sdk.DockerSandboxClientOptions
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class DockerProvider(SandboxClientProvider[sdk.DockerSandboxClientOptions]):
         self.host_bound = self._engine.startswith(_LOCAL_SCHEMES)
 
     def create_client(self) -> ThreadedDockerSandboxClient:
-        """Return a client of the engine that the worker's environment names.
+        """Return a client of the engine named by the worker's environment.
 
         Raises:
             EngineUnreachable: The engine does not answer, or refuses.
@@ -64,10 +64,10 @@ class DockerProvider(SandboxClientProvider[sdk.DockerSandboxClientOptions]):
         return ThreadedDockerSandboxClient(connect(self._engine))
 
     def default_options(self) -> sdk.DockerSandboxClientOptions:
-        """Return the options with the image that ``SANDBOX_DOCKER_IMAGE`` names.
+        """Return options with the image named by ``SANDBOX_DOCKER_IMAGE``.
 
         Raises:
-            ValueError: It names none.
+            ValueError: The variable is not set.
         """
         image = os.environ.get(IMAGE_VARIABLE)
         if not image:
@@ -89,7 +89,7 @@ class DockerProvider(SandboxClientProvider[sdk.DockerSandboxClientOptions]):
         return await client.has_container(sandbox_id)
 
     async def destroy(self, client: ThreadedDockerSandboxClient, sandbox_id: str) -> None:
-        """Remove the container and the volumes that were made for its session."""
+        """Remove the container and its session's volumes."""
         await client.remove_container(sandbox_id)
 
     def labelled(
@@ -107,15 +107,15 @@ class DockerProvider(SandboxClientProvider[sdk.DockerSandboxClientOptions]):
     async def relabel(
         self, client: ThreadedDockerSandboxClient, sandbox_id: str, labels: Mapping[str, str]
     ) -> None:
-        """Set labels of a container; those that it was made with stay at the engine.
+        """Set labels of a container; the engine also keeps its original ones.
 
         Raises:
-            NotFound: The engine does not have it.
+            NotFound: The engine does not have the container.
         """
         await client.relabel_container(sandbox_id, labels)
 
     async def check(self, client: ThreadedDockerSandboxClient) -> None:
-        """Return if the engine answers."""
+        """Check that the engine answers."""
         await client.check_engine()
 
 

@@ -1,8 +1,8 @@
-"""The SDK's Docker client, made fit for a worker.
+"""Adapts the SDK's Docker client to a worker.
 
-A worker serves many sessions in one event loop, which must not wait for an engine: docker-py
-blocks, and the SDK calls it in the event loop for much of what it does. Each difference from the
-SDK's class says what it cures.
+A worker serves many sessions in one event loop, which must not wait for an engine. But docker-py
+blocks, and the SDK often calls it in the event loop. A comment at each difference from the SDK's
+class gives the reason.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from sandbox_docker.options import ContainerSettings, settings_of
 from sandbox_docker.options import DockerSandboxSessionState as RestrictedState
 from sandbox_docker.session import ThreadedDockerSandboxSession
 
-# As the SDK names the volumes of a session: its id, a hash of the path, and the path.
+# The SDK's names for a session's volumes: the session's id, a hash of the path, and the path.
 _SESSION_VOLUME: Final = re.compile(r"sandbox_[0-9a-f]{32}_[0-9a-f]{12}_")
 
 
 class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
-    """The SDK's client, with calls to the engine in threads."""
+    """The SDK's client, but it calls the engine in threads."""
 
     _settings: ContainerSettings | None = None
 
@@ -68,7 +68,7 @@ class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
         return await self._open(made, known=None)
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Open the container of `state`, or a new one if it is gone."""
+        """Open the container of `state`, or create a new one if it is gone."""
         known = state.container_id if isinstance(state, DockerSandboxSessionState) else None
         client = self._restricting(settings_of(state), state.manifest.root)
         return await self._open(DockerSandboxClient.resume(client, state), known=known)
@@ -87,12 +87,12 @@ class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
     async def _open(
         self, opening: Coroutine[Any, Any, SandboxSession], *, known: str | None
     ) -> SandboxSession:
-        # In the SDK the event loop waits for the engine, for minutes if an image has to be pulled.
+        # The SDK's blocks the event loop, for minutes if an image must be pulled.
         task = asyncio.ensure_future(in_other_loop(opening))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            # docker-py cannot be interrupted, and nobody would hear of the container it makes.
+            # docker-py cannot be interrupted, and its container would leak.
             await asyncio.wait({task})
             if task.exception() is None and _container_id(task.result()) != known:
                 await self.delete(task.result())
@@ -101,7 +101,7 @@ class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
     def _wrap_session(
         self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
     ) -> SandboxSession:
-        # The SDK's `create` and `resume` make a session of their own class.
+        # The SDK's `create` and `resume` return sessions of its own class.
         if isinstance(inner, DockerSandboxSession):
             if self._settings is not None and settings_of(inner.state) is None:
                 inner.state = RestrictedState.of(inner.state, self._settings)
@@ -150,38 +150,38 @@ class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
         return session
 
     async def has_container(self, container_id: str) -> bool:
-        """Return whether the engine has the container, and is not about to remove it."""
+        """Return whether the engine has the container and is not removing it."""
         container = await in_thread(self._find, container_id)
         return container is not None and container.status not in ("removing", "dead")
 
     async def remove_container(self, container_id: str, volumes: Iterable[str] = ()) -> None:
-        """Remove a container, anonymous volumes, and those of its session; none need exist."""
+        """Remove a container, its anonymous volumes and its session's, if they exist."""
         await in_thread(self._remove, container_id, volumes)
 
     async def find_containers(self, labels: Mapping[str, str]) -> list[LabelledSandbox]:
-        """Return the containers with all of these labels, whether they run or not."""
+        """Return the containers with all of these labels, running or not."""
         return await in_thread(container_labels.find, self.docker_client, labels)
 
     async def relabel_container(self, container_id: str, labels: Mapping[str, str]) -> None:
-        """Set labels of a container that exists, beside those that it has.
+        """Set labels of an existing container; the others stay.
 
         Raises:
-            NotFound: It does not exist.
+            NotFound: The container does not exist.
         """
         await in_thread(container_labels.relabel, self.docker_client, container_id, labels)
 
     async def check_engine(self) -> None:
-        """Return if the engine answers.
+        """Check that the engine answers.
 
         Raises:
-            DockerException: It refuses.
-            OSError: It does not answer.
+            DockerException: The engine refuses.
+            OSError: The engine does not answer.
         """
         await in_thread(self.docker_client.ping)
         await in_thread(self.docker_client.version)
 
     def _find(self, container_id: str) -> Container | None:
-        # The SDK takes the id away from a state whose container it must not use again.
+        # The SDK clears the id in a state whose container must not be used again.
         return self.get_container(container_id) if container_id else None
 
     def _remove(self, container_id: str, volumes: Iterable[str]) -> None:

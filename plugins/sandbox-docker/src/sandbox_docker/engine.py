@@ -1,7 +1,4 @@
-"""The engine: docker-py's client, which blocks, in threads.
-
-A worker serves many sessions in one event loop, which must not wait for an engine.
-"""
+"""Calls docker-py's blocking client in threads, so that the worker's event loop never waits."""
 
 from __future__ import annotations
 
@@ -19,36 +16,36 @@ from docker.models.containers import Container, ContainerCollection
 
 _ResultT = TypeVar("_ResultT")
 
-# The SDK's pool has 8 threads for all sessions of a process, and a command holds one for as long as
-# it runs. A worker performs 100 activities at once unless it is told otherwise.
+# The SDK's pool has 8 threads for all sessions of a process, and each running command occupies one.
+# By default, a worker performs 100 activities at a time.
 _THREADS: Final = ThreadPoolExecutor(max_workers=256, thread_name_prefix="sandbox-docker")
 
 
 class EngineUnreachable(Exception):
-    """The Docker engine does not answer, or refuses to."""
+    """The Docker engine does not answer, or refuses."""
 
 
 async def in_thread(function: Callable[..., _ResultT], *arguments: object) -> _ResultT:
-    """Call what blocks in a thread of the engine's own."""
+    """Call a blocking function in a thread reserved for the engine."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_THREADS, copy_context().run, function, *arguments)
 
 
 async def in_other_loop(coroutine: Coroutine[Any, Any, _ResultT]) -> _ResultT:
-    """Await a coroutine of the SDK's that blocks, in an event loop and a thread of its own."""
+    """Await a blocking coroutine of the SDK's in a separate thread and event loop."""
     return await in_thread(asyncio.run, coroutine)
 
 
 class _Containers(ContainerCollection):  # type: ignore[misc]  # a class without types
     def create(self, image: str, command: object = None, **settings: object) -> Container:
-        # The SDK makes `tail` process 1, which reaps no orphans and ignores SIGTERM: every process
-        # that outlives its parent would stay as a zombie. The engine's own init does better.
+        # The SDK makes `tail` process 1, which reaps no orphans: they would remain as zombies. It
+        # also ignores SIGTERM. The engine's own init avoids both.
         return super().create(image, command, **{"init": True, **settings, **self.client.arguments})
 
 
 class _Engine(DockerClient):  # type: ignore[misc]  # a class without types
     arguments: Mapping[str, object] = MappingProxyType({})
-    """What every container is made with, beside what the SDK names."""
+    """Arguments for every container, in addition to the SDK's."""
 
     @property
     def containers(self) -> _Containers:
@@ -58,10 +55,10 @@ class _Engine(DockerClient):  # type: ignore[misc]  # a class without types
 def connect(address: str) -> DockerClient:
     """Return docker-py's client of the engine at `address`, with the environment's TLS settings.
 
-    The contexts of the `docker` command are left alone: the ids in histories belong to one engine.
+    Contexts of the `docker` command are ignored: the ids in histories belong to one engine.
 
     Raises:
-        EngineUnreachable: It does not answer, or refuses.
+        EngineUnreachable: The engine does not answer, or refuses.
     """
     try:
         return _Engine.from_env(environment={**os.environ, "DOCKER_HOST": address})

@@ -1,9 +1,9 @@
-"""Labels of containers, also such as have changed.
+"""Labels of containers, which can be changed.
 
-An engine lets nobody change the labels of a container. New ones are the labels of an empty volume,
-and the container gets its name: the engine keeps both. If the volume is pruned, the name still says
-that what the container was made with does not hold any more. An engine without a bridge does not
-rename a container that was started again; the volume then names the container all the same.
+An engine cannot change the labels of a container. New labels are stored on an empty volume, whose
+name is added to the container's. If the volume is pruned, the name still says that the container's
+original labels are outdated. An engine without a bridge cannot rename a restarted container; the
+volume names the container in any case.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _CONTAINER: Final = "sandbox-docker.labels-of"
 
 
 def find(engine: DockerClient, labels: Mapping[str, str]) -> list[LabelledSandbox]:
-    """Return the containers with all of these labels, whether they run or not."""
+    """Return the containers with all of these labels, running or not."""
     changed = _volumes(engine, _CONTAINER)
     filters: list[dict[str, list[str]]] = [
         {"label": [f"{name}={value}" for name, value in labels.items()]},
         {"name": [f"^{_PREFIX}"]},
     ]
-    if changed:  # No ids at all would be all containers.
+    if changed:  # An empty list of ids would select all containers.
         filters.append({"id": [volume[_CONTAINER] for volume in changed.values()]})
     listed = {
         container["Id"]: container
@@ -55,24 +55,24 @@ def find(engine: DockerClient, labels: Mapping[str, str]) -> list[LabelledSandbo
 
 
 def relabel(engine: DockerClient, container_id: str, labels: Mapping[str, str]) -> None:
-    """Set labels of a container that exists, beside those that it has.
+    """Set labels of an existing container; the others stay.
 
     Raises:
-        NotFound: It does not exist.
+        NotFound: The container does not exist.
     """
     container = engine.containers.get(container_id)
     earlier = _volumes(engine, f"{_CONTAINER}={container.id}")
     current = _current(container.id, container.name, container.labels, earlier) or container.labels
     merged = {**current, **labels, _CONTAINER: container.id}
-    # The same for the same labels: two attempts at once do not disturb each other.
+    # Equal labels give the same name, so that concurrent attempts do not conflict.
     digest = hashlib.sha256(json.dumps(merged, sort_keys=True).encode()).hexdigest()
     name = f"{_PREFIX}{digest}"
     engine.volumes.create(name=name, labels=merged)
     try:
         container.rename(name)
     except NotFound:
-        container.reload()  # It is the container that is not there, or what the engine had of it.
-    except APIError:  # Also if it has that name.
+        container.reload()  # Raises if it is gone. Otherwise the engine could not rename it.
+    except APIError:  # For example because it already has that name.
         container.reload()
         if container.name != name:
             raise
@@ -80,12 +80,12 @@ def relabel(engine: DockerClient, container_id: str, labels: Mapping[str, str]) 
 
 
 def volumes_of(engine: DockerClient, container_id: str) -> set[str]:
-    """Return the names of the volumes with labels of a container."""
+    """Return the names of the volumes that hold a container's labels."""
     return set(_volumes(engine, f"{_CONTAINER}={container_id}"))
 
 
 def remove_volumes(engine: DockerClient, names: Iterable[str]) -> None:
-    """Remove volumes; none need exist."""
+    """Remove volumes, if they exist."""
     for name in sorted(names):
         with suppress(NotFound):
             engine.volumes.get(name).remove()
@@ -102,7 +102,7 @@ def _current(
     made_with: Mapping[str, str],
     volumes: Mapping[str, Mapping[str, str]],
 ) -> Mapping[str, str]:
-    """Return the labels of a container; none if those it was given are gone."""
+    """Return a container's current labels; none if their volume is gone."""
     name = name.removeprefix("/")
     if name in volumes:
         return volumes[name]

@@ -1,4 +1,4 @@
-"""Options with what the Agents SDK's lack: limits, a runtime, a read-only root, a user."""
+"""Options that the Agents SDK's lack: limits, a runtime, a read-only root, a user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _User = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][\w.-]*(:[A-Za-z
 
 
 class ContainerSettings(BaseModel):
-    """How a container is restricted; None leaves a setting to the engine."""
+    """The restrictions of a container; None keeps the engine's setting."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +36,7 @@ class ContainerSettings(BaseModel):
         """
         arguments: dict[str, Any] = {}
         if self.memory_mb is not None:
-            # The second is memory and swap together: without it, half as much again is swapped.
+            # "memswap" limits memory and swap together; without it, swap is added to the limit.
             arguments |= {f"mem{kind}_limit": self.memory_mb * _MIB for kind in ("", "swap")}
         if self.cpus is not None:
             arguments["nano_cpus"] = round(self.cpus * 1e9)
@@ -47,31 +47,31 @@ class ContainerSettings(BaseModel):
         if self.user is not None:
             arguments["user"] = self.user
         if self.read_only:
-            # Volumes without a name are removed with the container. Not tmpfs: saving a workspace
-            # needs as much room in /tmp as the workspace has, and that would be memory.
+            # Anonymous volumes are removed with the container. Not tmpfs, which is memory: saving a
+            # workspace needs as much room in /tmp as the workspace takes.
             arguments |= {"read_only": True, "volumes": [workspace, "/tmp", "/var/tmp"]}  # noqa: S108 - of the container
         return arguments
 
 
 class DockerSandboxClientOptions(StrictOptions, sdk.DockerSandboxClientOptions, ContainerSettings):
-    """The Agents SDK's options of the same name, with what restricts a container.
+    """The Agents SDK's options of the same name, plus restrictions of the container.
 
     Args:
         image: As in the SDK's class, like `exposed_ports`, `network_mode` and `labels`.
-        memory_mb: MiB that all processes may use, /tmp and swap excluded; a process that would need
-            more is killed.
-        cpus: How many CPUs all processes together may keep busy, such as 1.5.
-        processes: How many processes and threads there may be at once.
-        runtime: A runtime that the engine was configured with: ``"runsc"`` is gVisor,
-            ``"kata"`` or ``"io.containerd.kata.v2"`` Kata Containers.
-        read_only: Whether only the workspace, /tmp and /var/tmp can be written to.
-        user: Who commands run as, ``"name"``, ``"uid"`` or ``"uid:gid"``; the workspace is theirs.
+        memory_mb: MiB that all processes together may use, without /tmp and swap; a process that
+            needs more is killed.
+        cpus: The number of CPUs that all processes together may use, such as 1.5.
+        processes: The number of concurrent processes and threads.
+        runtime: A runtime configured in the engine: ``"runsc"`` is gVisor, ``"kata"`` or
+            ``"io.containerd.kata.v2"`` Kata Containers.
+        read_only: Whether only the workspace, /tmp and /var/tmp are writable.
+        user: The user of commands, ``"name"``, ``"uid"`` or ``"uid:gid"``, who owns the workspace.
 
     Raises:
         InvalidOptions: A value is out of range.
     """
 
-    # The SDK's class is registered for "docker", and each class needs a type of its own.
+    # Each class needs its own type, and "docker" is the SDK's.
     type: Literal["sandbox-docker"] = "sandbox-docker"  # type: ignore[assignment]
 
     def __init__(
@@ -89,7 +89,7 @@ class DockerSandboxClientOptions(StrictOptions, sdk.DockerSandboxClientOptions, 
         read_only: bool = False,
         user: str | None = None,
     ) -> None:
-        # Not by the SDK's class, whose own arguments are all that it takes.
+        # Not the SDK's `__init__`, which accepts only its own arguments.
         BaseSandboxClientOptions.__init__(
             self,
             type=type,
@@ -107,14 +107,14 @@ class DockerSandboxClientOptions(StrictOptions, sdk.DockerSandboxClientOptions, 
 
     @property
     def settings(self) -> ContainerSettings:
-        """How the container is restricted."""
+        """The restrictions of the container."""
         return ContainerSettings(
             **{name: getattr(self, name) for name in ContainerSettings.model_fields}
         )
 
 
 class DockerSandboxSessionState(sdk.DockerSandboxSessionState):
-    """The SDK's state of a session whose container is restricted, as its replacement will be."""
+    """The SDK's state, plus the restrictions of the container, which its replacement gets too."""
 
     type: Literal["sandbox-docker"] = "sandbox-docker"  # type: ignore[assignment]
     settings: ContainerSettings
@@ -129,7 +129,7 @@ class DockerSandboxSessionState(sdk.DockerSandboxSessionState):
 
 
 def settings_of(described: object) -> ContainerSettings | None:
-    """Return the settings of options or of a state, if they are of a class of this module."""
+    """Return the settings in options or a state of this module's classes; otherwise None."""
     if isinstance(described, (DockerSandboxClientOptions, DockerSandboxSessionState)):
         return described.settings
     return None

@@ -1,6 +1,6 @@
-"""The SDK's session of a container, made fit for a worker.
+"""Adapts the SDK's session of a container to a worker.
 
-Each difference from the SDK's class says what it cures.
+A comment at each difference from the SDK's class gives the reason.
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ from sandbox_docker.workspace import (
 logger = logging.getLogger(__name__)
 
 _KILL_S: Final = 10.0
-"""How long ending a command may take before its timeout is reported anyway."""
+"""How long ending a command may take before its timeout is reported anyway, in seconds."""
 
 _NOT_EXECUTED: Final = 126
-"""The exit code of a command that could not be executed, by the engine too."""
+"""The exit code of a command that could not be executed, which the engine uses too."""
 
 _CONFLICT: Final = 409
-"""What the engine answers to what a container that does not run is asked to do."""
+"""The engine's status for a request to a container that is not running."""
 
 _FRAME: Final = struct.Struct(">BxxxL")
-"""Before each piece of output: of which stream it is, and how long."""
+"""The header of each piece of output: its stream and length."""
 
 _MARK_VARIABLE: Final = "SANDBOX_DOCKER_COMMAND"
 
-# Kills the processes whose environment holds $1, until there are none; they may be forking.
+# Kills the processes whose environment contains $1 until none is left, as they may be forking.
 _KILL_MARKED: Final = """\
 for pass in 1 2 3 4 5 6 7 8 9; do
   found=
@@ -87,7 +87,7 @@ exit 1
 
 
 class _Command:
-    """One command in a container, run in a thread that another one can call back."""
+    """One command in a container, run in a thread and abandoned from another one."""
 
     def __init__(self, container: Container, **settings: object) -> None:
         self._container = container
@@ -96,7 +96,7 @@ class _Command:
         self._raw_socket: Any = None
 
     def run(self) -> tuple[bytes, bytes, int | None]:
-        """Run the command to its end; without an exit code if nobody waits for it any more."""
+        """Run the command to its end; the exit code is None if it was abandoned."""
         api = self._container.client.api
         exec_id = api.exec_create(self._container.id, **self._settings)["Id"]
         if self._abandoned.is_set():
@@ -106,7 +106,7 @@ class _Command:
             self._raw_socket = connection.raw_sock
             if self._abandoned.is_set():
                 return b"", b"", None
-            self._raw_socket.settimeout(None)  # It may be silent for as long as it likes.
+            self._raw_socket.settimeout(None)  # The command may write nothing for any time.
             response: Any = connection.response
             stdout, stderr = _output_of(response.raw._fp.fp)
         except ConnectionResetError:
@@ -119,7 +119,7 @@ class _Command:
         return stdout, stderr, exit_code
 
     def abandon(self) -> None:
-        """Have `run` return now, whatever becomes of the command."""
+        """Make `run` return now, whether or not the command has ended."""
         self._abandoned.set()
         if self._raw_socket is not None:
             with suppress(OSError):
@@ -129,11 +129,11 @@ class _Command:
 def _output_of(stream: IO[bytes]) -> tuple[bytes, bytes]:
     """Read the output of a command to its end.
 
-    docker-py reads the socket below `stream`, and loses what has come along with the headers of
-    the response: the beginning of the output of a command that was fast, or all of it.
+    docker-py reads the socket below `stream`, and loses the data that arrived with the response's
+    headers: the beginning of a fast command's output, or all of it.
 
     Raises:
-        ConnectionResetError: The connection broke, or the command was called back.
+        ConnectionResetError: The connection broke, or the command was abandoned.
     """
     output = {1: bytearray(), 2: bytearray()}
     while len(header := stream.read(_FRAME.size)) == _FRAME.size:
@@ -143,17 +143,17 @@ def _output_of(stream: IO[bytes]) -> tuple[bytes, bytes]:
 
 
 def _said(error: Exception) -> str:
-    """Return what the engine says, without the address of the call."""
+    """Return the engine's message, without the URL of the request."""
     explanation = error.explanation if isinstance(error, APIError) else None
     return str(explanation or error) or type(error).__name__
 
 
 class ThreadedDockerSandboxSession(DockerSandboxSession):
-    """The SDK's session, which leaves the event loop free and no process behind."""
+    """The SDK's session, but it does not block the event loop and leaves no process behind."""
 
     @classmethod
     def taking_over(cls, session: DockerSandboxSession) -> ThreadedDockerSandboxSession:
-        """Return a session in the place of `session`, which was just opened."""
+        """Return a session of this class that replaces the newly opened `session`."""
         taken = cls(
             docker_client=session._docker_client,
             container=session._container,
@@ -172,11 +172,10 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         command_for_errors: tuple[str | Path, ...],
         kill_on_timeout: bool,
     ) -> ExecResult:
-        # At a timeout the SDK asks `pkill`, in the event loop, for the command line that it has
-        # sent: where there is a pkill, it finds neither what a shell has replaced itself with nor
-        # what the command has started, and it takes the text for a pattern. What it misses runs
-        # on, with one of the SDK's threads waiting for it. A mark in the environment finds
-        # whatever has inherited it.
+        # At a timeout the SDK runs `pkill` with the command line, in the event loop. Even where
+        # there is a pkill, it misses a program that replaced the shell and the command's children,
+        # and takes the text for a pattern. Missed processes keep running, and one of the SDK's
+        # threads waits for them. A mark in the environment identifies all that inherited it.
         mark = f"{_MARK_VARIABLE}={uuid.uuid4().hex}"
         kill = kill_on_timeout and timeout is not None
         command = _Command(
@@ -196,7 +195,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
                 raise ExecTimeoutError(command=command_for_errors, timeout_s=timeout)
             stdout, stderr, exit_code = running.result()
             if exit_code == _NOT_EXECUTED and not await self.running():
-                # The engine says so in what it passes off as the command's output.
+                # The engine reports this in the command's output.
                 raise ExecTransportError(
                     command=command_for_errors,
                     message=f"exec transport error: container {self._container.id} is not running",
@@ -219,13 +218,13 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         return ExecResult(stdout=stdout, stderr=stderr, exit_code=exit_code)
 
     async def _kill_marked(self, mark: str, user: str | None, running: asyncio.Future[Any]) -> None:
-        """Kill what bears the mark, as the user who started it: no other may see the mark."""
+        """Kill the marked processes, as the user who started them: no other can see the mark."""
         killer = _Command(
             self._container, cmd=["sh", "-c", _KILL_MARKED, "sh", mark], user=user or ""
         )
         problem: object
         try:
-            # Once its thread is back, the command is running, or it never will be.
+            # When its thread returns, the command is running or never will be.
             await asyncio.wait({running}, timeout=_KILL_S)
             _, _, problem = await asyncio.wait_for(in_thread(killer.run), timeout=_KILL_S)
         except (DockerException, OSError, asyncio.TimeoutError) as error:
@@ -240,7 +239,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
             )
 
     async def running(self) -> bool:
-        # The SDK says of a container that is gone what it was when it was last seen.
+        # For a container that is gone, the SDK returns its last known status.
         try:
             await in_thread(self._container.reload)
         except NotFound:
@@ -250,10 +249,10 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         return bool(self._container.status == "running")
 
     async def _refuses_stopped(self, error: Exception) -> bool:
-        """Return whether the engine has begun nothing, because the container has stopped."""
+        """Return whether the engine started nothing because the container has stopped."""
         if not isinstance(error, APIError) or error.status_code != _CONFLICT:
             return False
-        # A container that is paused does not run either, and is not to be started.
+        # A paused container is not running either, but must not be started.
         return not await self.running() and self._container.status == "exited"
 
     async def _ensure_backend_started(self) -> None:
@@ -263,7 +262,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
     async def _prepare_backend_workspace(self) -> None:
         settings = settings_of(self.state)
         if settings is not None and settings.user is not None:
-            # Only root can make a folder in /, and only it can give it away.
+            # Only root can create a folder in / and change its owner.
             command = _Command(
                 self._container,
                 cmd=["sh", "-c", OWN_WORKSPACE, "sh", self.state.manifest.root, settings.user],
@@ -274,7 +273,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
                 raise refused_user(settings.user, problem)
 
     async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
-        # The SDK reads the lines of `ls -la`, in which names may hold newlines.
+        # The SDK parses the lines of `ls -la`, but names may contain newlines.
         folder = sandbox_path_str(await self._validate_path_access(path))
         listed = await self.exec(*list_command(folder), shell=False, user=user)
         if not listed.ok():
@@ -282,7 +281,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         return listed_entries(folder, listed.stdout)
 
     async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
-        # The SDK has `cat` open whatever it is, and wait in the container for ever.
+        # The SDK's `cat` opens any kind of file, and may block in the container forever.
         target = await self._validate_path_access(path)
         words = ("sh", "-c", READ, "sh", sandbox_path_str(target))
         result = await self.exec(*words, shell=False, user=user)
@@ -299,7 +298,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         return io.BytesIO(result.stdout)
 
     async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
-        # The SDK copies what it has staged, into a folder of that name too, by five commands.
+        # The SDK copies a staged file with five commands, and into a folder if it has that name.
         payload = coerce_write_payload(path=path, data=data)
         target = await self._validate_path_access(path, for_write=True)
         folder = sandbox_path_str(target.parent)
@@ -317,8 +316,8 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
 
     @redact_mount_error_data
     async def persist_workspace(self) -> io.IOBase:
-        # The SDK copies the workspace, which makes files of their own of hard links, archives the
-        # copy, and refuses what it does not restore; that is carried on by the core.
+        # The SDK archives a copy of the workspace, in which hard links are separate files, and
+        # refuses what it cannot restore. The core restores such files.
         root = self._workspace_root_path()
         if any(path == root for _, path in self.state.manifest.ephemeral_mount_targets()):
             return await super().persist_workspace()
@@ -341,8 +340,8 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
 
     @redact_mount_error_data
     async def hydrate_workspace(self, data: io.IOBase) -> None:
-        # The SDK refuses hard links, FIFOs, backslashes and links to absolute paths, all of which
-        # workspaces have.
+        # The SDK refuses hard links, FIFOs, names with backslashes and links to absolute paths, all
+        # of which occur in workspaces.
         root = self._workspace_root_path()
         with tempfile.TemporaryFile() as archive:
             try:
@@ -360,9 +359,9 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         return await in_other_loop(super()._resolve_exposed_port(port))
 
     async def _shutdown_backend(self) -> None:
-        # The SDK asks process 1 to stop and waits 10 s for it, in the event loop: `tail` ignores
-        # SIGTERM when it is process 1. None but process 1 would get the signal in any case, and
-        # neither `tail` nor an init has anything to save.
+        # The SDK sends process 1 SIGTERM and waits 10 s for it, in the event loop: as process 1,
+        # `tail` ignores SIGTERM. Only process 1 would get the signal in any case, and neither
+        # `tail` nor an init has anything to save.
         await in_thread(self._kill_container)
 
     def _kill_container(self) -> None:

@@ -1,4 +1,4 @@
-"""What runs in a container for its workspace: to make it, write to it, save and restore it."""
+"""Commands that create, write, save and restore the workspace in a container."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sandbox_core.providers.archives import check_archive
 
 ARCHIVE: Final = "workspace.tar"
 
-# A file that changes while it is read is saved as it was read, as the SDK saves it: GNU's tar says
-# so with an exit code of 1, which is an error of another one's.
+# GNU tar exits with 1 if a file changed while it was read. That file is saved as read, as in the
+# SDK. For other implementations, 1 is an error.
 _SAVE: Final = f"""\
 stage=$1 root=$2
 shift 2
@@ -29,12 +29,12 @@ tar -cf "$stage/{ARCHIVE}" "$@" . && exit
 """
 
 IS_FIFO: Final = 97
-"""The exit code for a FIFO, which keeps whoever opens it waiting, without the caller too."""
+"""The exit code for a FIFO, which would block the command that opens it, even without a caller."""
 
 READ: Final = f'[ -p "$1" ] && exit {IS_FIFO}; exec cat -- "$1"'
 """Writes the file $1 to stdout."""
 
-# Whoever sends what is not to be written waits until it is taken.
+# Input that is not written must be read nevertheless, or its sender blocks.
 WRITE: Final = f"""\
 [ -p "$2" ] && cat > /dev/null && exit {IS_FIFO}
 mkdir -p -- "$1" && exec cat > "$2"
@@ -54,7 +54,7 @@ def refused_fifo(path: Path) -> InvalidRequest:
 
 
 def refused_user(user: str, problem: bytes) -> ConfigurationError:
-    """Return the error for a user who cannot be given the workspace, such as one without a name."""
+    """Return the error for a user who cannot own the workspace, such as one without a name."""
     return ConfigurationError(
         message=f"the workspace cannot be given to the user {user!r} of the options: "
         f"{problem.decode('utf-8', 'replace').strip() or 'the image has no chown'}",
@@ -66,10 +66,10 @@ def refused_user(user: str, problem: bytes) -> ConfigurationError:
 
 
 def take_archive(data: io.IOBase, archive: IO[bytes]) -> None:
-    """Write an archive that is to be restored to a file, and see whether it may be.
+    """Write an archive to a file, and check that it may be restored.
 
     Raises:
-        UnsafeArchive: It would write outside of the workspace, or is none.
+        UnsafeArchive: It would write outside the workspace, or is not an archive.
     """
     while chunk := data.read(1024 * 1024):
         archive.write(chunk)
@@ -78,16 +78,16 @@ def take_archive(data: io.IOBase, archive: IO[bytes]) -> None:
 
 
 def save_command(stage: str, root: str, skipped: Iterable[Path]) -> list[str]:
-    """Return what archives the workspace `root` in the folder `stage`, without what is skipped."""
+    """Return the command that archives `root` in the folder `stage`, without skipped paths."""
     left_out = sorted(re.sub(r"([\\*?\[\]])", r"\\\1", path.as_posix()) for path in skipped)
     return ["sh", "-c", _SAVE, "sh", stage, root, *(f"--exclude=./{path}" for path in left_out)]
 
 
 def only_file(archive: io.IOBase) -> io.IOBase:
-    """Return the one file that an archive holds, as the engine sends one.
+    """Return the only file in an archive from the engine.
 
     Raises:
-        tarfile.TarError: It is no archive, or has no file in it.
+        tarfile.TarError: It is not an archive, or contains no file.
     """
     content = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:

@@ -1,7 +1,7 @@
 """Provider `e2b`: sandboxes at E2B (https://e2b.dev).
 
-Credentials are read on the worker by E2B's own SDK, from ``E2B_API_KEY`` and, for another
-deployment than the public one, ``E2B_DOMAIN``.
+E2B's own SDK reads credentials on the worker, from ``E2B_API_KEY`` and, for other deployments than
+the public one, ``E2B_DOMAIN``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 class E2BProvider(SandboxClientProvider[E2BSandboxClientOptions]):
     """Sandboxes at E2B, through the SDK's `E2BSandboxClient`.
 
-    E2B's metadata cannot be changed once a sandbox is made, so that labels cannot be either.
+    Labels cannot be changed, because E2B's metadata is fixed when a sandbox is created.
     """
 
     name = "e2b"
@@ -34,10 +34,10 @@ class E2BProvider(SandboxClientProvider[E2BSandboxClientOptions]):
     options_type = E2BSandboxClientOptions
 
     def create_client(self) -> StrictE2BSandboxClient:
-        """Return the SDK's client, which has E2B's SDK read the worker's environment.
+        """Return the SDK's client; E2B's SDK reads the worker's environment.
 
         Raises:
-            RuntimeError: There is no ``E2B_API_KEY``.
+            RuntimeError: ``E2B_API_KEY`` is not set.
         """
         if not os.environ.get("E2B_API_KEY"):
             raise RuntimeError(
@@ -63,7 +63,7 @@ class E2BProvider(SandboxClientProvider[E2BSandboxClientOptions]):
         return state.sandbox_id
 
     async def exists(self, client: StrictE2BSandboxClient, sandbox_id: str) -> bool:
-        """Return whether E2B knows the sandbox, running or paused."""
+        """Return whether E2B has the sandbox, running or paused."""
         from sandbox_e2b.client import exists
 
         return await exists(sandbox_id)
@@ -89,7 +89,7 @@ class E2BProvider(SandboxClientProvider[E2BSandboxClientOptions]):
         return await find(labels)
 
     async def check(self, client: StrictE2BSandboxClient) -> None:
-        """Return if E2B answers and accepts the key."""
+        """Check that E2B answers and accepts the key."""
         from sandbox_e2b.client import check
 
         await check()

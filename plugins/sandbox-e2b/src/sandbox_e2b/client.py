@@ -1,4 +1,4 @@
-"""The SDK's E2B client, with labels on what it makes, and an error for every failure."""
+"""The SDK's E2B client, with labels on its sandboxes, and an error for every failure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from sandbox_core.providers import LabelledSandbox, LabellingClient, retry_after
 
 
 class RefusedByE2B(Exception):
-    """E2B's answer, with the HTTP status that its own errors have in their text only."""
+    """E2B's error, with the HTTP status, which E2B's SDK puts only into the text."""
 
     def __init__(self, error: Exception, status: int) -> None:
         super().__init__(str(error))
@@ -43,11 +43,11 @@ class RefusedByE2B(Exception):
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Raise E2B's errors so that it can be told which of them another attempt may cure.
+    """Translate E2B's errors into ones that say whether to retry.
 
     Raises:
-        AtCapacity: The team has as many running sandboxes as its plan allows.
-        RefusedByE2B: For any other answer that has a status.
+        AtCapacity: The team's limit on running sandboxes is reached.
+        RefusedByE2B: Any other answer with a status.
     """
     try:
         yield
@@ -68,7 +68,7 @@ def refusals() -> Iterator[None]:
 
 
 async def exists(sandbox_id: str) -> bool:
-    """Return whether E2B knows the sandbox, running or paused."""
+    """Return whether E2B has the sandbox, running or paused."""
     with refusals():
         try:
             await AsyncSandbox.get_info(sandbox_id)
@@ -78,7 +78,7 @@ async def exists(sandbox_id: str) -> bool:
 
 
 async def kill(sandbox_id: str) -> None:
-    """Kill the sandbox; one that does not exist is no error."""
+    """Kill the sandbox, if it exists."""
     with refusals():
         await AsyncSandbox.kill(sandbox_id)
 
@@ -99,14 +99,14 @@ async def find(labels: Mapping[str, str]) -> list[LabelledSandbox]:
 
 
 async def check() -> None:
-    """Return if E2B answers and accepts the key."""
+    """Check that E2B answers and accepts the key."""
     with refusals():
         await AsyncSandbox.list(limit=1).next_items()
 
 
 @contextmanager
 def _metadata(state: E2BSandboxSessionState, labels: Mapping[str, str]) -> Iterator[None]:
-    """Have what the SDK makes of a state carry labels, which the state itself does not keep."""
+    """Add labels to the sandboxes that the SDK creates from a state, without storing them in it."""
     own = state.metadata
     if labels:
         state.metadata = {**(own or {}), **labels}
@@ -117,19 +117,19 @@ def _metadata(state: E2BSandboxSessionState, labels: Mapping[str, str]) -> Itera
 
 
 class LabelledE2BSandboxSession(E2BSandboxSession):
-    """The SDK's session, which may make another sandbox of a snapshot at E2B."""
+    """The SDK's session, with labels on the sandbox that it may create from E2B's snapshot."""
 
     labels: Mapping[str, str] = MappingProxyType({})
-    """What that one carries; set by the client."""
+    """The labels of that sandbox; set by the client."""
 
     async def hydrate_workspace(self, data: io.IOBase) -> None:
-        """Fill the workspace, which may be another sandbox's afterwards."""
+        """Restore the workspace, possibly in a new sandbox."""
         with _metadata(self.state, self.labels):
             await super().hydrate_workspace(data)
 
 
 class StrictE2BSandboxClient(LabellingClient, E2BSandboxClient):
-    """The SDK's client; what it passes over in silence is an error here."""
+    """The SDK's client, but with errors for failures that the SDK's ignores."""
 
     def _wrap_session(
         self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
@@ -151,8 +151,8 @@ class StrictE2BSandboxClient(LabellingClient, E2BSandboxClient):
         """Create a sandbox.
 
         Raises:
-            AtCapacity: The team has as many running sandboxes as its plan allows.
-            RefusedByE2B: E2B does not make one.
+            AtCapacity: The team's limit on running sandboxes is reached.
+            RefusedByE2B: E2B did not create it.
         """
         metadata = {**(options.metadata or {}), **self._labels} or None
         labelled = options.model_copy(update={"metadata": metadata})
@@ -163,18 +163,18 @@ class StrictE2BSandboxClient(LabellingClient, E2BSandboxClient):
         return session
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Open the sandbox of `state`, or another if E2B does not know it any more.
+        """Open the sandbox of `state`, or a new one if E2B no longer has it.
 
         Raises:
-            ConnectionError: E2B knows it, and did not connect.
-            RefusedByE2B: E2B does not say whether it knows it.
+            ConnectionError: E2B has the sandbox but did not connect.
+            RefusedByE2B: E2B did not say whether it has the sandbox.
         """
         if not isinstance(state, E2BSandboxSessionState):
             return await super().resume(state)
         asked = state.sandbox_id
         with refusals(), _metadata(state, self._labels):
             session = await super().resume(state)
-        # The SDK's client makes another whatever was wrong, also where a moment later it is well.
+        # The SDK's client creates another one on any error, even a temporary one.
         if state.sandbox_id != asked:
             try:
                 if await exists(asked):
@@ -185,13 +185,13 @@ class StrictE2BSandboxClient(LabellingClient, E2BSandboxClient):
         return session
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
-        """Kill the session's sandbox, unless its options say that it is paused.
+        """Kill the session's sandbox, unless its options pause it.
 
         Raises:
-            RefusedByE2B: E2B has not killed it.
+            RefusedByE2B: E2B did not kill it.
         """
         deleted = await super().delete(session)
-        # The SDK's client leaves it to `shutdown`, which says nothing of errors.
+        # The SDK's client calls `shutdown`, which ignores errors.
         state = session.state
         if isinstance(state, E2BSandboxSessionState) and not state.pause_on_exit:
             await kill(state.sandbox_id)

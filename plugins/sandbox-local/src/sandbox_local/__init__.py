@@ -1,6 +1,6 @@
-"""Provider `local`: a directory and processes of the worker's own host.
+"""Provider `local`: directories and processes on the worker's own host.
 
-Nothing confines the commands on Linux; see `agents.sandbox.sandboxes.unix_local`.
+On Linux nothing isolates the commands; see `agents.sandbox.sandboxes.unix_local`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 
 
 class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
-    """Sandboxes are directories on the worker's host, and their commands its processes."""
+    """Sandboxes are directories on the worker's host, and their commands processes there."""
 
     name = "local"
     summary = "Directories and processes of the worker's host, unconfined"
@@ -37,7 +37,7 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
     host_bound = True
 
     def create_client(self) -> LabellingLocalSandboxClient:
-        """Return the SDK's client; commands get none of the worker's own environment's secrets."""
+        """Return the SDK's client. Commands get no secrets of the worker's environment."""
         return LabellingLocalSandboxClient(inherit_host_environment=False)
 
     def identity(self, state: SandboxSessionState) -> str:
@@ -45,15 +45,15 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
         return state.manifest.root
 
     async def exists(self, client: UnixLocalSandboxClient, sandbox_id: str) -> bool:
-        """Return whether the directory is there."""
+        """Return whether the directory exists."""
         return await asyncio.to_thread(Path(sandbox_id).is_dir)
 
     async def destroy(self, client: UnixLocalSandboxClient, sandbox_id: str) -> None:
-        """Delete a directory that the SDK's client has made; one of the user's own stays.
+        """Delete a directory that the SDK's client created; one of the user's own is kept.
 
         Raises:
             InvalidRequest: The path is not absolute.
-            OSError: Something in it cannot be deleted.
+            OSError: It could not be deleted completely.
         """
         path = Path(sandbox_id)
         if not path.is_absolute():
@@ -65,7 +65,7 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
     def labelled(
         self, client: LabellingLocalSandboxClient, labels: Mapping[str, str]
     ) -> LabellingLocalSandboxClient:
-        """Return a client whose directories have these labels; one of the user's own gets none."""
+        """Return a client whose directories have these labels; the user's own get none."""
         return client.labelled(labels)
 
     async def find(
@@ -77,25 +77,25 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
     async def relabel(
         self, client: UnixLocalSandboxClient, sandbox_id: str, labels: Mapping[str, str]
     ) -> None:
-        """Set labels of a directory that was made for a sandbox; another one has none."""
+        """Set labels of a directory that was created for a sandbox; others have none."""
         await asyncio.to_thread(records.change, Path(sandbox_id), labels)
 
     async def host_process(
         self, session: BaseSandboxSession, command: Sequence[str]
     ) -> HostProcess:
-        """Return what the SDK's `exec` would execute for a command."""
+        """Return the process that the SDK's `exec` would start for a command."""
         if not isinstance(session, LabellingLocalSandboxSession):
             raise TypeError(f"not a session of this provider: {type(session).__name__}")
         return await session.host_process(command)
 
     async def check(self, client: UnixLocalSandboxClient) -> None:
-        """Return if a workspace can be made in the temporary directory."""
+        """Check that a workspace can be created in the temporary directory."""
         with tempfile.TemporaryDirectory(prefix=records.PREFIX):
             return
 
 
 def _remove(path: Path) -> None:
-    # Somebody else may be at it too: what is gone already is no error, unless something is left.
+    # Another deletion may run concurrently: missing files are no error, but remaining ones are.
     with suppress(FileNotFoundError):
         shutil.rmtree(path)
     if path.exists():

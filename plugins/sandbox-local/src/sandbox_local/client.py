@@ -1,4 +1,4 @@
-"""The SDK's client of local directories, with labels on those that it makes."""
+"""The SDK's client for local directories, with labels on those that it creates."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from sandbox_local.regular_files import RegularFiles
 logger = logging.getLogger(__name__)
 
 _DEFAULT_ROOT: Final = Manifest().root
-"""Stands for a directory that the client makes."""
+"""The root in a manifest that stands for a directory that the client creates."""
 
 
 class LabellingLocalSandboxSession(UnixLocalSandboxSession):
-    """The SDK's session, which labels the directory if its start makes it again.
+    """The SDK's session, but only `start` recreates a lost directory, with its labels.
 
-    Nothing else makes it again: the SDK's `write` makes whatever folders are missing, and a
-    workspace that is lost would be an empty one, with a new file in it.
+    The SDK's `write` creates missing folders: it would turn a lost workspace into an empty one with
+    one new file.
     """
 
     _labels: Mapping[str, str]
@@ -50,7 +50,7 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
     def taking_over(
         cls, session: UnixLocalSandboxSession, labels: Mapping[str, str]
     ) -> LabellingLocalSandboxSession:
-        """Return a session in the place of `session`, which was just opened."""
+        """Return a session of this class that replaces the newly opened `session`."""
         taken = cls(state=session.state)
         vars(taken).update(vars(session))
         taken._labels = labels
@@ -63,7 +63,7 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
         await super()._prepare_backend_workspace()
 
     async def host_process(self, command: Sequence[str]) -> HostProcess:
-        """Return what the SDK's `exec` would execute for a command, and where."""
+        """Return the process that the SDK's `exec` would start for a command."""
         environment, workspace = await self._resolved_exec_context()
         root = Path(workspace).resolve()  # noqa: ASYNC240 - as the SDK's does
         cwd, words = self._shell_workspace_process_context(
@@ -83,18 +83,18 @@ class LabellingLocalSandboxSession(UnixLocalSandboxSession):
     async def rm(
         self, path: Path | str, *, recursive: bool = False, user: str | User | None = None
     ) -> None:
-        """Remove a file, a link or, with `recursive`, a folder; never what a link leads to."""
+        """Remove a file, a link or, with `recursive`, a folder; never a link's target."""
         given = Path(path)
-        self.normalize_path(given, for_write=True)  # Refuses a link that leads out.
+        self.normalize_path(given, for_write=True)  # Refuses a link out of the workspace.
         link = self.normalize_path(given.parent, for_write=True) / given.name
-        # The SDK's resolves a link first, and then removes that.
+        # The SDK's resolves a link and removes its target.
         if user is None and link.is_symlink():
             link.unlink(missing_ok=True)
         else:
             await super().rm(path, recursive=recursive, user=user)
 
     async def persist_workspace(self) -> io.IOBase:
-        """Return an archive of all there is; since 0.24 the SDK's leaves out FIFOs and hard links.
+        """Return an archive of everything; from 0.24, the SDK's omits FIFOs and hard links.
 
         Raises:
             WorkspaceArchiveReadError: The directory is gone, or something in it cannot be read.
@@ -152,12 +152,12 @@ class LabellingLocalSandboxClient(LabellingClient, UnixLocalSandboxClient):
         manifest: Manifest | None = None,
         options: UnixLocalSandboxClientOptions | None = None,
     ) -> SandboxSession:
-        """Make a directory, unless the manifest names one of the user's own."""
+        """Create a directory, unless the manifest names one of the user's own."""
         _warn_once()
         manifest = manifest if manifest is not None else Manifest()
         if not self._labels or manifest.root != _DEFAULT_ROOT:
             return await super().create(snapshot=snapshot, manifest=manifest, options=options)
-        # The SDK's would be there before its labels are.
+        # The SDK's would exist before its labels.
         root = await asyncio.to_thread(records.make, self._labels)
         try:
             manifest = manifest.model_copy(update={"root": str(root)}, deep=True)
@@ -179,7 +179,7 @@ class LabellingLocalSandboxClient(LabellingClient, UnixLocalSandboxClient):
     def _wrap_session(
         self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
     ) -> SandboxSession:
-        # The SDK's `create` and `resume` make a session of their own class.
+        # The SDK's `create` and `resume` return sessions of its own class.
         if isinstance(inner, UnixLocalSandboxSession):
             inner = LabellingLocalSandboxSession.taking_over(inner, self._labels)
         return super()._wrap_session(inner, instrumentation=instrumentation)

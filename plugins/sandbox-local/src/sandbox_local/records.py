@@ -1,7 +1,7 @@
-"""Labels of directories: a directory has none, so that each has a record in a private folder.
+"""Stores the labels of directories, in one record per directory in a private folder.
 
-A record is there before its directory is, and goes after it. Only the directories that are made for
-sandboxes have one; those of the user's own are never labelled, as they are never deleted.
+A record is created before its directory, and removed after it. Only directories created for
+sandboxes have one. The user's own are never labelled, as they are never deleted.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from typing import Final
 from sandbox_core.providers import LabelledSandbox, private_folder
 
 PREFIX: Final = "sandbox-local-"
-"""As the SDK's client names the directories that it makes."""
+"""The prefix of the directories that the SDK's client creates."""
 
 _FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 
 _MAKING_S: Final = 60.0
-"""How long a record waits for its directory, which may be about to be made."""
+"""How many seconds a record is kept without its directory, which may be just being created."""
 
 
 def is_made_for_sandbox(root: Path) -> bool:
-    """Return whether the directory is not the user's own, and may be deleted."""
+    """Return whether the directory was created for a sandbox, and may be deleted."""
     return root.name.startswith(PREFIX) and root.parent == Path(tempfile.gettempdir())
 
 
 def make(labels: Mapping[str, str]) -> Path:
-    """Make a directory that has labels from the moment it exists."""
+    """Create a directory that is labelled from the beginning."""
     root = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
     with _alone():
         _write(root, labels, datetime.now(timezone.utc))
@@ -44,7 +44,7 @@ def make(labels: Mapping[str, str]) -> Path:
 
 
 def prepare(root: Path, labels: Mapping[str, str]) -> None:
-    """Have the directory labelled if it does not exist, because it is made now."""
+    """Label a directory that is about to be created; if it exists, do nothing."""
     if labels and is_made_for_sandbox(root):
         with _alone():
             if not root.is_dir():
@@ -52,7 +52,7 @@ def prepare(root: Path, labels: Mapping[str, str]) -> None:
 
 
 def change(root: Path, labels: Mapping[str, str]) -> None:
-    """Set labels of a directory that exists, beside those that it has."""
+    """Set labels of an existing directory; the others stay."""
     if is_made_for_sandbox(root):
         with _alone():
             if root.is_dir():
@@ -61,7 +61,7 @@ def change(root: Path, labels: Mapping[str, str]) -> None:
 
 
 def find(labels: Mapping[str, str]) -> list[LabelledSandbox]:
-    """Return the directories with all of these labels, and forget those that are gone."""
+    """Return the directories with all of these labels, and remove the records of lost ones."""
     found = []
     for record in sorted(_folder().glob(f"{PREFIX}*.json")):
         root = Path(tempfile.gettempdir()) / record.stem
@@ -75,7 +75,7 @@ def find(labels: Mapping[str, str]) -> list[LabelledSandbox]:
 
 
 def forget(root: Path, *, unless_within_s: float = 0.0) -> None:
-    """Remove the record of a directory that is gone, unless it was made so short a time ago."""
+    """Remove the record of a directory that is gone, unless the record is younger than that."""
     record = _record(root)
     if not record.exists():
         return
@@ -95,7 +95,7 @@ def _record(root: Path) -> Path:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Have no other process change a record meanwhile."""
+    """Prevent other processes from changing a record within this context."""
     lock = os.open(_folder() / "lock", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -105,10 +105,10 @@ def _alone() -> Iterator[None]:
 
 
 def _write(root: Path, labels: Mapping[str, str], created: datetime | None) -> None:
-    # A record is whole whenever it is seen, and whenever this is killed.
+    # Replaced atomically, so that readers see a complete record even if this is killed.
     new = _folder() / "new"
     content = {"labels": dict(labels), "created": created and created.isoformat()}
-    # Another one that was killed may have left one.
+    # A process that was killed may have left one.
     written = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600)
     with os.fdopen(written, "w", encoding="utf-8") as file:
         json.dump(content, file)
@@ -119,7 +119,7 @@ def _read(root: Path) -> LabelledSandbox | None:
     try:
         content = json.loads(_record(root).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
-        return None  # It may be empty if the host has lost power.
+        return None  # It may be empty after a power failure.
     return LabelledSandbox(
         sandbox_id=str(root),
         labels=content["labels"],

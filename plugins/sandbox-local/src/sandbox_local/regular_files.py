@@ -1,7 +1,7 @@
-"""Files of the worker's host that are read and written in its event loop, and so must not block.
+"""Refuses files that could block the worker's event loop, in which they are read and written.
 
-To open a FIFO waits for whoever has its other end, and to open a device does whatever that does.
-From 0.24 on the SDK refuses both by itself.
+Opening a FIFO waits for its other end, and the effect of opening a device depends on the device.
+From version 0.24, the SDK itself refuses both.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class RegularFiles(_UnixLocalFiles):
-    """The SDK's file operations, of regular files only."""
+    """The SDK's file operations, for regular files only."""
 
     def read(self, path: Path) -> io.IOBase:
         """Open a file for reading.
 
         Raises:
-            OSError: It is missing, no regular file, or may not be read.
+            OSError: The file is missing, not regular, or not readable.
         """
         with self.parent(path) as (parent_fd, name):
             fd = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=parent_fd)
         return os.fdopen(_regular(fd, path), "rb")
 
     def write(self, path: Path, stream: io.IOBase) -> None:
-        """Write a file, and make the folders that it is in.
+        """Write a file, and create its parent folders.
 
         Raises:
-            OSError: It is no regular file, or may not be written.
+            OSError: The file is not regular, or not writable.
         """
         flags = os.O_WRONLY | os.O_CREAT | _FLAGS
         with self.parent(path, for_write=True, create_parents=True) as (parent_fd, name):

@@ -1,8 +1,8 @@
 """Provider `modal`: sandboxes at Modal (https://modal.com).
 
-Credentials are read on the worker, from ``MODAL_TOKEN_ID`` and ``MODAL_TOKEN_SECRET``; Modal's own
-SDK reads ``MODAL_ENVIRONMENT`` and what else it knows. ``SANDBOX_MODAL_APP`` names the app that
-sandboxes belong to if a workflow's options do not, ``SANDBOX_MODAL_IMAGE`` the image of all.
+Credentials are read on the worker, from ``MODAL_TOKEN_ID`` and ``MODAL_TOKEN_SECRET``. Modal's own
+SDK reads ``MODAL_ENVIRONMENT`` and its other settings. ``SANDBOX_MODAL_APP`` names the app for
+sandboxes whose options name none, and ``SANDBOX_MODAL_IMAGE`` the image of all sandboxes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-# The SDK defines the options beside its client, so that this imports `modal`, also on a worker
-# that only runs workflows. Nothing of it connects before `create_client`.
+# The SDK defines the options in its client's module. So this imports `modal` even on a worker that
+# only runs workflows, but connects to nothing before `create_client`.
 from agents.extensions.sandbox.modal import ModalSandboxClientOptions, ModalSandboxSessionState
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
@@ -36,10 +36,10 @@ class ModalProvider(SandboxClientProvider[ModalSandboxClientOptions]):
     options_type = ModalSandboxClientOptions
 
     def create_client(self) -> LabellingModalSandboxClient:
-        """Return the client; it connects when it is used first.
+        """Return the client, which connects when it is first used.
 
         Raises:
-            RuntimeError: There is no ``MODAL_TOKEN_ID`` or no ``MODAL_TOKEN_SECRET``.
+            RuntimeError: ``MODAL_TOKEN_ID`` or ``MODAL_TOKEN_SECRET`` is not set.
         """
         missing = [name for name in _TOKEN if not os.environ.get(name)]
         if missing:
@@ -55,12 +55,12 @@ class ModalProvider(SandboxClientProvider[ModalSandboxClientOptions]):
         )
 
     def default_options(self) -> ModalSandboxClientOptions:
-        """Return options for the app that ``SANDBOX_MODAL_APP`` names, or ``sandbox-core``."""
+        """Return options for the app named by ``SANDBOX_MODAL_APP``, or ``sandbox-core``."""
         app = os.environ.get("SANDBOX_MODAL_APP") or "sandbox-core"
         return ModalSandboxClientOptions(app_name=app)
 
     def identity(self, state: SandboxSessionState) -> str:
-        """Return Modal's id of the sandbox; one that was shut down has none.
+        """Return Modal's id of the sandbox; empty if it was shut down.
 
         Raises:
             InvalidRequest: `state` is another backend's.
@@ -70,7 +70,7 @@ class ModalProvider(SandboxClientProvider[ModalSandboxClientOptions]):
         return state.sandbox_id or ""
 
     async def exists(self, client: LabellingModalSandboxClient, sandbox_id: str) -> bool:
-        """Return whether the sandbox runs: what has ended cannot be started again at Modal."""
+        """Return whether the sandbox is running: Modal cannot start an ended one again."""
         return await client.modal.running(sandbox_id) is not None
 
     async def destroy(self, client: LabellingModalSandboxClient, sandbox_id: str) -> None:
@@ -95,11 +95,11 @@ class ModalProvider(SandboxClientProvider[ModalSandboxClientOptions]):
     async def relabel(
         self, client: LabellingModalSandboxClient, sandbox_id: str, labels: Mapping[str, str]
     ) -> None:
-        """Set tags of the sandbox, beside those that it has."""
+        """Set tags of the sandbox; the others stay."""
         await client.modal.set_tags(sandbox_id, labels)
 
     async def check(self, client: LabellingModalSandboxClient) -> None:
-        """Return if Modal answers and accepts the token."""
+        """Check that Modal answers and accepts the token."""
         await client.modal.check()
 
 

@@ -1,4 +1,4 @@
-"""Modal's SDK, as far as it is used here, with errors that say whether to try again."""
+"""Wraps the part of Modal's SDK that is used here, with errors that say whether to retry."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STATUSES: Final[Mapping[type[Exception], int]] = {
 
 
 class RefusedByModal(Exception):
-    """Modal's answer, with the HTTP status that says the same as its own code."""
+    """Modal's error, with the HTTP status that corresponds to its gRPC status."""
 
     def __init__(self, error: Exception, status: int) -> None:
         super().__init__(f"Modal: {error}")
@@ -36,10 +36,10 @@ class RefusedByModal(Exception):
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Raise Modal's errors so that it can be told which of them another attempt may cure.
+    """Translate Modal's errors into ones that say whether to retry.
 
     Raises:
-        RefusedByModal: For an answer that will be the same the next time.
+        RefusedByModal: A retry would get the same answer.
     """
     try:
         yield
@@ -49,11 +49,11 @@ def refusals() -> Iterator[None]:
 
 
 class Modal:
-    """One connection to Modal, which is made when it is used first.
+    """A connection to Modal, which is opened when it is first used.
 
     Args:
-        token_id: Both are what Modal calls a token.
-        token_secret: See `token_id`.
+        token_id: The id of a Modal token.
+        token_secret: The secret of that token.
     """
 
     def __init__(self, token_id: str, token_secret: str) -> None:
@@ -73,11 +73,11 @@ class Modal:
             return self._client
 
     async def create(self, app_name: str, **settings: Any) -> modal.Sandbox:  # noqa: ANN401 - Modal's
-        """Create a sandbox of an app, which is made if there is none.
+        """Create a sandbox in an app, which is created if it does not exist.
 
         Raises:
-            AtCapacity: The account has as many sandboxes as it may.
-            RefusedByModal: Modal does not make one.
+            AtCapacity: The account's limit on sandboxes is reached.
+            RefusedByModal: Modal did not create it.
         """
         client = await self.client()
         with refusals():
@@ -85,16 +85,16 @@ class Modal:
                 app = await modal.App.lookup.aio(app_name, create_if_missing=True, client=client)
                 return await modal.Sandbox.create.aio(app=app, client=client, **settings)
             except ResourceExhaustedError as error:
-                # Modal's SDK has waited for as long as it was told to.
+                # Modal's SDK has already waited as long as Modal told it to.
                 raise AtCapacity(
                     f"provider 'modal' has no room for another sandbox: {error}"
                 ) from error
 
     async def running(self, sandbox_id: str) -> modal.Sandbox | None:
-        """Return the sandbox if it runs, and None if it has ended or never was.
+        """Return the sandbox if it is running; None if it has ended or never existed.
 
         Raises:
-            Exception: Modal does not say.
+            Exception: Modal did not say.
         """
         client = await self.client()
         with refusals():
@@ -105,10 +105,10 @@ class Modal:
         return sandbox if sandbox.returncode is None else None
 
     async def terminate(self, sandbox_id: str) -> None:
-        """End a sandbox; one that has ended, or never was, is no error.
+        """End a sandbox, if it is running.
 
         Raises:
-            Exception: Modal has not ended it.
+            Exception: Modal did not end it.
         """
         sandbox = await self.running(sandbox_id)
         if sandbox is not None:
@@ -119,7 +119,7 @@ class Modal:
         """Yield the id and the tags of each running sandbox that has all of `tags`.
 
         Raises:
-            Exception: Modal does not say.
+            Exception: Modal did not say.
         """
         client = await self.client()
         with refusals():
@@ -127,13 +127,13 @@ class Modal:
                 try:
                     yield sandbox.object_id, await sandbox.get_tags.aio()
                 except NotFoundError:
-                    continue  # It has ended meanwhile.
+                    continue  # It ended meanwhile.
 
     async def set_tags(self, sandbox_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a running sandbox; those that are not named stay.
+        """Set tags of a running sandbox; the others stay.
 
         Raises:
-            RefusedByModal: There is none.
+            RefusedByModal: The sandbox is not running.
         """
         client = await self.client()
         with refusals():
@@ -141,7 +141,7 @@ class Modal:
             await sandbox.set_tags.aio({**await sandbox.get_tags.aio(), **tags})
 
     async def check(self) -> None:
-        """Return if Modal answers and accepts the token.
+        """Check that Modal answers and accepts the token.
 
         Raises:
             Exception: It does not.

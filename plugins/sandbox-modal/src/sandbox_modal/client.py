@@ -1,4 +1,4 @@
-"""The SDK's Modal client, with tags on what it makes, and errors where it says nothing."""
+"""The SDK's Modal client, with tags on its sandboxes, and errors that the SDK's ignores."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class LabellingModalSandboxClient(LabellingClient, ModalSandboxClient):
     """The SDK's client, which can be had with labels.
 
     Args:
-        token_id: Both are what Modal calls a token.
-        token_secret: See `token_id`.
-        image: A tag of a registry, or an id of Modal's (``im-...``), for sandboxes; without it the
-            SDK's default.
+        token_id: The id of a Modal token.
+        token_secret: The secret of that token.
+        image: The image of sandboxes: a registry tag or Modal's id (``im-...``); None for the SDK's
+            default.
     """
 
     def __init__(self, token_id: str, token_secret: str, *, image: str | None = None) -> None:
@@ -50,8 +50,8 @@ class LabellingModalSandboxClient(LabellingClient, ModalSandboxClient):
         """Create a sandbox.
 
         Raises:
-            AtCapacity: The account has as many sandboxes as it may.
-            RefusedByModal: Modal does not make one.
+            AtCapacity: The account's limit on sandboxes is reached.
+            RefusedByModal: Modal did not create it.
         """
         manifest = manifest if manifest is not None else Manifest()
         self._validate_manifest_for_create(manifest)
@@ -59,7 +59,7 @@ class LabellingModalSandboxClient(LabellingClient, ModalSandboxClient):
             manifest=manifest, workspace_persistence=options.workspace_persistence
         )
         session_id = uuid.uuid4()
-        # A None leaves it to the state's default, but for the builder, which None leaves to Modal.
+        # None means the state's default, except for the builder, where it means Modal's.
         given = {
             name: value
             for name in type(options).model_fields
@@ -78,10 +78,10 @@ class LabellingModalSandboxClient(LabellingClient, ModalSandboxClient):
 
     @redact_mount_error_data
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Open the sandbox of `state`, or another if it has ended.
+        """Open the sandbox of `state`, or a new one if it has ended.
 
         Raises:
-            RefusedByModal: Modal does not say whether it runs, or does not make another.
+            RefusedByModal: Modal did not say whether it is running, or did not create a new one.
         """
         if not isinstance(state, ModalSandboxSessionState):
             raise TypeError(f"a session state of type {state.type!r} is not Modal's")
@@ -89,7 +89,7 @@ class LabellingModalSandboxClient(LabellingClient, ModalSandboxClient):
         if _manifest_has_configured_mount_authority(state.manifest) and not (
             state.mount_authority_rebound
         ):
-            return await super().resume(state)  # Which says why it refuses.
+            return await super().resume(state)  # The SDK's raises the error.
         if state.mount_authority_rebound:
             state.sandbox_id = None
             state.session_id = uuid.uuid4()
@@ -107,7 +107,7 @@ class LabellingModalSandboxClient(LabellingClient, ModalSandboxClient):
         """Terminate the session's sandbox.
 
         Raises:
-            Exception: Modal has not terminated it.
+            Exception: Modal did not terminate it.
         """
         inner = session._inner
         if not isinstance(inner, ModalSandboxSession):

@@ -1,6 +1,6 @@
-"""The SDK's session of a sandbox at Modal, made fit for a worker.
+"""Adapts the SDK's session of a sandbox at Modal to a worker.
 
-Each difference from the SDK's class says what it cures.
+A comment at each difference from the SDK's class gives the reason.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from sandbox_core.providers.archives import UnsafeArchive, check_archive
 from sandbox_core.providers.listings import list_command, listed_entries
 from sandbox_modal.api import Modal
 
-# Modal takes no more than 65,536 bytes; more are given to a shell as its script.
+# Modal allows 65,536 bytes of arguments; longer commands are passed to a shell as its script.
 _LONGEST: Final = 60_000
 
 _RESTORE: Final = 'mkdir -p -- "$1" && exec tar -xp -C "$1"'
 
 
 class LabelledModalSandboxSession(ModalSandboxSession):
-    """The SDK's session, whose sandboxes have tags and survive a command's timeout."""
+    """The SDK's session, but its sandboxes have tags and survive a command's timeout."""
 
     api: Modal
     """The connection; set by the client, like `tags`."""
 
     tags: Mapping[str, str] = MappingProxyType({})
-    """What every sandbox carries that the session makes."""
+    """The tags of every sandbox that the session creates."""
 
     async def _ensure_sandbox(self) -> bool:
-        # The SDK's makes another sandbox whatever was wrong with the look-up, and without tags.
+        # If the look-up fails for any reason, the SDK's creates another sandbox, without tags.
         if self._sandbox is not None:
             return False
         if self.state.sandbox_id:
@@ -104,7 +104,7 @@ class LabelledModalSandboxSession(ModalSandboxSession):
         return _maybe_set_sandbox_cmd(image, use_sleep_cmd=state.use_sleep_cmd)
 
     async def _restore_snapshot_filesystem_image(self, *, snapshot_id: str, root: Path) -> None:
-        # This one makes a sandbox, too.
+        # This creates a sandbox, too.
         await super()._restore_snapshot_filesystem_image(snapshot_id=snapshot_id, root=root)
         if self.tags and self.state.sandbox_id:
             await self.api.set_tags(self.state.sandbox_id, self.tags)
@@ -112,8 +112,8 @@ class LabelledModalSandboxSession(ModalSandboxSession):
     async def _exec_internal(
         self, *command: str | Path, timeout: float | None = None
     ) -> ExecResult:
-        # The SDK's terminates the whole sandbox where a command takes too long; Modal itself ends
-        # the command, within a second. And the SDK's leaves the command's stdin open.
+        # At a command's timeout the SDK's terminates the whole sandbox; Modal itself ends only the
+        # command, within a second. The SDK's also leaves the command's stdin open.
         await self._ensure_sandbox()
         assert self._sandbox is not None
         argv = [str(part) for part in command]
@@ -126,7 +126,7 @@ class LabelledModalSandboxSession(ModalSandboxSession):
             raise _modal_exec_transport_error(command=command, cause=error) from error
 
     async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
-        # The SDK reads the lines of `ls -la`, in which names may hold newlines.
+        # The SDK parses the lines of `ls -la`, but names may contain newlines.
         folder = sandbox_path_str(await self._validate_path_access(path))
         listed = await self.exec(*list_command(folder), shell=False, user=user)
         if not listed.ok():
@@ -135,8 +135,8 @@ class LabelledModalSandboxSession(ModalSandboxSession):
 
     @redact_mount_error_data
     async def _hydrate_workspace_via_tar(self, data: io.IOBase) -> None:
-        # The SDK refuses hard links, FIFOs, backslashes and links to absolute paths, all of which
-        # workspaces have.
+        # The SDK refuses hard links, FIFOs, names with backslashes and links to absolute paths, all
+        # of which occur in workspaces.
         root = self._workspace_root_path()
         content = data.read()
         try:
@@ -154,7 +154,7 @@ class LabelledModalSandboxSession(ModalSandboxSession):
             raise WorkspaceArchiveWriteError(path=root, context={"stderr": reason})
 
     async def _shutdown_backend(self) -> None:
-        # The SDK's says nothing if Modal does not end the sandbox, and forgets which it was.
+        # If Modal does not end the sandbox, the SDK's ignores that and forgets its id.
         sandbox_id = self.state.sandbox_id
         if sandbox_id:
             await self.api.terminate(sandbox_id)
@@ -173,7 +173,7 @@ async def _run(sandbox: modal.Sandbox, argv: list[str], limit: int | None) -> Ex
         _give_stdin(process, stdin), process.stdout.read.aio(), process.stderr.read.aio()
     )
     exit_code = await process.wait.aio()
-    if limit is not None and exit_code == -1:  # So Modal's SDK says that it took too long.
+    if limit is not None and exit_code == -1:  # Modal's code for a timeout.
         raise modal.exception.ExecTimeoutError
     return ExecResult(stdout=stdout, stderr=stderr, exit_code=exit_code)
 
@@ -181,5 +181,5 @@ async def _run(sandbox: modal.Sandbox, argv: list[str], limit: int | None) -> Ex
 async def _give_stdin(
     process: modal.container_process.ContainerProcess[bytes], content: bytes
 ) -> None:
-    with suppress(modal.exception.Error):  # It may have ended already.
+    with suppress(modal.exception.Error):  # It may have already ended.
         await _write_process_stdin(process, content)

@@ -1,7 +1,7 @@
 """Provider `runloop`: devboxes at Runloop (https://runloop.ai).
 
-Credentials are read on the worker by Runloop's own SDK, from ``RUNLOOP_API_KEY`` and, for another
-deployment than the public one, ``RUNLOOP_BASE_URL``.
+Runloop's own SDK reads credentials on the worker, from ``RUNLOOP_API_KEY`` and, for other
+deployments than the public one, ``RUNLOOP_BASE_URL``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LIVE: Final = (
     "resuming",
     "running",
 )
-"""The states in which a devbox is there, in their order, so that one that changes is not missed."""
+"""The states of an existing devbox, in order, so that none is missed while its state changes."""
 
 
 class RunloopProvider(SandboxClientProvider[RunloopSandboxClientOptions]):
@@ -47,10 +47,10 @@ class RunloopProvider(SandboxClientProvider[RunloopSandboxClientOptions]):
     options_type = RunloopSandboxClientOptions
 
     def create_client(self) -> LabellingRunloopSandboxClient:
-        """Return the SDK's client, which has Runloop's SDK read the worker's environment.
+        """Return the SDK's client; Runloop's SDK reads the worker's environment.
 
         Raises:
-            RuntimeError: There is no ``RUNLOOP_API_KEY``.
+            RuntimeError: ``RUNLOOP_API_KEY`` is not set.
         """
         if not os.environ.get("RUNLOOP_API_KEY"):
             raise RuntimeError(
@@ -72,7 +72,7 @@ class RunloopProvider(SandboxClientProvider[RunloopSandboxClientOptions]):
         return state.devbox_id
 
     async def exists(self, client: LabellingRunloopSandboxClient, sandbox_id: str) -> bool:
-        """Return whether Runloop knows the devbox, running or suspended."""
+        """Return whether Runloop has the devbox, running or suspended."""
         return await client.exists(sandbox_id)
 
     async def destroy(self, client: LabellingRunloopSandboxClient, sandbox_id: str) -> None:
@@ -90,7 +90,7 @@ class RunloopProvider(SandboxClientProvider[RunloopSandboxClientOptions]):
     ) -> Sequence[LabelledSandbox]:
         """Return the account's devboxes with all of these labels, running or not.
 
-        Runloop's list cannot be searched by metadata: all that are there are looked through.
+        Runloop's list cannot be filtered by metadata, so this reads all devboxes.
         """
         found = {}
         for status in _LIVE:
@@ -106,16 +106,16 @@ class RunloopProvider(SandboxClientProvider[RunloopSandboxClientOptions]):
     async def relabel(
         self, client: LabellingRunloopSandboxClient, sandbox_id: str, labels: Mapping[str, str]
     ) -> None:
-        """Set labels of a devbox; Runloop replaces its whole metadata, so this reads it first.
+        """Set labels of a devbox. Runloop replaces its whole metadata, so this reads it first.
 
         Raises:
-            NotFoundError: Runloop does not know the devbox.
+            NotFoundError: Runloop does not have the devbox.
         """
         devbox = await client.devboxes.retrieve(sandbox_id)
         await client.devboxes.update(sandbox_id, metadata={**devbox.metadata, **labels})
 
     async def check(self, client: LabellingRunloopSandboxClient) -> None:
-        """Return if Runloop answers and accepts the key."""
+        """Check that Runloop answers and accepts the key."""
         await client.devboxes.list(limit=1)
 
 

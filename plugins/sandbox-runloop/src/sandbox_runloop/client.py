@@ -1,4 +1,4 @@
-"""The SDK's Runloop client, with labels on what it makes, and errors where it says nothing."""
+"""The SDK's Runloop client, with labels on its devboxes, and errors that the SDK's ignores."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LabellingRunloopSandboxClient(RunloopSandboxClient):
 
     @property
     def devboxes(self) -> AsyncDevboxesResource:
-        """The part of Runloop's API that is about devboxes."""
+        """The part of Runloop's API for devboxes."""
         devboxes: AsyncDevboxesResource = self._sdk.api.devboxes
         return devboxes
 
@@ -55,32 +55,32 @@ class LabellingRunloopSandboxClient(RunloopSandboxClient):
         """Create a devbox; a manifest with the SDK's default root gets the user's home instead.
 
         Raises:
-            AtCapacity: Runloop goes on saying that there are too many.
-            APIError: Runloop does not make one.
+            AtCapacity: Runloop's limit is reached.
+            APIError: Runloop did not create it.
         """
         if manifest is not None and manifest.root == _ELSEWHERE:
             manifest = manifest.model_copy(update={"root": _home(options)})
         try:
             return await super().create(snapshot=snapshot, manifest=manifest, options=options)
         except RateLimitError as error:
-            # Runloop's SDK has asked several times by then, and waited as it was told to.
+            # Runloop's SDK has already retried several times, and waited as it was told to.
             raise AtCapacity(
                 f"provider 'runloop' has no room for another devbox: {error}",
                 retry_after=retry_after_of(error),
             ) from error
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Open the devbox of `state`, or another if Runloop does not have it any more.
+        """Open the devbox of `state`, or a new one if Runloop no longer has it.
 
         Raises:
-            ConnectionError: Runloop has it, and did not connect.
-            APIError: Runloop does not say whether it has it.
+            ConnectionError: Runloop has the devbox but did not connect.
+            APIError: Runloop did not say whether it has the devbox.
         """
         if not isinstance(state, RunloopSandboxSessionState):
             return await super().resume(state)
         asked = state.devbox_id
         session = await super().resume(state)
-        # The SDK's client makes another whatever was wrong, also where a moment later it is well.
+        # The SDK's client creates another one on any error, even a temporary one.
         if state.devbox_id != asked:
             try:
                 if await self.exists(asked):
@@ -94,10 +94,10 @@ class LabellingRunloopSandboxClient(RunloopSandboxClient):
         """Shut the session's devbox down, or suspend it if its options say so.
 
         Raises:
-            APIError: Runloop has not shut it down.
+            APIError: Runloop did not shut it down.
         """
         deleted = await super().delete(session)
-        # The SDK's client says nothing of errors.
+        # The SDK's client ignores errors.
         state = session.state
         if isinstance(state, RunloopSandboxSessionState) and not state.pause_on_exit:
             await self.destroy(state.devbox_id)
@@ -111,7 +111,7 @@ class LabellingRunloopSandboxClient(RunloopSandboxClient):
             return False
 
     async def destroy(self, devbox_id: str) -> None:
-        """Shut the devbox down; one that does not exist is no error."""
+        """Shut the devbox down, if it exists."""
         try:
             await self.devboxes.shutdown(devbox_id)
         except APIStatusError:

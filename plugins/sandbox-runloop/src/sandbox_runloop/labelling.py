@@ -1,4 +1,4 @@
-"""Runloop's SDK, with labels in the metadata of every devbox that is made through it."""
+"""Runloop's SDK, with labels in the metadata of every devbox that it creates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class LabellingSDK:
-    """Stands for an `AsyncRunloopSDK`, whose connections it shares."""
+    """Replaces an `AsyncRunloopSDK`, whose connections it shares."""
 
     def __init__(self, sdk: AsyncRunloopSDK | LabellingSDK, labels: Mapping[str, str]) -> None:
         self._sdk = sdk

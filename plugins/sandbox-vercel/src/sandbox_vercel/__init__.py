@@ -1,6 +1,6 @@
 """Provider `vercel`: sandboxes at Vercel (https://vercel.com/docs/sandbox).
 
-Credentials are read on the worker by Vercel's own SDK: ``VERCEL_TOKEN``, ``VERCEL_PROJECT_ID`` and
+Vercel's own SDK reads credentials on the worker: ``VERCEL_TOKEN``, ``VERCEL_PROJECT_ID`` and
 ``VERCEL_TEAM_ID``, or ``VERCEL_OIDC_TOKEN`` alone.
 """
 
@@ -26,7 +26,7 @@ _CREDENTIALS = ("VERCEL_TOKEN", "VERCEL_PROJECT_ID", "VERCEL_TEAM_ID")
 class VercelProvider(SandboxClientProvider[VercelSandboxClientOptions]):
     """Sandboxes at Vercel, through the SDK's `VercelSandboxClient`.
 
-    It has no labels: Vercel keeps nothing of a user's beside a sandbox.
+    It has no labels: Vercel stores no user data with a sandbox.
     """
 
     name = "vercel"
@@ -35,10 +35,10 @@ class VercelProvider(SandboxClientProvider[VercelSandboxClientOptions]):
     options_type = VercelSandboxClientOptions
 
     def create_client(self) -> StrictVercelSandboxClient:
-        """Return the SDK's client, which has Vercel's SDK read the worker's environment.
+        """Return the SDK's client; Vercel's SDK reads the worker's environment.
 
         Raises:
-            RuntimeError: There are no credentials.
+            RuntimeError: The environment has no credentials.
         """
         missing = [name for name in _CREDENTIALS if not os.environ.get(name)]
         if missing and not os.environ.get("VERCEL_OIDC_TOKEN"):
@@ -62,7 +62,7 @@ class VercelProvider(SandboxClientProvider[VercelSandboxClientOptions]):
         return state.sandbox_id
 
     async def exists(self, client: StrictVercelSandboxClient, sandbox_id: str) -> bool:
-        """Return whether the sandbox runs: one that was stopped is gone with its files."""
+        """Return whether the sandbox is running: a stopped one is gone, with its files."""
         from sandbox_vercel.client import exists
 
         return await exists(sandbox_id)
@@ -74,7 +74,7 @@ class VercelProvider(SandboxClientProvider[VercelSandboxClientOptions]):
         await stop(sandbox_id)
 
     async def check(self, client: StrictVercelSandboxClient) -> None:
-        """Return if Vercel answers and accepts the credentials."""
+        """Check that Vercel answers and accepts the credentials."""
         from sandbox_vercel.client import check
 
         await check()

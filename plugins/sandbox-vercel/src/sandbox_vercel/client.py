@@ -1,4 +1,4 @@
-"""The SDK's Vercel client, which makes no sandbox too many and waits for room."""
+"""The SDK's Vercel client, but it creates no superfluous sandboxes, and waits at Vercel's limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _THERE = (SandboxStatus.PENDING, SandboxStatus.RUNNING)
 
 @asynccontextmanager
 async def _sandbox(sandbox_id: str) -> AsyncIterator[AsyncSandbox | None]:
-    """Yield a sandbox that has not ended, and close its connection afterwards."""
+    """Yield the sandbox, or None if it has ended; close its connection afterwards."""
     try:
         sandbox = await AsyncSandbox.get(sandbox_id=sandbox_id)
     except SandboxNotFoundError:
@@ -42,26 +42,26 @@ async def _sandbox(sandbox_id: str) -> AsyncIterator[AsyncSandbox | None]:
 
 
 async def exists(sandbox_id: str) -> bool:
-    """Return whether the sandbox runs, or is about to."""
+    """Return whether the sandbox is running or starting."""
     async with _sandbox(sandbox_id) as sandbox:
         return sandbox is not None
 
 
 async def stop(sandbox_id: str) -> None:
-    """Stop the sandbox; one that does not run is no error."""
+    """Stop the sandbox, if it is running."""
     async with _sandbox(sandbox_id) as sandbox:
         if sandbox is not None:
             await sandbox.stop(blocking=True)
 
 
 async def check() -> None:
-    """Return if Vercel answers and accepts the credentials."""
+    """Check that Vercel answers and accepts the credentials."""
     async for _ in AsyncSandbox.list(limit=1):
         break
 
 
 class StrictVercelSandboxClient(VercelSandboxClient):
-    """The SDK's client; what it passes over in silence is an error here."""
+    """The SDK's client, but with errors for failures that the SDK's ignores."""
 
     async def create(
         self,
@@ -73,8 +73,8 @@ class StrictVercelSandboxClient(VercelSandboxClient):
         """Create a sandbox.
 
         Raises:
-            AtCapacity: Vercel goes on saying that there are too many.
-            SandboxError: Vercel does not make one.
+            AtCapacity: Vercel's limit is reached.
+            SandboxError: Vercel did not create it.
         """
         try:
             return await super().create(snapshot=snapshot, manifest=manifest, options=options)
@@ -85,22 +85,22 @@ class StrictVercelSandboxClient(VercelSandboxClient):
             ) from error
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Open the sandbox of `state`, or make another if it does not run any more.
+        """Open the sandbox of `state`, or a new one if it is no longer running.
 
         Raises:
-            ConnectionError: It runs, and did not answer.
-            SandboxError: Vercel does not say whether it runs.
+            ConnectionError: The sandbox is running but did not answer.
+            SandboxError: Vercel did not say whether it is running.
         """
         if not isinstance(state, VercelSandboxSessionState) or not await exists(state.sandbox_id):
             return await super().resume(state)
         asked, persistence = state.sandbox_id, state.workspace_persistence
-        # The SDK's client would make another of the last native snapshot, older than what runs.
+        # The SDK's client would create another one from the last native snapshot, which is older.
         state.workspace_persistence = "tar"
         try:
             session = await super().resume(state)
         finally:
             state.workspace_persistence = persistence
-        # It makes another whatever was wrong, also where a moment later it is well.
+        # The SDK's client creates another one on any error, even a temporary one.
         if state.sandbox_id != asked:
             await stop(state.sandbox_id)
             raise ConnectionError(f"Vercel has sandbox {asked}, but it did not answer")
@@ -110,10 +110,10 @@ class StrictVercelSandboxClient(VercelSandboxClient):
         """Stop the session's sandbox.
 
         Raises:
-            SandboxError: Vercel has not stopped it.
+            SandboxError: Vercel did not stop it.
         """
         deleted = await super().delete(session)
-        # The SDK's client forgets one whose connection it has closed.
+        # The SDK's client forgets a sandbox once it has closed its connection.
         if isinstance(session.state, VercelSandboxSessionState) and session.state.sandbox_id:
             await stop(session.state.sandbox_id)
         return deleted

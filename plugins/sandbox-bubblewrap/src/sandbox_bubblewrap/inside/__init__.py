@@ -1,1 +1,1 @@
-"""What runs inside of a sandbox, with the system's Python: standard library only, Python 3.8+."""
+"""Runs inside a sandbox, with the system's Python: standard library only, Python 3.8+."""

@@ -1,7 +1,7 @@
-"""The workspace as a tar stream, and back.
+"""Saves the workspace as a tar stream, and restores it.
 
-Hard links, FIFOs and names of any kind are among it. A socket is not: nobody can connect to it once
-its process is gone.
+The stream includes hard links, FIFOs and files with any names, but no sockets, which are useless
+once their process is gone.
 """
 
 # No pathlib: see `init`.
@@ -18,14 +18,14 @@ from sandbox_bubblewrap.inside.files import Refused, remove_tree
 
 
 def save(root: str, skip: list[str]) -> None:
-    """Write a tar stream of what is below `root` to descriptor 1.
+    """Write a tar stream of the content of `root` to descriptor 1.
 
     Args:
         root: The workspace.
-        skip: Paths relative to it that are left out.
+        skip: Paths to exclude, relative to the workspace.
 
     Raises:
-        Refused: There is a device.
+        Refused: It contains a device.
     """
     skipped = {os.path.normpath(path) for path in skip}
 
@@ -55,14 +55,14 @@ def save(root: str, skip: list[str]) -> None:
 
 
 def restore(root: str) -> None:
-    """Extract the tar stream of descriptor 0 below `root`.
+    """Extract the tar stream from descriptor 0 into `root`.
 
-    Symbolic links come last, so that nothing is written through one of the archive's; nor is it
-    through one that was there.
+    Nothing is written through a symbolic link: the archive's are created last, and existing ones
+    are not followed.
 
     Raises:
-        Refused: A member would be outside of `root`, is a hard link to what the archive does not
-            have, or is a device.
+        Refused: A member would be outside `root`, is a device, or is a hard link to a file that the
+            archive does not have.
     """
     root = os.path.realpath(root)
     links: list[tuple[str, str, str]] = []
@@ -102,7 +102,7 @@ def restore(root: str) -> None:
                 os.chmod(path, member.mode & 0o777)
             else:
                 raise Refused("member", path=member.name, reason="special file not allowed")
-        while data.read(1 << 18):  # What is after the end, so that the sender does not wait.
+        while data.read(1 << 18):  # Drain the rest, so that the sender does not block.
             pass
     for path, target, name in links:
         _make_room(root, path, name)

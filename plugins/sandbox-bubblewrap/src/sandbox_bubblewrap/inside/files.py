@@ -1,12 +1,12 @@
-"""File operations on the workspace, done inside of the sandbox by a child of its process 1.
+"""File operations on the workspace, performed inside the sandbox by a child of its process 1.
 
-Whatever a path or a link says, the kernel shows nothing here but the sandbox. That a path stays in
-the workspace besides is the SDK's rule for its file operations; `resolve` keeps it.
+No path or link leads out of the sandbox, because the kernel shows nothing else here. The SDK's rule
+that file operations also stay in the workspace is enforced by `resolve`.
 
-An operation reads descriptor 0 and writes descriptor 1; one that opens a file gives its descriptor
-away, so that the worker reads as much of it as it wants. What prevents it is a JSON object on
-descriptor 2 and exit code 1: ``error`` is ``os`` (with ``errno``), ``escape`` or ``read_only``
-(with ``resolved`` and ``grant``), ``member`` or ``unsaved`` (with ``path`` and ``reason``).
+An operation reads descriptor 0 and writes descriptor 1. One that opens a file sends the descriptor,
+so that the worker reads as much as it wants. A failed one exits with code 1 and writes a JSON
+object to descriptor 2: ``error`` is ``os`` (with ``errno``), ``escape`` or ``read_only`` (with
+``resolved`` and ``grant``), ``member`` or ``unsaved`` (with ``path`` and ``reason``).
 """
 
 # No pathlib: see `init`.
@@ -28,7 +28,7 @@ _COPY = 256 * 1024
 
 
 class Refused(Exception):
-    """An operation that is not done, with what is said about it."""
+    """An operation was refused, with the details of the answer."""
 
     def __init__(self, error: str, **details: object) -> None:
         super().__init__(error)
@@ -51,15 +51,15 @@ def run(name: str, arguments: dict[str, Any], give: Callable[[int], None]) -> in
 
 
 def resolve(path: str, roots: list[list[Any]], *, for_write: bool = False) -> str:
-    """Return where a path leads.
+    """Return a path with all links resolved.
 
     Args:
         path: An absolute path.
-        roots: Paths below which it may lead, each with whether it is read-only.
-        for_write: Whether it is about to be changed.
+        roots: The allowed parent paths, each with whether it is read-only.
+        for_write: Whether the file is about to be changed.
 
     Raises:
-        Refused: It leads elsewhere, or must not be changed.
+        Refused: The path leads elsewhere, or must not be changed.
     """
     resolved = os.path.realpath(path)
     inside = [
@@ -154,7 +154,7 @@ def _mkdir(path: str, roots: list[list[Any]], parents: bool) -> None:
 
 def _rm(path: str, roots: list[list[Any]], recursive: bool) -> None:
     resolve(path, roots, for_write=True)
-    # A link is removed, not what it leads to.
+    # A link is removed, not its target.
     head, leaf = os.path.split(path.rstrip("/"))
     path = os.path.join(os.path.realpath(head), leaf)
     try:
@@ -172,7 +172,7 @@ def _rm(path: str, roots: list[list[Any]], recursive: bool) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory and what is in it, also where its owner may not write."""
+    """Remove a directory and its content, even if the owner may not write to it."""
 
     def retry(function: Callable[..., object], failed: str, caught: Sequence[object]) -> None:
         error = caught[1]
@@ -193,7 +193,7 @@ def remove_tree(path: str) -> None:
 
 
 def _persist(root: str, skip: list[str]) -> None:
-    from sandbox_bubblewrap.inside import archive  # Only where it is needed: `tarfile` is large.
+    from sandbox_bubblewrap.inside import archive  # Only when needed: `tarfile` is large.
 
     archive.save(root, skip)
 

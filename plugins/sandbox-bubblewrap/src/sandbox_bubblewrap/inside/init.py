@@ -1,8 +1,8 @@
-"""Process 1 of a sandbox: starts commands and file operations there, for workers outside.
+"""Process 1 of a sandbox: starts commands and file operations for workers outside.
 
-It listens on a Unix socket that is bound to a path outside of the sandbox, where no command can
-reach it. A connection carries one request, a JSON object after its length in four bytes (most
-significant first), and as many answers as it takes. Descriptors travel beside the request.
+It listens on a Unix socket bound to a path outside the sandbox, where no command can reach it. A
+connection carries one request, a JSON object after its length in four bytes (most significant
+first), and any number of answers. Descriptors are sent with the request.
 
 ========  =============================================  ===========================================
 ``op``    fields                                         answers
@@ -18,11 +18,11 @@ significant first), and as many answers as it takes. Descriptors travel beside t
 ``kill``  on the connection of one of these two          none; its session is killed
 ========  =============================================  ===========================================
 
-A connection that closes ends nothing: what it started goes on without it. As process 1 of its
-namespace this process gets no signal from inside, and its memory is closed to all other processes.
+Closing a connection ends nothing: its process keeps running. As process 1 of its namespace this
+process gets no signals from inside, and other processes cannot access its memory.
 """
 
-# No pathlib: it would be a third of the time that this takes to start.
+# No pathlib: it would take a third of the start-up time.
 # ruff: noqa: PTH118, PTH123, PTH208
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _KILL_ROUNDS = 50
 
 
 class Connection:
-    """One request, and the process that was started for it."""
+    """One request, and the process started for it."""
 
     def __init__(self, server: Server, stream: socket.socket) -> None:
         self._server, self._stream = server, stream
@@ -68,7 +68,7 @@ class Connection:
         self._failure = -1
 
     def on_readable(self) -> None:
-        """Read what is there, and do what is asked for."""
+        """Read available data, and carry out the request once it is complete."""
         try:
             data, ancillary, _, _ = self._stream.recvmsg(
                 1 << 20, socket.CMSG_SPACE(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
@@ -133,7 +133,7 @@ class Connection:
             self._fds = []
 
     def on_exit(self, status: int) -> None:
-        """Answer how the process ended that was started for the request."""
+        """Answer how the request's process ended."""
         self._pid = None
         try:
             failed = os.read(self._failure, 256)
@@ -149,7 +149,7 @@ class Connection:
             self._answer({"exit": os.WEXITSTATUS(status)})
 
     def _answer(self, content: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        with suppress(OSError):  # Nobody waits for it any more.
+        with suppress(OSError):  # Nobody waits for it any longer.
             send(self._stream, content, fds)
 
     def _close(self) -> None:
@@ -161,7 +161,7 @@ class Connection:
 
 
 def send(stream: socket.socket, content: dict[str, Any], fds: Sequence[int] = ()) -> None:
-    """Send an answer, and descriptors beside it.
+    """Send an answer, and descriptors with it.
 
     Raises:
         OSError: Nobody receives it.
@@ -217,7 +217,7 @@ class Server:
                     connection.on_exit(status)
 
     def stop(self) -> NoReturn:
-        """End every process here, the last one being this."""
+        """End every process of the sandbox, this one last."""
         self._listener.close()
         while True:
             with suppress(ProcessLookupError):
@@ -230,7 +230,7 @@ class Server:
     def become(
         self, request: dict[str, Any], fds: list[int], failing: int, stream: socket.socket
     ) -> NoReturn:
-        """Turn a child into what was asked for; what prevents it is written to `failing`."""
+        """Turn this child into the requested process; write an error to `failing`."""
         step = "setup"
         try:
             os.setsid()
@@ -273,9 +273,9 @@ def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
     """Replace this process with a program, which is looked up in the PATH of `env`.
 
     Raises:
-        OSError: There is none, or it cannot be executed.
+        OSError: The program does not exist or cannot be executed.
     """
-    # As `os.execvpe` does it, which imports a module first, in every child anew.
+    # Not `os.execvpe`, which first imports a module, in every child.
     folders = [""] if "/" in argv[0] else env.get("PATH", os.defpath).split(":")
     problem = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for folder in folders:
@@ -308,17 +308,17 @@ def kill_session(leader: int) -> None:
 def main() -> NoReturn:
     """Serve a socket.
 
-    The arguments are its descriptor, one that says when this process has been put where its limits
-    are kept, one to say that it serves, and the limits of commands.
+    The arguments are the socket's descriptor, a descriptor that reports when this process is in its
+    control groups, one on which to report that it serves, and the limits of commands.
 
     Raises:
-        OSError: The process cannot be closed to the others.
+        OSError: The process cannot be protected from the others.
     """
     listening, going, readying = map(int, sys.argv[1:4])
     limits = json.loads(sys.argv[4])
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in (listening, going, readying):
-            with suppress(OSError):  # The listing's own is closed already.
+            with suppress(OSError):  # The descriptor of the listing is already closed.
                 os.close(int(name))
     os.set_inheritable(listening, False)
     os.umask(0o022)
@@ -333,7 +333,7 @@ def main() -> NoReturn:
         sys.exit("whoever started this sandbox did not say that its limits are kept")
     os.close(going)
     server = Server(socket.socket(fileno=listening), limits)
-    gc.freeze()  # So that a child copies less of what it is about to replace.
+    gc.freeze()  # So that a child copies fewer pages before it executes a program.
     os.write(readying, b"\n")
     os.close(readying)
     server.serve()
