@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from support import attempts, running_worker, scheduled_activities, unique
 from temporalio.client import Client
 from workflows.steps import Outcome, Perform, Plan, Step
-from workflows.wrong_types import WrongTypes
+from workflows.wrong_types import METHODS, WrongConfigs, WrongTypes
 
 
 @pytest.fixture(autouse=True)
@@ -54,26 +55,51 @@ async def test_what_the_workflow_can_tell_is_never_sent(temporal_client: Client)
     assert [] == [name for name in scheduled if "exec" in name]
 
 
-async def test_an_argument_of_another_type_is_one_error(temporal_client: Client) -> None:
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_argument_of_another_type_is_one_error(
+    temporal_client: Client, method: str
+) -> None:
     """Any other error than ours would have the workflow task repeated for ever."""
     async with running_worker(temporal_client, WrongTypes) as queue:
-        told = await temporal_client.execute_workflow(
+        handle = await temporal_client.start_workflow(
             WrongTypes.run,
-            "local",
+            args=["local", method],
             id=unique("types"),
             task_queue=queue,
             run_timeout=timedelta(seconds=60),
         )
+        told = await handle.result()
+        tried = attempts(await handle.fetch_history())
+
+    assert told
+    assert {} == {mistake: said for mistake, said in told.items() if not _says_what(said)}
+    assert {1} == set(tried)
+
+
+def _says_what(said: str) -> bool:
+    expected = (
+        r" (is|are|takes) .*, not \w+[.:]",
+        r"^\w+: \w+: Input should be",
+        r"Invalid apply_patch|is not configured|must be one of|is not a provider name",
+        r"config has no|only patch_format|pass a list as exec|not a serialized session state",
+    )
+    return any(re.search(each, said) for each in expected)
+
+
+async def test_a_config_of_other_types_is_refused(temporal_client: Client) -> None:
+    """The message names the key and its type."""
+    async with running_worker(temporal_client, WrongConfigs) as queue:
+        told = await temporal_client.execute_workflow(
+            WrongConfigs.run, id=unique("configs"), task_queue=queue
+        )
 
     assert [
-        "data is a stream, such as io.BytesIO(content), not bytes.",
-        "data is a stream, such as io.BytesIO(content), not str.",
-        "a path is a str or a Path, not int.",
-        "manifest is a Manifest, not dict.",
-        "snapshot is a snapshot of another session or a SnapshotSpec, not str.",
-        "a serialized session state is a dict, not str.",
+        "config['start_to_close_timeout'] is timedelta or None, not int.",
+        "config['retry_policy'] is RetryPolicy or None, not dict.",
+        "config['event_groups'] is Sequence or None, not int.",
+        "config['cancellation_type'] is ActivityCancellationType, not None.",
     ] == told[:-1]
-    assert "None is not a provider name" in told[-1]
+    assert "config has no 'timeout'; it takes activity_id, " in told[-1]
 
 
 async def test_what_only_the_sandbox_can_tell_is_attempted_once(temporal_client: Client) -> None:

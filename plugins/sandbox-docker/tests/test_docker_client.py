@@ -13,6 +13,7 @@ from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
 from docker_engine import IMAGE, DockerEngine
 
+from sandbox_core.errors import InvalidOptions
 from sandbox_docker import sandbox_client_provider
 from sandbox_docker.client import ThreadedDockerSandboxClient
 
@@ -41,6 +42,14 @@ async def _processes(session: SandboxSession) -> list[str]:
     """Return the names of the container's processes, without those that look."""
     shown = await session.exec("cat /proc/[0-9]*/comm")
     return sorted(name for name in shown.stdout.decode().split() if name not in ("sh", "cat"))
+
+
+@pytest.mark.parametrize("image", ["", " "])
+async def test_options_without_an_image_are_refused(
+    client: ThreadedDockerSandboxClient, image: str
+) -> None:
+    with pytest.raises(InvalidOptions, match="image is empty"):
+        await client.create(options=DockerSandboxClientOptions(image=image))
 
 
 class TestEventLoop:

@@ -110,13 +110,20 @@ def load_state(data: JsonObject) -> SandboxSessionState:
 
     Raises:
         UnknownProvider: No loaded provider registered that class.
-        InvalidRequest: `data` lacks the backend's fields, or is not valid for the class.
+        InvalidRequest: `data` lacks its type, its manifest or the backend's fields, or is not valid
+            for the class.
     """
-    cls = SandboxSessionState._subclass_registry.get(str(data.get("type")))
+    missing = [name for name in ("type", "manifest") if data.get(name) is None]
+    if missing:
+        raise InvalidRequest(
+            f"not a serialized session state: it has no {missing[0]!r}. Pass the dict that "
+            f"client.serialize_session_state(...) has returned, unchanged."
+        )
+    cls = SandboxSessionState._subclass_registry.get(str(data["type"]))
     if cls is None:
         # The SDK's own error does not say which.
         raise UnknownProvider(
-            f"no provider loaded here has session states of type {data.get('type')!r}: install "
+            f"no provider loaded here has session states of type {data['type']!r}: install "
             f"it, and give this worker SandboxPlugin(), with register_activities=False if it only "
             f"runs workflows."
         )

@@ -46,8 +46,14 @@ class StrictOptions(BaseModel):
             raise InvalidOptions(mistakes(cls, error)) from None  # It would show the values.
 
 
-def mistakes(model: type[BaseModel], error: ValidationError) -> str:
-    """Return what is wrong with the fields of `model`, without their values."""
+def mistakes(model: type[BaseModel], error: ValidationError, name: str | None = None) -> str:
+    """Return what is wrong with the fields of `model`, without their values.
+
+    Args:
+        model: The model.
+        error: The error that it raised.
+        name: What users know the model as; None for its own name.
+    """
     found = error.errors(include_input=False, include_url=False)
     unknown = [
         unknown_field(str(each["loc"][0]), model.model_fields)
@@ -55,7 +61,7 @@ def mistakes(model: type[BaseModel], error: ValidationError) -> str:
         if each["type"] == "extra_forbidden" and len(each["loc"]) == 1
     ]
     wrong = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in found]
-    return f"{model.__name__}: {'; '.join(unknown or wrong)}"
+    return f"{name or model.__name__}: {'; '.join(unknown or wrong)}"
 
 
 def unknown_field(name: str, known: Iterable[str]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TypeVar, cast
+from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 
 from agents.sandbox import Manifest
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
@@ -59,7 +60,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
 
     Raises:
         InvalidProviderName: `name` is not a valid provider name.
-        InvalidRequest: `config` has an unknown key.
+        InvalidRequest: `config` has an unknown key, or a value of the wrong type.
     """
 
     # Without options, the provider's default applies on the worker.
@@ -67,11 +68,8 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
 
     def __init__(self, name: str, config: ActivityConfig | None = None) -> None:
         self._name = check_provider_name(name)
-        if unknown := sorted((config or {}).keys() - ActivityConfig.__annotations__.keys()):
-            raise InvalidRequest(
-                f"config has no {unknown[0]!r}; it takes "
-                f"{', '.join(sorted(ActivityConfig.__annotations__))}"
-            )
+        if config is not None:
+            _check_config(config)
         self._config = config or ActivityConfig(
             start_to_close_timeout=DEFAULT_START_TO_CLOSE_TIMEOUT
         )
@@ -103,7 +101,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         """
         if options is not None and not isinstance(options, BaseSandboxClientOptions):
             raise InvalidOptions(
-                f"options are an instance of the provider's options class, not a "
+                f"options are an instance of the provider's options class, not "
                 f"{type(options).__name__}: write the class that provider {self._name!r} names"
             )
         if manifest is not None:
@@ -139,7 +137,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         """
         if not isinstance(state, SandboxSessionState):
             raise InvalidRequest(
-                f"resume takes a session's state, not a {type(state).__name__}: read a saved one "
+                f"resume takes a session's state, not {type(state).__name__}: read a saved one "
                 f"with client.deserialize_session_state(...)"
             )
         opened, resumed = await resume_session(
@@ -155,16 +153,18 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         Raises:
             InvalidRequest: The session does not come from a `TemporalSandboxClient`.
         """
+        expect(session, (BaseSandboxSession,), "delete takes a session")
         inner = workflow_session(session)
         if inner is None:
             raise InvalidRequest(
-                f"delete takes a session of a TemporalSandboxClient, not a {type(session).__name__}"
+                f"delete takes a session of a TemporalSandboxClient, not {type(session).__name__}"
             )
         await inner.delete()
         return session
 
     def serialize_session_state(self, state: SandboxSessionState) -> dict[str, object]:
         """Return `state` as JSON, without mount credentials and host paths."""
+        expect(state, (SandboxSessionState,), "a session's state is a SandboxSessionState")
         # The SDK's serializer fails on file contents that are not UTF-8.
         return super().serialize_session_state(with_encoded_contents(state))
 
@@ -210,6 +210,17 @@ def _ancestor() -> m.WorkflowRun | None:
     if info.parent is None or ancestor is None:
         return None
     return m.WorkflowRun(workflow_id=ancestor.workflow_id, run_id=ancestor.run_id)
+
+
+def _check_config(config: ActivityConfig) -> None:
+    expect(config, (dict,), "config is Temporal's ActivityConfig, a dict")
+    types = get_type_hints(ActivityConfig)
+    for key, value in config.items():
+        if key not in types:
+            raise InvalidRequest(f"config has no {key!r}; it takes {', '.join(sorted(types))}")
+        allowed = tuple(get_origin(each) or each for each in get_args(types[key]) or (types[key],))
+        names = " or ".join("None" if each is type(None) else each.__name__ for each in allowed)
+        expect(value, allowed, f"config[{key!r}] is {names}")
 
 
 def _register_with_openai_runner() -> None:

@@ -18,7 +18,12 @@ from sandbox_core.wire import messages as m
 
 
 def user_name(user: str | User | None) -> str | None:
-    """Return the name of a sandbox user."""
+    """Return the name of a sandbox user.
+
+    Raises:
+        InvalidRequest: It is neither a user nor a name.
+    """
+    expect(user, (str, User, type(None)), "a user is a str, a User or None")
     return user.name if isinstance(user, User) else user
 
 
@@ -31,11 +36,49 @@ def expect(value: object, wanted: tuple[type, ...], what: str) -> None:
         InvalidRequest: It is not; `what` says what it is and has to be.
     """
     if not isinstance(value, wanted):
-        raise InvalidRequest(f"{what}, not {type(value).__name__}.")
+        raise InvalidRequest(f"{what}, not {None if value is None else type(value).__name__}.")
 
 
-def path_text(path: str | Path) -> str:
-    """Return a sandbox path in its wire form.
+def command_words(command: tuple[str | Path, ...]) -> tuple[str, ...]:
+    """Return the words of a command in their wire form.
+
+    Raises:
+        InvalidRequest: One is no word.
+    """
+    for word in command:
+        if isinstance(word, list | tuple):
+            raise InvalidRequest("a command is a str, or several: pass a list as exec(*words).")
+        expect(word, (str, PurePath), "a command is a str, or several")
+    return tuple(map(str, command))
+
+
+def shell_words(shell: bool | list[str]) -> bool | tuple[str, ...]:
+    """Return the shell of a command in its wire form.
+
+    Raises:
+        InvalidRequest: It is no shell.
+    """
+    what = "shell is True, False, or a list of str such as ['bash', '-c']"
+    expect(shell, (bool, list), what)
+    if isinstance(shell, bool):
+        return shell
+    for word in shell:
+        expect(word, (str,), f"{what}: a word of it is a str")
+    return tuple(shell)
+
+
+def number(value: int, what: str) -> int:
+    """Return a whole number.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    expect(value, (int,), f"{what} is an int")
+    return value
+
+
+def path(value: str | Path) -> Path:
+    """Return a sandbox path.
 
     The SDK treats backslashes in a `str` path as separators; in a sandbox they are ordinary
     characters.
@@ -43,8 +86,13 @@ def path_text(path: str | Path) -> str:
     Raises:
         InvalidRequest: It is no path.
     """
-    expect(path, (str, PurePath), "a path is a str or a Path")
-    return Path(path).as_posix()
+    expect(value, (str, PurePath), "a path is a str or a Path")
+    return Path(value)
+
+
+def path_text(value: str | Path) -> str:
+    """Return a sandbox path in its wire form; see `path`."""
+    return path(value).as_posix()
 
 
 def content(data: io.IOBase) -> bytes:
@@ -60,9 +108,14 @@ def content(data: io.IOBase) -> bytes:
 
 
 def archive_limits(limits: SandboxArchiveLimits | None) -> m.ArchiveLimits | None:
-    """Return the limits in their wire form."""
+    """Return the limits in their wire form.
+
+    Raises:
+        InvalidRequest: They are something else.
+    """
     if limits is None:
         return None
+    expect(limits, (SandboxArchiveLimits,), "archive_limits is a SandboxArchiveLimits or None")
     return m.ArchiveLimits(
         max_input_bytes=limits.max_input_bytes,
         max_extracted_bytes=limits.max_extracted_bytes,

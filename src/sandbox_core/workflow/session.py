@@ -153,7 +153,7 @@ class TemporalSandboxSession(SessionFiles):
 
     def register_persist_workspace_skip_path(self, path: Path | str) -> Path:
         """Exclude a path from snapshots, on the worker too."""
-        relative = super().register_persist_workspace_skip_path(path)
+        relative = super().register_persist_workspace_skip_path(convert.path(path))
         skipped = {*self._settings.persist_skip_paths, relative.as_posix()}
         self._settings = self._settings.model_copy(
             update={"persist_skip_paths": tuple(sorted(skipped))}
@@ -195,9 +195,9 @@ class TemporalSandboxSession(SessionFiles):
             m.ExecRequest(
                 session=self._ref,
                 operation_id=workflow.uuid4().hex,
-                command=tuple(str(part) for part in command),
+                command=convert.command_words(command),
                 timeout=timeout,
-                shell=tuple(shell) if isinstance(shell, list) else shell,
+                shell=convert.shell_words(shell),
                 user=convert.user_name(user),
             ),
         )
@@ -250,9 +250,9 @@ class TemporalSandboxSession(SessionFiles):
             m.PtyExecStartRequest(
                 session=self._ref,
                 operation_id=workflow.uuid4().hex,
-                command=tuple(str(part) for part in command),
+                command=convert.command_words(command),
                 timeout=timeout,
-                shell=tuple(shell) if isinstance(shell, list) else shell,
+                shell=convert.shell_words(shell),
                 user=process.user,
                 tty=tty,
                 yield_time_s=yield_time_s,
@@ -286,6 +286,7 @@ class TemporalSandboxSession(SessionFiles):
             PtySessionNotFoundError: There is no such process, or its end was already reported.
             OutcomeUnknown: `chars` may or may not have been written.
         """
+        convert.number(session_id, "session_id")
         process = self._processes.setdefault(session_id, PolledProcess())
         since = process.offset
         polled = await self._call(
@@ -306,6 +307,7 @@ class TemporalSandboxSession(SessionFiles):
 
     async def pty_resize(self, session_id: int, *, rows: int, columns: int) -> None:
         """Resize a command's terminal, in characters."""
+        convert.number(session_id, "session_id")
         process = self._processes.get(session_id, PolledProcess())
         await self._call(
             ops.PTY_RESIZE,

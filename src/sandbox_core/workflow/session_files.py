@@ -57,7 +57,7 @@ class SessionFiles(PlacedSession):
             InvalidRequest: `max_bytes` is not positive.
             WorkspaceReadNotFoundError: There is no such file.
         """
-        if max_bytes <= 0:
+        if convert.number(max_bytes, "max_bytes") <= 0:
             raise InvalidRequest(f"read_bounded: max_bytes has to be positive, not {max_bytes}.")
         content = await self._read_file(path, max_bytes=max_bytes)
         return content[:max_bytes]  # An older worker returns the whole file.
@@ -323,7 +323,9 @@ class SessionFiles(PlacedSession):
         The worker checks symlinks against the real file system when the path is used.
         """
         return posix_path_as_path(
-            self._workspace_path_policy().normalize_sandbox_path(Path(path), for_write=for_write)
+            self._workspace_path_policy().normalize_sandbox_path(
+                convert.path(path), for_write=for_write
+            )
         )
 
     async def _validate_path_access(self, path: Path | str, *, for_write: bool = False) -> Path:

@@ -32,6 +32,7 @@ from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
+from sandbox_core.errors import InvalidOptions
 from sandbox_core.providers import LabelledSandbox, LabellingClient
 from sandbox_docker import labels as container_labels
 from sandbox_docker.engine import in_other_loop, in_thread
@@ -59,7 +60,13 @@ class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
         manifest: Manifest | None = None,
         options: DockerSandboxClientOptions,
     ) -> SandboxSession:
-        """Create a container, pulling its image if the engine does not have it."""
+        """Create a container, pulling its image if the engine does not have it.
+
+        Raises:
+            InvalidOptions: The options name no image.
+        """
+        if not options.image.strip():
+            raise InvalidOptions("image is empty: name one, for example 'python:3.12-slim'")
         root = (manifest or Manifest()).root
         client = self._restricting(settings_of(options), root)
         made = DockerSandboxClient.create(

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated
+import re
+from typing import Annotated, TypeVar
 
 from agents.run_config import (
     DEFAULT_MAX_LOCAL_DIR_FILE_CONCURRENCY,
     DEFAULT_MAX_MANIFEST_ENTRY_CONCURRENCY,
 )
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
+from sandbox_core.errors import InvalidRequest
 from sandbox_core.wire.agents_models import JsonObject
+from sandbox_core.wire.strict import mistakes
+
+_RequestT = TypeVar("_RequestT")
+
+_CAPITAL = re.compile("(?<!^)(?=[A-Z])")
 
 
 def _decode_output(value: object) -> object:
@@ -78,11 +94,22 @@ class SessionRequest(Message):
 
     `state` and `settings` are present only if the workflow changed them since the last request, so
     that an operation does not carry the manifest each time.
+
+    An argument of the wrong type raises `InvalidRequest`.
     """
 
     session: SessionRef
     state: JsonObject | None = None
     settings: SessionSettings | None = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: object, validate: ModelWrapValidatorHandler[_RequestT]) -> _RequestT:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            name = _CAPITAL.sub("_", cls.__name__.removesuffix("Request")).lower()
+            raise InvalidRequest(mistakes(cls, error, name)) from None  # It would show the values.
 
 
 class PathRequest(SessionRequest):
