@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up and do their job; Python 3.10+ is all they need.
+# `make demo` and `make test` set up everything they need; they require only Python 3.10+.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ PROJECTS := . $(wildcard plugins/*)
 READY := .venv/ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Tests start hundreds of interpreters. Where this is set, each of them compiles all that it imports.
+# Tests start hundreds of interpreters. With this set, each would compile everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo bench test retest packaging mutants extended test-newest check types chaos helper clean
@@ -14,44 +14,44 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY)
 	$(BIN)/sandbox-core demo
 
-# All tests but those that have a target of their own, which CI runs too.
+# All tests except those with their own target, which CI runs too.
 test: check
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not packaging and not mutants and not extended"
 
-# Once more what failed last, alone. What fails without a failed test, as an unexpected skip, stays failed.
+# Runs the last failed tests again, alone. Failures that are not a test's, such as unexpected skips, remain.
 retest: $(READY)
 	$(BIN)/pytest -v --last-failed --last-failed-no-failures none
 
-# Distributions, built and installed.
+# Builds and installs the distributions.
 packaging: $(READY)
 	$(BIN)/pytest -n 2 --dist loadgroup -m packaging
 
-# Wrong providers, which the provider kit has to find.
+# Broken providers, which the provider kit must detect.
 mutants: $(READY)
 	$(BIN)/pytest -n 2 -m mutants
 
-# What takes minutes and seldom differs: the Agents SDK's own tests in workflows, chaos in containers,
-# and all that the provider kit checks of hosted services.
+# Tests that take minutes and rarely change: the Agents SDK's own tests in workflows, chaos in containers,
+# and the rest of the provider kit for hosted services.
 extended: $(READY)
 	$(BIN)/pytest -n 3 --dist loadgroup -m extended
 
-# Commands beside the peer's and the floor: a table, and the figures as JSON.
+# Compares commands with the peer's and the lower bound: prints a table, and writes the figures as JSON.
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py --json benchmarks/figures.json
 
-# What depends on the Agents SDK, with the newest that is supported. The OpenAI plugin holds .venv at the
-# oldest, and is not made for another one; it is there for the parity tests alone, which pass with it.
+# Tests that depend on the Agents SDK, with its newest supported version. The OpenAI plugin requires the
+# oldest, which .venv has; here it is installed only for the parity tests, which pass with it.
 NEWEST := .venv-newest
 test-newest: $(NEWEST)/ready
 	$(NEWEST)/bin/pytest -n 2 --dist loadgroup tests/sdk tests/parity tests/sessions tests/test_pages.py \
 	    plugins/sandbox-local plugins/sandbox-docker plugins/sandbox-daytona
 
-# Kills workers and servers for half an hour, a quarter of one for each backend; the seeds and what came of them are printed.
+# Kills workers and servers for half an hour, 15 minutes per backend; prints the seeds and the results.
 chaos: $(READY)
 	SANDBOX_CHAOS_MINUTES=$${SANDBOX_CHAOS_MINUTES:-15} $(BIN)/pytest -m chaos -s
 
-# The two committed binaries under which commands run, with a compiler that comes as a wheel. The same
-# bytes everywhere: `make -C helper check` builds them again and compares.
+# Builds the two committed binaries of the helper, with a compiler from a wheel. The bytes are the same
+# everywhere: `make -C helper check` builds them again and compares.
 helper:
 	$(MAKE) -C helper binaries
 
