@@ -23,7 +23,6 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import GrpcCompression, RPCError
 from temporalio.worker import Worker
 
-from sandbox_core.testing.fork_server import ForkServer
 from sandbox_core.testing.worker_process import WorkerProcess, ready_plugin
 from sandbox_core.worker import SandboxPlugin
 
@@ -38,12 +37,11 @@ def start_worker(
     queue: str,
     *workflows: type,
     variables: Mapping[str, str] | None = None,
-    server: ForkServer | None = None,
+    target: str = f"{__name__}:run",
 ) -> WorkerProcess:
     """Start one worker; what it logs is shown."""
     names = [f"{workflow.__module__}:{workflow.__qualname__}" for workflow in workflows]
-    target = f"{__name__}:run"
-    return WorkerProcess(target, address, queue, *names, variables=variables, server=server)
+    return WorkerProcess(target, address, queue, *names, variables=variables)
 
 
 class Workers:

@@ -1,6 +1,6 @@
 """Hosts on this machine, each with a name, a network and a ``/tmp`` of its own.
 
-A host is a thread in namespaces of its own: what that thread starts is on the host. The folders
+A host is a thread in namespaces of its own, which its workers enter as they start. The folders
 below ``/tmp`` that Python and the test need are there too. It reaches the Temporal server at the
 same address as everyone else, through a relay, which is a cable that can be pulled.
 """
@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import fcntl
+import os
 import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -21,9 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from faults.harness import SLOTS_VARIABLE, start_worker
+from faults import harness
 
-from sandbox_core.testing.fork_server import ForkServer
 from sandbox_core.testing.worker_process import WorkerProcess
 
 _T = TypeVar("_T")
@@ -32,6 +33,9 @@ _TMP = Path("/tmp")
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
+_NAMESPACES = "SANDBOX_TEST_NAMESPACES"
+"""Tells a worker where in ``/proc`` the namespaces of its host are."""
+
 
 class Host:
     """One host, with the workers on it."""
@@ -39,24 +43,23 @@ class Host:
     def __init__(self, name: str, address: str, inside: ThreadPoolExecutor) -> None:
         self.name = name
         self._address, self._inside = address, inside
-        self._server: ForkServer | None = None
+        self._workers: list[WorkerProcess] = []
         self._connections: set[asyncio.StreamWriter] = set()
         self._connected = True
 
     async def start(self, queue: str, *workflows: type, slots: int = 100) -> WorkerProcess:
         """Start a worker with slots for activities on the host, and return it when it polls."""
-        worker = await self._do(lambda: self._start(queue, *workflows, slots=slots))
+        thread = await self._do(threading.get_native_id)
+        variables = {
+            harness.SLOTS_VARIABLE: str(slots),
+            _NAMESPACES: f"/proc/{os.getpid()}/task/{thread}/ns",
+        }
+        worker = harness.start_worker(
+            self._address, queue, *workflows, variables=variables, target=f"{__name__}:run"
+        )
+        self._workers.append(worker)
         await asyncio.to_thread(worker.wait_until_ready)
         return worker
-
-    def _start(self, queue: str, *workflows: type, slots: int) -> WorkerProcess:
-        # Only one thread is on the host, so there is one server.
-        if self._server is None:
-            self._server = ForkServer()
-        variables = {SLOTS_VARIABLE: str(slots)}
-        return start_worker(
-            self._address, queue, *workflows, variables=variables, server=self._server
-        )
 
     async def glob(self, pattern: str) -> list[str]:
         """Return the paths on the host that match."""
@@ -100,8 +103,8 @@ class Host:
             try:
                 yield
             finally:
-                if self._server is not None:
-                    self._server.close()
+                for worker in self._workers:
+                    worker.kill()
                 accepting.close()
                 for connection in tuple(self._connections):
                     connection.transport.abort()
@@ -130,11 +133,20 @@ async def hosts(address: str, shared: Path, *names: str) -> AsyncIterator[list[H
         yield started
 
 
+def run(address: str, queue: str, *workflows: str) -> None:
+    """Run one worker as `harness.run` does, on the host that its environment names."""
+    here = Path.cwd()
+    for name in ("uts", "net", "mnt"):
+        with Path(os.environ[_NAMESPACES], name).open() as namespace:
+            _check(ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0))
+    os.chdir(here)  # It was left with the file systems.
+    harness.run(address, queue, *workflows)
+
+
 def _become_host(name: str, tmp: str, shared: Path) -> None:
     """Move the calling thread to a host that nothing else is on yet; `tmp` becomes its ``/tmp``."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), f"cannot make host {name}: it takes root")
+    everything = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWNET
+    _check(ctypes.CDLL(None, use_errno=True).unshare(everything))
     socket.sethostname(name)
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", _IFF_UP))
@@ -146,6 +158,11 @@ def _become_host(name: str, tmp: str, shared: Path) -> None:
             place.mkdir(parents=True, exist_ok=True)
             _mount("--bind", str(needed), str(place))
     _mount("--move", tmp, str(_TMP))
+
+
+def _check(answer: int) -> None:
+    if answer != 0:
+        raise OSError(ctypes.get_errno(), "hosts cannot be made and entered: it takes root")
 
 
 def _mount(*arguments: str) -> None:
