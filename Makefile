@@ -14,9 +14,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY)
 	$(BIN)/sandbox-core demo
 
-# All tests except those with their own target, which CI runs too.
+# All tests except those with their own target, which CI runs too. Many wait, so four run on two cores.
 test: check
-	$(BIN)/pytest -n 3 --dist loadgroup -m "not packaging and not mutants and not extended"
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not packaging and not mutants and not extended"
 
 # Runs the last failed tests again, alone. Failures that are not a test's, such as unexpected skips, remain.
 retest: $(READY)
@@ -31,9 +31,9 @@ mutants: $(READY)
 	$(BIN)/pytest -n 2 -m mutants
 
 # Tests that take minutes and rarely change: the Agents SDK's own tests in workflows, chaos in containers,
-# and the rest of the provider kit for hosted services.
+# and hosted services in workflows whose workers are killed.
 extended: $(READY)
-	$(BIN)/pytest -n 3 --dist loadgroup -m extended
+	$(BIN)/pytest -n 4 --dist loadgroup -m extended
 
 # Compares commands with the peer's and the lower bound: prints a table, and writes the figures as JSON.
 bench: $(READY)

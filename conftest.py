@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,21 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         return  # Which tells the controller of it by that name.
     if report.nodeid.rfind("@") > report.nodeid.rfind("]"):
         report.nodeid = report.nodeid.rpartition("@")[0]
+
+
+_SHARING: Mapping[str, type[pytest.Collector]] = {"module": pytest.Module, "class": pytest.Class}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests that share a fixture: each process of pytest-xdist would make its own."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
+            fixtures = item._fixtureinfo.name2fixturedefs.values()
+            scopes = {definitions[-1].scope for definitions in fixtures}
+            sharing = next((item.getparent(_SHARING[s]) for s in _SHARING if s in scopes), None)
+            if sharing is not None:
+                item.add_marker(pytest.mark.xdist_group(sharing.nodeid))
 
 
 def pytest_configure(config: pytest.Config) -> None:

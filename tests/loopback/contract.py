@@ -23,20 +23,6 @@ from sandbox_core.providers import CAPABILITIES
 from sandbox_core.testing.contract import Backend, Check, Subject
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 
-DURABLE = frozenset(
-    {
-        "creates.one_sandbox_is_left_of_a_create_whose_worker_is_killed",
-        "durable.a_command_survives_its_worker",
-        "durable.a_delete_by_another_worker_makes_none",
-        "durable.a_lost_workspace_is_restored",
-        "durable.a_lost_workspace_is_said",
-        "durable.an_edit_survives_its_worker",
-        "durable.only_orphans_are_reaped",
-        "saved.a_workspace_is_saved_whole",
-    }
-)
-"""What of the durable level differs from one hosted service to another; the rest is extended."""
-
 OF_THE_SDK: Mapping[str, str] = {
     "workspace.a_workspace_comes_back_as_it_was": "the SDK restores no hard links",
     "workspace.a_special_file_does_not_spoil_the_archive": "the SDK restores no FIFO",
@@ -70,8 +56,8 @@ class LoopbackContract(ProviderContract):
 
     @classmethod
     def contract_marks(cls, check: Check) -> Sequence[pytest.MarkDecorator]:
-        extended = check.level == "durable" and check.name not in DURABLE
-        return (pytest.mark.extended,) if extended else ()
+        # What sandbox-core does with any provider; each new worker imports the vendor's SDK.
+        return (pytest.mark.extended,) if check.level == "durable" else ()
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -41,7 +41,6 @@ class Seen:
     """Why the workflow's history does not replay."""
 
 
-@pytest.mark.xdist_group("transcripts")
 @pytest.mark.asyncio(loop_scope="class")
 @pytest.mark.timeout(300)
 class TestTranscript:

@@ -13,8 +13,6 @@ from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 
 pytest_plugins = ["docker_fixtures"]
 
-pytestmark = pytest.mark.xdist_group("docker")
-
 
 class TestDocker(ProviderContract):
     """Containers."""
