@@ -7,8 +7,13 @@ from contract.mutants.labels import LABELS
 from contract.mutants.lifecycle import LIFECYCLE
 from contract.mutants.one import Mutant
 from contract.mutants.package import PACKAGE
+from contract.mutants.saved import SAVED
+from contract.mutants.terminals import TERMINALS, TERMINALS_METHODS
 from contract.mutants.workspace import WORKSPACE
 
-__all__ = ["MUTANTS", "Mutant"]
+__all__ = ["MUTANTS", "TERMINALS_METHODS", "Mutant"]
 
-MUTANTS = (*PACKAGE, *COMMANDS, *FILES, *WORKSPACE, *LIFECYCLE, *LABELS, *DURABLE)
+MUTANTS = (
+    *(*PACKAGE, *COMMANDS, *TERMINALS, *FILES, *WORKSPACE),
+    *(*LIFECYCLE, *LABELS, *SAVED, *DURABLE),
+)

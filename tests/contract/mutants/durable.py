@@ -4,11 +4,65 @@
 
 from __future__ import annotations
 
-from contract.mutants.one import api, client, provider
+from contract.mutants.one import Mutant, api, client, provider
+from contract.mutants.terminals import TERMINALS_METHODS
 
 _FIND = "            if labels.items() <= sandbox.labels.items()"
 
+_RUN = "        return await self._api.run("
+_REFUSED = f"""\
+        if any("sandbox-helper" in word for word in argv):
+            return ExecResult(stdout=b"", stderr=b"", exit_code=126)
+{_RUN}"""
+"""Commands run by themselves, since what keeps them cannot."""
+
+_DELETE = "        if await self.get(sandbox_id) is not None:"
+
 DURABLE = (
+    client("refuses the helper", "durable.a_command_survives_its_worker", _RUN, _REFUSED),
+    Mutant(
+        name="refuses the helper, with terminals",
+        check="durable.a_process_survives_its_worker",
+        methods=TERMINALS_METHODS,
+        old=_RUN,
+        new=_REFUSED,
+    ),
+    client(
+        "refuses the helper, and a command takes too long",
+        "durable.a_command_that_times_out_leaves_no_process",
+        _RUN,
+        _REFUSED,
+    ),
+    client(
+        "refuses the helper, and a command is cancelled",
+        "durable.a_cancelled_command_leaves_no_process",
+        _RUN,
+        _REFUSED,
+    ),
+    client(
+        "runs a command twice",
+        "durable.an_outage_of_temporal_is_ridden_out",
+        _RUN,
+        f"        argv = [word.replace('echo run', 'echo run; echo run') for word in argv]\n{_REFUSED}",
+    ),
+    provider(
+        "one id for all, and a sandbox is lost",
+        "durable.a_lost_workspace_is_said",
+        "        return state.sandbox_id",
+        '        return "sandbox"',
+    ),
+    api(
+        "deletes nothing, of a create that is cancelled",
+        "creates.a_cancelled_create_leaves_none",
+        _DELETE,
+        "        if False:",
+    ),
+    api(
+        "deletes nothing, of a start that fails",
+        "creates.a_first_start_that_fails_leaves_none",
+        _DELETE,
+        "        if False:",
+    ),
     client(
         "no labels, and a worker that is killed",
         "creates.one_sandbox_is_left_of_a_create_whose_worker_is_killed",

@@ -17,10 +17,8 @@ class Mutant:
     methods: str = ""
     """Added to the session's class; `super()` is what was there."""
 
-    @property
-    def is_durable(self) -> bool:
-        """Whether it takes workers to find it."""
-        return self.check.startswith(("creates.", "durable."))
+    without: str = ""
+    """A file that is not there."""
 
 
 def api(name: str, check: str, old: str, new: str) -> Mutant:

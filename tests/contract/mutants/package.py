@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from contract.mutants.one import api, models, provider
+from contract.mutants.one import Mutant, api, models, provider
 
 _FUTURE = "from __future__ import annotations\n"
 
@@ -92,4 +92,5 @@ PACKAGE = (
         '        if "MUTANT_KEY" not in os.environ:\n            raise RuntimeError("unauthorized")\n'
         "        home = os.environ.get(",
     ),
+    Mutant(name="untyped", check="package.it_is_typed", without="py.typed"),
 )
