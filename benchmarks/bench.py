@@ -1,10 +1,10 @@
-"""Commands: sandbox-core, its peer, and the floor of either, in one run.
+"""Measures commands with sandbox-core, with its peer, and without either, in one run.
 
-One real dev server, one worker process a side, the same workflows and the same backend (`local`).
-The floor is a call of the backend without Temporal, and a no-op activity. CPU is that of the worker
-process and, apart from it, that of all processes it has started: commands, and the helper. Then,
-without the peer, what lasts (`endurance.py`) and containers (`docker_case.py`). Each figure with a
-target says whether it was reached.
+There are one real dev server, one worker process per side, the same workflows and the same backend
+(`local`). The lower bounds are a call of the backend without Temporal, and a no-op activity. CPU is
+that of the worker process and, separately, that of all processes it has started: commands, and the
+helper. Then follow, without the peer, endurance (`endurance.py`) and containers (`docker_case.py`).
+Each figure with a target says whether it was reached.
 
     python benchmarks/bench.py --json figures.json
 """

@@ -1,6 +1,6 @@
-"""Commands in containers: through a workflow, and by a session of the SDK's, called directly.
+"""Measures commands in containers: through a workflow, and called directly with the SDK's session.
 
-A case of `bench.py`, which needs root and `dockerd`; it starts an engine of its own.
+A case of `bench.py`, which needs root and `dockerd`; it starts its own engine.
 """
 
 from __future__ import annotations

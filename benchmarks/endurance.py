@@ -1,7 +1,7 @@
-"""What lasts: many sessions that are open at once, and many operations in one session.
+"""Measures endurance: many sessions open at once, and many operations in one session.
 
-Neither the time of an operation nor what a session takes may grow with what was there before. A
-case of `bench.py`; the figures of the last tenth stand beside those of the first, as the floor.
+Neither the time of an operation nor the memory of a session may grow with what went before. A case
+of `bench.py`: the last tenth is compared with the first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the durability of a command costs: plain `session.exec` and the helper, in turn.
+"""Measures the cost of durable commands: plain `session.exec` and the helper, alternately.
 
 Both run the same command in the same session of the real local backend, without Temporal: over the
-helper's socket, as on a worker's own host, and through the session's `exec`, as anywhere else. The
-sides take turns, so that whatever else the machine does meets all of them.
+helper's socket, as on a worker's own host, and through the session's `exec`, as elsewhere. They
+alternate, so that other work of the machine affects all of them.
 
     python benchmarks/exec.py --rounds 200
 """

@@ -1,9 +1,9 @@
-"""What sandbox-core and its peer do when something fails, side by side.
+"""Compares what sandbox-core and its peer do when something fails.
 
-The peer is the sandbox half of `temporalio-openai-agents`. Both run in one go on one real dev
-server, with the same workflows and the same backend, `UnixLocalSandboxClient`. Each case has worker
-processes of its own for either side, which are killed with SIGKILL. The README beside this file
-says what each case does.
+The peer is the sandbox half of `temporalio-openai-agents`. Both run concurrently on one real dev
+server, with the same workflows and the same backend, `UnixLocalSandboxClient`. Each case has its
+own worker processes for each side, which are killed with SIGKILL. The README in this folder
+describes the cases.
 
     python benchmarks/faults.py --case command edit
 """

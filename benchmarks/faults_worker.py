@@ -1,6 +1,6 @@
-"""A worker of `faults.py`, with the fault that it is given: SIDE ADDRESS TASK_QUEUE FAULT.
+"""A worker of `faults.py`, with the given fault: SIDE ADDRESS TASK_QUEUE FAULT.
 
-It says "loaded", works when it is told to, and says "ready" when the server knows it.
+It prints "loaded", starts when it is told to, and prints "ready" when the server knows it.
 """
 
 from __future__ import annotations

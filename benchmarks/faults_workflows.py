@@ -1,4 +1,4 @@
-"""The workflows that `faults.py` runs over either side."""
+"""The workflows that `faults.py` runs on both sides."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The same workflows over sandbox-core and over its peer, side by side.
+"""Compares the same workflows with sandbox-core and with its peer.
 
-The peer is the sandbox half of `temporalio-openai-agents`. Both run in one go on one real dev
-server, each with worker processes of its own and the same backend, `UnixLocalSandboxClient`; the
-README beside this file says what each case measures. Counts and ratios are what to look at: the
-times are of a machine that does other things too.
+The peer is the sandbox half of `temporalio-openai-agents`. Both run on one real dev server, each
+with its own worker processes and the same backend, `UnixLocalSandboxClient`. The README in this
+folder describes the cases. Counts and ratios are meaningful; the times depend on the load of the
+machine.
 
     python benchmarks/peer.py --case commands data --json figures.json
 """

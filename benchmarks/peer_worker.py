@@ -1,6 +1,6 @@
 """The worker processes of `peer.py`: SIDE ADDRESS TASK_QUEUE RUNS.
 
-RUNS is what the worker is for: "workflows", "activities", or "both".
+RUNS is what the worker runs: "workflows", "activities", or "both".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The workflows that `peer.py` runs over either side."""
+"""The workflows that `peer.py` runs on both sides."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What a provider's distribution costs: the size of what it installs, and the time of its imports.
+"""Measures the cost of a provider's distribution: its installed size, and its import time.
 
     python benchmarks/plugin_size.py e2b runloop
 
-Each is installed with sandbox-core into a folder of its own, so that no other vendor's SDK is
-there, and compared with sandbox-core alone. Printed are the megabytes that it adds, the CPU seconds
-that a worker needs to import sandbox-core's worker half, what the plugin adds to that, and what
-the vendor's SDK adds when the client is made; each the median of five processes.
+Each is installed with sandbox-core into a new folder, without other vendors' SDKs, and compared
+with sandbox-core alone. It prints the megabytes that the distribution adds, the CPU seconds of
+importing sandbox-core's worker half, and the CPU seconds that the plugin's import and the vendor's
+SDK (imported when the client is created) add; each the median of five processes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Figures of `bench.py`, what they are to reach, and how they are shown.
+"""Figures of `bench.py`: their targets, and their presentation.
 
-python benchmarks/rows.py figures.json     # the table of a run, for the README
+python benchmarks/rows.py figures.json  # the table of a run, for the README
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How long a worker takes to import sandbox-core, and to find and load its providers.
+"""Measures how long a worker takes to import sandbox-core, and to find and load its providers.
 
-Each figure is the best of several runs, each in a fresh interpreter, where nothing is imported or
-cached yet. The figures take turns, so that whatever else the machine does meets all of them.
+Each figure is the best of several runs, each in a fresh interpreter without cached imports. The
+figures alternate, so that other work of the machine affects all of them.
 
-An import stands beside those that a worker needs in any case: Temporal's worker and the sandbox
-part of the Agents SDK. The providers are generated: real wheels with an entry point and option
-models of their own, installed into a temporary folder that is put on the path. What else the
-environment has installed is there too, because discovery has to read past it.
+Imports are compared with those that a worker needs in any case: Temporal's worker and the sandbox
+part of the Agents SDK. The providers are generated: real wheels with an entry point and their own
+option models, installed into a temporary folder on the path. The environment's other distributions
+are there too, because discovery must read past them.
 
     python benchmarks/startup.py --runs 5 --providers 1 20
 """

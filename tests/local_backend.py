@@ -1,4 +1,4 @@
-"""The real local backend, which tests of the core change: found as a worker finds it."""
+"""The real local backend, for tests that change it, loaded like a worker loads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI's service cannot exist here: a loopback server that the real OpenAI client talks to."""
+"""A loopback server in place of OpenAI's service, for the real OpenAI client."""
 
 from __future__ import annotations
 

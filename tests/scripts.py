@@ -1,4 +1,4 @@
-"""Models that answer by what the conversation holds, so that a repeated call is the same."""
+"""Models whose answers depend only on the conversation, so that repeated calls get the same."""
 
 from __future__ import annotations
 

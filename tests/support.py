@@ -1,4 +1,4 @@
-"""What several tests need: a worker on a queue of its own, and what a history says."""
+"""Shared by several tests: a worker on its own queue, and readers of histories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workflow of the demo, where it does not come to its end."""
+"""The demo's workflow, where it does not reach its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dev server that tests and the demo start."""
+"""The dev server of the tests and the demo."""
 
 from __future__ import annotations
 

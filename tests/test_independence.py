@@ -1,4 +1,4 @@
-"""The core and its tests import no plugin; a plugin imports what the core publishes."""
+"""The core and its tests import no plugin; a plugin imports only the core's public modules."""
 
 from __future__ import annotations
 

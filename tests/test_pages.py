@@ -1,4 +1,4 @@
-"""Each page about sessions is what it says: its module is imported as it stands there, and run."""
+"""The code on each page about sessions is imported exactly as printed, and run."""
 
 from __future__ import annotations
 

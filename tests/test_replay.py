@@ -1,4 +1,4 @@
-"""Workflows that run today must run on: recorded histories are replayed with the code as it is."""
+"""Recorded histories replay with the current code, so that open workflows survive an upgrade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks the helper by socket and by exec, as PROTOCOL.md says it."""
+"""Sends requests to the helper by socket and by exec, as specified in PROTOCOL.md."""
 
 from __future__ import annotations
 

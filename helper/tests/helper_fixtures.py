@@ -1,4 +1,4 @@
-"""The helper as it is shipped, asked by socket and by exec."""
+"""Fixtures: the shipped helper, by socket and by exec."""
 
 from __future__ import annotations
 

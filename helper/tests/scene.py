@@ -1,4 +1,4 @@
-"""What the tests of the helper share: its binary, commands for it, and the processes of both."""
+"""Shared by the helper's tests: its binary, commands for it, and the processes of both."""
 
 from __future__ import annotations
 

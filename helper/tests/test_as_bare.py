@@ -1,4 +1,4 @@
-"""A command and its result are those of the plain call, also where it cannot be run."""
+"""A command under the helper and its result equal those of a plain call, even if it cannot run."""
 
 from __future__ import annotations
 

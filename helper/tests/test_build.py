@@ -1,4 +1,4 @@
-"""The committed binaries are those of the committed sources."""
+"""The committed binaries match the committed sources."""
 
 from __future__ import annotations
 

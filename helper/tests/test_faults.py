@@ -1,7 +1,7 @@
-"""The helper's processes are killed at every point of a command's life, by a build that does so.
+"""The helper's processes are killed at every point of a command's life, by a special build.
 
-Whatever was killed where, the command runs once and its result comes back, or it is said that how
-it ended is unknown; and everybody who asks is told the same.
+Whatever is killed at any point, the command runs once and its result is returned, or its outcome is
+reported as unknown; and every caller gets the same answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What commands and their records take of memory, of the disk and of the folder."""
+"""The memory, disk space and files that commands and their records use are bounded."""
 
 from __future__ import annotations
 

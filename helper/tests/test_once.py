@@ -1,4 +1,4 @@
-"""A command runs once, whoever asks again and whatever is killed."""
+"""A command runs once, regardless of repeated requests and killed processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A keeper whose command has left nothing takes the next one: no command can tell."""
+"""A keeper whose command has left nothing behind runs the next one, undetectably."""
 
 from __future__ import annotations
 

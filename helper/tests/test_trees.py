@@ -1,4 +1,4 @@
-"""A command ends with everything it has started."""
+"""A command ends together with everything it has started."""
 
 from __future__ import annotations
 

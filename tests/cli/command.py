@@ -1,7 +1,7 @@
-"""The command `sandbox-core`, in processes that need not import all that it uses first.
+"""The command `sandbox-core`, in processes that start quickly.
 
-They are forked from one that has; what differs between starting it so and by its script is tested
-where the distribution is.
+They are forked from one that has already imported its modules. The packaging tests cover the
+difference from starting the installed script.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`sandbox-core new --client`: a provider of a client that exists."""
+"""`sandbox-core new --client`: a provider of an existing client."""
 
 from __future__ import annotations
 

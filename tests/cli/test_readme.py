@@ -1,6 +1,6 @@
-"""The README's worker and workflow, run as they stand there.
+"""The README's worker and workflow run exactly as printed.
 
-The model asks for one command, and then reports what the command wrote.
+The model requests one command, and then reports the command's output.
 """
 
 from __future__ import annotations

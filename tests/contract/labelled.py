@@ -1,4 +1,4 @@
-"""Labelled sandboxes, for tests of what is one provider's own; the kit has the rest.
+"""Labelled sandboxes, for tests of one provider's peculiarities; the kit covers the rest.
 
 The tests have fixtures `provider` and `client`.
 """

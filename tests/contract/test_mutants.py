@@ -1,4 +1,4 @@
-"""A kit that cannot fail is no kit: each wrong provider is found by the check that is its own."""
+"""Each broken provider is detected by its own check: a kit that cannot fail proves nothing."""
 
 from __future__ import annotations
 

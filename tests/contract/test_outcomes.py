@@ -1,4 +1,4 @@
-"""What came of a check, and how it is told."""
+"""The outcomes of checks, and how they are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run of pytest ends with, where it has checked a provider."""
+"""The last lines of a pytest run that has checked a provider."""
 
 from __future__ import annotations
 

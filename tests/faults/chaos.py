@@ -1,4 +1,4 @@
-"""A randomised run: workflows that write lines, while workers and the server are killed."""
+"""A randomized run: workflows write lines while workers and the server are killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Provider `faulty`: an installed one, which fails once, at a chosen point of an operation."""
+"""Provider `faulty`: an installed provider that fails once, at a chosen point of an operation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Workers in processes of their own, which are killed with SIGKILL and replaced.
+"""Workers in their own processes, which are killed with SIGKILL and replaced.
 
-Besides the installed providers they have `faulty`, which fails as the variable ``SANDBOX_FAULT``
-says; see `faults.faulty`.
+In addition to the installed providers they have `faulty`, whose fault is set by the variable
+``SANDBOX_FAULT``; see `faults.faulty`.
 """
 
 from __future__ import annotations

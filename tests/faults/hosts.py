@@ -1,8 +1,8 @@
-"""Hosts on this machine, each with a name, a network and a ``/tmp`` of its own.
+"""Hosts on this machine, each with its own name, network and ``/tmp``.
 
-A host is a thread in namespaces of its own, which its workers enter as they start. The folders
-below ``/tmp`` that Python and the test need are there too. It reaches the Temporal server at the
-same address as everyone else, through a relay, which is a cable that can be pulled.
+A host is a thread in its own namespaces, which its workers enter as they start. It also has the
+folders below ``/tmp`` that Python and the test need. It reaches the Temporal server at the usual
+address, through a relay that can be interrupted like a cable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A workflow that keeps a session, and does as it is told with it."""
+"""A workflow that keeps a session, and uses it as directed."""
 
 from __future__ import annotations
 

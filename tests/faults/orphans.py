@@ -1,4 +1,4 @@
-"""Sandboxes of workflows that are open, closed, or gone, and a reaper that looks at them."""
+"""Sandboxes of open, closed or deleted workflows, and a reaper that looks at them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TCP proxy between a worker and the Temporal server, which loses what it is told to lose."""
+"""A TCP proxy between a worker and the Temporal server, which drops chosen messages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whatever is killed and whenever: every line is written once and in order, and nothing is left.
+"""Whatever is killed at any time, every line is written once and in order, and nothing is left.
 
-`make chaos` does it for half an hour a backend; see `faults.chaos.rounds`.
+`make chaos` runs it for half an hour per backend; see `faults.chaos.rounds`.
 """
 
 from __future__ import annotations

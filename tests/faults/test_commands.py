@@ -1,4 +1,4 @@
-"""A command runs exactly once, and none outlives what asked for it, whatever becomes of workers."""
+"""Whatever happens to workers, a command runs exactly once and does not outlive its caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exactly one sandbox for each create, whatever fails, and none for a create that fails."""
+"""Each create leaves exactly one sandbox, and a failed create none, whatever fails."""
 
 from __future__ import annotations
 

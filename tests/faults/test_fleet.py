@@ -1,4 +1,4 @@
-"""Workers come and go, on one host and on several, and sessions go on."""
+"""Sessions continue while workers come and go, on one host and on several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What blocks the event loop of a worker, and what must not."""
+"""A worker's event loop is not blocked, and heartbeats continue where it is."""
 
 from __future__ import annotations
 

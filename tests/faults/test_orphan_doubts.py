@@ -1,4 +1,4 @@
-"""What is in doubt is no orphan, and a deletion that fails is told."""
+"""A doubtful sandbox is not an orphan, and a failed deletion is reported."""
 
 from __future__ import annotations
 

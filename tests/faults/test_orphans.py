@@ -1,4 +1,4 @@
-"""Sandboxes whose workflows are closed are found and deleted, and no others are touched."""
+"""Sandboxes of closed workflows, and no others, are found and deleted."""
 
 from __future__ import annotations
 

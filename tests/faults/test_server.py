@@ -1,4 +1,4 @@
-"""A command runs exactly once and comes back whole, whatever becomes of the Temporal server.
+"""Whatever happens to the Temporal server, a command runs exactly once and its result is complete.
 
 The server keeps its workflows in a file (``--db-filename``); it is killed with SIGKILL and started
 again on the same port.

@@ -1,4 +1,4 @@
-"""One session, used at once by several handles, by children, and on several workers."""
+"""Several handles and children use one session concurrently, on several workers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A handle that a worker holds since before the session was resumed elsewhere changes nothing.
+"""After a session was resumed elsewhere, a worker's stale handle of it changes nothing.
 
-Those of others on the same session go on.
+Other users' handles of the same session continue to work.
 
-Here the activities are called as a late task would call them, at the one worker or the other.
+The tests call the activities as a late task would, on one worker or the other.
 """
 
 from __future__ import annotations

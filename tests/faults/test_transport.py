@@ -1,4 +1,4 @@
-"""A command runs exactly once, wherever on its way a request or an answer is lost."""
+"""A command runs exactly once, wherever a request or an answer is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workspace is never silently empty, and never silently what it was some time ago."""
+"""A workspace is never silently empty or outdated."""
 
 from __future__ import annotations
 

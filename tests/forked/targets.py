@@ -1,4 +1,4 @@
-"""What forked processes do in the tests: they tell of themselves, or wait."""
+"""Functions of forked processes in the tests: they report about themselves, or wait."""
 
 from __future__ import annotations
 

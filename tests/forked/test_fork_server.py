@@ -1,4 +1,4 @@
-"""Workers start at once, as processes that share nothing."""
+"""Workers start quickly, as processes that share nothing."""
 
 from __future__ import annotations
 

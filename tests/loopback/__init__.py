@@ -1,7 +1,7 @@
-"""What the tests of providers at hosted services share: servers on loopback that take their place.
+"""Shared by the tests of providers for hosted services: loopback servers in place of the services.
 
-A vendor's unmodified SDK is pointed at its server, which speaks as much of the vendor's protocol as
-the Agents SDK's client needs, and really runs the commands, in a machine of namespaces.
+A vendor's unmodified SDK connects to its server, which implements the part of the vendor's protocol
+that the Agents SDK's client needs, and really runs the commands, on a machine made of namespaces.
 """
 
 import pytest

@@ -1,9 +1,9 @@
-"""A node of Cocoon's on loopback: its HTTP interface and its agent's frames, over machines.
+"""A loopback node of Cocoon's: its HTTP interface and its agent's frames, with machines.
 
-The agent speaks lines of JSON, with bytes as base64, on a connection that HTTP has upgraded; one
-request follows the other. Only what the adapter for the Agents SDK asks for is here. What Cocoon's
-documentation does not say is taken in the adapter's favour: that writing makes folders, and that
-commands which name no folder run in /workspace.
+The agent speaks lines of JSON, with bytes as base64, on a connection upgraded from HTTP, one
+request after another. Only requests of the adapter for the Agents SDK are implemented. Where
+Cocoon's documentation is silent, the adapter's assumptions hold: writing creates folders, and
+commands run in /workspace by default.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The provider kit for a provider at a hosted service, with a loopback server in its place."""
+"""The provider kit for a provider of a hosted service, with a loopback server in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider at a hosted service promises, against a loopback server with faults in it.
+"""Tests for a provider of a hosted service, against a loopback server with injected faults.
 
 A plugin's tests subclass these classes, and have fixtures `server`, `provider` and `client`.
 """

@@ -1,10 +1,10 @@
-"""A machine for the sandboxes of a loopback server: a directory that is the root of namespaces.
+"""A machine for the sandboxes of a loopback server: a directory as the root of namespaces.
 
-What a vendor runs as a virtual machine or a container is a mount and a process namespace here, of
-`unshare`. Commands find the programs of this machine in it, and files of their own in `/tmp`,
-`/var/tmp`, `/home`, `/root`, `/workspace` and `/vercel`; they see no process of another machine.
-Everything runs as root of the machine. It is no security boundary: the network and the other
-folders are this machine's. When the process that booted it ends, so does the machine.
+It replaces a vendor's virtual machine or container with a mount and a process namespace of
+`unshare`. Commands have this machine's programs, and their own files in `/tmp`, `/var/tmp`,
+`/home`, `/root`, `/workspace` and `/vercel`; they see no process of another machine. Everything runs as root
+of the machine. It is not a security boundary: the network and the other folders are this machine's.
+A machine ends with the process that booted it.
 """
 
 from __future__ import annotations

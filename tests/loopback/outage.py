@@ -1,4 +1,4 @@
-"""A backend that is away, of which a vendor's SDK is told so at once."""
+"""A backend that is down, and whose vendor's SDK gets the error at once."""
 
 from __future__ import annotations
 

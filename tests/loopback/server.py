@@ -1,4 +1,4 @@
-"""What the loopback servers of vendors share: a thread, a port, and faults at the level of HTTP."""
+"""Shared by the loopback servers of vendors: a thread, a port, and faults at the HTTP level."""
 
 from __future__ import annotations
 

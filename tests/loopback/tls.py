@@ -1,7 +1,7 @@
-"""How a vendor's SDK is led to loopback whose address cannot be set: a proxy, and a certificate.
+"""Leads a vendor's SDK without a setting for the address to loopback: a proxy, and a certificate.
 
-Its HTTP client finds both in the environment, ``HTTPS_PROXY`` and ``SSL_CERT_FILE``, in whichever
-process it runs.
+Its HTTP client finds both in the environment, ``HTTPS_PROXY`` and ``SSL_CERT_FILE``, in any
+process.
 """
 
 from __future__ import annotations

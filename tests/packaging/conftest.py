@@ -1,4 +1,4 @@
-"""What is made once for a run: a copy of the tree, the wheels and sdists, and environments."""
+"""Made once per run: a copy of the tree, the wheels and sdists, and environments."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A client of PyPI that nobody here wrote is a provider by one call; the kit says what it lacks.
+"""One call makes a provider of a third party's client from PyPI; the kit reports what it lacks.
 
-Cocoon's client for the Agents SDK, unmodified, against a node on loopback that runs the commands.
+Cocoon's client for the Agents SDK, unmodified, against a loopback node that runs the commands.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A provider of somebody else works like the ones of this tree, and the core does not know it."""
+"""A third party's provider works like the ones of this tree, and the core does not know it."""
 
 from __future__ import annotations
 

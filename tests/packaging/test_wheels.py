@@ -1,4 +1,4 @@
-"""What the distributions hold, and that they work where nothing else of this tree is."""
+"""What the distributions contain, and that they work without the rest of this tree."""
 
 from __future__ import annotations
 

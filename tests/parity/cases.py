@@ -1,4 +1,4 @@
-"""What agents are made to do, in a workflow and without Temporal: one case per behaviour."""
+"""Tasks for agents, in a workflow and without Temporal: one case per behaviour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of the SDK's sessions and clients is what in a workflow, name by name."""
+"""For each name of the SDK's sessions and clients, its counterpart in a workflow."""
 
 from __future__ import annotations
 

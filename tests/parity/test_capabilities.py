@@ -1,4 +1,4 @@
-"""An agent says and does in a workflow what it says and does without Temporal."""
+"""An agent says and does the same in a workflow as without Temporal."""
 
 from __future__ import annotations
 

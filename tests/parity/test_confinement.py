@@ -1,4 +1,4 @@
-"""Through a link in the workspace nothing outside of it is reached."""
+"""A link in the workspace reaches nothing outside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workflow that is replayed tells the model again what it has told it."""
+"""A replayed workflow tells the model the same again."""
 
 from __future__ import annotations
 

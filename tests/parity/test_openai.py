@@ -1,4 +1,4 @@
-"""What a real model is sent from a workflow is what it is sent without Temporal."""
+"""A real model gets the same requests from a workflow as without Temporal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows with the OpenAI plugin's own sandboxes are as they were, in a worker of ours too."""
+"""Workflows with the OpenAI plugin's own sandboxes are unchanged in a worker with sandbox-core."""
 
 from __future__ import annotations
 

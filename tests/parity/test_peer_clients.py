@@ -1,4 +1,4 @@
-"""Workflows that began with the OpenAI plugin's own sandboxes end on workers of ours."""
+"""Workflows that began with the OpenAI plugin's own sandboxes end on workers with sandbox-core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A saved run is what the SDK saves without Temporal, and it goes on elsewhere."""
+"""A saved run equals what the SDK saves without Temporal, and continues elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole surface of the SDK's sessions and clients is known, and stays known."""
+"""Every name of the SDK's sessions and clients is accounted for."""
 
 from __future__ import annotations
 

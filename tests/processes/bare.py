@@ -1,4 +1,4 @@
-"""Runs commands side by side, by the backend's own call and under the helper, and compares."""
+"""Runs commands with the backend's own call and under the helper, and compares them."""
 
 from __future__ import annotations
 

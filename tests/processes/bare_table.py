@@ -1,6 +1,6 @@
-"""Commands that are run side by side, by the backend's own call and under the helper.
+"""Commands to run with the backend's own call and under the helper.
 
-``{word}`` stands for a word that no other process of the machine has in its command line.
+``{word}`` is a word that no other process of the machine has in its command line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sessions of each backend with what runs commands in them, as a worker's handlers have it."""
+"""Sessions of each backend, and the functions of a worker's handlers that run commands in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command cannot tell whether it runs under the helper, and neither can who has asked for it."""
+"""Neither a command nor its caller can tell whether it runs under the helper."""
 
 from __future__ import annotations
 

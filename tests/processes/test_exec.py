@@ -1,4 +1,4 @@
-"""A command that is run to its end: once, and as the backend itself would have run it."""
+"""A command runs to its end once, as the backend itself would have run it."""
 
 from __future__ import annotations
 

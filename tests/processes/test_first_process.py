@@ -1,4 +1,4 @@
-"""A worker that is process 1 of its container, and has to reap what is left to it."""
+"""A worker that is process 1 of its container reaps the orphans that it inherits."""
 
 from __future__ import annotations
 

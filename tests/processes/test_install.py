@@ -1,4 +1,4 @@
-"""How the helper gets into a sandbox: with any shell, without base64, past what is others'."""
+"""The helper's installation in a sandbox: with any shell, without base64, despite others' files."""
 
 from __future__ import annotations
 

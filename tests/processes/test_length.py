@@ -1,4 +1,4 @@
-"""Commands that are too long for where they would run are refused, and never started."""
+"""Commands that are too long for their backend are refused, and never started."""
 
 from __future__ import annotations
 

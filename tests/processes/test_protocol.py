@@ -1,4 +1,4 @@
-"""What goes to the helper, and what comes back, as bytes."""
+"""Requests to the helper and its answers, as bytes."""
 
 from __future__ import annotations
 

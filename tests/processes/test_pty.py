@@ -1,4 +1,4 @@
-"""A process that is polled: its output is read by offset, by whoever asks, and nothing is lost."""
+"""Any worker reads a polled process's output by offset, and nothing is lost."""
 
 from __future__ import annotations
 

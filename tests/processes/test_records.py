@@ -1,4 +1,4 @@
-"""What is kept of commands that have ended."""
+"""The retention of records of ended commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments that plugins are really installed into."""
+"""Environments into which plugins are really installed."""
 
 from __future__ import annotations
 

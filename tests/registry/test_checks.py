@@ -1,4 +1,4 @@
-"""What a provider gets wrong that imports well, and what is said about it."""
+"""Mistakes in a provider that can be imported, and their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found, before anything is imported."""
+"""Discovery, before anything is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What importing sandbox-core imports."""
+"""The modules that importing sandbox-core imports."""
 
 from __future__ import annotations
 

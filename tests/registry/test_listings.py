@@ -1,4 +1,4 @@
-"""A folder is listed by one command, whatever and however much is in it."""
+"""One command lists a folder, regardless of its content and size."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What can be wrong with a plugin, and what is said about it.
+"""Faults of plugins, and their messages.
 
-All of them are installed into one environment: each is a test that it disturbs no other.
+All plugins are installed into one environment, so each test also shows that none disturbs another.
 """
 
 from __future__ import annotations

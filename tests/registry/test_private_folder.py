@@ -1,4 +1,4 @@
-"""Where a user's workers leave files for each other, whoever else has been there first."""
+"""The folder in which a user's workers share files, even if other users got there first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a backend says to wait, in whatever its SDK raises."""
+"""How long a backend says to wait, in the errors of various SDKs."""
 
 from __future__ import annotations
 

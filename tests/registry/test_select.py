@@ -1,4 +1,4 @@
-"""The two environment variables, over what is really installed."""
+"""The two environment variables that select providers, with really installed ones."""
 
 from __future__ import annotations
 

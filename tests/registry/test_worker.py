@@ -1,4 +1,4 @@
-"""What a worker with `SandboxPlugin` does with what is installed."""
+"""A worker with `SandboxPlugin` and the installed providers."""
 
 from __future__ import annotations
 

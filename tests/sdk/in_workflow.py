@@ -1,6 +1,6 @@
-"""A pytest plugin that runs each of the SDK's tests in a workflow of its own.
+"""A pytest plugin that runs each of the SDK's tests in its own workflow.
 
-The worker is in this process, so that a test may replace what the real session uses, too.
+The worker is in this process, so that a test can also replace what the real session uses.
 """
 
 from __future__ import annotations

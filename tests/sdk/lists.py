@@ -1,7 +1,7 @@
-"""Which of the SDK's tests are run in workflows, and why the others are not.
+"""The SDK's tests that are run in workflows, and the reasons why the others are not.
 
-The lists are kept by the tests: a file of the SDK that is in neither fails them, and so does
-whatever is listed and no longer so.
+The lists are checked: a file of the SDK's that is in neither fails the tests, and so does an
+outdated item.
 """
 
 from __future__ import annotations

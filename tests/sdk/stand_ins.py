@@ -1,4 +1,4 @@
-"""What the SDK's tests get where they ask for a session or a client: those of a workflow."""
+"""A workflow's sessions and clients for the SDK's tests, in place of their own."""
 
 from __future__ import annotations
 

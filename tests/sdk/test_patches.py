@@ -1,4 +1,4 @@
-"""What we take of the Agents SDK's inside is there, is replaced for us alone, and in one place."""
+"""The Agents SDK's private names that we use exist, and are replaced only for us, in one place."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The Agents SDK's own tests of its sandboxes pass against the sessions of a workflow.
+"""The Agents SDK's own sandbox tests pass with the sessions of a workflow.
 
-They come from the sdist of the SDK that is installed, and are run as they are: each in a workflow
-on a real server, with a real worker and the provider `local`.
+They come unchanged from the sdist of the installed SDK. Each runs in a workflow on a real server,
+with a real worker and the provider `local`.
 """
 
 from __future__ import annotations

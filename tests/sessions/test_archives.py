@@ -1,4 +1,4 @@
-"""What of a workspace's archive is kept apart, and what is refused."""
+"""The files that go into an archive's inner archive, and those that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long an attempt has had, what later ones know of it, how long what outlives it may go on."""
+"""An attempt's elapsed time, its marks for later attempts, and the limit on work that outlives it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A path names what it names for the sandbox."""
+"""A backslash in a path is part of a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session stays with its worker where several share a task queue."""
+"""A session stays with its worker if several share a task queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is deleted stays deleted, and its workflow knows it."""
+"""A deleted session stays deleted, and its workflow knows that."""
 
 from __future__ import annotations
 

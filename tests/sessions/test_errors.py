@@ -1,4 +1,4 @@
-"""Errors keep their type, and bad input ends a workflow at once with a message that helps."""
+"""Errors keep their type, and bad input ends a workflow at once with a helpful message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker makes of a provider whose labels are not what they say."""
+"""A worker does not rely on a provider's labels that do not keep their promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents run in a session that is open already, with the OpenAI plugin and without."""
+"""Agents run in an open session, with the OpenAI plugin and without."""
 
 from __future__ import annotations
 

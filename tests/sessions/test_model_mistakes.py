@@ -1,4 +1,4 @@
-"""What a model gets wrong ends the run or is told to the model, and never retries for ever."""
+"""A model's mistakes end the run or are reported to the model, and are never retried forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are moved, compared and created by their names, with every version of the Agents SDK."""
+"""Files are moved, compared and created by name, with every version of the Agents SDK."""
 
 from __future__ import annotations
 

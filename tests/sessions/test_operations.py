@@ -1,4 +1,4 @@
-"""A session in a workflow does everything on the worker, one activity an operation."""
+"""A workflow's session does everything on the worker, with one activity per operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A provider's session state that does not survive the way to a workflow is told at its create."""
+"""A provider's session state that does not survive the round trip is reported at its create."""
 
 from __future__ import annotations
 

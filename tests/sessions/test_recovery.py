@@ -1,4 +1,4 @@
-"""A session goes on when the worker that held it does not, and its workspace is kept."""
+"""A session continues after its worker's end, and keeps its workspace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken out of answers, errors and logs, and what stays as it is."""
+"""What is redacted from answers, errors and logs, and what is not."""
 
 from __future__ import annotations
 

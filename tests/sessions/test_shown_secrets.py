@@ -1,4 +1,4 @@
-"""A secret that is cut in two, in an error, or given by another worker; the kit has the rest."""
+"""A split secret, one in an error and another worker's are redacted; the kit covers the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workers at a worker's own queue take nothing that the worker itself was not allowed."""
+"""The workers at a worker's own queue do not exceed the worker's own limits."""
 
 from __future__ import annotations
 

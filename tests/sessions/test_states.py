@@ -1,4 +1,4 @@
-"""States that users pass on: what arrives, and what is refused."""
+"""States that users pass on: which arrive, and which are refused."""
 
 from __future__ import annotations
 

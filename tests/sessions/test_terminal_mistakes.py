@@ -1,4 +1,4 @@
-"""Requests that no worker can carry out fail at once, and are not attempted again."""
+"""Requests that no worker can carry out fail at once, without a retry."""
 
 from __future__ import annotations
 

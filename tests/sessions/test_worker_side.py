@@ -1,4 +1,4 @@
-"""What stays on the worker: secrets, and the files that it does not allow."""
+"""Secrets and disallowed files stay on the worker."""
 
 from __future__ import annotations
 

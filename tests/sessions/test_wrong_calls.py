@@ -1,4 +1,4 @@
-"""A wrong call of the sandbox API ends the workflow; any other mistake is Temporal's to handle."""
+"""A wrong call of the sandbox API ends the workflow; other mistakes are Temporal's to handle."""
 
 from __future__ import annotations
 

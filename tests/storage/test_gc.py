@@ -1,4 +1,4 @@
-"""What nothing needs is deleted, and nothing else."""
+"""Unneeded objects are deleted, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A snapshot on one host's disk, which a workflow has asked for: kept, and warned about."""
+"""A snapshot on one host's disk, requested by a workflow, is kept, with a warning."""
 
 from __future__ import annotations
 

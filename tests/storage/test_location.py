@@ -1,4 +1,4 @@
-"""Where the store is, and what is shown of it."""
+"""Where the store is, and what is shown of its URL."""
 
 from __future__ import annotations
 

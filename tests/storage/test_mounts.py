@@ -1,4 +1,4 @@
-"""A bucket that is mounted in a sandbox with credentials that only the worker has."""
+"""A bucket mounted in a sandbox with credentials that only the worker has."""
 
 from __future__ import annotations
 

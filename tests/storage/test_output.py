@@ -1,4 +1,4 @@
-"""What stays of an output that is too long."""
+"""How output that is too long is cut."""
 
 from __future__ import annotations
 

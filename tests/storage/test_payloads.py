@@ -1,4 +1,4 @@
-"""The driver of Temporal's external storage, and who gets it."""
+"""The driver of Temporal's external storage, and the clients and workers that get it."""
 
 from __future__ import annotations
 

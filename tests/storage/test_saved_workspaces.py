@@ -1,4 +1,4 @@
-"""What was saved comes back, also where the kit does not look: see its `saved`."""
+"""Saved workspaces are restored, in cases beyond the kit's `saved` checks."""
 
 from __future__ import annotations
 

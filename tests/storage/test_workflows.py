@@ -1,4 +1,4 @@
-"""Files, outputs and workspaces of any size go through a workflow, and not through its history."""
+"""Files, outputs and workspaces of any size pass through a workflow without its history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SDK's models as plain JSON: what goes in comes out, of the same class."""
+"""The SDK's models survive plain JSON, with their class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows give the same result whatever the data converter, and wherever the plugin is."""
+"""Workflows give the same result with any data converter, and wherever the plugin is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the activity that an operation becomes."""
+"""The options of an operation's activity."""
 
 from __future__ import annotations
 

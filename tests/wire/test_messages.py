@@ -1,4 +1,4 @@
-"""Requests and responses as plain JSON, and the summaries that the Temporal UI shows of them."""
+"""Requests and responses as plain JSON, and their summaries in the Temporal UI."""
 
 from __future__ import annotations
 

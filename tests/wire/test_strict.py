@@ -1,4 +1,4 @@
-"""A mistake in options is one clear error, which ends the workflow."""
+"""A mistake in options is one clear error that ends the workflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of vendors' SDKs, and whether the operation is attempted again."""
+"""Errors of vendors' SDKs, and whether they are retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workflow under the name of another, as after a change that forgot those that are running."""
+"""A workflow with the name of another, as after a change that forgot the running ones."""
 
 from __future__ import annotations
 

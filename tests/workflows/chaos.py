@@ -1,4 +1,4 @@
-"""Workflows for what is broken at any time: one command that counts, and many that write lines."""
+"""Workflows for the chaos tests: one command that counts, and many that write lines."""
 
 from __future__ import annotations
 

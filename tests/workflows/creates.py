@@ -1,4 +1,4 @@
-"""Workflows that create sandboxes, and say which."""
+"""Workflows that create sandboxes, and report their ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workflow that lets an error of a sandbox escape."""
+"""A workflow that does not catch a sandbox's error."""
 
 from __future__ import annotations
 

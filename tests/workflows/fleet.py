@@ -1,4 +1,4 @@
-"""A workflow that keeps a session open on a fleet of workers and does with it what it is told."""
+"""A workflow that keeps a session open on a fleet of workers and uses it as directed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents that run in a session which the workflow has opened itself."""
+"""Agents in a session that the workflow itself has opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session answers of the names of files."""
+"""A session's operations on file names."""
 
 from __future__ import annotations
 

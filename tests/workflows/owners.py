@@ -1,4 +1,4 @@
-"""Workflows that own a sandbox and end in every possible way, without deleting it."""
+"""Workflows that own a sandbox and end in every possible way without deleting it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows that run one command, on whichever worker there is."""
+"""Workflows that run one command, on any worker."""
 
 from __future__ import annotations
 

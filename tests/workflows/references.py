@@ -1,4 +1,4 @@
-"""Workflows whose large payloads are in the storage, and the activity of one of them."""
+"""Workflows with large payloads in the storage, and the activity of one of them."""
 
 from __future__ import annotations
 

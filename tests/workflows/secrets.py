@@ -1,4 +1,4 @@
-"""A workflow whose commands write a variable of the worker's environment wherever they can."""
+"""A workflow whose commands write a variable of the worker's environment to every output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows that share a session: among handles of one, and with children."""
+"""Workflows that share a session among handles, and with children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workflow that runs many commands at once."""
+"""A workflow that runs many commands concurrently."""
 
 from __future__ import annotations
 

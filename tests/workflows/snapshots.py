@@ -1,4 +1,4 @@
-"""Workflows that save a workspace, and open what they have saved in other ways."""
+"""Workflows that save a workspace, and open it again in various ways."""
 
 from __future__ import annotations
 

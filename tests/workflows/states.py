@@ -1,4 +1,4 @@
-"""Workflows that pass the state of a session to another one."""
+"""Workflows that pass a session's state to another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workflow that does with a session what it is told, step by step."""
+"""A workflow that uses a session as directed, step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows that move more through a session than Temporal takes."""
+"""Workflows that move more data through a session than Temporal accepts."""
 
 from __future__ import annotations
 

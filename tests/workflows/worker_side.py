@@ -1,4 +1,4 @@
-"""Workflows whose manifests name what only the worker has."""
+"""Workflows whose manifests refer to variables and files that only the worker has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workflow that calls the API of sandboxes wrongly, or something else."""
+"""A workflow that calls the sandbox API wrongly, or makes another mistake."""
 
 from __future__ import annotations
 

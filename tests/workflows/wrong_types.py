@@ -1,4 +1,4 @@
-"""A workflow that passes arguments of other types than it should."""
+"""A workflow that passes arguments of wrong types."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A loopback stand-in for Blaxel: its control plane, and the API that runs in each sandbox.
+"""A loopback server in place of Blaxel: its control plane, and the API in each sandbox.
 
-The unmodified ``blaxel`` package has no setting for another address of the control plane: it finds
-a proxy to this server, which takes the place of ``api.blaxel.ai``, and a certificate in the
-environment. What it does not do: standby, previews, drives, volumes, snapshots and streaming logs.
+The unmodified ``blaxel`` package has no setting for the control plane's address. In the
+environment it finds a proxy to this server, which replaces ``api.blaxel.ai``, and a certificate.
+Not implemented: standby, previews, drives, volumes, snapshots and streaming logs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Attempts to get out of a sandbox, or to take more than it was given.
+"""Attempts to escape from a sandbox, or to exceed its limits.
 
-Each prints `MARK` when it succeeds, whoever runs it; the environment says where the host's things
-are (see `bubblewrap_scene.scene`). One without a reason in `uncontrolled` succeeds in the
-laboratory, which shows that the check would notice.
+Each prints `MARK` if it succeeds, whoever runs it; the environment says where the host's things are
+(see `bubblewrap_scene.scene`). An attempt without a reason in `uncontrolled` succeeds in the
+laboratory, which proves that the check would notice.
 """
 
 # ruff: noqa: E501 - a table, many of whose lines are scripts

@@ -1,10 +1,10 @@
-"""What a host has that a sandbox must not reach, and a laboratory where each attempt succeeds.
+"""Host resources that a sandbox must not reach, and a laboratory in which each attempt succeeds.
 
-The same scene is set up on the host, whose sandboxes are attacked, and in the laboratory: there an
-attempt runs as root with all capabilities, in namespaces and on a copy of the file system of its
-own. An attempt that did not succeed there would show nothing by failing in a sandbox.
+The same scene is set up on the host, whose sandboxes are attacked, and in the laboratory. There an
+attempt runs as root with all capabilities, in its own namespaces and on a copy of the file system.
+If an attempt did not succeed there, its failure in a sandbox would prove nothing.
 
-Run as a script it is the first process of the laboratory.
+Run as a script, this is the first process of the laboratory.
 """
 
 from __future__ import annotations

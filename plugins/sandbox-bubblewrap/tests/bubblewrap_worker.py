@@ -1,8 +1,8 @@
-"""A worker's process as root or as an unprivileged user, which does with sandboxes what it is told.
+"""A worker process, as root or as an unprivileged user, that uses sandboxes as directed.
 
-Run as a script it is that process: one JSON request a line of stdin, one answer a line of stdout.
-Started as an unprivileged user by root, it finds its Python at the place where that is, even if the
-folders above it are root's alone: they are hidden from it in a mount namespace of its own.
+Run as a script, it reads one JSON request per line of stdin, and writes one answer per line of
+stdout. If root starts it as an unprivileged user, it finds its Python in the usual place even if
+only root can access the folders above: a mount namespace of its own hides them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the contract promises, of sandboxes of bubblewrap."""
+"""The contract's checks, for sandboxes of bubblewrap."""
 
 from __future__ import annotations
 

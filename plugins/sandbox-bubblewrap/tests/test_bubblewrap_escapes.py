@@ -1,4 +1,4 @@
-"""What runs in a sandbox does not get out of it, be the worker root or not."""
+"""Nothing in a sandbox escapes from it, whether the worker is root or not."""
 
 from __future__ import annotations
 

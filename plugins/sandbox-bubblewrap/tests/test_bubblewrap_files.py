@@ -1,4 +1,4 @@
-"""Files and archives of workspaces, asked for through a session."""
+"""Files and archives of workspaces, through a session."""
 
 from __future__ import annotations
 

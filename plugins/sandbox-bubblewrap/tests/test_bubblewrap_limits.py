@@ -1,4 +1,4 @@
-"""What holds the limits of a sandbox, and the system calls that none can make."""
+"""What enforces a sandbox's limits, and the system calls that it denies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Provider `bubblewrap`: what it says of itself, its options, and hosts that cannot have it."""
+"""Provider `bubblewrap`: its description, its options, and hosts that do not support it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A loopback stand-in for a bridge of Cloudflare's sandbox SDK: HTTP, SSE and terminals.
+"""A loopback server in place of a bridge of Cloudflare's sandbox SDK: HTTP, SSE and terminals.
 
-The Agents SDK's client is pointed at it with its ``worker_url``. As at a bridge, an id is all that
-there is of a sandbox until it is used; then its container starts. What it does not do: put a
-container to sleep, mount buckets, keep users apart, sessions and tunnels.
+The Agents SDK's client connects to it through ``worker_url``. As with a bridge, a sandbox is only
+an id until it is used; then its container starts. Not implemented: sleeping containers, bucket
+mounts, separate users, sessions and tunnels.
 """
 
 from __future__ import annotations

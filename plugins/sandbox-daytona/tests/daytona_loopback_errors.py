@@ -1,4 +1,4 @@
-"""What the Daytona loopback answers when it does not do what it is asked."""
+"""The errors of the Daytona loopback server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Daytona has not deleted is not said to be."""
+"""A sandbox that Daytona did not delete is not reported as deleted."""
 
 from __future__ import annotations
 

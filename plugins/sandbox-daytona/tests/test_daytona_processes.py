@@ -1,4 +1,4 @@
-"""Commands and processes under the helper, asked through the `exec` of the vendor's SDK."""
+"""Commands and processes under the helper, through the `exec` of the vendor's SDK."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A real Docker engine of its own: ``dockerd`` on a private socket, with one image.
+"""A real Docker engine for the tests: ``dockerd`` on a private socket, with one image.
 
 No registry is needed: the image is made of this machine's own Debian packages. The engine gives its
-containers no network, and leaves the machine's firewall alone.
+containers no network, and does not change the machine's firewall.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One Docker engine for all tests here; it starts when the first of them asks for it."""
+"""One Docker engine for all tests of the plugin, started by the first that needs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is lost in containers while workers and servers are killed."""
+"""In containers, nothing is lost while workers and servers are killed."""
 
 from __future__ import annotations
 

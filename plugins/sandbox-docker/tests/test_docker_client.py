@@ -1,4 +1,4 @@
-"""What the provider's client does differently from the SDK's, at a real engine."""
+"""The differences of the provider's client from the SDK's, with a real engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands in containers, under the helper, beside those of the engine's own call."""
+"""Commands in containers under the helper, compared with the engine's own call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands in containers that are short of something, or stand still for a while."""
+"""Commands in containers that lack a resource, or are paused for a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the contract promises, of containers of a real engine."""
+"""The contract's checks, for containers of a real engine."""
 
 from __future__ import annotations
 

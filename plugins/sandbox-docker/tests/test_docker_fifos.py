@@ -1,4 +1,4 @@
-"""FIFOs in a container, which keep whoever opens them waiting."""
+"""FIFOs in a container, which could block a reader or writer forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands in images that have next to nothing."""
+"""Commands in minimal images."""
 
 from __future__ import annotations
 

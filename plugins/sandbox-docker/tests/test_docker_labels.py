@@ -1,4 +1,4 @@
-"""Labels of containers, at a real engine."""
+"""Labels of containers, with a real engine."""
 
 from __future__ import annotations
 

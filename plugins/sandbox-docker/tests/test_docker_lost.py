@@ -1,4 +1,4 @@
-"""Somebody removes a session's container with the engine, while a worker holds the session."""
+"""A session's container is removed with the engine while a worker holds the session."""
 
 from __future__ import annotations
 

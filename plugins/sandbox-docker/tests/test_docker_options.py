@@ -1,4 +1,4 @@
-"""What the options of this package restrict, at a real engine."""
+"""The restrictions of this package's options, with a real engine."""
 
 from __future__ import annotations
 

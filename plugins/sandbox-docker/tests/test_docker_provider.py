@@ -1,4 +1,4 @@
-"""Provider `docker`: what it says of itself, and sessions of workflows at a real engine."""
+"""Provider `docker`: its description, and workflows' sessions with a real engine."""
 
 from __future__ import annotations
 

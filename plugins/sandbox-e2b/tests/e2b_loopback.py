@@ -1,8 +1,8 @@
-"""A loopback stand-in for E2B: its REST API, and envd's files and processes (Connect, in JSON).
+"""A loopback server in place of E2B: its REST API, and envd's files and processes (Connect JSON).
 
-The unmodified ``e2b`` package is pointed at it with ``E2B_API_URL`` and ``E2B_SANDBOX_URL``. What
-it does not do: elapse timeouts, keep memory over a pause (processes end), run as another user than
-root, honour templates, or anything of code interpreters, volumes, git, metrics and watching.
+The unmodified ``e2b`` package connects to it through ``E2B_API_URL`` and ``E2B_SANDBOX_URL``. Not
+implemented: timeouts, memory across a pause (processes end), users other than root, templates, code
+interpreters, volumes, git, metrics and watching.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the contract promises, of directories of this host."""
+"""The contract's checks, for directories on this host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Provider `local`: what it says of itself, and what it does to directories."""
+"""Provider `local`: its description, and its directories."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A loopback stand-in for Modal: its gRPC service, and the router that runs commands in sandboxes.
+"""A loopback server in place of Modal: its gRPC service, and the router that runs commands.
 
-The unmodified ``modal`` package is pointed at it with ``MODAL_SERVER_URL``. As at Modal, a request
-that is repeated with its idempotency key gets the first one's answer, and an ended sandbox is known
-but never runs again. What it does not do: images, snapshots, mounts, tunnels, limits of time and of
+The unmodified ``modal`` package connects to it through ``MODAL_SERVER_URL``. As with Modal, a
+request repeated with its idempotency key gets the first one's answer, and an ended sandbox is known
+but never runs again. Not implemented: images, snapshots, mounts, tunnels, limits on time and
 resources, users other than root.
 """
 

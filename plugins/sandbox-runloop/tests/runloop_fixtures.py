@@ -1,4 +1,4 @@
-"""A loopback server of its own for each test, and the provider that finds it in the environment."""
+"""A loopback server for each test, and the provider, which finds it through the environment."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A loopback stand-in for Runloop: its devboxes, executions, files and disk snapshots.
+"""A loopback server in place of Runloop: its devboxes, executions, files and disk snapshots.
 
-The unmodified ``runloop_api_client`` is pointed at it with ``RUNLOOP_BASE_URL``. A request that is
-repeated with its ``x-request-id`` gets the first one's answer, as Runloop's SDK trusts. What it
-does not do: users other than root, blueprints, tunnels, secrets, idle times, and shells.
+The unmodified ``runloop_api_client`` connects to it through ``RUNLOOP_BASE_URL``. A request
+repeated with its ``x-request-id`` gets the first one's answer, as Runloop's SDK assumes. Not
+implemented: users other than root, blueprints, tunnels, secrets, idle times, and shells.
 """
 
 from __future__ import annotations

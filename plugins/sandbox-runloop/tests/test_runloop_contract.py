@@ -1,4 +1,4 @@
-"""What the contract promises, with the vendor's SDK and a loopback server that runs commands."""
+"""The contract's checks, with the vendor's SDK and a loopback server that runs commands."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A loopback stand-in for Vercel's API of sandboxes: commands, their logs, files and snapshots.
+"""A loopback server in place of Vercel's sandbox API: commands, their logs, files and snapshots.
 
-The unmodified ``vercel`` package has no setting for another address: it finds a proxy to this
-server, which takes the place of ``api.vercel.com``, and a certificate in the environment. What it
-does not do: end sandboxes by their timeout, users, runtimes, ports, and network policies.
+The unmodified ``vercel`` package has no setting for another address. In the environment it finds a
+proxy to this server, which replaces ``api.vercel.com``, and a certificate. Not implemented: ending
+sandboxes at their timeout, users, runtimes, ports, and network policies.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Wrong providers: each is the one that ``sandbox-core new`` writes, with one fault put in."""
+"""Broken providers: each is the output of ``sandbox-core new`` with one injected fault."""
 
 from contract.mutants.commands import COMMANDS
 from contract.mutants.durable import DURABLE

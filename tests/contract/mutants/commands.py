@@ -1,4 +1,4 @@
-"""Wrong providers, of commands."""
+"""Broken providers: commands."""
 
 # ruff: noqa: E501 - a fault is source text, a line of it however long
 

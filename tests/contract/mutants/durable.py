@@ -1,4 +1,4 @@
-"""Wrong providers, of what takes workers to be seen."""
+"""Broken providers: faults that only workers reveal."""
 
 # ruff: noqa: E501 - a fault is source text, a line of it however long
 

@@ -1,4 +1,4 @@
-"""Wrong providers, of files."""
+"""Broken providers: files."""
 
 # ruff: noqa: E501 - a fault is source text, a line of it however long
 

@@ -1,4 +1,4 @@
-"""Wrong providers, of labels."""
+"""Broken providers: labels."""
 
 # ruff: noqa: E501 - a fault is source text, a line of it however long
 

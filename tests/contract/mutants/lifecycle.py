@@ -1,4 +1,4 @@
-"""Wrong providers, of the way of a sandbox from its creation to its end."""
+"""Broken providers: a sandbox's life cycle, from its creation to its deletion."""
 
 # ruff: noqa: E501 - a fault is source text, a line of it however long
 

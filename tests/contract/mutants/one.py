@@ -1,4 +1,4 @@
-"""One fault in the provider that ``sandbox-core new`` writes, and the check that finds it."""
+"""One fault in the output of ``sandbox-core new``, and the check that detects it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong providers, of what a distribution promises."""
+"""Broken providers: the distribution."""
 
 # ruff: noqa: E501 - a fault is source text, a line of it however long
 

@@ -1,4 +1,4 @@
-"""Wrong providers, of saved workspaces."""
+"""Broken providers: saved workspaces."""
 
 # ruff: noqa: E501 - a fault is source text, a line of it however long
 

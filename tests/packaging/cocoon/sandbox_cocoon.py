@@ -1,4 +1,4 @@
-"""Provider `cocoon`: the client of `cocoonstack-sandbox-openai`, as it is on PyPI."""
+"""Provider `cocoon`: the client of `cocoonstack-sandbox-openai` from PyPI, unchanged."""
 
 from __future__ import annotations
 

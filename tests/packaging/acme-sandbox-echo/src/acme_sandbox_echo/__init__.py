@@ -1,4 +1,4 @@
-"""Provider `acme-echo`: each sandbox is a directory of its own below ``$ACME_ECHO_HOME``."""
+"""Provider `acme-echo`: each sandbox is a directory below ``$ACME_ECHO_HOME``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What travels between workflow and worker; importing it registers both with the Agents SDK."""
+"""The options and the state; importing this module registers both with the Agents SDK."""
 
 from __future__ import annotations
 
