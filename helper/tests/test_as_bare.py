@@ -88,7 +88,7 @@ class TestAsBare:
         assert bare(script, helper.folder.parent).returncode == done.returncode
 
     @is_emulated
-    def test_nothing_of_ours_has_a_name_that_is_worth_killing(self, helper: Helper) -> None:
+    def test_the_helpers_processes_show_only_a_neutral_name(self, helper: Helper) -> None:
         answer = helper.exec(
             "run",
             shell(
@@ -100,7 +100,7 @@ class TestAsBare:
         assert b"sbxsbx" == answer["out"].translate(None, b" \0\n")
 
     @is_emulated
-    def test_a_parent_that_is_sent_signals_does_not_mind(self, ask: Ask) -> None:
+    def test_signals_to_its_parent_are_ignored(self, ask: Ask) -> None:
         script = (
             "for s in $(seq 1 64); do case $s in 9|19) ;; *) kill -$s $PPID;; esac; done; echo on"
         )

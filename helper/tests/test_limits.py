@@ -208,9 +208,7 @@ class TestDisk:
         assert (b"out\n", b"1") == (stored["out"], stored["stored"])
 
     @pytest.mark.parametrize("folder", ["there", "missing"])
-    def test_without_room_for_a_resident_it_is_said_at_once(
-        self, small: Helper, folder: str
-    ) -> None:
+    def test_without_room_for_a_resident_it_fails_at_once(self, small: Helper, folder: str) -> None:
         """No file can be made any more: neither the folder nor the socket in it."""
         other = Helper(small.binary, small.folder.parent / "other", EMULATOR)
         if folder == "there":

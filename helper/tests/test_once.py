@@ -212,7 +212,9 @@ class TestSurvival:
         assert [listed[i] for i in (0, 1, 3, 4)] == [again[i] for i in (0, 1, 3, 4)]
 
     @needs_reaping
-    def test_so_does_one_that_is_told_to_end_all(self, helper: Helper, tmp_path: Path) -> None:
+    def test_end_all_ends_what_a_killed_keeper_and_resident_left(
+        self, helper: Helper, tmp_path: Path
+    ) -> None:
         """What a finished command has left behind, and then everybody was killed."""
         script = (
             f"echo $PPID > {tmp_path}/keeper; (setsid sleep 61 >/dev/null 2>&1 & "
@@ -253,7 +255,7 @@ class TestSurvival:
         other.kill()
         other.wait()
 
-    def test_other_commands_do_not_mind(self, helper: Helper) -> None:
+    def test_other_commands_are_unaffected(self, helper: Helper) -> None:
         connection = helper.send("run", shell("sleep 0.5; echo other"))
         with pytest.raises(NoAnswer):
             helper.ask("run", shell("kill -9 $PPID; sleep 60", key="k"))
@@ -261,7 +263,7 @@ class TestSurvival:
         assert b"lost" == helper.ask("run", shell("true", key="k"))["word"]
         assert b"other\n" == helper.receive(connection)["out"]
 
-    def test_a_folder_that_was_removed_takes_its_resident_along(self, helper: Helper) -> None:
+    def test_removing_the_folder_ends_its_resident(self, helper: Helper) -> None:
         """It looks once a minute, and whenever it wakes up."""
         resident = int(helper.ask("ping")["pid"])
         connection = helper.connect()
@@ -295,14 +297,14 @@ class TestNamespaces:
             first.wait()
 
     @pytest.mark.parametrize("kill", ["kill -TERM -1", "kill -HUP -1", "pkill -f ."])
-    def test_killing_everybody_leaves_us(self, inside: Helper, kill: str) -> None:
+    def test_the_helper_survives_signals_to_every_process(self, inside: Helper, kill: str) -> None:
         answer = inside.exec(
             "run", shell(f"trap : TERM HUP; sleep 60 & sleep 0.2; {kill}; wait $!; echo on")
         )
 
         assert (b"exited", b"0", b"on\n") == (answer["word"], answer["code"], answer["out"])
 
-    def test_killing_everybody_for_good_is_an_unknown_end(self, inside: Helper) -> None:
+    def test_sigkill_to_every_process_is_an_unknown_end(self, inside: Helper) -> None:
         with pytest.raises((NoAnswer, AssertionError)):
             inside.exec("run", shell("kill -9 -1", key="k"))
 
@@ -329,7 +331,7 @@ class TestNamespaces:
         time.sleep(0.1)
         assert beats == (tmp_path / "beat").read_text()
 
-    def test_where_no_process_can_be_made_it_is_said(self, inside: Helper) -> None:
+    def test_it_reports_that_no_process_can_be_started(self, inside: Helper) -> None:
         group = Path("/sys/fs/cgroup/pids") / f"helper-{uuid.uuid4().hex}"
         try:
             group.mkdir()

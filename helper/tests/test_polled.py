@@ -34,7 +34,7 @@ class TestPolled:
 
         assert (b"a\n", b"0") == (answer["data"], answer["end"])
 
-    def test_what_is_not_kept_is_told(self, helper: Helper) -> None:
+    def test_dropped_output_is_reported(self, helper: Helper) -> None:
         helper.ask("start", shell("seq 1 100000", key="k", out_max=1000))
 
         head = helper.ask("read", {"key": "k", "from": 0, "wait": 5000})

@@ -68,9 +68,7 @@ class TestTrees:
         assert not running(pid)
 
     @needs_reaping
-    def test_who_forks_faster_than_we_look_is_ended_too(
-        self, helper: Helper, tmp_path: Path
-    ) -> None:
+    def test_a_fast_forking_tree_is_ended_too(self, helper: Helper, tmp_path: Path) -> None:
         # Each generation lives for a moment, and there is one at a time.
         (tmp_path / "again").write_text(f"#!/bin/sh\n[ -e {tmp_path}/stop ] || setsid $0 &\n")
         (tmp_path / "again").chmod(0o755)

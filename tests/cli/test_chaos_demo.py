@@ -52,7 +52,7 @@ class TestChaos:
         assert [] == [pid for pid in workers_of(result.stdout) if running(pid)]
         assert [] == list(tmp_path.glob("sandbox-local-*"))
 
-    def test_interrupted_it_takes_everything_with_it(self, tmp_path: Path) -> None:
+    def test_an_interrupt_leaves_nothing_behind(self, tmp_path: Path) -> None:
         """Also when there is no worker to delete the sandbox."""
         with started(tmp_path) as process:
             shown = shown_until("is killed with SIGKILL", process)

@@ -74,7 +74,7 @@ class TestProviders:
             "on this worker: DaytonaAuthenticationError: Authentication credentials"
         ) in result.stdout
 
-    async def test_check_waits_for_no_backend_for_ever(
+    async def test_check_bounds_its_wait_for_a_backend(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Also where one blocks its event loop, or keeps a thread that Python would wait for."""
@@ -127,7 +127,7 @@ class TestDemo:
         assert [] == [path for path in workspaces if Path(path).exists()]
 
     @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-    def test_takes_its_server_with_it_when_it_is_stopped(
+    def test_stops_its_server_when_it_is_stopped(
         self, signum: signal.Signals, tmp_path: Path
     ) -> None:
         """Nothing of it goes on in the background, and no sandbox stays."""
@@ -199,7 +199,7 @@ class TestDev:
 class TestCheck:
     """`sandbox-core check`."""
 
-    def test_a_promise_that_is_known_to_be_broken_has_to_be(self) -> None:
+    def test_a_known_failure_that_does_not_fail_is_an_error(self) -> None:
         """The list stays true."""
         name = "package.it_is_typed"
         result = run_sandbox("check", "local", "--only", name, "--known", f"{name}=not yet")
@@ -214,7 +214,7 @@ class TestCheck:
             ("package.it_is_red=why", "there is no check 'package.it_is_red'"),
         ],
     )
-    def test_what_is_known_has_a_name_and_a_reason(self, known: str, said: str) -> None:
+    def test_a_known_failure_needs_a_name_and_a_reason(self, known: str, said: str) -> None:
         result = run_sandbox("check", "local", "--known", known)
 
         assert 1 == result.returncode

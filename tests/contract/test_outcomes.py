@@ -101,7 +101,7 @@ class TestWarned:
             loop.close()
 
 
-async def test_what_every_check_sees_is_shown_once(subject: Subject) -> None:
+async def test_a_finding_of_several_checks_is_shown_once(subject: Subject) -> None:
     """A backend that cannot be reached breaks sixty promises in one way."""
     console = Console(width=200, record=True, quiet=False)
     teller = Teller(console)

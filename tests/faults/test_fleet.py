@@ -78,7 +78,7 @@ class TestEightFirstUses:
         performed = scheduled_activities(await handle.fetch_history())
         assert 1 == performed.count("gated-sandbox_resume_session")
 
-    async def test_of_which_all_are_given_up_leave_no_resume_behind(
+    async def test_leave_no_resume_behind_if_all_are_given_up(
         self, temporal_client: Client
     ) -> None:
         """The session is deleted when it is known what the resume has opened."""

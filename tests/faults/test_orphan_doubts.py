@@ -137,7 +137,7 @@ class TestDeletion:
         } == seen
         assert [True, True, False] == [owned.root.exists() for owned in (stuck, slow, other)]
 
-    async def test_is_not_believed_but_looked_for(self, here: Here) -> None:
+    async def test_is_verified_by_another_find(self, here: Here) -> None:
         """A destroy that returns has not always deleted."""
 
         class Idle(LocalProvider):

@@ -49,9 +49,7 @@ class TestClosedWorkflow:
         assert not owned.root.exists()
 
     @pytest.mark.parametrize(("told", "state"), [("fail", "failed"), ("stop", "completed")])
-    async def test_ended_by_itself_without_deleting(
-        self, here: Here, told: str, state: str
-    ) -> None:
+    async def test_completed_without_deleting(self, here: Here, told: str, state: str) -> None:
         owned = await here.owned()
         await owned.handle.signal(OwnsSandbox.tell, told)
         await closed(owned.handle)
@@ -178,7 +176,7 @@ class TestForeignSandbox:
         assert ReapResponse() == await here.reap()
         assert root.is_dir()
 
-    async def test_that_a_backend_returns_all_the_same(self, here: Here) -> None:
+    async def test_that_a_backend_returns_anyway(self, here: Here) -> None:
         """A filter that does not filter does no harm."""
 
         class Unfiltered(LocalProvider):

@@ -95,7 +95,7 @@ class TestKilledServer:
         assert [WHOLE, "", 7] == result
         assert "run\n" == (root / "counter").read_text()
 
-    async def test_nor_does_it_if_the_worker_is_killed_as_well(
+    async def test_a_running_command_survives_its_worker_as_well(
         self, server: DevServer, fleet: Workers, root: Path
     ) -> None:
         """All that is left is the server's file and the command; another attempt finds it."""

@@ -77,7 +77,9 @@ class TestTwoWorkers:
 
 
 class TestOwner:
-    async def test_of_what_a_child_uses_is_the_parent(self, temporal_client: Client) -> None:
+    async def test_of_a_sandbox_that_a_child_uses_is_the_parent(
+        self, temporal_client: Client
+    ) -> None:
         """Or `sandbox-core reap` would delete it when the child is done."""
         queue = unique("share")
         async with running_worker(temporal_client, ShareSession, task_queue=queue):

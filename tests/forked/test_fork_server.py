@@ -65,12 +65,12 @@ class TestForkedProcess:
         assert alone["open"] == together["open"]
 
     @pytest.mark.parametrize("code", [0, 7])
-    def test_exit_code_is_told(self, server: ForkServer, code: int) -> None:
+    def test_exit_code_is_reported(self, server: ForkServer, code: int) -> None:
         process = server.start("forked.targets:fail", str(code))
 
         assert [code, code, code] == [process.wait(), process.wait(), process.poll()]
 
-    async def test_killed_takes_its_process_group_with_it(self, server: ForkServer) -> None:
+    async def test_a_kill_includes_its_process_group(self, server: ForkServer) -> None:
         process, child = waiting(server)
         before = (process.poll(), running(process.pid), running(child))
         process.kill()
@@ -96,7 +96,9 @@ class TestForkServer:
             ("forked.targets:nothing", "AttributeError: .*'nothing'"),
         ],
     )
-    def test_says_what_cannot_be_called(self, server: ForkServer, target: str, error: str) -> None:
+    def test_reports_a_target_that_cannot_be_called(
+        self, server: ForkServer, target: str, error: str
+    ) -> None:
         with pytest.raises(RuntimeError, match=f"cannot start {target}: {error}"):
             server.start(target)
 
@@ -109,7 +111,7 @@ class TestForkServer:
             server.start("forked.threaded:run")
         server.close()
 
-    async def test_takes_its_processes_with_it(self) -> None:
+    async def test_kills_its_processes_when_it_is_closed(self) -> None:
         server = ForkServer()
         process, child = waiting(server)
         server.close()
@@ -117,7 +119,7 @@ class TestForkServer:
 
         assert -signal.SIGKILL == process.wait()
 
-    def test_that_is_killed_knows_no_exit_codes(self) -> None:
+    def test_that_is_killed_loses_the_exit_codes(self) -> None:
         server = ForkServer()
         process, _ = waiting(server)
         os.kill(server.pid, signal.SIGKILL)

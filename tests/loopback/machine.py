@@ -2,9 +2,9 @@
 
 It replaces a vendor's virtual machine or container with a mount and a process namespace of
 `unshare`. Commands have this machine's programs, and their own files in `/tmp`, `/var/tmp`,
-`/home`, `/root`, `/workspace` and `/vercel`; they see no process of another machine. Everything runs as root
-of the machine. It is not a security boundary: the network and the other folders are this machine's.
-A machine ends with the process that booted it.
+`/home`, `/root`, `/workspace` and `/vercel`; they see no process of another machine. Everything
+runs as root of the machine. It is not a security boundary: the network and the other folders are
+this machine's. A machine ends with the process that booted it.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ async def test_what_is_too_long_only_for_a_request_to_the_helper_runs_without_it
 
 
 @_HELPERS
-async def test_what_is_too_long_with_what_the_backend_adds_is_said_by_it(
+async def test_the_backend_refuses_what_its_own_additions_make_too_long(
     temporal_client: Client, helper: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SDK's local backend changes directory in what it passes to a shell."""

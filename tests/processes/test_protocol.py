@@ -36,7 +36,7 @@ def test_a_frame_begins_with_its_length() -> None:
     assert b"\0\0\0\x0e4:verb,4:ping," == frame("ping", [])
 
 
-def test_a_command_line_says_nothing_and_fits() -> None:
+def test_a_command_line_is_opaque_and_fits() -> None:
     words = pieces([("arg", "pkill -f vite" * 20_000)])
 
     assert len(words) > 1
@@ -53,7 +53,7 @@ def test_an_answer_is_read_back(fields: dict[str, bytes]) -> None:
 
 
 @given(st.binary())
-def test_whatever_comes_it_is_an_answer_or_none(body: bytes) -> None:
+def test_any_bytes_are_an_answer_or_none(body: bytes) -> None:
     try:
         parse_message(body)
     except NotAnAnswer:
@@ -115,7 +115,7 @@ class TestKeptOutput:
         assert kept.decode().startswith("\u20ac\n[... 94 bytes cut")
         assert kept.decode().endswith("]\n\u20ac")
 
-    def test_one_who_asks_for_less_gets_less(self) -> None:
+    def test_a_lower_limit_gets_less(self) -> None:
         kept = self.kept(b"a" * 50, b"b" * 50, 200, limit=10)
 
         assert b"aaaaa\n[... 190 bytes cut: more than the limit of 10 ...]\nbbbbb" == kept

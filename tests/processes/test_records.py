@@ -121,7 +121,7 @@ class TestWhen:
         """Which of the next commands prune."""
         return [n for n in range(count) if retention.is_due(box.session, "somebody", output)]
 
-    async def test_the_first_and_then_ever_more_rarely(self, local: Box) -> None:
+    async def test_the_first_and_then_less_and_less_often(self, local: Box) -> None:
         due = self.due(local, 10_000)
 
         assert [0, 65, 130] == due[:3]

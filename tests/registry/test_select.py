@@ -143,7 +143,7 @@ class TestTheDenyList:
         )
         assert expected == selections["both name it"]
 
-    def test_an_allow_list_of_which_it_leaves_nothing_still_allows_nothing_else(
+    def test_an_allow_list_that_it_empties_allows_nothing_else(
         self, selections: dict[str, SelectionReport], installed: list[str]
     ) -> None:
         """Turning off the last allowed provider turns on no other."""

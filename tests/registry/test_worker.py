@@ -227,7 +227,7 @@ class TestActivation:
         about = [message for message in report.warnings.started if "'keyless'" in message]
         assert [f"sandbox {KEYLESS}"] == about
 
-    def test_it_is_no_news_before_the_worker_runs(self, report: WorkerReport) -> None:
+    def test_it_is_not_logged_before_the_worker_runs(self, report: WorkerReport) -> None:
         """Making a worker makes no client."""
         expected = [
             f"sandbox provider broken cannot be used: {BROKEN}",
@@ -235,7 +235,7 @@ class TestActivation:
         ]
         assert expected == report.warnings.configured
 
-    def test_it_is_no_news_when_it_is_used(self, report: WorkerReport) -> None:
+    def test_it_is_not_logged_again_when_it_is_used(self, report: WorkerReport) -> None:
         """Workflows that ask for it add nothing to the log."""
         assert not report.warnings.used
 

@@ -1,4 +1,4 @@
-"""An attempt's elapsed time, its marks for later attempts, and the limit on work that outlives it."""
+"""An attempt's elapsed time, its marks for later ones, and the limit on work that outlives it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def attempt_of(start_to_close: timedelta, *, started: timedelta) -> ActivityEnvi
 
 class TestOverdue:
     @pytest.mark.parametrize("skew_h", [-1, 0, 1])
-    async def test_whatever_the_server_takes_the_time_to_be(self, skew_h: int) -> None:
+    async def test_does_not_depend_on_the_servers_clock(self, skew_h: int) -> None:
         async def seen() -> list[bool]:
             with timed():
                 return [overdue(), await overdue_after(0.3)]

@@ -93,7 +93,7 @@ class TestTwoWorkers:
 
         assert [f"heard {number}" for number in range(10)] == spoken
 
-    async def test_so_do_processes_without_one_where_there_is_no_helper(
+    async def test_without_the_helper_processes_without_a_terminal_stay_reachable(
         self, temporal_address: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each is the backend's own then, and a session may be opened by any worker."""

@@ -218,7 +218,7 @@ class TestLevel:
     @pytest.mark.parametrize(
         ("operation", "level"), [(ops.START.name, logging.WARNING), (ops.EXEC.name, logging.DEBUG)]
     )
-    def test_one_of_the_sdk_is_news_where_nobody_has_asked_for_a_command(
+    def test_an_sdk_error_is_a_warning_where_no_command_was_requested(
         self, operation: str, level: int
     ) -> None:
         error = ExecTransportError(command=("resolve",), context={"reason": "empty_stdout"})

@@ -89,7 +89,7 @@ async def test_labels_that_are_not_kept_are_one_warning(
     assert warning.startswith("the labels of provider 'unlabelled' are ignored: its find")
 
 
-async def test_a_find_that_agrees_with_everybody_is_asked_once(
+async def test_a_find_that_matches_anything_is_asked_once(
     temporal_client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing of what it says is destroyed."""

@@ -82,7 +82,7 @@ async def opened() -> AsyncIterator[Opened]:
 class TestSecondAttempt:
     """One whose predecessor's answer was lost."""
 
-    async def test_of_a_move_that_was_made_is_that_it_was(self, opened: Opened) -> None:
+    async def test_of_a_completed_move_succeeds(self, opened: Opened) -> None:
         await opened.write("a.txt", b"a")
         move = m.MoveRequest(session=opened.ref, source="a.txt", destination="b.txt")
 
@@ -101,7 +101,7 @@ class TestSecondAttempt:
 
         assert raised.value.retryable is False
 
-    async def test_of_a_create_that_was_made_is_that_it_was(self, opened: Opened) -> None:
+    async def test_of_a_completed_create_succeeds(self, opened: Opened) -> None:
         write = m.WriteRequest(session=opened.ref, path="new.txt", new=True)
 
         await opened.attempt(1, write, b"new")
@@ -110,7 +110,7 @@ class TestSecondAttempt:
         with pytest.raises(FileExistsError):
             await opened.attempt(1, write, b"new")
 
-    async def test_of_a_create_where_another_file_is_is_an_error(self, opened: Opened) -> None:
+    async def test_of_a_create_over_another_file_is_an_error(self, opened: Opened) -> None:
         await opened.write("new.txt", b"old")
         write = m.WriteRequest(session=opened.ref, path="new.txt", new=True)
 
@@ -130,7 +130,7 @@ class TestSecondAttempt:
 
         assert link.is_symlink()
 
-    async def test_of_a_removal_that_was_done_is_that_it_was(self, opened: Opened) -> None:
+    async def test_of_a_completed_removal_succeeds(self, opened: Opened) -> None:
         (opened.root / "link").symlink_to("nowhere")
         remove = m.RmRequest(session=opened.ref, path="link")
 

@@ -99,7 +99,7 @@ class TestSharedSlots:
 
         assert slots.try_reserve_slot(Reserve("ours")) is None  # type: ignore[arg-type]  # as much of one as is asked
 
-    async def test_of_one_that_has_given_up_waiting_go_to_others(self) -> None:
+    async def test_of_an_abandoned_wait_go_to_others(self) -> None:
         slots = SharedSlots(1)
         used = await reserve(slots, "ours")
         use(slots, used)
@@ -187,9 +187,7 @@ class TestOptions:
             assert version.deployment_name == poller.deployment_options.deployment_name
             assert "1.2" == poller.deployment_options.build_id
 
-    async def test_a_tuner_of_the_application_has_its_say_for_all(
-        self, temporal_client: Client
-    ) -> None:
+    async def test_the_applications_tuner_applies_to_all(self, temporal_client: Client) -> None:
         """What it decides for the worker's own queue too is its business."""
         mine = Mine()
         unused = FixedSizeSlotSupplier(10)

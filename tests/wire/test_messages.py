@@ -111,7 +111,7 @@ class TestMessage:
             "command": ["ls"],
         } == request.dump()
 
-    def test_none_is_told_apart_from_a_default_that_is_not_none(self) -> None:
+    def test_none_differs_from_a_default_that_is_not_none(self) -> None:
         settings = m.SessionSettings(manifest_entries=None)
 
         assert {"manifest_entries": None} == settings.dump()

@@ -56,7 +56,7 @@ class TestAttempt:
         assert MARK not in result["out"]
         assert "alive\n" == alive["out"]
 
-    def test_succeeds_where_nothing_holds_it(self, tmp_path: Path, attempt: Attempt) -> None:
+    def test_succeeds_in_the_laboratory(self, tmp_path: Path, attempt: Attempt) -> None:
         """Or its failure would show nothing."""
         if attempt.uncontrolled is not None:
             pytest.skip(attempt.uncontrolled)

@@ -65,7 +65,7 @@ class TestSystemCalls:
         } - {"vhangup"}
         assert {_EPERM} == set(said.values())
 
-    def test_nearly_each_is_made_by_root_elsewhere(self, tmp_path: Path) -> None:
+    def test_root_can_make_most_of_them_in_the_laboratory(self, tmp_path: Path) -> None:
         """Those that are not have no code in this kernel, or would need an older one."""
         if os.geteuid() != 0:
             pytest.skip("the laboratory takes root")

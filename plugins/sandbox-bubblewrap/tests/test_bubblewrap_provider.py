@@ -181,12 +181,12 @@ class TestBwrap:
         with pytest.raises(bwrap.BubblewrapUnusable, match=r"apt-get install bubblewrap.*pip"):
             sandbox_client_provider().create_client()
 
-    def test_one_that_is_named_has_to_be_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_named_one_must_be_usable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(bwrap.VARIABLE, "/bin/true")
         with pytest.raises(bwrap.BubblewrapUnusable, match="'/bin/true' is no bwrap"):
             bwrap.find()
 
-    async def test_that_of_the_wheel_works_too(
+    async def test_the_wheels_works_too(
         self,
         provider: BubblewrapProvider,
         client: BubblewrapSandboxClient,
@@ -208,5 +208,5 @@ class TestBwrap:
             ("", "bwrap said nothing"),
         ],
     )
-    def test_what_it_says_is_explained(self, said: str, explained: str) -> None:
+    def test_its_errors_are_explained(self, said: str, explained: str) -> None:
         assert explained in bwrap.explain(said)

@@ -136,9 +136,7 @@ class TestCommands:
         assert time.monotonic() - began < 3
         assert "sleep 61" not in await out_of(session, "ps -eo args= | grep -v grep")
 
-    async def test_one_that_nobody_waits_for_any_more_is_killed(
-        self, session: SandboxSession
-    ) -> None:
+    async def test_an_abandoned_one_is_killed(self, session: SandboxSession) -> None:
         running = asyncio.create_task(session.exec("touch began; sleep 614"))
         while "began" not in await out_of(session, "ls"):
             pass
@@ -211,7 +209,7 @@ class TestProcesses:
         with pytest.raises(RuntimeError, match="stdin is not available"):
             await session.pty_write_stdin(session_id=again.process_id or 0, chars="x")
 
-    async def test_what_nobody_asks_for_fills_no_memory(self, session: SandboxSession) -> None:
+    async def test_output_that_is_not_polled_fills_no_memory(self, session: SandboxSession) -> None:
         """The newest is kept."""
         script = "until [ -e go ]; do sleep 0.05; done; seq 1 3000000; echo last; touch done"
         started = await session.pty_exec_start(script, yield_time_s=0.25)

@@ -157,7 +157,7 @@ class TestFind(WithSession):
         assert b"" == said
         assert list(server.sandboxes) == await find_ids(provider, client, LABELS)
 
-    async def test_an_answer_that_does_not_come_is_not_a_none(
+    async def test_no_answer_is_not_an_empty_list(
         self, server: DaytonaLoopback, provider: DaytonaProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A wrong key raises; the sandbox may well be there."""

@@ -25,7 +25,7 @@ README = Path(__file__).parents[3] / "README.md"
 class TestLookups:
     """What the provider asks Daytona for."""
 
-    async def test_an_answer_that_does_not_come_is_not_a_no(
+    async def test_no_answer_is_not_a_no(
         self, server: DaytonaLoopback, provider: DaytonaProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A wrong key raises; the sandbox may well exist."""

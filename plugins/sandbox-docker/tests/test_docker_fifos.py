@@ -19,7 +19,7 @@ AT_ONCE_S = 4.0
 
 @pytest.mark.parametrize("target", ["pipe", "link"])
 @pytest.mark.parametrize(("update", "text"), [("read", ()), ("write", ("x" * 1_000_000,))])
-async def test_one_is_refused_at_once_and_nobody_waits_at_it(
+async def test_one_is_refused_at_once_and_blocks_no_process(
     engine: DockerEngine,
     temporal_client: Client,
     tmp_path: Path,

@@ -102,7 +102,7 @@ class TestFind(WithSession):
         assert [created["Actor"]["ID"]] == found
         assert [] == left()
 
-    async def test_an_engine_that_does_not_answer_has_not_said_none(
+    async def test_no_answer_is_not_an_empty_list(
         self, client: ThreadedDockerSandboxClient, engine: DockerEngine, provider: DockerProvider
     ) -> None:
         """The container may well be there."""
@@ -114,7 +114,7 @@ class TestFind(WithSession):
 class TestRelabel(WithSession):
     """Labels that change, of a container whose own cannot."""
 
-    async def test_whose_volume_was_pruned_leaves_a_container_that_nobody_owns(
+    async def test_with_a_pruned_volume_leaves_the_container_without_owner(
         self,
         engine: DockerEngine,
         provider: DockerProvider,
@@ -192,7 +192,7 @@ class TestRelabel(WithSession):
 class TestDestroy(WithSession):
     """Nothing is left of a container that was relabelled."""
 
-    async def test_removes_the_labels_of_a_container_that_somebody_has_removed(
+    async def test_removes_the_labels_of_a_container_removed_by_others(
         self,
         engine: DockerEngine,
         provider: DockerProvider,

@@ -128,7 +128,7 @@ class TestLookups:
         assert {"of-user"} == left - before
         engine.client.volumes.get("of-user").remove()
 
-    async def test_an_answer_that_does_not_come_is_not_a_no(
+    async def test_no_answer_is_not_a_no(
         self,
         engine: DockerEngine,
         tmp_path_factory: pytest.TempPathFactory,
