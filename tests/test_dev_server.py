@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,15 @@ class TestWhatItWrites:
     def test_is_in_the_error_if_it_does_not_start(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match=r"did not start on port .*: x+last words$"):
             Wrapped(tmp_path / "temporal", then="exit 3").start()
+
+
+class TestPorts:
+    @pytest.mark.parametrize("taken", ["port", "ui_port"])
+    def test_one_that_is_in_use_is_an_error(self, taken: str) -> None:
+        """Clients would be served by whoever listens there, and find other workflows."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            server = DevServer(**{"port": 0, "ui_port": 0, taken: port})
+
+            with pytest.raises(RuntimeError, match=f"port {port} is in use.*choose another port"):
+                server.start()

@@ -195,6 +195,22 @@ class TestDev:
         assert "Task queue sandbox" in shown
         assert f"Providers  {', '.join(candidate.name for candidate in discover())}" in shown
 
+    @pytest.mark.parametrize("option", ["--port", "--ui-port"])
+    def test_a_port_that_cannot_be_is_a_wrong_option(self, option: str) -> None:
+        result = run_sandbox("dev", option, "99999999")
+
+        assert 2 == result.returncode
+        assert "65535" in result.stderr
+
+    def test_a_running_server_is_not_taken_for_its_own(self) -> None:
+        """It would be said to stop with the command."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            result = run_sandbox("dev", "--port", str(port))
+
+        assert 1 == result.returncode
+        assert result.stderr.startswith(f"error: port {port} is in use")
+
 
 class TestCheck:
     """`sandbox-core check`."""

@@ -23,7 +23,8 @@ DISABLED = "SANDBOX_CORE_DISABLED_PROVIDERS"
 ENVIRONS: Mapping[str, Mapping[str, str]] = {
     "neither": {},
     "both empty": {REQUIRED: "", DISABLED: ""},
-    "only commas and spaces": {REQUIRED: " , ,", DISABLED: ",, "},
+    "only spaces and commas": {REQUIRED: " ", DISABLED: ",, "},
+    "a list of nothing": {REQUIRED: " , ,"},
     "one allowed": {REQUIRED: "beta"},
     "stray commas and spaces": {REQUIRED: " beta ,, alpha,", DISABLED: ", alpha "},
     "one disabled": {DISABLED: "beta"},
@@ -55,12 +56,22 @@ def installed(preinstalled: list[str]) -> list[str]:
 class TestNoChoice:
     """Without a name in either variable everything is enabled."""
 
-    @pytest.mark.parametrize("environ", ["neither", "both empty", "only commas and spaces"])
+    @pytest.mark.parametrize("environ", ["neither", "both empty", "only spaces and commas"])
     def test_everything_is_enabled_and_nothing_required(
         self, selections: dict[str, SelectionReport], installed: list[str], environ: str
     ) -> None:
-        """A variable that names nothing is like one that is not set."""
+        """A variable that is empty is like one that is not set."""
         assert SelectionReport(enabled=installed) == selections[environ]
+
+    def test_a_list_without_a_name_is_an_error(
+        self, selections: dict[str, SelectionReport]
+    ) -> None:
+        """Somebody meant to choose, and all would be the opposite."""
+        expected = (
+            "SANDBOX_CORE_PROVIDERS=' , ,' names no provider. Name those that this worker is to "
+            "use, or unset the variable to use all installed ones."
+        )
+        assert _unknown(expected) == selections["a list of nothing"]
 
 
 class TestTheAllowList:

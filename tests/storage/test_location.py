@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
+from workflows.sessions import Create
 
 from sandbox_core.errors import StorageError
 from sandbox_core.storage.location import choose_location, parse_location, redact
+from sandbox_core.worker import SandboxPlugin
 
 
 class TestChoice:
@@ -51,12 +55,45 @@ class TestLocation:
         with pytest.raises(StorageError, match="s3://bucket/prefix"):
             parse_location(text)
 
+    @pytest.mark.parametrize("text", ["folder", "./folder", " ", "s3:bucket/prefix"])
+    def test_of_a_relative_path_is_an_error_that_names_the_variable(self, text: str) -> None:
+        with pytest.raises(StorageError) as caught:
+            choose_location(None, {"SANDBOX_CORE_STORAGE": text})
+
+        assert str(caught.value).startswith(
+            f"SANDBOX_CORE_STORAGE={text}: not an absolute path, and no URL. Use s3://"
+        )
+
     @pytest.mark.parametrize("text", ["s3://me:hunter2@bucket/p", "az://c/p?sig=hunter2"])
     def test_with_credentials_is_an_error_that_does_not_show_them(self, text: str) -> None:
         with pytest.raises(StorageError, match="AWS_SECRET_ACCESS_KEY") as caught:
             parse_location(text)
 
         assert "hunter2" not in str(caught.value)
+
+
+class TestStart:
+    """A worker that could not store anything does not start."""
+
+    @pytest.mark.parametrize(
+        ("directory", "reason"),
+        [("/dev/null", "not a directory"), ("/dev/null/x", "Not a directory"), ("/proc/x", "No")],
+    )
+    async def test_with_an_unusable_directory_is_one_error(
+        self,
+        temporal_client: Client,
+        monkeypatch: pytest.MonkeyPatch,
+        directory: str,
+        reason: str,
+    ) -> None:
+        monkeypatch.setenv("SANDBOX_CORE_STORAGE", directory)
+        plugin = SandboxPlugin()
+
+        with pytest.raises(StorageError) as caught:
+            Worker(temporal_client, task_queue="unused", workflows=[Create], plugins=[plugin])
+
+        assert str(caught.value).startswith(f"SANDBOX_CORE_STORAGE={directory}: {reason}")
+        assert "Use a directory that this worker can write to" in str(caught.value)
 
 
 def test_urls_in_a_text_are_shown_without_credentials_and_queries() -> None:

@@ -139,8 +139,12 @@ def new(
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="The server's port; 0 picks a free one.")] = 7233,
-    ui_port: Annotated[int, typer.Option(help="The Web UI's port; 0 picks a free one.")] = 8233,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The server's port; 0 picks a free one.")
+    ] = 7233,
+    ui_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The Web UI's port; 0 picks a free one.")
+    ] = 8233,
     task_queue: Annotated[str, typer.Option(help="The worker's task queue.")] = "sandbox",
     db_file: Annotated[
         Path | None, typer.Option(help="Keep workflows in this file across restarts.")

@@ -29,7 +29,7 @@ async def run_dev(*, port: int, ui_port: int, task_queue: str, db_file: Path | N
                 f"Web UI     http://127.0.0.1:{server.ui_port}\n"
                 f"Task queue {task_queue}\n"
                 f"Providers  {', '.join(plugin.provider_names) or 'none'}\n"
-                f"Ctrl-C stops both.",
+                f"Ctrl-C stops the server and the worker.",
                 highlight=False,
             )
             await stopped.wait()

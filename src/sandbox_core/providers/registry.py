@@ -165,8 +165,9 @@ def select(
 ) -> Selection:
     """Apply ``SANDBOX_CORE_PROVIDERS`` and ``SANDBOX_CORE_DISABLED_PROVIDERS``.
 
-    Both are comma-separated names. The first is an exclusive list of required providers; the second
-    disables providers and takes precedence.
+    Both are comma-separated names. The first is an exclusive list of required providers, and all
+    installed ones are used if it is unset or empty; the second disables providers and takes
+    precedence.
 
     Args:
         candidates: What is installed.
@@ -174,10 +175,16 @@ def select(
         passed: The providers that the worker was given by hand, which need no distribution.
 
     Raises:
-        UnknownProvider: A required provider is neither installed nor passed.
+        UnknownProvider: A required provider is neither installed nor passed, or the list of
+            required providers has commas and no name.
     """
     disabled = _names(environ, DISABLED_VARIABLE)
     allow_list = _names(environ, REQUIRED_VARIABLE)
+    if not allow_list and "," in (written := environ.get(REQUIRED_VARIABLE, "")):
+        raise UnknownProvider(
+            f"{REQUIRED_VARIABLE}={written!r} names no provider. Name those that this worker is to "
+            f"use, or unset the variable to use all installed ones."
+        )
     required = allow_list - disabled
     installed = {candidate.name for candidate in candidates}
     missing = sorted(required - installed - set(passed))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,10 @@ STORAGE_VARIABLE = "SANDBOX_CORE_STORAGE"
 """The environment variable with the URL or directory of the store."""
 
 _CLOUD_SCHEMES = ("s3", "gs", "az")
-_FORMS = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory"
+_FORMS = (
+    "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or the absolute path of a "
+    "directory"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,8 @@ class Location:
     """For a directory, its absolute path; for memory, ``name/prefix``."""
     is_default: bool = False
     """Whether it was not configured, so that workers on other hosts do not share it."""
+    source: str = "storage "
+    """Where it was configured; the beginning of each error about it."""
 
 
 def choose_location(configured: str | None, environ: Mapping[str, str] = os.environ) -> Location:
@@ -37,26 +43,36 @@ def choose_location(configured: str | None, environ: Mapping[str, str] = os.envi
     Raises:
         StorageError: The configured text is not the URL of a store, or contains credentials.
     """
-    chosen = configured or environ.get(STORAGE_VARIABLE)
-    if chosen:
-        return parse_location(chosen)
+    if configured:
+        return parse_location(configured)
+    if chosen := environ.get(STORAGE_VARIABLE):
+        return parse_location(chosen, source=f"{STORAGE_VARIABLE}=")
     state = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return _directory(Path(state) / "sandbox-core" / "storage", is_default=True)
 
 
-def parse_location(text: str) -> Location:
-    """Return the location that a URL or the path of a directory names.
+def parse_location(text: str, *, source: str = "storage ") -> Location:
+    """Return the location that a URL or the absolute path of a directory names.
 
     Raises:
         StorageError: The text is neither, or contains credentials.
     """
+    location = _parsed(text, source)
+    return replace(location, source=source)
+
+
+def _parsed(text: str, source: str) -> Location:
     if "://" not in text:
-        return _directory(Path(text).expanduser())
+        directory = Path(text).expanduser()
+        if not directory.is_absolute():
+            # Workers that start in other directories would have another one.
+            raise StorageError(f"{source}{text}: not an absolute path, and no URL. Use {_FORMS}.")
+        return _directory(directory)
     parts = urlsplit(text)
     shown = redact(text)
     if parts.username or parts.password or parts.query or parts.fragment:
         raise StorageError(
-            f"storage {shown}: a storage URL must not have a user, password or query. Set "
+            f"{source}{shown}: a storage URL must not have a user, password or query. Set "
             f"credentials and endpoints in the worker's environment, for example "
             f"AWS_ACCESS_KEY_ID, "
             f"AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL."
@@ -67,7 +83,29 @@ def parse_location(text: str) -> Location:
         return Location(url=shown, kind="memory", path=f"{parts.netloc}{parts.path}".rstrip("/"))
     if parts.scheme in _CLOUD_SCHEMES and parts.netloc:
         return Location(url=shown, kind="cloud", path="")
-    raise StorageError(f"storage {shown}: not the URL of a store. Use {_FORMS}.")
+    raise StorageError(f"{source}{shown}: not the URL of a store. Use {_FORMS}.")
+
+
+def open_directory(location: Location) -> None:
+    """Create the directory of a location, if it is one, and return if objects can be put there.
+
+    Raises:
+        StorageError: They cannot.
+    """
+    if location.kind != "directory":
+        return
+    directory = Path(location.path)
+    try:
+        # Other users of the host must not read payloads and workspaces.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        reason = "not a directory" if isinstance(error, FileExistsError) else error.strerror
+        raise StorageError(
+            f"{location.source}{directory}: {reason}. Use a directory that this worker can write "
+            f"to and that all hosts share, or the URL of a store."
+        ) from error
 
 
 def redact(text: str) -> str:

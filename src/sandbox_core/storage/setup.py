@@ -11,7 +11,7 @@ from temporalio.converter import DataConverter
 from temporalio.worker import Interceptor, Worker
 
 from sandbox_core.storage.interceptor import LimitsInterceptor
-from sandbox_core.storage.location import STORAGE_VARIABLE, Location
+from sandbox_core.storage.location import STORAGE_VARIABLE, Location, open_directory
 from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.outage import Outage
 from sandbox_core.storage.payload_driver import (
@@ -63,6 +63,15 @@ class Storage:
     def is_configured(self) -> bool:
         """Whether it was configured, so that workers on other hosts share it."""
         return not self._location.is_default
+
+    def check(self) -> None:
+        """Return if a configured directory can be used; whether a cloud answers shows later.
+
+        Raises:
+            StorageError: It cannot.
+        """
+        if self.is_configured:
+            open_directory(self._location)
 
     def add_to(self, converter: DataConverter) -> DataConverter:
         """Return `converter` with this storage, unless it has one."""

@@ -66,7 +66,8 @@ class DevServer:
 
     Raises:
         FileNotFoundError: There is no ``temporal`` executable.
-        RuntimeError: The server ended, or did not start within 30 seconds; with its output.
+        RuntimeError: A port is in use; or the server ended, or did not start within 30 seconds,
+            with its output.
     """
 
     def __init__(
@@ -94,6 +95,13 @@ class DevServer:
 
     def start(self) -> None:
         """Start the server, and wait until it answers clients."""
+        for port in (self.port, self.ui_port):
+            # Clients would reach whoever listens there.
+            if port is not None and _accepts(port):
+                raise RuntimeError(
+                    f"port {port} is in use, perhaps by another Temporal server: stop that one, or "
+                    f"choose another port"
+                )
         command = [self._executable, "server", "start-dev", "--ip", "127.0.0.1"]
         command += ["--port", str(self.port), "--log-level", "error"]
         command += ["--headless"] if self.ui_port is None else ["--ui-port", str(self.ui_port)]

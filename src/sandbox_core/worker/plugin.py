@@ -194,12 +194,14 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         Raises:
             ProviderError: A provider required by ``SANDBOX_CORE_PROVIDERS`` cannot be used, or
                 `max_sandboxes` or `peer_clients` names an unknown one.
+            StorageError: The configured storage is a directory that cannot be used.
             ValueError: The worker has another `SandboxPlugin` with different settings.
         """
         activities = list(config.get("activities") or ())
         if any(fn in _REGISTERED for fn in activities):
             return config  # Already done, by the client's plugin.
         self._refuse_others(config)
+        self._storage.check()
         runtimes = self._load()
         if self._register_activities:
             for runtime in runtimes:
