@@ -1,6 +1,6 @@
 """The workflow that a Temporal Schedule starts to reap sandboxes: `sandbox-core reap --every`.
 
-It is of neither half: the plugin of the workers registers it, and it is started by the command.
+It belongs to neither half: the workers' plugin registers it, and the command schedules it.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ _NAMED = 20
 
 
 class ReapProviders(Message):
-    """The input of the workflow: what to do, and at which providers."""
+    """The input of the workflow: what to do, and with which providers."""
 
     providers: tuple[str, ...]
     reap: ReapRequest
 
 
 class ReapedProviders(Message):
-    """Its result: the answer of each provider, by its name."""
+    """Its result: the response of each provider, by name."""
 
     answers: Mapping[str, ReapResponse]
 
 
 @workflow.defn(name=REAP_WORKFLOW)
 class ReapWorkflow:
-    """Reaps the sandboxes of some providers, all at once; none stops the others."""
+    """Reaps the sandboxes of several providers concurrently and independently."""
 
-    # Plain JSON in and out, as everywhere: whichever data converter the worker has, and although
-    # the command that starts it has Temporal's default one.
+    # Plain JSON, as everywhere: the worker may have any data converter, and the command that starts
+    # the workflow has Temporal's default one.
     @workflow.run
     async def run(self, request: dict[str, Any]) -> JsonObject:
         """Ask each provider once.
 
         Raises:
-            OrphansLeft: A provider could not be asked, or something could not be deleted.
+            OrphansLeft: A provider could not be asked, or a sandbox could not be deleted.
         """
         asked = ReapProviders.model_validate(request)
         results = await asyncio.gather(*(self._ask(name, asked.reap) for name in asked.providers))
@@ -87,16 +87,16 @@ class ReapWorkflow:
 
 @workflow.defn(name=REAP_WORKFLOW, versioning_behavior=VersioningBehavior.PINNED)
 class VersionedReapWorkflow(ReapWorkflow):
-    """The same for a worker with versions: there, and only there, it must say how it behaves."""
+    """The same for versioned workers, which require a versioning behaviour; others refuse one."""
 
     @workflow.run
     async def run(self, request: dict[str, Any]) -> JsonObject:
-        """Do the same."""
+        """Run the workflow."""
         return await super().run(request)
 
 
 def problems_of(provider: str, answer: ReapResponse) -> list[str]:
-    """Return one sentence that names what could not be dealt with, or none."""
+    """Return one sentence per problem that a provider reported."""
     failed = [found for found in answer.sandboxes if found.outcome == "failed"]
     if not failed:
         return []

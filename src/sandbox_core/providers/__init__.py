@@ -1,4 +1,4 @@
-"""What a provider's author imports, and how providers are found."""
+"""The API for authors of providers, and the discovery of providers."""
 
 from sandbox_core.providers.adapter import client_provider
 from sandbox_core.providers.contract import (

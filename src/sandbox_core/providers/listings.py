@@ -1,6 +1,6 @@
-"""A folder's listing by one command, whatever the names in it hold.
+"""Lists a folder with one command, whatever characters the names contain.
 
-The SDK reads the lines of ``ls -la``, in which a newline or a quote in a name is not one.
+The SDK parses the lines of ``ls -la``, which does not work for names with newlines or quotes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def list_command(folder: str) -> list[str]:
 
 
 def listed_entries(folder: str, output: bytes) -> list[FileEntry]:
-    """Return what the output of `list_command` says; undecodable bytes become surrogates."""
+    """Parse the output of `list_command`; undecodable bytes become surrogates."""
     fields = iter(output.decode("utf-8", "surrogateescape").split("\0"))
     entries: list[FileEntry] = []
     while names := list(iter(lambda: next(fields, ""), "")):

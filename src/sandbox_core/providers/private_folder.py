@@ -1,4 +1,4 @@
-"""A folder of the user's own on this host, where its workers find what others have left there."""
+"""A private folder on this host, in which the user's workers share files."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def private_folder(*parts: str) -> Path:
-    """Return a folder below ``{temporary directory}/sandbox-core-{user id}``, made if need be.
+    """Return a folder below ``{temporary directory}/sandbox-core-{user id}``, created if needed.
 
-    Anybody can make something of that name first. So each folder on the way has to be a folder, no
-    link, of this user, and one in which nobody else may write; nobody else may read in it either
-    from then on.
+    Other users could create something with that name first. So each folder of the path must belong
+    to this user, must not be a link, and must not be writable for others; it is then made
+    unreadable for others, too.
 
     Args:
-        parts: The names of the folders below it.
+        parts: The names of the subfolders.
 
     Raises:
-        PermissionError: One is somebody else's, or a link, or others may write in it.
-        OSError: One cannot be made.
+        PermissionError: A folder is a link, belongs to another user, or is writable for others.
+        OSError: A folder cannot be created.
     """
     folder = Path(tempfile.gettempdir())
     for name in (f"sandbox-core-{os.geteuid()}", *parts):
@@ -35,10 +35,10 @@ def private_folder(*parts: str) -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Close a folder of this user's to others.
+    """Make a folder of this user's inaccessible to others.
 
     Raises:
-        PermissionError: It is no folder, a link, or somebody else's, or others may write in it.
+        PermissionError: It is not a folder, or belongs to another user or is writable for others.
         OSError: It does not exist.
     """
     found = folder.lstat()

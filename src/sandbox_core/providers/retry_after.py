@@ -1,4 +1,4 @@
-"""Parses what a backend says about when to try again."""
+"""Parses how long a backend says to wait before a retry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a provider's session says that its sandbox is there and does not run."""
+"""The error with which a provider's session reports that its sandbox has stopped."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from agents.sandbox.errors import ExecTransportError
 
 
 class SandboxStopped(ExecTransportError):
-    """Raised for a call that has not begun, because the sandbox does not run.
+    """Raised for a call that was not started, because the sandbox exists but is not running.
 
-    The workflow resumes the session and repeats the operation, where that is safe. So raise this
+    The workflow resumes the session and, where that is safe, repeats the operation. So raise this
     only if resuming starts the sandbox again with its workspace.
     """

@@ -1,1 +1,1 @@
-"""What both halves know: names, the table of operations, and what travels between them."""
+"""Shared by both halves: names, the table of operations, and the messages between them."""

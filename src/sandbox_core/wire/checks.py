@@ -16,7 +16,7 @@ from sandbox_core.wire.summaries import summarize
 
 
 def check_request(name: str, request: Message) -> None:
-    """Return if `request` of operation `name` is valid.
+    """Check that `request` of operation `name` is valid.
 
     Raises:
         InvalidRequest: No worker could carry it out.
@@ -33,7 +33,7 @@ def check_request(name: str, request: Message) -> None:
 
 
 def _check_words(name: str, request: CommandRequest) -> None:
-    # The operating system would cut the word there.
+    # The operating system would end the argument there.
     shell = () if isinstance(request.shell, bool) else request.shell
     for word in (*request.command, *shell):
         if "\0" in word:

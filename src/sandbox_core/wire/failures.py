@@ -65,17 +65,17 @@ def _as_it_is(text: _SequenceT, /) -> _SequenceT:
 def encode_error(
     error: Exception, *, attempt: int = 1, redact: Redact = _as_it_is
 ) -> ApplicationError:
-    """Return what an activity raises for `error`, so that `decode_error` can restore it.
+    """Return the error that an activity raises for `error`, which `decode_error` restores.
 
-    Only what is known to be terminal is non-retryable: our own errors, and those that `is_terminal`
-    tells. A terminal `SandboxError` is an answer to whoever asked, such as "file not found", and no
-    reason to alarm the worker's operator. One that does not say (``retryable=None``) is most often
-    an answer too: it is tried once more.
+    Only known terminal errors are non-retryable: our own, and those for which `is_terminal` is
+    true. A terminal `SandboxError` is an answer to the caller, such as "file not found", and does
+    not concern the worker's operator. One that does not say (``retryable=None``) is usually an
+    answer too: it is tried once more.
 
     Args:
-        error: What a handler raised.
-        attempt: The attempt in which it did, from 1.
-        redact: Takes secrets out of everything that is written of it, before that is cut.
+        error: The error that a handler raised.
+        attempt: The number of the attempt that raised it, from 1.
+        redact: Removes secrets from all of its text, before that is cut.
     """
     if isinstance(error, ApplicationError):
         return error
@@ -107,7 +107,7 @@ def encode_error(
 
 
 def _type_of(error: Exception) -> str:
-    # The retry policy takes this one for an activity type that the worker does not know.
+    # To the retry policy, this name means an activity type that the worker does not know.
     name = type(error).__name__
     return f"{type(error).__module__}.{name}" if name == NOT_REGISTERED else name
 
@@ -117,12 +117,12 @@ def _category(*, benign: bool) -> ApplicationErrorCategory:
 
 
 def decode_error(failure: ApplicationError) -> Exception:
-    """Return the error that `failure` stands for, of the class that was raised in the activity.
+    """Return the error encoded in `failure`, with the class that was raised in the activity.
 
     A class that does not exist here falls back to its nearest base that does.
     """
     details = failure.details[0] if failure.details else None
-    # Ours have no details; an error of a vendor may have the same name.
+    # Our own errors have no details; a vendor's error may have the same name.
     own = None if failure.details else _subclass_named(SandboxCoreError, failure.type or "")
     if own is not None and issubclass(own, AtCapacity):
         return own(failure.message, retry_after=failure.next_retry_delay)
@@ -143,8 +143,8 @@ def decode_error(failure: ApplicationError) -> Exception:
 def _restore_sandbox_error(
     cls: type[SandboxError], failure: ApplicationError, details: Mapping[str, JsonValue]
 ) -> SandboxError:
-    # The subclasses take their own keyword arguments and compute the message from them, so the
-    # instance is made without them and filled as the dataclass base does.
+    # Subclasses take their own keyword arguments and compute the message from them, so the instance
+    # is created without `__init__` and filled as the dataclass base does.
     error = cls.__new__(cls)
     context = details.get("context")
     retryable = details.get("retryable")
@@ -181,7 +181,7 @@ def _with_subclasses(cls: builtins.type[_ErrorT]) -> Iterator[builtins.type[_Err
 
 
 def _jsonable(value: object, redact: Redact, depth: int = 0) -> JsonValue:
-    # Providers put anything into an error, and it must not be what makes the error unreadable.
+    # Providers put anything into an error's context, which must not make the error unreadable.
     if depth > _MAX_DEPTH:
         return "..."
     if isinstance(value, str):
@@ -207,12 +207,12 @@ def _jsonable(value: object, redact: Redact, depth: int = 0) -> JsonValue:
 
 
 def _text(text: str, redact: Redact) -> str:
-    # Names of files may hold lone surrogates, which neither JSON nor protobuf takes.
+    # File names may contain lone surrogates, which neither JSON nor protobuf accepts.
     return _cut(redact(text), "\n...\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _cut(value: _SequenceT, mark: _SequenceT) -> _SequenceT:
-    # Temporal drops a failure of 2 MiB, and with it the type of the error.
+    # Temporal drops a failure of 2 MiB, and with it the error's type.
     half = _MAX_LENGTH // 2
     return value if len(value) <= _MAX_LENGTH else value[:half] + mark + value[-half:]
 

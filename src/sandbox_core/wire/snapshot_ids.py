@@ -1,4 +1,4 @@
-"""What the id of a snapshot says: whether a workspace was saved to it.
+"""Determines from a snapshot's id whether a workspace was saved to it.
 
 A session that was created with a snapshot spec has a snapshot before anything is saved to it. The
 Agents SDK gives it the session's id, a random UUID. Each save is a new object, under a UUID that is
@@ -15,7 +15,7 @@ _DERIVED = 5
 
 
 def saved_id(save: str) -> str:
-    """Return the id of the snapshot that `save`, which names no other save, makes.
+    """Return the id of the snapshot made by the save with the unique name `save`.
 
     It has a session id's format: `sandbox-core storage gc` collects no snapshot that a user named.
     """
@@ -23,10 +23,10 @@ def saved_id(save: str) -> str:
 
 
 def is_saved(snapshot: SnapshotBase) -> bool:
-    """Return whether `snapshot` is one that a save of ours has made.
+    """Return whether `snapshot` was certainly made by one of our saves.
 
-    False is no proof of the opposite: earlier versions saved to the id that the SDK gave. An id of
-    the user's choice may name what is not saved yet: the SDK starts such a session afresh.
+    False does not mean that it was not: earlier versions saved to the SDK's id. An id chosen by the
+    user may name a snapshot that is not saved yet, and the SDK starts such a session afresh.
     """
     if isinstance(snapshot, NoopSnapshot):
         return False

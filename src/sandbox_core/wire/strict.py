@@ -1,7 +1,7 @@
-"""Models that a user fills in: a mistake in one is one clear error, raised where it is made.
+"""A base for options that users fill in: a mistake raises one clear error at once.
 
-pydantic's `ValidationError` is no failure to Temporal: a workflow in which it is raised repeats its
-task for ever. Ours ends the workflow.
+Temporal does not treat pydantic's `ValidationError` as a failure: it would retry the workflow task
+forever. Ours ends the workflow.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class StrictOptions(BaseModel):
         try:
             return validate(value)
         except ValidationError as error:
-            raise InvalidOptions(mistakes(cls, error)) from None  # It would show the values.
+            raise InvalidOptions(mistakes(cls, error)) from None  # The cause shows the values.
 
 
 def mistakes(model: type[BaseModel], error: ValidationError, name: str | None = None) -> str:
@@ -65,7 +65,7 @@ def mistakes(model: type[BaseModel], error: ValidationError, name: str | None = 
 
 
 def unknown_field(name: str, known: Iterable[str]) -> str:
-    """Return that there is no field `name`, with the nearest or all of the `known` ones."""
+    """Return the message for an unknown field, with the nearest or all of the `known` ones."""
     names = sorted({*known} - {"type"})
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(names) or 'none'}"

@@ -1,4 +1,4 @@
-"""What a worker imports."""
+"""The API for workers."""
 
 from sandbox_core.worker.plugin import SandboxPlugin
 from sandbox_core.worker.secrets import AllowAllWorkerEnvVars

@@ -1,4 +1,4 @@
-"""Makes Temporal activities of the handlers: decoding, heartbeats, errors that keep their type."""
+"""Makes Temporal activities of the handlers, with decoding, heartbeats and error encoding."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def make_activities(
 
     Args:
         provider_name: The first part of every activity type.
-        open_call: Returns what the handlers work with, or raises why the provider is unusable.
+        open_call: Returns the handlers' context, or raises the error that makes the provider
+            unusable.
         worker_env: The variables of this worker's environment that `WorkerEnv` may read.
     """
     return [_make_activity(provider_name, row, open_call, worker_env) for row in ops.operations()]
@@ -72,7 +73,7 @@ def _make_activity(
         except ApplicationError as error:
             raise _redacted(error, secrets) from None
         except SandboxError as error:
-            # What it comes from does not travel: it is an error of a vendor's.
+            # The cause is a vendor's error, which is not sent to the workflow.
             what = (operation.name, provider_name)
             level = _level_of(error, operation.name)
             logger.log(level, "%s of provider %s failed", *what, exc_info=error)
@@ -80,8 +81,8 @@ def _make_activity(
             failure = _with_reason(error)
             raise encode_error(failure, attempt=tried, redact=secrets.redact_output) from None
         except Exception as error:
-            # The boundary to a provider, whose client may raise anything. The cause stays in this
-            # worker's log: it can hold what must not get into a history.
+            # A plugin boundary: the provider's client may raise anything. The cause is only logged
+            # here, because it may contain what must not enter a history.
             logger.warning(
                 "%s of provider %s failed", operation.name, provider_name, exc_info=error
             )
@@ -100,8 +101,8 @@ def _make_activity(
                 raise
             raise reason from error
 
-    # Temporal's converters decode by these hints, and `Any` is the only one that each takes for
-    # "whatever JSON is there"; the request is validated by its own model.
+    # Temporal's converters decode by these hints, and all of them take only `Any` to mean arbitrary
+    # JSON. The request's own model validates it.
     async def with_bytes(request: dict[str, Any], body: bytes) -> Answer:
         return await run(request, body)
 
@@ -142,11 +143,11 @@ def _redacted(error: ApplicationError, secrets: Secrets) -> ApplicationError:
 
 
 _OPENING = {row.name for row in (ops.CREATE_SESSION, ops.RESUME_SESSION, ops.START)}
-"""What a workflow asks for without a command or a file that could be wrong."""
+"""Operations without a command or file of the workflow's that could be wrong."""
 
 
 def _level_of(error: SandboxError, operation: str) -> int:
-    """Return whether an error is news for who runs the worker, and not only an answer."""
+    """Return the log level: a warning if the error concerns the worker's operator, else debug."""
     if operation in _OPENING:
         return logging.WARNING
     comes_from_elsewhere = origin_of(error) is not error and reason_of_file(error) is None
@@ -155,8 +156,8 @@ def _level_of(error: SandboxError, operation: str) -> int:
 
 
 def _with_reason(error: SandboxError) -> SandboxError:
-    # The SDK says only "failed to stop session", "failed to read archive". Unlike a vendor's error,
-    # these causes are text of ours and of the operating system, without credentials or paths.
+    # The SDK's message is just "failed to stop session" or "failed to read archive". Unlike a
+    # vendor's, these causes are texts of ours and of the operating system, without secrets.
     cause: BaseException | None = error
     while isinstance(cause, SandboxError):
         cause = cause.cause

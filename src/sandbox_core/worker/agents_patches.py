@@ -1,4 +1,4 @@
-"""What is replaced in the SDKs on a worker, and why."""
+"""Replaces functions of the SDKs on a worker, and says why."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _sdk_resolve = Environment.resolve
 
 
 def read_custom_tool_outputs_as_text() -> None:
-    """Let a model be told what a custom tool has answered, such as `apply_patch`.
+    """Make a model receive the answers of custom tools, such as `apply_patch`.
 
-    The OpenAI client's type of such an item says ``output: str | Iterable[...]``. Pydantic, by
-    which the OpenAI Agents plugin reads what a model activity is given, takes a string for the
-    iterable of its characters, and every request to the model fails from then on. It does not with
-    a list. Repeating it is safe.
+    The OpenAI client's type for such an item is ``output: str | Iterable[...]``. The OpenAI Agents
+    plugin decodes a model activity's input with pydantic, which takes a string for an iterable of
+    characters, so that all further requests to the model fail. With a list instead of an iterable,
+    it does not. Calling this again is safe.
     """
     annotations = module.ResponseCustomToolCallOutputParam.__annotations__
     annotations["output"] = Required[str | list[module.OutputOutputContentList]]
 
 
 def apply_manifests_in_linear_time() -> None:
-    """Replace how the SDK finds which entries overlap, for all sessions; repeating it is safe.
+    """Make the SDK find overlapping entries in linear time, for all sessions.
 
-    What is applied, and in which order, stays the same.
+    The entries and their order stay the same. Calling this again is safe.
     """
     assert callable(ManifestApplier._apply_entry_batch), "the SDK has changed"
     ManifestApplier._apply_entry_batch = apply_entry_batch  # type: ignore[method-assign,assignment]  # its self has another name
 
 
 def remember_resolved_environments() -> None:
-    """Have the current operation know what a backend resolves; repeating it is safe.
+    """Make the current operation remember the secrets that a backend resolves.
 
-    Backends resolve the environment of a manifest whenever they please, and an application's
-    `EnvValue` may have another value each time: a token, for instance.
+    Backends may resolve a manifest's environment at any time, and an application's `EnvValue` may
+    return another value each time, such as a token. Calling this again is safe.
     """
     Environment.resolve = _resolve  # type: ignore[method-assign]  # for every environment
 

@@ -1,4 +1,4 @@
-"""Which attempt of its activity a handler is, how long it has had, and what outlives it."""
+"""The current attempt of an activity: its number, its elapsed time, and work that outlives it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from temporalio import activity
 _ResultT = TypeVar("_ResultT")
 
 _EARLY_S = 0.5
-"""How much sooner than the server an attempt takes itself to be over."""
+"""How many seconds before the server an attempt considers itself over."""
 
 _SHUTDOWN_S = 10.0
-"""How long work that outlives its attempt may go on when the worker shuts down.
+"""How long work that outlives its attempt may continue when the worker shuts down, in seconds.
 
 The worker waits for it. Temporal cancels a plugin 60 seconds after its worker has stopped, and
-Kubernetes kills a worker 30 seconds after it was told to stop.
+Kubernetes kills a worker 30 seconds after telling it to stop.
 """
 
-# By the clock that nobody sets: that of the server is another one.
+# Monotonic time; the server's clock is a different one.
 _begun: ContextVar[float] = ContextVar("begun")
 
 
 @contextmanager
 def timed() -> Iterator[None]:
-    """Take note that the attempt of the current activity begins."""
+    """Record the beginning of the current activity's attempt."""
     token = _begun.set(time.monotonic())
     try:
         yield
@@ -39,24 +39,24 @@ def timed() -> Iterator[None]:
 
 
 def attempt() -> int:
-    """Return which attempt of its activity the caller is, from 1 on."""
+    """Return the number of the current attempt, counted from 1."""
     return activity.info().attempt if activity.in_activity() else 1
 
 
 def overdue() -> bool:
-    """Return whether the activity has had its start-to-close timeout: another attempt may run."""
+    """Return whether the start-to-close timeout has passed, so that another attempt may run."""
     begun = _begun.get(None)
     if begun is None or not activity.in_activity():
         return False
     allowed = activity.info().start_to_close_timeout
-    # Temporal tells a little late, and never early.
+    # Temporal reports the timeout slightly late, and never early.
     return allowed is not None and (
         time.monotonic() - begun >= (allowed - timedelta(seconds=_EARLY_S)).total_seconds()
     )
 
 
 async def uncancellable(work: Awaitable[_ResultT]) -> _ResultT:
-    """Await `work`, which is bounded by itself, to its end; cancellations meanwhile are lost."""
+    """Await `work` to its end, ignoring cancellations. `work` must have its own time limit."""
     task = asyncio.ensure_future(work)
     while not task.done():
         with suppress(asyncio.CancelledError):
@@ -65,9 +65,9 @@ async def uncancellable(work: Awaitable[_ResultT]) -> _ResultT:
 
 
 async def finished(work: Coroutine[object, object, object], *, within_s: float) -> bool:
-    """Return whether `work` has ended in time; it is cancelled if it has not.
+    """Return whether `work` ended in time; otherwise cancel it.
 
-    It has `within_s` seconds, and less once the worker shuts down, which waits for it.
+    It has `within_s` seconds, or less if the worker shuts down, which waits for it.
     """
     task = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(_worker_shuts_down())

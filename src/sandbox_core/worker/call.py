@@ -1,4 +1,4 @@
-"""What a handler works with."""
+"""The context of a handler."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Call:
     client: Client
     pool: SessionPool = field(default_factory=SessionPool)
     namespace: Namespace | None = None
-    """Where the workflows are; None if the server does not say, and sandboxes go without labels."""
+    """The workflows' namespace; None, and then no labels, if the server does not reveal it."""
 
     worker_queue: str | None = None
     local_sources: tuple[Path, ...] = ()
     fleet: bool = False
-    """Whether a storage is configured, which workers on other hosts share."""
+    """Whether storage is configured, so that workers on other hosts share it."""
 
     capacity: Capacity = field(default_factory=Capacity)
     trust: Trust = field(default_factory=Trust)
-    """What the worker knows of the provider's labels."""
+    """What the worker has learned about the provider's labels."""
 
     snapshots: SnapshotStore | None = None
-    """What the sessions of every client have to find."""
+    """The snapshot store for the sessions of every client."""

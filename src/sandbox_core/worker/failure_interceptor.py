@@ -1,11 +1,11 @@
-"""What escapes a workflow that uses a sandbox ends it, not its task over and over again.
+"""Fails workflows that use sandboxes, instead of retrying their task, with errors that would recur.
 
-That is an error of a sandbox, and what the Agents SDK raises where a model makes a mistake:
-arguments that are no JSON or no text, a tool that does not exist, too many turns. Each would be the
-same the next time. So does a wrong call of the sandbox API, which nobody would see otherwise.
+These are sandbox errors, wrong calls of the sandbox API, which nobody would notice otherwise, and
+the Agents SDK's errors for a model's mistakes: arguments that are not JSON or not text, a tool that
+does not exist, too many turns.
 
-Temporal's own way, `workflow_failure_exception_types`, would keep errors of the Agents SDK from the
-workflow: the runner of the OpenAI Agents plugin replaces those whose cause is of such a type.
+Temporal's own setting, `workflow_failure_exception_types`, would hide the Agents SDK's errors from
+the workflow: the OpenAI Agents plugin's runner replaces errors whose cause has such a type.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from sandbox_core.worker.wrong_calls import wrong_call
 
 
 class FailuresInterceptor(Interceptor):
-    """Fails workflows, and their handlers, with the errors of sandboxes."""
+    """Fails workflows, and their handlers, with sandbox errors."""
 
     def workflow_interceptor_class(
         self,
         input: WorkflowInterceptorClassInput,  # noqa: A002 - Temporal's name
     ) -> type[WorkflowInboundInterceptor]:
-        """Return what does it in a workflow."""
+        """Return the interceptor for workflows."""
         return _WorkflowFailures
 
 
@@ -80,7 +80,7 @@ def _ends_workflow(error: Exception) -> bool:
         return True
     if not uses_sandbox():
         return False
-    # What is wrong with the code of a workflow is mended by deploying it anew, as in Temporal.
+    # A bug in a workflow is fixed by a new deployment, as usual with Temporal.
     if isinstance(error, AgentsException):
         return not (isinstance(error, UserError) and error.__cause__ is None)
     frames = traceback.walk_tb(error.__traceback__)

@@ -1,7 +1,7 @@
-"""Heartbeats that do not depend on the event loop: what blocks it must not end an activity.
+"""Sends heartbeats independently of the event loop, so that blocking it does not end an activity.
 
-The SDK of a provider may block the loop for longer than a heartbeat timeout, and the activities of
-every other session with it. So one thread of the process sends the heartbeats of all of them.
+A provider's SDK may block the loop, and with it the activities of all other sessions, for longer
+than the heartbeat timeout. So one thread of the process sends the heartbeats of all activities.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from temporalio.client import AsyncActivityCancelledError
 logger = logging.getLogger(__name__)
 
 
-# Each heartbeat replaces the details of the one before, so all of them have the same.
+# Each heartbeat replaces the details of the previous one, so all have the same.
 _details: ContextVar[list[str]] = ContextVar("details")
 
 LONGEST_S = 5.0
-"""How long at most between two heartbeats: a cancellation is heard of with one."""
+"""The longest interval between heartbeats, whose responses report cancellations."""
 
 
 @contextmanager
 def heartbeats() -> Iterator[None]:
-    """Tell Temporal that this worker lives, three times in each heartbeat timeout or more often."""
+    """Send heartbeats within this context, at least three per heartbeat timeout."""
     timeout = activity.info().heartbeat_timeout
     if timeout is None:
         yield
         return
-    # What earlier attempts have left goes on, or the first heartbeat would take it away.
+    # Keep the details of earlier attempts, which the first heartbeat would replace.
     token = _details.set(list(activity.info().heartbeat_details))
-    # The first is not sent at once: most activities have ended before it is due.
+    # The first is not sent at once: most activities end before it is due.
     beating = _Beating(copy_context(), min(timeout.total_seconds() / 3, LONGEST_S))
     _beats.add(beating)
     try:
@@ -49,7 +49,7 @@ def heartbeats() -> Iterator[None]:
 
 
 async def tell_later_attempts(mark: str) -> None:
-    """Return when Temporal has `mark` for the activity's next attempts; see `told`.
+    """Store `mark` at Temporal for the activity's next attempts, which read it with `told`.
 
     Raises:
         RPCError: Temporal does not answer.
@@ -59,7 +59,7 @@ async def tell_later_attempts(mark: str) -> None:
         return
     details = _details.get([])
     details.append(mark)
-    activity.heartbeat(*details)  # This one may be held back; that of a client is not.
+    activity.heartbeat(*details)  # May be throttled, unlike the client's heartbeat below.
     handle = activity.client().get_async_activity_handle(task_token=activity.info().task_token)
     try:
         await handle.heartbeat(*details)
@@ -68,7 +68,7 @@ async def tell_later_attempts(mark: str) -> None:
 
 
 def told(mark: str) -> bool:
-    """Return whether an earlier attempt of the current activity has left `mark`."""
+    """Return whether an earlier attempt of the current activity stored `mark`."""
     return activity.in_activity() and mark in activity.info().heartbeat_details
 
 
@@ -82,11 +82,11 @@ class _Beating:
 
     @property
     def has_ended(self) -> bool:
-        """Whether none is to be sent any more."""
+        """Whether no further heartbeat is to be sent."""
         return self._context is None
 
     def beat(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Send one, unless the activity has ended; return whether there are more to come."""
+        """Send one, unless the activity has ended; return whether more will follow."""
         with self._lock:
             if self._context is None:
                 return False
@@ -94,19 +94,19 @@ class _Beating:
             return True
 
     def stop(self) -> None:
-        """Return when none is being sent, and none will be."""
+        """Wait until no heartbeat is being sent; none will be sent later."""
         with self._lock:
             self._context = None
 
 
 async def _heartbeat() -> None:
     activity.heartbeat(*_details.get([]))
-    # It is sent by a task, for which nobody else waits in this loop.
+    # A task of this loop sends it, and nothing else waits for that task.
     await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
 
 
 class _Beats:
-    """The thread, and what is due when; it starts with the first activity."""
+    """The thread, which starts with the first activity, and its schedule."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, _Beating]] = []
@@ -117,7 +117,7 @@ class _Beats:
     def add(self, beating: _Beating) -> None:
         with self._changed:
             first = self._push(beating)
-            if self._thread is None or not self._thread.is_alive():  # It is not, after a fork.
+            if self._thread is None or not self._thread.is_alive():  # For example after a fork.
                 self._thread = threading.Thread(
                     target=self._run, name="sandbox-core-heartbeats", daemon=True
                 )
@@ -137,7 +137,7 @@ class _Beats:
             try:
                 more = beating.beat(loop)
             except Exception:
-                # Whatever one session's heartbeat raises, it must not end those of the others.
+                # An error of one session's heartbeat must not end those of the others.
                 logger.warning("a heartbeat could not be sent", exc_info=True)
                 continue
             if more:
@@ -147,7 +147,7 @@ class _Beats:
     def _next(self) -> _Beating:
         with self._changed:
             while True:
-                # Most have ended before they are due: the thread does not wake up for each.
+                # Most end before their heartbeat is due; the thread does not wake up for these.
                 while self._due and self._due[0][2].has_ended:
                     heapq.heappop(self._due)
                 wait = self._due[0][0] - time.monotonic() if self._due else None

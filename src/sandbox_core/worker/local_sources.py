@@ -1,4 +1,4 @@
-"""Manifest entries that are copied from the worker's disk, and where they may come from."""
+"""Restricts the folders from which manifest entries are copied from the worker's disk."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sandbox_core.errors import InvalidRequest
 
 
 def check_local_sources(entries: Mapping[str | Path, BaseEntry], allowed: Sequence[Path]) -> None:
-    """Return if every file that `entries` take from this host lies in an allowed folder.
+    """Check that all files that `entries` copy from this host are in an allowed folder.
 
     Raises:
-        InvalidRequest: One does not, or is named by a relative path, which would depend on where
-            the worker was started; or it is a FIFO or a device, which blocks whoever opens it.
+        InvalidRequest: A file is not, or has a relative path, which would depend on the worker's
+            working directory, or is a FIFO or a device, which could block.
     """
     roots = [os.path.realpath(root) for root in allowed]
     for path, source in _sources(entries):

@@ -1,4 +1,4 @@
-"""Entries of a manifest, applied in batches in which none is at, in or above another's path."""
+"""Applies a manifest's entries in batches in which no path equals or contains another."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from agents.sandbox.session.manifest_application import ManifestApplier
 async def apply_entry_batch(
     applier: ManifestApplier, entries: Sequence[tuple[Path, BaseEntry]], *, base_dir: Path
 ) -> list[MaterializedFile]:
-    """Apply entries as the SDK's `ManifestApplier` does, in time that grows with their number.
+    """Apply entries as the SDK's `ManifestApplier` does, but in linear time.
 
-    The SDK compares each with all that wait in the batch: 2,500 files block the event loop for most
-    of a minute.
+    The SDK compares each entry with all others in the batch: 2,500 files block the event loop for
+    most of a minute.
     """
     files: list[MaterializedFile] = []
     batch = _Batch()

@@ -1,9 +1,9 @@
-"""What a worker's metrics say of its sessions, beside what Temporal's say of its activities.
+"""Records a worker's metrics about its sessions, in addition to Temporal's about its activities.
 
 ``sandbox_core_open_sessions`` (gauge)
     The sessions that the worker holds.
 ``sandbox_core_released_sessions`` (counter, ``reason``)
-    Those that it has evicted: for the ``limit`` on their number, or because they were ``idle``.
+    The sessions that it has evicted, because of the ``limit`` on their number or as ``idle``.
 
 Both have the attributes ``provider`` and ``task_queue``.
 """
@@ -28,15 +28,15 @@ class PoolMetrics:
 
     @classmethod
     def of_worker(cls, worker: Worker, provider: str) -> PoolMetrics:
-        """Return the metrics that go where those of the worker go."""
+        """Return the metrics, which are exported with the worker's own."""
         runtime = worker.client.service_client.config.runtime or Runtime.default()
         attributes = {"provider": provider, "task_queue": worker.task_queue}
         return cls(runtime.metric_meter.with_additional_attributes(attributes))
 
     def open(self, number: int) -> None:
-        """Record how many sessions are held."""
+        """Record the number of open sessions."""
         self._open.set(number)
 
     def evicted(self, reason: str) -> None:
-        """Count one that was evicted."""
+        """Count an evicted session."""
         self._released.add(1, {"reason": reason})

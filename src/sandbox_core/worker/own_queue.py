@@ -1,7 +1,7 @@
-"""A worker's own task queue: where a session is found again that lives on its host.
+"""Assigns each worker its own task queue, which reaches the sessions on its host.
 
-The queue is named by the shared queue, the host, and the worker's index there. An index is a locked
-file: the worker that starts where another has died takes over its index, and with it its queue.
+The queue's name consists of the shared queue, the host, and the worker's index on the host. An
+index is a locked file: a worker that replaces a dead one takes over its index and so its queue.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 @contextmanager
 def own_queue(namespace: str, task_queue: str) -> Iterator[str]:
-    """Yield the name of the calling worker's own queue, and hold it for the duration.
+    """Yield the name of the calling worker's own queue, and reserve it within this context.
 
     Raises:
-        OSError: The folder of the lock files cannot be written, or others could write there.
+        OSError: The folder of the lock files is not writable, or others can write to it.
     """
     folder = _folder(namespace, task_queue)
     for index in count():
@@ -39,12 +39,12 @@ def own_queue(namespace: str, task_queue: str) -> Iterator[str]:
         try:
             yield worker_queue(task_queue, socket.gethostname(), index)
         finally:
-            os.close(lock)  # The file stays: to delete it would let two have the same index.
+            os.close(lock)  # The file stays: deleting it would let two workers have one index.
         return
 
 
 def is_gone(namespace: str, queue: str) -> bool:
-    """Return whether the worker with this own queue was one of this host, and is gone."""
+    """Return whether the worker with this own queue was on this host, and is gone."""
     task_queue, host, index = split_worker_queue(queue)
     if host != socket.gethostname():
         return False
@@ -53,7 +53,7 @@ def is_gone(namespace: str, queue: str) -> bool:
     except FileNotFoundError:
         return True
     try:
-        # A worker that starts in this very moment takes the next index instead: no harm is done.
+        # A worker that starts at this very moment takes the next index, which does no harm.
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False

@@ -1,9 +1,9 @@
-"""The activities of the OpenAI plugin's own sandboxes, for workflows that began with them.
+"""Performs the activities of the OpenAI plugin's own sandboxes, for workflows that began with them.
 
-A workflow that has begun with the `temporal_sandbox_client` of ``temporalio.openai_agents`` asks
-for these activities to its end. A provider of sandbox-core performs them here, as the plugin's own
-`SandboxClientProvider` would, so that nobody has to keep one. Their names, arguments and results
-are the plugin's; they are handled as JSON, so that it need not be installed.
+A workflow that began with the `temporal_sandbox_client` of ``temporalio.openai_agents`` schedules
+these activities until it ends. A provider of sandbox-core performs them here like the plugin's own
+`SandboxClientProvider`, which is then no longer needed. Names, arguments and results are the
+plugin's; they are handled as JSON, so that the plugin need not be installed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sandbox_core.worker.sessions.resume import exists, restart, resume, start
 
 logger = logging.getLogger(__name__)
 
-# What the plugin's pydantic models are as JSON.
+# The plugin's pydantic models as JSON.
 Peer: TypeAlias = dict[str, Any]
 PeerActivity: TypeAlias = Callable[[Peer], Awaitable[Peer | None]]
 
@@ -42,11 +42,11 @@ _THEIR_WORKER_ENV, _OUR_WORKER_ENV = "temporal.worker_env_value", "sandbox_core.
 
 
 class PeerSessions:
-    """The sandboxes of the plugin's workflows that call a provider by one name, on one worker.
+    """One worker's sandboxes of the plugin's workflows that use one provider name.
 
     Args:
-        name: What they call it.
-        open_call: Returns what is worked with, or raises why the provider is unusable.
+        name: The name in these workflows.
+        open_call: Returns the context, or raises the error that makes the provider unusable.
         worker_env: The variables of this worker's environment that manifests may read.
     """
 
@@ -55,11 +55,11 @@ class PeerSessions:
         self._open_call = open_call
         self._worker_env = worker_env
         self._sessions: dict[str, SandboxSession] = {}
-        # One lasts as long as somebody holds it or waits for it.
+        # A lock lives as long as somebody holds it or waits for it.
         self._locks: MutableMapping[str, asyncio.Lock] = WeakValueDictionary()
 
     def activities(self) -> list[PeerActivity]:
-        """Return the activities, with the names that histories have."""
+        """Return the activities, with their names in histories."""
         operations = {
             "client_create": self._create,
             "client_resume": self._resume,
@@ -89,14 +89,14 @@ class PeerSessions:
                     is_answer = isinstance(error, ExecTimeoutError)
                     level = logging.DEBUG if is_answer else logging.WARNING
                     logger.log(level, "%s of %r failed", operation, self._name, exc_info=error)
-                    # Of these the plugin's workflows know the code, as the failure's type.
+                    # The plugin's workflows recognize these by their code, as the failure's type.
                     raise ApplicationError(
                         secrets.redact_output(str(error)),
                         type=str(error.error_code),
                         non_retryable=error.retryable is False,
                     ) from None
                 except Exception as error:
-                    # A plugin boundary. The cause may hold what must not get into a history.
+                    # A plugin boundary. The cause may contain what must not enter a history.
                     logger.warning("%s of %r failed", operation, self._name, exc_info=error)
                     raise ApplicationError(
                         secrets.redact_output(str(error)),
@@ -143,7 +143,7 @@ class PeerSessions:
         self._sessions.pop(str(state.session_id), None)
 
     async def _session(self, args: Peer, secrets: Secrets) -> SandboxSession:
-        """Return the session; one that this worker does not have is resumed, by one at a time."""
+        """Return the session; if this worker does not hold it, resume it, one caller at a time."""
         state = _state(args)
         await secrets.learn(state.manifest)
         key = str(state.session_id)
@@ -226,7 +226,7 @@ class PeerSessions:
 
 
 async def _open_again(call: Call, state: SandboxSessionState) -> SandboxSession:
-    """Open what another worker had open, with the workspace as it was left.
+    """Resume another worker's session, with its workspace unchanged.
 
     Raises:
         SandboxLost: The sandbox is gone, and its workspace was not saved.
@@ -235,8 +235,8 @@ async def _open_again(call: Call, state: SandboxSessionState) -> SandboxSession:
         lost = await resume(call.provider, call.client, state, started=True, sandbox_id=None)
         return lost.session
     session = await call.client.resume(state)
-    # The plugin's states do not say whether a session was started. If it was, the SDK must not do
-    # so again: it would write the manifest's files over the agent's.
+    # The plugin's states do not say whether a session was started. If it was, the SDK must not
+    # start it again, which would write the manifest's files over the agent's.
     if await _is_in_use(session):
         await restart(session)
     return session
@@ -246,7 +246,7 @@ async def _is_in_use(session: SandboxSession) -> bool:
     command = ("sh", "-c", '[ -n "$(ls -A -- "$1")" ]', "sh", session.state.manifest.root)
     try:
         return (await session.exec(*command, shell=False)).ok()
-    except SandboxError:  # It does not run, or has no workspace yet.
+    except SandboxError:  # It is not running, or has no workspace yet.
         return False
 
 
@@ -255,7 +255,7 @@ def _state(args: Peer) -> SandboxSessionState:
 
 
 def _renamed(value: Any, worker_env: str) -> Any:  # noqa: ANN401 - JSON of any kind
-    """Return JSON with their kind of `WorkerEnv` for ours, or ours for theirs."""
+    """Return JSON with `worker_env` as the kind of each `WorkerEnv`: the plugin's, or ours."""
     if isinstance(value, list):
         return [_renamed(item, worker_env) for item in value]
     if not isinstance(value, dict):

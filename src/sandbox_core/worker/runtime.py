@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class ProviderRuntime:
-    """A provider that is loaded, or the error that stands in its place.
+    """A loaded provider, or the error that replaces it.
 
-    The activities of a provider that cannot be used are registered like any other and raise that
-    error, so that a workflow learns why, and not merely that nobody offers the provider.
+    The activities of an unusable provider are also registered, and raise that error. So a workflow
+    learns the reason, not only that no worker offers the provider.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class ProviderRuntime:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is a provider, as far as is known, and no error in its place."""
+        """Whether it is a provider without a known error."""
         return not isinstance(self._provider, ProviderError)
 
     def activities(self) -> list[Activity]:
-        """Return the activities, one for each operation."""
+        """Return the activities, one per operation."""
         return make_activities(self.name, self._call, self._worker_env)
 
     def peer_activities(self, name: str) -> list[PeerActivity]:
-        """Return those of the OpenAI plugin's own sandboxes, for what workflows call `name`."""
+        """Return the activities of the OpenAI plugin's own sandboxes, for its provider `name`."""
         return PeerSessions(name, self._call, self._worker_env).activities()
 
     def model_modules(self) -> frozenset[str]:
@@ -87,15 +87,15 @@ class ProviderRuntime:
         namespace: Namespace | None = None,
         metrics: PoolMetrics | None = None,
     ) -> AsyncIterator[None]:
-        """Have a client for the duration; a client that cannot be made is kept as an error.
+        """Provide a client within this context; if it cannot be created, the error replaces it.
 
         Args:
-            worker_queue: The worker's own queue, which is told to those whose session it holds.
-            namespace: Where the owners of the sandboxes are; None leaves them without labels.
-            metrics: Where the number of sessions is recorded.
+            worker_queue: The worker's own queue, which workflows with a session here are told.
+            namespace: The namespace of the sandboxes' owners; None for no labels.
+            metrics: Records the number of sessions.
 
         Raises:
-            ProviderLoad: The client cannot be made, and the provider is required.
+            ProviderLoad: The client cannot be created, and the provider is required.
         """
         provider = self._provider
         if isinstance(provider, ProviderError):
@@ -125,7 +125,7 @@ class ProviderRuntime:
 
     def _call(self) -> Call:
         if isinstance(self._provider, ProviderError):
-            # A new one each time: a traceback grows whenever its error is raised again.
+            # A new error each time: raising the same one again extends its traceback.
             raise type(self._provider)(self._provider.message)
         assert self._client is not None, "activities run only while the worker does"
         return Call(

@@ -1,6 +1,6 @@
-"""What the worker asks of a backend's session that the Agents SDK names with an underscore.
+"""Wraps the private names of the Agents SDK that the worker uses of a backend's session.
 
-A test lists the other modules that use such names, and what for.
+A test lists the other modules that use private names, with the reasons.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _ResultT = TypeVar("_ResultT")
 
 
 def backend_session(session: SandboxSession) -> BaseSandboxSession:
-    """Return the backend's own session, without the SDK's wrapper that reports each call."""
+    """Return the backend's own session, without the SDK's wrapper that instruments each call."""
     return session._inner
 
 
 def prepared_command(
     session: SandboxSession, *words: str, shell: bool | list[str], user: str | None
 ) -> list[str]:
-    """Return the words that the backend executes for a command."""
+    """Return the arguments that the backend executes for a command."""
     return session._inner._prepare_exec_command(*words, shell=shell, user=user)
 
 
@@ -47,22 +47,22 @@ async def reported(
     ok: Callable[[_ResultT], bool],
     outputs: Callable[[_ResultT], tuple[bytes | None, bytes | None]],
 ) -> _ResultT:
-    """Run an operation that sinks and spans are told of, as of a call of the session."""
+    """Run an operation that sinks and spans report like a call of the session."""
     return await session._annotate(op=op, start_data=start_data, run=run, ok=ok, outputs=outputs)
 
 
 def client_dependencies(client: BaseSandboxClient[_OptionsT]) -> Dependencies | None:
-    """Return what the sessions of a client depend on."""
+    """Return the dependencies of a client's sessions."""
     return client._resolve_dependencies()
 
 
 async def validated(session: SandboxSession, path: str | Path, *, for_write: bool = False) -> Path:
-    """Return the path in the sandbox, checked against its real file system, symlinks included.
+    """Return the path in the sandbox, checked against its real file system, including symlinks.
 
     Raises:
-        InvalidManifestPathError: It is in no folder that the session may use.
+        InvalidManifestPathError: The path is outside the folders that the session may use.
     """
-    # The SDK takes a backslash of a `str` for a separator of folders.
+    # In a `str`, the SDK takes a backslash for a separator.
     return await session._validate_path_access(Path(path), for_write=for_write)
 
 
@@ -73,9 +73,9 @@ class _CreatesFiles(Protocol):
 
 
 def creates_files(session: SandboxSession) -> bool:
-    """Tell whether the backend's session itself writes a file only if it is not there.
+    """Return whether the backend's own session can create a file without replacing one.
 
-    The SDK's own method for it, which sessions inherit from 0.24 on, writes over what is there.
+    The SDK's method for it, which sessions inherit from version 0.24, replaces existing files.
     """
     method = getattr(type(session._inner), "_write_new_file", None)
     return method is not getattr(BaseSandboxSession, "_write_new_file", None)
@@ -84,16 +84,16 @@ def creates_files(session: SandboxSession) -> bool:
 async def create_file(
     session: SandboxSession, path: Path, data: io.IOBase, *, user: str | None
 ) -> None:
-    """Write a file that is not there, with a session of which `creates_files` is true.
+    """Create a file, with a session for which `creates_files` is true.
 
     Raises:
-        FileExistsError: Something of that name is there.
+        FileExistsError: Something with that name exists.
     """
     await cast("_CreatesFiles", session)._write_new_file(path, data, user=user)
 
 
 def configure(session: SandboxSession, settings: SessionSettings) -> None:
-    """Give a live session the settings that the SDK's runtime gave the workflow's."""
+    """Apply the settings of a workflow's session, made by the SDK's runtime, to the live one."""
     session._set_concurrency_limits(
         SandboxConcurrencyLimits(
             manifest_entries=settings.manifest_entries, local_dir_files=settings.local_dir_files
@@ -108,31 +108,31 @@ def configure(session: SandboxSession, settings: SessionSettings) -> None:
 
 
 def read_from_any_folder(session: SandboxSession) -> None:
-    """Let the SDK take sources from wherever `check_local_sources` has allowed them.
+    """Make the SDK accept sources from any folder that `check_local_sources` has allowed.
 
-    It takes them only from below a base directory, by default the worker's current one.
+    By default it accepts only those below the worker's working directory.
     """
     for part in (session, session._inner):
         part._manifest_base_dir = lambda: Path("/")  # type: ignore[method-assign]  # this one's only
 
 
 def entries_base_dir(session: SandboxSession) -> Path:
-    """Return the directory of the host below which relative sources of entries are."""
+    """Return the host's base directory for relative sources of entries."""
     return session._manifest_base_dir()
 
 
 async def apply_entries(
     session: SandboxSession, entries: list[tuple[Path, BaseEntry]]
 ) -> list[MaterializedFile]:
-    """Materialize some entries, and return the files that were copied from this host's disk."""
+    """Materialize entries; return the files that were copied from this host's disk."""
     return await session._apply_entry_batch(entries, base_dir=session._manifest_base_dir())
 
 
 async def close_dependencies(session: SandboxSession) -> None:
-    """Close what a session depends on, and not the session."""
+    """Close a session's dependencies, but not the session."""
     await session._aclose_dependencies()
 
 
 def keep_at_start(session: SandboxSession) -> None:
-    """Have the next start take the workspace for one that is in use."""
+    """Make the next start treat the workspace as one in use."""
     session._inner._set_start_state_preserved(True)

@@ -1,9 +1,8 @@
-"""Secrets of the worker: resolved, remembered for each session, and removed, here only.
+"""The only place that resolves the worker's secrets, remembers and redacts them.
 
-A manifest's environment and its mounts name what only the worker has. An operation learns the
-values whenever it uses the session, whichever activity, worker or backend gave them to the sandbox,
-and they are taken out of what it answers, raises and logs. The bytes of files and archives are
-answered as they are.
+A manifest's environment and mounts refer to secrets that only the worker has. Each operation on a
+session learns the values, regardless of which activity, worker or backend gave them to the sandbox,
+and redacts them in its results, errors and log. The bytes of files and archives are not altered.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from sandbox_core.wire.mount_credentials import Credential, referenced_variables
 from sandbox_core.wire.worker_env import read_worker_env, reading_worker_env
 
 SHORTEST = 6
-"""How many characters a secret has at least: fewer are in what commands write by accident."""
+"""The fewest characters of a secret: shorter text occurs in output by chance."""
 
 _SHORTEST_PIECE = 4
-"""How many bytes of a secret are taken out where an output was cut within it; fewer are left."""
+"""The fewest bytes of a partial secret, next to a cut in an output, that are redacted."""
 
 _REDACTED = b"***"
 _CREDENTIALS = "the credentials of mounts"
 
-# Where the worker and the SDK leave out the middle of an output, or put a line before it.
+# The places where the worker and the SDK cut out the middle of an output, or prepend a line.
 _CUTS = re.compile(
     rb"\n?\[\.\.\. [0-9,]+ bytes cut[^\]\n]*\]\n?"
     rb"|\xe2\x80\xa6[0-9]+ (?:tokens|chars) truncated\xe2\x80\xa6"
@@ -55,9 +54,9 @@ _TextT = TypeVar("_TextT", str, bytes)
 class AllowAllWorkerEnvVars:
     """Lets workflows read *every* variable of the worker's environment.
 
-    That includes the credentials of the worker itself: of Temporal, of models, of clouds and of the
-    storage. A workflow that names one puts it into a sandbox, where a command that a model has
-    written can use it and send it anywhere. Name the variables instead, wherever you can::
+    That includes the worker's own credentials for Temporal, models, clouds and the storage. A
+    workflow that names one puts it into a sandbox, where a command written by a model can use it
+    and send it anywhere. List the variables instead if you can::
 
         SandboxPlugin(worker_env=["GITHUB_TOKEN"])
         SandboxPlugin(worker_env=AllowAllWorkerEnvVars())
@@ -84,11 +83,11 @@ def allowed_names(names: Iterable[str] | AllowAllWorkerEnvVars) -> Allowed:
 
 @dataclass(kw_only=True)
 class Secrets:
-    """What one operation may read of the worker's environment, and which values it must not show.
+    """The variables that one operation may read, and the values that it must not show.
 
     Attributes:
         allowed: The names that it may read.
-        values: The secrets that it knows, those of its session among them.
+        values: The secrets that it knows, including its session's.
     """
 
     allowed: Allowed = frozenset()
@@ -98,7 +97,7 @@ class Secrets:
         """Return the value of a variable of the worker's environment, and remember it.
 
         Raises:
-            InvalidRequest: It is not allowed on this worker, is not set, or is too short.
+            InvalidRequest: The variable is not allowed on this worker, not set, or too short.
         """
         if not isinstance(self.allowed, AllowAllWorkerEnvVars) and name not in self.allowed:
             raise InvalidRequest(
@@ -118,12 +117,12 @@ class Secrets:
         return value
 
     def remember(self, values: Iterable[str]) -> None:
-        """Take values out from now on; what is too short to be a secret stays."""
-        # An environment may hold what is not UTF-8.
+        """Redact these values from now on, except those too short to be secrets."""
+        # An environment may contain bytes that are not UTF-8.
         self.values.update(os.fsencode(value) for value in values if len(value) >= SHORTEST)
 
     def remember_environment(self, environment: Environment, values: Mapping[str, str]) -> None:
-        """Remember the values of an environment that are not written in it."""
+        """Remember an environment's values, except those that are literals in it."""
         self.remember(
             values[name]
             for name, entry in environment.normalized().items()
@@ -131,30 +130,30 @@ class Secrets:
         )
 
     async def learn(self, manifest: Manifest) -> None:
-        """Remember every value of a manifest's environment that is not written in it.
+        """Remember the values of a manifest's environment, except those that are literals in it.
 
         Raises:
-            InvalidRequest: One is not to be had on this worker, which could not take it out.
-            Exception: What an `EnvValue` of the application's raises.
+            InvalidRequest: This worker cannot resolve a value, and so could not redact it.
+            Exception: Any error of an application's `EnvValue`.
         """
         self.remember_environment(manifest.environment, await manifest.environment.resolve())
 
     def redact(self, answer: _T) -> _T:
-        """Return what an operation answers without secrets; raw bytes are returned as they are."""
+        """Return an operation's result without secrets. Raw bytes are returned unchanged."""
         if not self.values or isinstance(answer, bytes):
             return answer
         return cast("_T", self._redacted(answer))
 
     def redact_output(self, output: _TextT) -> _TextT:
-        """Return text or an output without secrets, and without those it begins or ends within.
+        """Return text or output without secrets, or parts of one at its ends and next to cuts.
 
-        A command may write a secret in two pieces, and what it writes may have been cut.
+        A command may write a secret in two pieces, and its output may have been cut.
         """
         if not self.values:
             return output
         if isinstance(output, bytes):
             return self._whole_and_pieces(output)
-        # Bytes that are no text stay what they are on the way through bytes and back.
+        # Bytes that are not text survive this round trip.
         content = output.encode("utf-8", "surrogatepass")
         return self._whole_and_pieces(content).decode("utf-8", "surrogatepass")
 
@@ -203,21 +202,21 @@ def _shortest_piece(form: bytes) -> int:
 
 
 def _overlap(first: bytes, second: bytes, shortest: int) -> int:
-    """Return how many bytes the end of `first` and the start of `second` have in common."""
+    """Return the length of the longest end of `first` that is a beginning of `second`."""
     longest = min(len(first), len(second))
     return next((n for n in range(longest, shortest - 1, -1) if first.endswith(second[:n])), 0)
 
 
 @lru_cache(maxsize=64)
 def _forms(values: frozenset[bytes]) -> tuple[bytes, ...]:
-    """Return how secrets look in what is written of them, the longest first."""
+    """Return the forms in which secrets may be written, the longest first."""
     forms: set[str] = set()
     for text in map(os.fsdecode, values):
         lines = text.splitlines()
-        # As they are; in Python, in JSON, in the command line of a shell, and at a terminal.
+        # Verbatim; in Python, in JSON, on a shell's command line, and at a terminal.
         forms.update({text, text.strip(), repr(text)[1:-1], json.dumps(text)[1:-1]})
         forms.update({text.replace("'", "'\"'\"'"), "\r\n".join(lines)})
-        forms.update(lines)  # A private key is often shown by the line.
+        forms.update(lines)  # A private key is often shown line by line.
     encoded = {os.fsencode(form) for form in forms if len(form) >= SHORTEST}
     return tuple(sorted(encoded, key=lambda form: (-len(form), form)))
 
@@ -229,7 +228,7 @@ _current: ContextVar[Secrets | None] = ContextVar("sandbox_core_secrets", defaul
 
 @contextmanager
 def knowing_secrets(allowed: Allowed) -> Iterator[Secrets]:
-    """Let the current operation read variables of these names, and remember what it has read."""
+    """Let the current operation read these variables, and remember the values that it reads."""
     secrets = Secrets(allowed=allowed)
     token = _current.set(secrets)
     try:
@@ -240,7 +239,7 @@ def knowing_secrets(allowed: Allowed) -> Iterator[Secrets]:
 
 
 def current_secrets() -> Secrets:
-    """Return what the current operation knows; outside of one, nothing is allowed or known."""
+    """Return the current operation's secrets; outside an operation, nothing is allowed or known."""
     return _current.get() or Secrets()
 
 
@@ -248,16 +247,16 @@ def current_secrets() -> Secrets:
 
 
 def with_credentials(manifest: Manifest) -> Manifest:
-    """Return `manifest` with what its mounts refer to; only an operation on a worker can.
+    """Return `manifest` with its mounts' references resolved; works only in an operation.
 
     Raises:
-        InvalidRequest: A variable is not allowed on this worker, is not set, or is too short.
+        InvalidRequest: A variable is not allowed on this worker, not set, or too short.
     """
     return change_entries(manifest, _with_credentials)
 
 
 def entry_with_credentials(entry: BaseEntry) -> BaseEntry:
-    """Return one entry as `with_credentials` returns those of a manifest."""
+    """Return one entry with its references resolved; see `with_credentials`."""
     return change_entry(entry, _with_credentials)
 
 
@@ -275,10 +274,10 @@ def _with_credentials(entry: BaseEntry) -> BaseEntry:
 
 
 def keep_secrets_out_of_logs() -> None:
-    """Take what the current operation knows out of every record; repeating it is safe.
+    """Redact the current operation's secrets in every log record; calling it again is safe.
 
-    Vendors and the SDK log what they please, errors and commands among it, and no logger of this
-    library is above theirs. Records that are made elsewhere are left as they are.
+    Vendors' SDKs and the Agents SDK log anything, including errors and commands, and their loggers
+    are not below one of ours. Records from outside an operation are unchanged.
     """
     factory = logging.getLogRecordFactory()
     if not isinstance(factory, _RedactingFactory):
@@ -309,5 +308,5 @@ def _redact_record(record: logging.LogRecord, secrets: Secrets) -> None:
         trace = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
         redacted = secrets.redact_output(trace)
         if redacted != trace:
-            # Formatters write the text, and have no exception to write anew.
+            # Formatters use this text; without the exception they cannot format it again.
             record.exc_info, record.exc_text = None, redacted

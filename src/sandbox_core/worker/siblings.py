@@ -1,6 +1,6 @@
-"""The workers that run beside an application's own: at its own queue, and where it is pinged.
+"""Runs a worker's siblings: one at its own queue, and one for pings.
 
-Together they carry out as many activities at a time as the application has allowed its worker.
+Together with it, they carry out as many concurrent activities as the application allows it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from temporalio.worker import (
 from sandbox_core.wire.naming import ping_queue
 from sandbox_core.worker.activities import Activity
 
-# What Temporal takes for the number of slots of each kind where nothing is said.
+# Temporal's default number of slots of each kind.
 _DEFAULT_SLOTS = 100
 
-# A worker's options that mean the same for its siblings. A limit on the activities in a second is
-# each worker's own: the server and the SDK count for each queue.
+# A worker's options that its siblings share. A limit on activities per second applies to each
+# worker separately, because the server and the SDK count per queue.
 _SAME = (
     "build_id",
     "debug_mode",
@@ -49,22 +49,22 @@ _SAME = (
 )
 
 _GRACE = timedelta(seconds=30)
-"""How long siblings let activities end, at most, when the worker itself has stopped.
+"""How long siblings wait for activities to end after the worker itself has stopped.
 
 Temporal cancels them with the rest of the plugin 60 seconds after that.
 """
 
 _POLLS = 2
-"""How many requests for a task are open at the own queue; a slot is kept for each of them."""
+"""The number of concurrent polls of the own queue, each of which occupies a slot."""
 
 
 class SharedSlots(CustomSlotSupplier):
-    """A number of slots for activities that several workers share.
+    """Activity slots that several workers share.
 
-    A worker takes a slot before it asks the server for a task, and keeps it until there is one,
-    which can take for ever. Each queue may ask with one slot as long as not all are used by
-    activities, or the queues would starve each other. So for a moment there can be one activity
-    more for each queue but the first.
+    A worker takes a slot before it polls for a task, and keeps it until it gets one, which may take
+    forever. So that the queues do not starve each other, each may poll with one slot as long as
+    activities do not use all of them. For a moment, there can thus be one additional activity for
+    each queue but the first.
     """
 
     def __init__(self, number: int) -> None:
@@ -72,11 +72,11 @@ class SharedSlots(CustomSlotSupplier):
         self._used = 0
         self._asking: Counter[str] = Counter()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-        # Temporal calls from threads of its own.
+        # Temporal calls from its own threads.
         self._lock = threading.Lock()
 
     async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
-        """Return a slot for a request to the server as soon as there is one."""
+        """Wait for a slot for a poll, and return it."""
         while True:
             freed = asyncio.Event()
             with self._lock:
@@ -92,13 +92,13 @@ class SharedSlots(CustomSlotSupplier):
                         self._waiting.remove(waiting)
 
     def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
-        """Return a slot for a task that comes without having been asked for, if there is one."""
+        """Return a slot for a task that is dispatched eagerly; None if there is none."""
         with self._lock:
             free = self._is_free(ctx.task_queue, at_least_one=False)
             return self._taken(ctx.task_queue) if free else None
 
     def mark_slot_used(self, ctx: SlotMarkUsedContext) -> None:
-        """Take note that there is a task in a slot."""
+        """Record that a slot has a task."""
         permit = ctx.permit
         assert isinstance(permit, _Permit)
         with self._lock:
@@ -108,7 +108,7 @@ class SharedSlots(CustomSlotSupplier):
                 self._used += 1
 
     def release_slot(self, ctx: SlotReleaseContext) -> None:
-        """Take a slot back, and let those know who wait for one."""
+        """Free a slot, and wake up those who wait for one."""
         permit = ctx.permit
         assert isinstance(permit, _Permit)
         with self._lock:
@@ -138,7 +138,7 @@ class _Permit(SlotPermit):
 
 
 def share_slots(config: WorkerConfig) -> None:
-    """Give a worker slots for activities that its siblings can share."""
+    """Give a worker activity slots that its siblings can share."""
     tuner = config.get("tuner") or WorkerTuner.create_fixed(
         workflow_slots=config.get("max_concurrent_workflow_tasks"),
         activity_slots=config.get("max_concurrent_activities"),
@@ -147,8 +147,8 @@ def share_slots(config: WorkerConfig) -> None:
     )
     activities = tuner._get_activity_task_slot_supplier()
     if not isinstance(activities, FixedSizeSlotSupplier):
-        # One of the application's own is shared as it is. One that goes by what the host has left
-        # sees what its siblings take of it.
+        # The application's own tuner is shared unchanged. One based on the host's free resources
+        # sees the siblings' usage.
         return
     config["tuner"] = WorkerTuner.create_composite(
         workflow_supplier=tuner._get_workflow_task_slot_supplier(),
@@ -164,9 +164,9 @@ def share_slots(config: WorkerConfig) -> None:
 async def siblings(
     worker: Worker, queue: str, activities: Sequence[Activity], pings: Sequence[Activity]
 ) -> AsyncIterator[None]:
-    """Run a worker for the same activities at the worker's own queue, and one for pings."""
+    """Run a worker with the same activities at the worker's own queue, and one for pings."""
     config = worker.client.config(active_config=True)
-    config["plugins"] = []  # A worker has its client's plugins: these would make siblings too.
+    config["plugins"] = []  # A worker inherits its client's plugins, which would make siblings.
     client = temporalio.client.Client(**config)
     active = worker.config(active_config=True)
     grace = min(_GRACE, active.get("graceful_shutdown_timeout", timedelta()))

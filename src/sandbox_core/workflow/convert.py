@@ -28,12 +28,12 @@ def user_name(user: str | User | None) -> str | None:
 
 
 def expect(value: object, wanted: tuple[type, ...], what: str) -> None:
-    """Return if a value is an instance of one of the classes.
+    """Check that a value is an instance of one of the classes.
 
-    Any other error than ours would have the workflow task repeated for ever.
+    Errors other than ours would make Temporal retry the workflow task forever.
 
     Raises:
-        InvalidRequest: It is not; `what` says what it is and has to be.
+        InvalidRequest: It is not; the message contains `what`.
     """
     if not isinstance(value, wanted):
         raise InvalidRequest(f"{what}, not {None if value is None else type(value).__name__}.")
@@ -84,7 +84,7 @@ def path(value: str | Path) -> Path:
     characters.
 
     Raises:
-        InvalidRequest: It is no path.
+        InvalidRequest: `path` is not a path.
     """
     expect(value, (str, PurePath), "a path is a str or a Path")
     return Path(value)
@@ -99,7 +99,7 @@ def content(data: io.IOBase) -> bytes:
     """Return the rest of a stream; text is encoded as UTF-8.
 
     Raises:
-        InvalidRequest: It is no stream.
+        InvalidRequest: `data` is not a stream.
     """
     if not callable(getattr(data, "read", None)):
         expect(data, (io.IOBase,), "data is a stream, such as io.BytesIO(content)")
