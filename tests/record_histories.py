@@ -32,7 +32,7 @@ from agents import ModelProvider
 from faults.faulty import Fault
 from faults.harness import line_of, workers
 from parity.cases import write_skills
-from support import archive, running_worker, until
+from support import running_worker, until
 from temporalio.client import (
     Client,
     WorkflowFailureError,
@@ -54,6 +54,7 @@ from sandbox_core.demo.script import ScriptedRepair
 from sandbox_core.demo.workflow import RepairRequest, RepairWorkflow
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders
 from sandbox_core.testing import DevServer
+from sandbox_core.testing.contract.files import tar_of
 from sandbox_core.wire.messages import ReapRequest
 from sandbox_core.worker import SandboxPlugin
 
@@ -95,7 +96,7 @@ async def _start(client: Client, workflow: str, *args: object) -> Handle:
 
 async def _every_operation(client: Client) -> Handle:
     async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
-        handle = await _start(client, "EveryOperation", "local", archive("inner.txt", b"inside"))
+        handle = await _start(client, "EveryOperation", "local", tar_of(("inner.txt", b"inside")))
         await handle.result()
     return handle
 
@@ -106,7 +107,7 @@ async def _every_operation_and_skills(client: Client) -> Handle:
         plugins = [SandboxPlugin(local_sources=[skills])]
         async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE, plugins=plugins):
             handle = await _start(
-                client, "EveryOperation", "local", archive("inner.txt", b"inside"), str(skills)
+                client, "EveryOperation", "local", tar_of(("inner.txt", b"inside")), str(skills)
             )
             await handle.result()
     return handle

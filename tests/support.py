@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import re
-import tarfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -46,16 +44,6 @@ async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 2
             await asyncio.sleep(0.05)
 
     await asyncio.wait_for(ask(), within_s)
-
-
-def archive(name: str, content: bytes) -> bytes:
-    """Return a tar archive that holds one file."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 @asynccontextmanager

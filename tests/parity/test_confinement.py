@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from parity.worker import agent_worker
-from support import archive
 from temporalio.client import Client
 from workflows.parity import PACKED, PROBES, Confine, confine, normalised
+
+from sandbox_core.testing.contract.files import tar_of
 
 
 def _outside(directory: Path) -> Path:
@@ -32,7 +33,7 @@ def _contents(directory: Path) -> dict[str, str]:
 def _packed(probe: str) -> bytes:
     member = PACKED.get(probe, "unused")
     if "zip" not in probe:
-        return archive(member, b"packed")
+        return tar_of((member, b"packed"))
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as packed:
         packed.writestr(member, "packed")

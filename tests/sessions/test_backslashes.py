@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from support import archive, running_worker, unique
+from support import running_worker, unique
 from temporalio.client import Client
 from workflows.paths import NamesBackslashes
+
+from sandbox_core.testing.contract.files import tar_of
 
 
 async def test_a_backslash_separates_nothing(temporal_client: Client) -> None:
@@ -14,7 +16,7 @@ async def test_a_backslash_separates_nothing(temporal_client: Client) -> None:
     async with running_worker(temporal_client, NamesBackslashes) as queue:
         seen = await temporal_client.execute_workflow(
             NamesBackslashes.run,
-            args=["local", archive("extracted", b"")],
+            args=["local", tar_of(("extracted", b""))],
             id=unique("names"),
             task_queue=queue,
             run_timeout=timedelta(seconds=60),

@@ -6,11 +6,12 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from scripts import Scripts
 from support import running_worker, unique
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import RetryPolicy
 from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
-from workflows.mistakes import MISTAKES, MistakenModels, Mistakes
+from workflows.mistakes import MISTAKES, Mistakes, making
 
 from sandbox_core.worker import SandboxPlugin
 
@@ -26,7 +27,7 @@ async def test_it_ends_the_run_or_is_told_to_the_model(
             start_to_close_timeout=timedelta(minutes=1),
             retry_policy=RetryPolicy(maximum_attempts=1),
         ),
-        model_provider=MistakenModels(),
+        model_provider=Scripts({name: making(each) for name, each in MISTAKES.items()}),
     )
     config = temporal_client.config()
     config["plugins"] = [agents, SandboxPlugin()]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from parity.cases import write_skills
-from support import archive, running_worker, scheduled_activities, unique
+from support import running_worker, scheduled_activities, unique
 from temporalio.client import Client
 from workflows.sessions import EveryOperation, ResizeTerminal
 
+from sandbox_core.testing.contract.files import tar_of
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import operations
 from sandbox_core.worker import SandboxPlugin
@@ -50,7 +51,7 @@ class TestEveryOperation:
         ) as queue:
             handle = await temporal_client.start_workflow(
                 EveryOperation.run,
-                args=["local", archive("inner.txt", b"inside"), str(skills)],
+                args=["local", tar_of(("inner.txt", b"inside")), str(skills)],
                 id=unique("every"),
                 task_queue=queue,
             )
@@ -78,7 +79,7 @@ class TestEveryOperation:
         async with running_worker(temporal_client, EveryOperation) as queue:
             handle = await temporal_client.start_workflow(
                 EveryOperation.run,
-                args=["local", archive("inner.txt", b"inside")],
+                args=["local", tar_of(("inner.txt", b"inside"))],
                 id=unique("every"),
                 task_queue=queue,
             )

@@ -11,7 +11,7 @@ import pytest
 from support import attempts, running_worker, scheduled_activities, unique
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
-from workflows.snapshots import CannotKeep, Forks, KeepsWhole, Opens, Saves
+from workflows.snapshots import CannotKeep, ForkInFolder, KeepsWhole, Opens, Saves
 
 from sandbox_core.wire.snapshot_ids import saved_id
 from sandbox_core.worker import SandboxPlugin
@@ -24,16 +24,16 @@ async def test_a_snapshot_in_a_folder_is_not_changed_by_later_ones(
     temporal_client: Client, tmp_path: Path
 ) -> None:
     folder = str(tmp_path)
-    async with running_worker(temporal_client, Forks) as queue:
+    async with running_worker(temporal_client, ForkInFolder) as queue:
         seen = await temporal_client.execute_workflow(
-            Forks.run, args=["local", folder], id=unique("forks"), task_queue=queue
+            ForkInFolder.run, args=["local", folder], id=unique("forks"), task_queue=queue
         )
 
     assert {
-        "fork": "second",
-        "second": "second",
-        "first": "first",
-        "the fork": "the fork",
+        "fork": "second\n",
+        "second": "second\n",
+        "first": "first\n",
+        "the fork": "the fork\n",
     } == seen
 
 
@@ -50,7 +50,7 @@ async def test_a_virtual_environment_is_restored_and_hydrated(temporal_client: C
 
     made, before, restored, hydrated = seen
     assert "" == made
-    assert "content\nodd\ndrive\none file\nexecutable\na pipe\n" in before
+    assert "content\nodd\ndrive\nsaved\none file\nexecutable\na pipe\n" in before
     assert "True" in before.splitlines()
     assert [before, before] == [restored, hydrated]
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import Sequence
 
-from agents import ModelProvider, Runner
-from agents.items import ModelResponse, TResponseInputItem, TResponseStreamEvent
-from agents.models.interface import Model
+from agents import Runner
 from agents.run import RunConfig
 from agents.run_config import SandboxRunConfig
 from agents.sandbox import SandboxAgent
-from agents.testing import ScriptedModel, assistant_message
+from agents.testing import assistant_message
 from openai.types.responses import ResponseCustomToolCall, ResponseFunctionToolCall
 from openai.types.responses.response_output_item import ResponseOutputItem
+from scripts import Answer
 from temporalio import workflow
 
 from sandbox_core.workflow import temporal_sandbox_client
@@ -50,37 +48,13 @@ MISTAKES: dict[str, ResponseOutputItem] = {
 }
 
 
-class MistakenModels(ModelProvider):
-    """Provides a model that makes the mistake that its name names, and then is done."""
+def making(mistake: ResponseOutputItem) -> Answer:
+    """Return a model that makes the mistake, and then repeats what it was told about it."""
 
-    def get_model(self, model_name: str | None) -> Model:
-        """Return the model."""
-        return _MistakenModel(MISTAKES[model_name or ""])
+    def answer(outputs: Sequence[str]) -> ResponseOutputItem:
+        return assistant_message(f"told: {outputs[-1]}") if outputs else mistake
 
-
-class _MistakenModel(Model):
-    def __init__(self, mistake: ResponseOutputItem) -> None:
-        self._mistake = mistake
-
-    async def get_response(
-        self,
-        system_instructions: str | None,
-        input: str | list[TResponseInputItem],  # noqa: A002 - the SDK's name
-        *args: Any,  # noqa: ANN401 - the SDK's signature
-        **kwargs: Any,  # noqa: ANN401 - the SDK's signature
-    ) -> ModelResponse:
-        """Return the mistake, or what the model was told of it."""
-        answers = [
-            str(item.get("output"))
-            for item in ([] if isinstance(input, str) else input)
-            if str(item.get("type")).endswith("_call_output")
-        ]
-        step = [assistant_message(f"told: {answers[-1]}")] if answers else [self._mistake]
-        return await ScriptedModel([step]).get_response(system_instructions, [], *args, **kwargs)
-
-    def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:  # noqa: ANN401 - the SDK's signature
-        """Stream nothing."""
-        raise NotImplementedError
+    return answer
 
 
 @workflow.defn

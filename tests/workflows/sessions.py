@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from agents.sandbox.capabilities import LocalDirLazySkillSource, Skills
 from agents.sandbox.entries import File, LocalDir
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClientOptions
+from agents.sandbox.session.sandbox_session import SandboxSession
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
@@ -196,45 +196,37 @@ class DeleteLater:
         self._told = True
 
 
-@dataclass
-class _Steps:
-    commands: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-
-
-@workflow.defn
-class StepByStep:
-    """Keeps a session open and runs the commands it is sent; "restart" starts it once more."""
+class Commands:
+    """Base of workflows that run the commands they are sent, one after another."""
 
     def __init__(self) -> None:
-        self._steps = _Steps()
+        self._commands: list[str] = []
+        self._outputs: list[str] = []
         self._finished = False
         self._workspace = ""
 
-    @workflow.run
-    async def run(self, provider: str) -> list[str]:
-        async with new_session(provider) as session:
-            while not self._finished or self._steps.commands:
-                await workflow.wait_condition(lambda: bool(self._steps.commands) or self._finished)
-                while self._steps.commands:
-                    command = self._steps.commands[0]
-                    if command == "restart":
-                        await session.start()
-                        output = "restarted"
-                    else:
-                        output = (await session.exec(command)).stdout.decode()
-                    self._workspace = session.state.manifest.root
-                    self._steps.commands.pop(0)
-                    self._steps.outputs.append(output)
-        return self._steps.outputs
+    async def _run_commands(
+        self, session: SandboxSession, special: Mapping[str, Callable[[], Awaitable[str]]]
+    ) -> None:
+        while not self._finished or self._commands:
+            await workflow.wait_condition(lambda: bool(self._commands) or self._finished)
+            while self._commands:
+                command = self._commands[0]
+                if command in special:
+                    output = await special[command]()
+                else:
+                    output = (await session.exec(command)).stdout.decode()
+                self._workspace = session.state.manifest.root
+                self._commands.pop(0)
+                self._outputs.append(output)
 
     @workflow.update
     async def do(self, command: str) -> str:
         """Run one command and return its output."""
-        position = len(self._steps.outputs) + len(self._steps.commands)
-        self._steps.commands.append(command)
-        await workflow.wait_condition(lambda: len(self._steps.outputs) > position)
-        return self._steps.outputs[position]
+        position = len(self._outputs) + len(self._commands)
+        self._commands.append(command)
+        await workflow.wait_condition(lambda: len(self._outputs) > position)
+        return self._outputs[position]
 
     @workflow.query
     def workspace(self) -> str:
@@ -245,6 +237,22 @@ class StepByStep:
     def finish(self) -> None:
         """End the session."""
         self._finished = True
+
+
+@workflow.defn
+class StepByStep(Commands):
+    """Keeps a session open; "restart" starts it once more."""
+
+    @workflow.run
+    async def run(self, provider: str) -> list[str]:
+        async with new_session(provider) as session:
+
+            async def restart() -> str:
+                await session.start()
+                return "restarted"
+
+            await self._run_commands(session, {"restart": restart})
+        return self._outputs
 
 
 @workflow.defn

@@ -11,6 +11,7 @@ from agents.sandbox.snapshot import LocalSnapshotSpec, RemoteSnapshotSpec, Snaps
 from temporalio import workflow
 
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
+from sandbox_core.testing.contract.whole_workflows import LOOK, MAKE, forked
 from sandbox_core.workflow import temporal_sandbox_client
 
 
@@ -26,54 +27,16 @@ async def _output(session: SandboxSession, command: str) -> str:
 
 
 @workflow.defn
-class Forks:
-    """Saves twice, makes a fork of it that saves too, and opens both of the source's states."""
+class ForkInFolder:
+    """Forks a session whose workspace is saved to a folder of the worker's."""
 
     @workflow.run
-    async def run(self, provider: str, folder: str | None = None) -> dict[str, str]:
-        client = temporal_sandbox_client(provider)
-        source = await client.create(snapshot=_spec(folder))
-        await source.start()
-        await source.exec("echo first > file")
-        await source.stop()
-        first = source.state
-        await source.exec("echo second > file")
-        await source.stop()
-        second = source.state
-        fork = await client.create(snapshot=second.snapshot)
-        await fork.start()
-        seen = {"fork": await _output(fork, "cat file")}
-        await fork.exec("echo the fork > file")
-        await fork.stop()
-        await client.delete(fork)
-        await client.delete(source)
-        for name, state in (("second", second), ("first", first), ("the fork", fork.state)):
-            session = await client.resume(state)
-            await session.start()
-            seen[name] = await _output(session, "cat file")
-            await client.delete(session)
-        return seen
+    async def run(self, provider: str, folder: str) -> dict[str, str]:
+        return await forked(temporal_sandbox_client(provider), _spec(folder))
 
 
-_MAKE = r"""
-mkdir folder 'odd\folder'
-echo content > folder/file
-chmod 755 folder/file
-ln folder/file hard
-ln -s folder/file inside
-ln -s /etc/passwd outside
-mkfifo -m 600 pipe
-echo odd > 'odd\folder/odd\file'
-echo drive > c:file
-ln -s /nowhere 'odd\link'
-python3 -m venv --without-pip venv
-"""
-_LOOK = r"""
-cat inside 'odd\folder/odd\file' c:file
-[ folder/file -ef hard ] && echo one file
-[ -x hard ] && echo executable
-[ -p pipe ] && echo a pipe
-readlink inside outside 'odd\link'
+_MAKE_ALL = f"mkdir cache\n{MAKE}python3 -m venv --without-pip venv\n"
+_LOOK_AT_ALL = f"""{LOOK}
 venv/bin/python -c 'import sys; print(sys.prefix != sys.base_prefix)'
 ls -A
 """
@@ -88,18 +51,18 @@ class KeepsWhole:
         client = temporal_sandbox_client(provider)
         session = await client.create(snapshot=_spec(None))
         await session.start()
-        seen = [await _output(session, _MAKE), await _output(session, _LOOK)]
+        seen = [await _output(session, _MAKE_ALL), await _output(session, _LOOK_AT_ALL)]
         await session.stop()
         archive = await session.persist_workspace()
         await client.delete(session)
         restored = await client.resume(session.state)
         await restored.start()
-        seen.append(await _output(restored, _LOOK))
+        seen.append(await _output(restored, _LOOK_AT_ALL))
         await client.delete(restored)
         other = await client.create()
         await other.start()
         await other.hydrate_workspace(archive)
-        seen.append(await _output(other, _LOOK))
+        seen.append(await _output(other, _LOOK_AT_ALL))
         await client.delete(other)
         return seen
 

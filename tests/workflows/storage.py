@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agents.sandbox.snapshot import RemoteSnapshotSpec
 from temporalio import workflow
-from workflows.sessions import new_session
+from workflows.sessions import Commands, new_session
 
 from sandbox_core.errors import SandboxCoreError
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
@@ -89,14 +89,8 @@ class RemovesWorkspace:
 
 
 @workflow.defn
-class Snapshotted:
-    """Runs the commands it is sent in a workspace that "stop" saves to the store."""
-
-    def __init__(self) -> None:
-        self._commands: list[str] = []
-        self._outputs: list[str] = []
-        self._finished = False
-        self._workspace = ""
+class Snapshotted(Commands):
+    """Keeps a session open, whose workspace "stop" saves to the store."""
 
     @workflow.run
     async def run(self, provider: str) -> None:
@@ -105,36 +99,13 @@ class Snapshotted:
             snapshot=RemoteSnapshotSpec(client_dependency_key=SNAPSHOT_DEPENDENCY)
         )
         await session.start()
-        self._workspace = session.state.manifest.root
-        while not self._finished:
-            await workflow.wait_condition(lambda: bool(self._commands) or self._finished)
-            while self._commands:
-                if self._commands[0] == "stop":
-                    await session.stop()
-                    output = str(session.state.snapshot.id)
-                else:
-                    output = (await session.exec(self._commands[0])).stdout.decode()
-                self._commands.pop(0)
-                self._outputs.append(output)
+
+        async def stop() -> str:
+            await session.stop()
+            return str(session.state.snapshot.id)
+
+        await self._run_commands(session, {"stop": stop})
         await client.delete(session)
-
-    @workflow.update
-    async def do(self, command: str) -> str:
-        """Run one command and return its output."""
-        position = len(self._outputs) + len(self._commands)
-        self._commands.append(command)
-        await workflow.wait_condition(lambda: len(self._outputs) > position)
-        return self._outputs[position]
-
-    @workflow.query
-    def workspace(self) -> str:
-        """Return the root of the session's workspace."""
-        return self._workspace
-
-    @workflow.signal
-    def finish(self) -> None:
-        """End the session."""
-        self._finished = True
 
 
 @workflow.defn

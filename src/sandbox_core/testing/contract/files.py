@@ -282,7 +282,8 @@ async def the_manifest_is_there(subject: Subject) -> None:
     expect_equal(b"hello\ninner\nfolder\n", ran.stdout, "what the workspace has")
 
 
-def _tar(*members: tuple[str, bytes]) -> bytes:
+def tar_of(*members: tuple[str, bytes]) -> bytes:
+    """Return a tar archive with these names and contents."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in members:
@@ -300,7 +301,7 @@ async def archives_are_extracted(subject: Subject) -> None:
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr("in/zip.txt", "zipped")
-    tarred = io.BytesIO(_tar(("in/tar.txt", b"tarred")))
+    tarred = io.BytesIO(tar_of(("in/tar.txt", b"tarred")))
     await subject.within(session.extract(folder / "a.tar", tarred))
     await subject.within(session.extract(folder / "b.zip", io.BytesIO(zipped.getvalue())))
     ran = await subject.sh(f"cat {folder}/in/tar.txt {folder}/in/zip.txt")
@@ -314,7 +315,7 @@ async def an_archive_does_not_lead_out(subject: Subject) -> None:
     folder = await subject.folder()
     session = await subject.session()
     for name in ("../../../escaped-by-tar", "/tmp/escaped-by-tar"):  # noqa: S108 - of the sandbox
-        archive = io.BytesIO(_tar((name, b"escaped")))
+        archive = io.BytesIO(tar_of((name, b"escaped")))
         await _refused(
             subject,
             f"an archive with {name}",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import tarfile
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -15,6 +13,7 @@ from agents.sandbox.entries import File
 from temporalio import activity
 from temporalio.testing import ActivityEnvironment
 
+from sandbox_core.testing.contract.files import tar_of
 from sandbox_core.testing.contract.model import check, expect_equal
 from sandbox_core.testing.contract.subject import Subject
 from sandbox_core.wire.agents_models import apply_delta, dump_entry, dump_manifest, dump_options
@@ -92,15 +91,6 @@ def _operation_of(function: Callable[..., Any]) -> str:
     return found[1]
 
 
-def _archive(name: str, content: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
 @check("durable", cost="the retry of an operation whose answer was lost fails")
 async def a_second_attempt_ends_as_the_first(subject: Subject) -> None:
     """A repeated read or idempotent operation ends like the first."""
@@ -120,7 +110,7 @@ async def _do_everything(twice: _Repeating) -> None:
     await twice("mkdir", path="plain")
     await twice("mkdir", path="deep/er", parents=True)
     await twice("write", b"text", path="plain/file.txt")
-    await twice("extract", _archive("in.txt", b"in"), path="packed.tar", compression_scheme="tar")
+    await twice("extract", tar_of(("in.txt", b"in")), path="packed.tar", compression_scheme="tar")
     expect_equal(b"text", await twice("read", path="plain/file.txt"), "what was written")
     expect_equal(1, len((await twice("ls", path="plain"))["entries"]), "files of a folder")
     await twice("validate_path_access", path="plain")

@@ -14,7 +14,7 @@ from agents.sandbox.entries import Dir, File
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
-from agents.sandbox.snapshot import RemoteSnapshotSpec
+from agents.sandbox.snapshot import RemoteSnapshotSpec, SnapshotSpec
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig
 
@@ -50,7 +50,7 @@ async def _output(session: SandboxSession, command: str) -> str:
     return (ran.stdout + ran.stderr).decode()
 
 
-_MAKE = r"""
+MAKE = r"""
 mkdir folder 'odd\folder'
 echo content > folder/file
 chmod 755 folder/file
@@ -97,7 +97,7 @@ class SaveWhole:
             snapshot=_SNAPSHOT, manifest=Manifest(entries={"cache": cache}), options=_options(order)
         )
         await session.start()
-        seen = [await _output(session, _MAKE)]
+        seen = [await _output(session, MAKE)]
         seen.append(await _refused(session))
         if seen[-1]:  # A backend's archives may not support FIFOs.
             await session.exec("rm pipe")
@@ -113,33 +113,45 @@ class SaveWhole:
         return seen
 
 
+async def forked(
+    client: TemporalSandboxClient,
+    snapshot: SnapshotSpec,
+    options: BaseSandboxClientOptions | None = None,
+) -> dict[str, str]:
+    """Save twice, fork the session, save the fork, and open every saved state.
+
+    Returns:
+        The file's content in the fork, and in each state.
+    """
+    source = await client.create(snapshot=snapshot, options=options)
+    await source.start()
+    states = {}
+    for name in ("first", "second"):
+        await source.exec(f"echo {name} > file")
+        await source.stop()
+        states[name] = source.state
+    fork = await client.create(snapshot=source.state.snapshot, options=options)
+    await fork.start()
+    seen = {"fork": await _output(fork, "cat file")}
+    await fork.exec("echo the fork > file")
+    await fork.stop()
+    await client.delete(fork)
+    await client.delete(source)
+    for name, state in {**states, "the fork": fork.state}.items():
+        session = await client.resume(state)
+        await session.start()
+        seen[name] = await _output(session, "cat file")
+        await client.delete(session)
+    return seen
+
+
 @workflow.defn
 class Fork:
-    """Saves twice, forks the session, saves the fork, and opens both of the source's states."""
+    """Forks a session whose workspace is in the storage; see `forked`."""
 
     @workflow.run
     async def run(self, order: Order) -> dict[str, str]:
-        client = _client(order)
-        source = await client.create(snapshot=_SNAPSHOT, options=_options(order))
-        await source.start()
-        states = {}
-        for name in ("first", "second"):
-            await source.exec(f"echo {name} > file")
-            await source.stop()
-            states[name] = source.state
-        fork = await client.create(snapshot=source.state.snapshot, options=_options(order))
-        await fork.start()
-        seen = {"fork": await _output(fork, "cat file")}
-        await fork.exec("echo the fork > file")
-        await fork.stop()
-        await client.delete(fork)
-        await client.delete(source)
-        for name, state in {**states, "the fork": fork.state}.items():
-            session = await client.resume(state)
-            await session.start()
-            seen[name] = await _output(session, "cat file")
-            await client.delete(session)
-        return seen
+        return await forked(_client(order), _SNAPSHOT, _options(order))
 
 
 @workflow.defn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import LocalSnapshotSpec
 
+from sandbox_core.testing.contract.files import tar_of
 from sandbox_core.testing.contract.model import check, expect, expect_equal
 from sandbox_core.testing.contract.subject import Subject
 
@@ -93,13 +93,9 @@ async def an_archive_of_another_does_not_lead_out(subject: Subject) -> None:
     """`hydrate_workspace` refuses archives with members outside the workspace."""
     session = await subject.make()
     for name in ("../escaped-by-hydrate", "/tmp/escaped-by-hydrate"):  # noqa: S108 - of the sandbox
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            member = tarfile.TarInfo(name)
-            member.size = 7
-            tar.addfile(member, io.BytesIO(b"escaped"))
+        archive = io.BytesIO(tar_of((name, b"escaped")))
         try:
-            await subject.within(session.hydrate_workspace(io.BytesIO(buffer.getvalue())))
+            await subject.within(session.hydrate_workspace(archive))
         except SandboxError:
             pass
         else:
