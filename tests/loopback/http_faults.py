@@ -99,6 +99,17 @@ class HttpFaults:
             server.faults.clear()
         assert {} == dict(server.machines)
 
+    async def test_the_next_attempt_waits_as_long_as_the_vendor_says(
+        self, server: LoopbackServer, provider: Provider, client: Client
+    ) -> None:
+        """Whether the vendor's SDK keeps it or not."""
+        headers = {**self.headers, "Retry-After": "7"}
+        server.fail(self.create, self.refused_for_now[0], headers=headers, times=100)
+        with pytest.raises(Exception, match=r".") as raised:
+            await client.create(options=provider.default_options())
+
+        assert timedelta(seconds=7) == encode_error(raised.value).next_retry_delay
+
     async def test_expired_credentials_end_a_create_at_once(
         self, server: LoopbackServer, provider: Provider, client: Client
     ) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+from datetime import timedelta
 
 import pytest
 from agents.sandbox.errors import ExecTransportError
+from temporalio.exceptions import ApplicationError
 
 from sandbox_core.errors import OperationFailed
 from sandbox_core.wire.failures import decode_error, encode_error
@@ -40,6 +42,22 @@ def test_an_answer_that_may_be_another_next_time_is_not(status: int) -> None:
     """A busy service does not stay busy."""
     assert not encode_error(VendorError(status)).non_retryable
     assert not encode_error(_wrapped(VendorError(status))).non_retryable
+
+
+@pytest.mark.parametrize("in_sdk_error", [False, True])
+def test_another_attempt_waits_as_long_as_the_vendor_says(in_sdk_error: bool) -> None:
+    """If there is one."""
+
+    def encoded(status: int) -> ApplicationError:
+        error: Exception = VendorError(status)
+        error.retry_after = "7"  # type: ignore[attr-defined]
+        if in_sdk_error:
+            error, cause = ExecTransportError(command=("ls",), cause=error), error
+            error.__cause__ = cause
+        return encode_error(error)
+
+    assert timedelta(seconds=7) == encoded(429).next_retry_delay
+    assert encoded(401).next_retry_delay is None
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from sandbox_core.providers.registry import (
     discover,
     load,
 )
-from sandbox_core.providers.retry_after import parse_retry_after, retry_after_of
 from sandbox_core.providers.stopped import SandboxStopped
+from sandbox_core.wire.retry_after import parse_retry_after, retry_after_of
 from sandbox_core.wire.strict import StrictOptions
 
 __all__ = [

@@ -18,6 +18,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from sandbox_core.errors import AtCapacity, OperationFailed, SandboxCoreError
 from sandbox_core.wire.naming import NOT_REGISTERED
+from sandbox_core.wire.retry_after import retry_after_of
 from sandbox_core.wire.terminal_errors import is_terminal
 
 _ErrorT = TypeVar("_ErrorT", bound=Exception)
@@ -70,7 +71,7 @@ def encode_error(
     Only known terminal errors are non-retryable: our own, and those for which `is_terminal` is
     true. A terminal `SandboxError` is an answer to the caller, such as "file not found", and does
     not concern the worker's operator. One that does not say (``retryable=None``) is usually an
-    answer too: it is tried once more.
+    answer too: it is tried once more. Another attempt waits as long as the backend says.
 
     Args:
         error: The error that a handler raised.
@@ -96,13 +97,16 @@ def encode_error(
             },
             type=str(error.error_code),
             non_retryable=terminal,
+            next_retry_delay=None if terminal else retry_after_of(error),
             category=_category(benign=terminal),
         )
+    terminal = is_terminal(error)
     return ApplicationError(
         _text(str(error), redact) or type(error).__name__,
         {"classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object]},
         type=_type_of(error),
-        non_retryable=is_terminal(error),
+        non_retryable=terminal,
+        next_retry_delay=None if terminal else retry_after_of(error),
     )
 
 
