@@ -9,7 +9,7 @@ from support import attempts, bytes_of, running_worker, unique
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError, ChildWorkflowError
-from workflows.states import TAKERS, NamesHostPath, PassesState
+from workflows.states import TAKERS, NamesHostPath, PassesState, TakesOthersState
 
 LIMIT = timedelta(seconds=20)
 """A workflow task that fails for ever ends the test, and not its patience."""
@@ -48,6 +48,39 @@ class TestPassed:
             )
 
         assert "hello\n" == seen
+
+    @pytest.mark.parametrize(
+        ("without", "said"),
+        [
+            (
+                None,
+                "a session state of type 'docker' cannot be used with provider 'local': pass it to "
+                "the client of the provider that created the session.",
+            ),
+            ("manifest", "not a serialized session state: it has no 'manifest'. Pass the dict"),
+            ("type", "not a serialized session state: it has no 'type'. Pass the dict"),
+        ],
+    )
+    async def test_one_of_another_provider_or_a_part_is_refused(
+        self, temporal_client: Client, without: str | None, said: str
+    ) -> None:
+        """Otherwise the local backend would look for the container's folder on the host."""
+        async with running_worker(temporal_client, TakesOthersState) as queue:
+            handle = await temporal_client.start_workflow(
+                TakesOthersState.run,
+                without,
+                id=unique("state"),
+                task_queue=queue,
+                run_timeout=LIMIT,
+            )
+            with pytest.raises(WorkflowFailureError) as failed:
+                await handle.result()
+            tried = attempts(await handle.fetch_history())
+
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert failed.value.cause.type == "InvalidRequest"
+        assert failed.value.cause.message.startswith(said)
+        assert tried in ([], [1])
 
     @pytest.mark.parametrize("taker", ["TakesAnyState", "TakesHeldState"])
     async def test_without_its_class_is_refused_at_once(self, client: Client, taker: str) -> None:

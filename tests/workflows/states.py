@@ -7,8 +7,10 @@ from typing import Any
 
 from agents.sandbox import Manifest
 from agents.sandbox.entries import File
+from agents.sandbox.sandboxes.docker import DockerSandboxSessionState
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxSessionState
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from agents.sandbox.snapshot import NoopSnapshot
 from agents.sandbox.workspace_paths import SandboxPathGrant
 from pydantic import BaseModel, SerializeAsAny
 from temporalio import workflow
@@ -133,3 +135,20 @@ class NamesHostPath:
         finally:
             session.state = unchanged
             await client.delete(session)
+
+
+@workflow.defn
+class TakesOthersState:
+    """Resumes what is no state of a session of provider `local`."""
+
+    @workflow.run
+    async def run(self, without: str | None = None) -> None:
+        client = temporal_sandbox_client("local")
+        manifest = Manifest(root="/workspace")
+        state = DockerSandboxSessionState(
+            manifest=manifest, snapshot=NoopSnapshot(id="none"), container_id="0" * 64, image="x"
+        )
+        payload = client.serialize_session_state(state)
+        if without is not None:
+            del payload[without]
+        await client.resume(client.deserialize_session_state(payload))

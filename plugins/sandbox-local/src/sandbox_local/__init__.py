@@ -15,6 +15,7 @@ from pathlib import Path
 from agents.sandbox.sandboxes.unix_local import (
     UnixLocalSandboxClient,
     UnixLocalSandboxClientOptions,
+    UnixLocalSandboxSessionState,
 )
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
@@ -41,7 +42,13 @@ class LocalProvider(SandboxClientProvider[UnixLocalSandboxClientOptions]):
         return LabellingLocalSandboxClient(inherit_host_environment=False)
 
     def identity(self, state: SandboxSessionState) -> str:
-        """Return the workspace's directory."""
+        """Return the workspace's directory.
+
+        Raises:
+            InvalidRequest: `state` is another backend's.
+        """
+        if not isinstance(state, UnixLocalSandboxSessionState):
+            raise InvalidRequest(f"a session state of type {state.type!r} is not a local sandbox's")
         return state.manifest.root
 
     async def exists(self, client: UnixLocalSandboxClient, sandbox_id: str) -> bool:

@@ -52,6 +52,7 @@ from sandbox_core.worker.sessions.portable import check_portable
 from sandbox_core.worker.sessions.resume import (
     Opened,
     exists,
+    passed_identity,
     restart,
     resume,
     sandbox_identity,
@@ -147,7 +148,7 @@ async def _resume_session(call: Call, request: m.ResumeSessionRequest) -> m.Open
     session_id = str(state.session_id)
     if request.held_by is not None and _is_held(call, session_id, key, request.held_by):
         raise SessionNotOpen(f"session {session_id} is held by the worker of {request.held_by}")
-    known = request.sandbox_id or sandbox_identity(call.provider, state)
+    known = request.sandbox_id or passed_identity(call.provider, state)
     async with call.pool.opening(session_id):
         held = call.pool.find(session_id)
         if held is None or not _is_open_for(call, held, key, request, known):
@@ -282,7 +283,7 @@ async def _delete_session(call: Call, request: m.DeleteSessionRequest) -> m.Stat
     if request.state is None:
         raise SessionNotOpen(f"session {request.session.session_id} is not open here")
     state = load_state(request.state)
-    sandbox_id = sandbox_identity(call.provider, state)
+    sandbox_id = passed_identity(call.provider, state)
     if held is not None and sandbox_identity(call.provider, held.session.state) == sandbox_id:
         await call.pool.interrupt(held)
         call.pool.remove(held.session_id)

@@ -13,7 +13,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import NoopSnapshot
 
-from sandbox_core.errors import SandboxLost
+from sandbox_core.errors import InvalidRequest, SandboxLost
 from sandbox_core.providers import SupportsExists, SupportsIdentity
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire.snapshot_ids import is_saved
@@ -125,6 +125,21 @@ async def _unmount(session: SandboxSession) -> None:
 def sandbox_identity(provider: Provider, state: SandboxSessionState) -> str | None:
     """Return the backend's id of the sandbox; None if the provider cannot tell."""
     return provider.identity(state) if isinstance(provider, SupportsIdentity) else None
+
+
+def passed_identity(provider: Provider, state: SandboxSessionState) -> str | None:
+    """Return the backend's id of the sandbox of a state that a workflow has passed.
+
+    Raises:
+        InvalidRequest: The state is another provider's.
+    """
+    try:
+        return sandbox_identity(provider, state)
+    except (AttributeError, InvalidRequest, TypeError) as error:
+        raise InvalidRequest(
+            f"a session state of type {state.type!r} cannot be used with provider "
+            f"{provider.name!r}: pass it to the client of the provider that created the session."
+        ) from error
 
 
 async def exists(provider: Provider, client: Client, state: SandboxSessionState) -> bool | None:
