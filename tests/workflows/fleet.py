@@ -87,6 +87,11 @@ class KeepSession:
         await (await self._opened()).write(Path(name), io.BytesIO(text.encode()))
 
     @workflow.update
+    async def running(self) -> bool:
+        """Return whether the sandbox is running."""
+        return await (await self._opened()).running()
+
+    @workflow.update
     async def start(self) -> None:
         """Start the session once more, as the SDK does whenever it does not look like running."""
         await (await self._opened()).start()

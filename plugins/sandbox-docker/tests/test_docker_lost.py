@@ -71,6 +71,7 @@ class TestWithSnapshot:
             await handle.execute_update(KeepSession.do, "until [ -e running ]; do sleep 0.05; done")
             lost = await remove_container(engine)
             error = await running
+            runs = await handle.execute_update(KeepSession.running)
             seen = await handle.execute_update(KeepSession.do, "cat hello.txt")
             restored = await handle.execute_update(KeepSession.restorations)
 
@@ -78,6 +79,7 @@ class TestWithSnapshot:
         assert error.message.startswith(
             f"sandbox {lost} of provider 'docker' on host {socket.gethostname()} no longer exists"
         )
+        assert runs, "it was restored in order to answer"
         assert "edited\n" == seen
         assert [lost] == [before for before, _ in restored]
         assert [] == engine.client.containers.list(all=True)
@@ -96,6 +98,7 @@ class TestWithoutSnapshot:
             errors = [await failure(handle, update, *arguments)]
             performed = scheduled_activities(await handle.fetch_history())
             errors.append(await failure(handle, "read", "hello.txt"))
+            running = await handle.execute_update(KeepSession.running)
             left = engine.client.containers.list(all=True)
 
         # It is asked for at the session's own worker before it is resumed.
@@ -105,6 +108,7 @@ class TestWithoutSnapshot:
             assert re.match(f"sandbox {lost} of provider 'docker'", error.message)
             assert f" on host {socket.gethostname()}" in error.message
         assert [] == left
+        assert not running
 
     async def test_a_command_that_was_running_fails_at_once(
         self, engine: DockerEngine, temporal_client: Client

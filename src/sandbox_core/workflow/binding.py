@@ -15,7 +15,14 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, TimeoutType
 from temporalio.workflow import ActivityCancellationType, ActivityConfig
 
-from sandbox_core.errors import SandboxCoreError, SandboxLost, SessionNotOpen, WorkerBusy
+from sandbox_core.errors import (
+    OperationFailed,
+    OutcomeUnknown,
+    SandboxCoreError,
+    SandboxLost,
+    SessionNotOpen,
+    WorkerBusy,
+)
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import apply_delta, dump_state, load_state
@@ -49,6 +56,9 @@ _PING = "sandbox-core-ping"
 
 # Without this patch, only terminals are pinned to their worker where there is no helper.
 _PIN_PROCESSES = "sandbox-core-pin-processes"
+
+# Without this patch, a lost sandbox counts as running.
+DOUBTED = "sandbox-core-doubted"
 
 # How often an operation may land on a worker that does not hold the session. Usually once; more
 # often when several workers share the queue and the session is not pinned, and when workers die one
@@ -157,6 +167,18 @@ class PlacedSession(BaseSandboxSession):
             WorkerBusy: The worker that holds the session is alive but did not start the operation.
             SandboxLost: The sandbox and its workspace are gone, or this workflow deleted it.
         """
+        try:
+            return await self._perform(operation, request, body)
+        except (OperationFailed, OutcomeUnknown, SandboxLost):
+            self._doubtful = self._doubtful or workflow.patched(DOUBTED)
+            raise
+
+    async def _perform(
+        self,
+        operation: Operation[_SessionRequestT, ResponseT],
+        request: _SessionRequestT,
+        body: bytes | None,
+    ) -> ResponseT:
         if self._is_deleted():
             raise SandboxLost(
                 f"sandbox {self._sandbox_id} of provider {self._provider!r} was deleted by this "

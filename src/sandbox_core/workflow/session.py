@@ -16,13 +16,13 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityConfig
 
-from sandbox_core.errors import SessionNotOpen
+from sandbox_core.errors import SandboxLost, SessionNotOpen
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import dump_entry, dump_state
 from sandbox_core.wire.naming import host_of
 from sandbox_core.workflow import convert
-from sandbox_core.workflow.binding import Patience, unanswered
+from sandbox_core.workflow.binding import DOUBTED, Patience, unanswered
 from sandbox_core.workflow.creation import clean_up, cleaning_up, delete_session
 from sandbox_core.workflow.handles import mark_deleted
 from sandbox_core.workflow.polling import PolledProcess
@@ -125,12 +125,18 @@ class TemporalSandboxSession(SessionFiles):
         """Return whether the sandbox is running.
 
         A started session counts as running until an operation fails; only then is the worker asked.
+        A lost sandbox is not running, unless its workspace can be restored, which this does.
         """
         if self._discarded or self._is_deleted():
             return False
         if self._generation > 0 and self._started and not self._doubtful:
             return True
-        answer = await self._call(ops.RUNNING, m.RunningRequest(session=self._ref))
+        try:
+            answer = await self._call(ops.RUNNING, m.RunningRequest(session=self._ref))
+        except SandboxLost:
+            if not workflow.patched(DOUBTED):
+                raise
+            return False
         self._doubtful = not answer.running
         return answer.running
 
