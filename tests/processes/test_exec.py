@@ -269,11 +269,26 @@ class TestTimeout:
         self, local: Box
     ) -> None:
         """The call to start it may be on its way still; or it may even have come to its end."""
-        run = command("echo run >> runs", timeout=0)
+        run = command("echo run >> runs", timeout=0.0001)
         answers = [await _answer(local, run) for _ in range(2)]
 
         assert answers in (["timeout", "timeout"], ["0", "0"])
         assert int(await local.text("cat runs 2>/dev/null | wc -l")) <= 1
+
+    @pytest.mark.parametrize("helper", ["on", "off"])
+    async def test_of_nothing_keeps_a_command_from_starting(
+        self, box: Box, helper: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It would be a matter of luck how far it comes."""
+        monkeypatch.setenv("SANDBOX_CORE_HELPER", helper)
+        run = command("echo run >> runs", timeout=0)
+
+        for _ in range(2):
+            with pytest.raises(ExecTimeoutError) as failed:
+                await box.run(run)
+
+        assert "exec(timeout=0)" == failed.value.context["setting"]
+        assert "" == await box.text("cat runs 2>/dev/null; true")
 
 
 class TestCancellation:

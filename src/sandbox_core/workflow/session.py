@@ -182,7 +182,7 @@ class TemporalSandboxSession(SessionFiles):
                 shell.
             timeout: Seconds until the command and everything it started is killed; lengthens the
                 activity's timeouts if they are shorter. None applies the activity's
-                start-to-close timeout, five minutes by default.
+                start-to-close timeout, five minutes by default; with 0 the command is not started.
             shell: True for the backend's default shell, False for no shell, or the words of
                 another shell.
             user: The sandbox user to run as; None is the backend's default.

@@ -49,7 +49,7 @@ async def run(provider: Provider, session: SandboxSession, request: m.ExecReques
     Raises:
         InvalidRequest: It is too long for Linux; it did not run.
         ExecTimeoutError: It exceeded its timeout or, if the request has none, the activity's,
-            counted from the command's start; it was ended.
+            counted from the command's start; it was ended. With a timeout of 0 it is not started.
         OutcomeUnknown: It was started, and vanished with the processes of its sandbox.
         SandboxError: The backend failed; the same request may be made again.
     """
@@ -57,6 +57,9 @@ async def run(provider: Provider, session: SandboxSession, request: m.ExecReques
     async def once() -> ExecResult:
         argv = argv_of(session, request)
         check_length(provider, argv)
+        limit = TimeLimit.of(request.timeout)
+        if limit is not None and request.timeout == 0:
+            raise limit.error(argv, request.timeout)  # Backends would start it, and kill it.
         try:
             helper = await helper_for(provider, session, request.user, about=argv)
             described = await helper.command(argv)
