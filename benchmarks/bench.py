@@ -29,7 +29,7 @@ from docker_case import docker
 from endurance import operations, sessions
 from peer import Benchmark
 from peer_worker import SCRIPTS, WorkerProcess
-from peer_workflows import OURS, SIDES, Agent, Commands, Report, Task
+from peer_workflows import OURS, SIDES, Agent, Commands, Noops, Report, Task
 from rich.console import Console
 from rows import (
     BELOW_PEER,
@@ -92,7 +92,11 @@ class Bench:
         """Many workflows at once: create, start, 20 commands, delete."""
         rates: dict[str, list[float]] = {side: [] for side in SIDES}
         steps: dict[str, list[float]] = {side: [] for side in SIDES}
+        noops: list[float] = []
         for _ in range(rounds):
+            begin = time.perf_counter()
+            await asyncio.gather(*(self._run(OURS, Task(commands=20), Noops) for _ in range(count)))
+            noops.append(20 * count / (time.perf_counter() - begin))
             for side in SIDES:
                 begin = time.perf_counter()
                 reports = await asyncio.gather(
@@ -105,6 +109,7 @@ class Bench:
             case,
             "commands a second",
             {side: median(rates[side]) for side in SIDES},
+            median(noops),
             target=times_the_peer(1.3),
             more_is_better=True,
         )
@@ -118,10 +123,14 @@ class Bench:
         for script in SCRIPTS:
             task = Task(what=script, skills=str(folder / "skills"))
             figures: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+            failed: set[str] = set()
             for _ in range(rounds):
                 before = {side: Cpu.of(self.workers[side].pid) for side in SIDES}
                 for side, measured in (await benchmark.run(Agent, task, script)).items():
-                    if not measured.problem:
+                    if measured.problem:
+                        # Its model has not said all, and goes on from there in the next round.
+                        failed.add(side)
+                    else:
                         numbers = {k: float(v) for k, v in measured.figures.items()}
                         used = Cpu.of(self.workers[side].pid) - before[side]
                         figures[side].append({**numbers, "cpu": used.all * 1000})
@@ -136,7 +145,7 @@ class Bench:
                 values = {
                     side: median(each[name] for each in figures[side])
                     for side in SIDES
-                    if figures[side]
+                    if side not in failed
                 }
                 self._add(f"agent: {script}", shown, values, target=target)
 
@@ -154,16 +163,22 @@ class Bench:
             make_row(case, figure, sides, floor, target=target, more_is_better=more_is_better)
         )
 
-    async def _run(self, side: str, task: Task) -> Report:
-        return await self._run_on(self.workers[side], replace(task, side=side))
+    async def _run(
+        self, side: str, task: Task, definition: type[Commands | Noops] = Commands
+    ) -> Report:
+        return await self._run_on(self.workers[side], replace(task, side=side), definition)
 
-    async def _run_on(self, worker: WorkerProcess, task: Task) -> Report:
-        return await self.client.execute_workflow(
-            Commands.run,
+    async def _run_on(
+        self, worker: WorkerProcess, task: Task, definition: type[Commands | Noops] = Commands
+    ) -> Report:
+        report: Report = await self.client.execute_workflow(
+            definition.__name__,
             task,
             id=f"bench-{uuid.uuid4().hex[:12]}",
             task_queue=worker.task_queue,
+            result_type=Report,
         )
+        return report
 
 
 async def _direct_calls(count: int) -> list[float]:

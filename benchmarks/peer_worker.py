@@ -34,6 +34,7 @@ from peer_workflows import (
     Files,
     Hold,
     Many,
+    Noops,
     Workspace,
     noop,
 )
@@ -42,6 +43,8 @@ from temporalio.client import Client, Plugin
 from temporalio.worker import Worker
 
 from sandbox_core.worker import SandboxPlugin
+
+WORKFLOW_TYPES = [Agent, Commands, Files, Hold, Many, Noops, Workspace]
 
 WORKFLOWS, ACTIVITIES, BOTH = "workflows", "activities", "both"
 
@@ -167,7 +170,9 @@ async def serve(side: str, address: str, task_queue: str, runs: str) -> None:
     async with Worker(
         client,
         task_queue=task_queue,
-        workflows=[] if runs == ACTIVITIES else [Agent, Commands, Files, Hold, Many, Workspace],
+        workflows=[]
+        if runs == ACTIVITIES
+        else [Agent, Commands, Files, Hold, Many, Noops, Workspace],
         activities=[noop] if runs_activities else [],
     ):
         print("ready", flush=True)

@@ -66,6 +66,10 @@ class Task:
     image: str = ""
 
 
+LIFECYCLE = 5
+"""The activities of a session that is opened and closed: create, start, stop, shutdown, delete."""
+
+
 @dataclass(kw_only=True)
 class Report:
     """What the sandbox or the tools answered, or the error, and the seconds of each step."""
@@ -140,6 +144,17 @@ class Commands:
                     await workflow.execute_activity(noop, schedule_to_close_timeout=MINUTE)
                     report.noops.append(workflow.time() - begin)
         return report
+
+
+@workflow.defn
+class Noops:
+    """Runs as many activities as `Commands`, all of which do nothing."""
+
+    @workflow.run
+    async def run(self, task: Task) -> Report:
+        for _ in range(LIFECYCLE + task.commands):
+            await workflow.execute_activity(noop, schedule_to_close_timeout=MINUTE)
+        return Report()
 
 
 @workflow.defn

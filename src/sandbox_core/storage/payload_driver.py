@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -133,6 +132,13 @@ def with_storage(converter: DataConverter, driver: PayloadDriver, threshold: int
     return _StoringDataConverter(**{**settings, "external_storage": external})
 
 
+def depends_on_workflows(external: ExternalStorage | None) -> bool:
+    """Return whether a storage has to be told which workflow or activity a payload belongs to."""
+    return external is not None and not all(
+        isinstance(driver, PayloadDriver) for driver in external.drivers
+    )
+
+
 class _StoringDataConverter(DataConverter):
     """Temporal's data converter, but binding a context to it does not rebuild its converters.
 
@@ -141,11 +147,11 @@ class _StoringDataConverter(DataConverter):
     """
 
     def _with_store_context(self, store_ctx: StorageDriverStoreContext) -> DataConverter:
-        if self.external_storage is None:
+        if self.external_storage is None or store_ctx == self.external_storage._store_context:
             return self
-        bound = copy.copy(self)
+        bound = object.__new__(type(self))
         storage = self.external_storage._with_store_context(store_ctx)
-        object.__setattr__(bound, "external_storage", storage)  # The dataclass is frozen.
+        vars(bound).update(vars(self), external_storage=storage)
         return bound
 
 

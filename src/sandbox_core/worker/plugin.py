@@ -61,6 +61,7 @@ from sandbox_core.worker.secrets import (
 )
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.siblings import share_slots, siblings
+from sandbox_core.worker.workflow_runner import ContextSavingRunner, saving_contexts
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +248,11 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             ProviderLoad: The client of a required provider cannot be created.
         """
         self._storage.warn_if_default(worker)
-        configured = worker.config(active_config=True).get("activities", ())
+        config = worker.config(active_config=True)
+        runner = config.get("workflow_runner")
+        if isinstance(runner, ContextSavingRunner):
+            runner.contexts.are_for(worker.client.data_converter)
+        configured = config.get("activities", ())
         activities = [fn for fn in configured if fn in self._runtimes]
         mine = dict.fromkeys(self._runtimes[fn] for fn in activities)
         if not mine:
@@ -405,9 +410,13 @@ def _passing_through(runner: WorkflowRunner, runtimes: Iterable[ProviderRuntime]
     if not isinstance(runner, SandboxedWorkflowRunner):
         return runner
     modules = {module for runtime in runtimes for module in runtime.model_modules()}
-    return dataclasses.replace(
-        runner,
-        restrictions=runner.restrictions.with_passthrough_modules(*_PASSTHROUGH_MODULES, *modules),
+    return saving_contexts(
+        dataclasses.replace(
+            runner,
+            restrictions=runner.restrictions.with_passthrough_modules(
+                *_PASSTHROUGH_MODULES, *modules
+            ),
+        )
     )
 
 

@@ -1,0 +1,92 @@
+"""Runs workflows without asking them what nobody needs to know.
+
+For each payload of a workflow task, Temporal's worker asks the workflow three times or more which
+activity the payload belongs to, and each question compiles and runs code in the workflow sandbox.
+Only codecs and storage drivers that depend on that context need the answers, and together they cost
+a short command more than sandbox-core does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from temporalio.converter import (
+    DataConverter,
+    SerializationContext,
+    StorageDriverStoreContext,
+    WithSerializationContext,
+)
+from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+from temporalio.workflow import Info
+
+from sandbox_core.storage.payload_driver import depends_on_workflows
+
+if TYPE_CHECKING:  # What Temporal's abstract class names, and nothing public has.
+    from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+    from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+    from temporalio.worker._command_aware_visitor import CommandInfo
+
+
+@dataclass
+class Contexts:
+    """Which contexts the data converter of a worker depends on: all, until it is known."""
+
+    serialization: bool = True
+    storage: bool = True
+
+    def are_for(self, converter: DataConverter) -> None:
+        """Take note of the data converter that a worker has."""
+        parts = (converter.payload_codec, converter.external_storage)
+        self.serialization = any(isinstance(part, WithSerializationContext) for part in parts)
+        self.storage = depends_on_workflows(converter.external_storage)
+
+
+@dataclass(frozen=True)
+class ContextSavingRunner(SandboxedWorkflowRunner):
+    """Temporal's runner, whose workflows are asked only for contexts that somebody uses."""
+
+    contexts: Contexts = field(default_factory=Contexts)
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        """Create a workflow instance."""
+        return _Instance(super().create_instance(det), self.contexts)
+
+
+def saving_contexts(runner: WorkflowRunner) -> WorkflowRunner:
+    """Return a runner like `runner`, if that is Temporal's own, which saves needless questions."""
+    if type(runner) is not SandboxedWorkflowRunner:
+        return runner
+    return ContextSavingRunner(
+        **{each.name: getattr(runner, each.name) for each in fields(runner) if each.init}
+    )
+
+
+class _Instance(WorkflowInstance):
+    def __init__(self, workflow: WorkflowInstance, contexts: Contexts) -> None:
+        self._workflow = workflow
+        self._contexts = contexts
+
+    def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        return self._workflow.activate(act)
+
+    def get_serialization_context(
+        self, command_info: CommandInfo | None
+    ) -> SerializationContext | None:
+        if not self._contexts.serialization:
+            return None
+        return self._workflow.get_serialization_context(command_info)
+
+    def get_external_store_context(
+        self, command_info: CommandInfo | None
+    ) -> StorageDriverStoreContext:
+        if not self._contexts.storage:
+            return StorageDriverStoreContext()
+        return self._workflow.get_external_store_context(command_info)
+
+    def get_info(self) -> Info:
+        return self._workflow.get_info()
+
+    def get_thread_id(self) -> int | None:
+        return self._workflow.get_thread_id()

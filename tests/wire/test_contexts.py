@@ -1,0 +1,103 @@
+"""Codecs and storage drivers that depend on what a payload belongs to are told it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from support import running_worker, unique
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.converter import (
+    ActivitySerializationContext,
+    DataConverter,
+    ExternalStorage,
+    PayloadCodec,
+    SerializationContext,
+    StorageDriver,
+    StorageDriverActivityInfo,
+    StorageDriverClaim,
+    StorageDriverRetrieveContext,
+    StorageDriverStoreContext,
+    StorageDriverWorkflowInfo,
+    WithSerializationContext,
+    WorkflowSerializationContext,
+)
+from wire.workflows import WholeSession
+
+from sandbox_core.worker import SandboxPlugin
+
+
+class OwnerCodec(PayloadCodec, WithSerializationContext):
+    """Seals a payload for the workflow or activity that it belongs to, as per-tenant keys do."""
+
+    def __init__(self, owner: str = "") -> None:
+        self._owner = owner.encode()
+
+    def with_context(self, context: SerializationContext) -> OwnerCodec:
+        assert isinstance(context, (WorkflowSerializationContext, ActivitySerializationContext))
+        of_activity = isinstance(context, ActivitySerializationContext)
+        activity = str(context.activity_type) if of_activity else ""
+        return OwnerCodec(f"{context.workflow_id}/{activity}")
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload(metadata={"owner": self._owner}, data=payload.SerializeToString())
+            for payload in payloads
+        ]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        for payload in payloads:
+            assert payload.metadata["owner"] == self._owner
+        return [Payload.FromString(payload.data) for payload in payloads]
+
+
+class OwnersDriver(StorageDriver):
+    """Keeps everything in memory, and notes whom it was kept for."""
+
+    def __init__(self) -> None:
+        self.owners: set[tuple[str, str | None]] = set()
+        self._kept: list[bytes] = []
+
+    def name(self) -> str:
+        return "owners"
+
+    async def store(
+        self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
+    ) -> list[StorageDriverClaim]:
+        target = context.target
+        assert isinstance(target, (StorageDriverActivityInfo, StorageDriverWorkflowInfo))
+        self.owners.add((type(target).__name__, target.type))
+        self._kept += [payload.SerializeToString() for payload in payloads]
+        first = len(self._kept) - len(payloads)
+        return [StorageDriverClaim(claim_data={"at": str(first + n)}) for n in range(len(payloads))]
+
+    async def retrieve(
+        self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
+    ) -> list[Payload]:
+        return [Payload.FromString(self._kept[int(claim.claim_data["at"])]) for claim in claims]
+
+
+async def whole_session(address: str, converter: DataConverter) -> dict[str, str]:
+    client = await Client.connect(address, data_converter=converter)
+    async with running_worker(client, WholeSession, plugins=[SandboxPlugin()]) as task_queue:
+        return await client.execute_workflow(
+            WholeSession.run, id=unique("contexts"), task_queue=task_queue
+        )
+
+
+async def test_a_codec_with_a_key_for_each_owner_opens_what_it_has_sealed(
+    temporal_address: str,
+) -> None:
+    answer = await whole_session(temporal_address, DataConverter(payload_codec=OwnerCodec()))
+
+    assert answer["running"] == "True"
+
+
+async def test_a_storage_driver_is_told_for_whom_it_stores(temporal_address: str) -> None:
+    driver = OwnersDriver()
+    storage = ExternalStorage(drivers=[driver], payload_size_threshold=1)
+
+    answer = await whole_session(temporal_address, DataConverter(external_storage=storage))
+
+    assert answer["running"] == "True"
+    assert driver.owners == {("StorageDriverWorkflowInfo", "WholeSession")}
