@@ -35,9 +35,10 @@ class OwnerCodec(PayloadCodec, WithSerializationContext):
 
     def with_context(self, context: SerializationContext) -> OwnerCodec:
         assert isinstance(context, (WorkflowSerializationContext, ActivitySerializationContext))
-        of_activity = isinstance(context, ActivitySerializationContext)
-        activity = str(context.activity_type) if of_activity else ""
-        return OwnerCodec(f"{context.workflow_id}/{activity}")
+        activity = (
+            context.activity_type if isinstance(context, ActivitySerializationContext) else None
+        )
+        return OwnerCodec(f"{context.workflow_id}/{activity or ''}")
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         return [
