@@ -40,7 +40,7 @@ with workflow.unsafe.imports_passed_through():
     from rich.table import Table
 
     from sandbox_core.providers import discover, load
-    from sandbox_core.providers.registry import close_client
+    from sandbox_core.providers.activation import close_client
     from sandbox_core.testing import DevServer
     from sandbox_core.worker import SandboxPlugin
     from sandbox_core.workflow import temporal_sandbox_client

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from sandbox_core.errors import ProviderError
 from sandbox_core.providers import Candidate, FailedProvider, LoadedProvider, discover, load
-from sandbox_core.providers.registry import misspelt_groups, select
+from sandbox_core.providers.discovery import misspelt_groups, select
 
 
 def main() -> None:

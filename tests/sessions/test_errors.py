@@ -23,7 +23,7 @@ from workflows.failures import Escapes
 from workflows.sessions import CAUGHT_ERRORS, CaughtErrors, Create, UncaughtError
 
 from sandbox_core.providers import SandboxClientProvider, discover
-from sandbox_core.providers.registry import select
+from sandbox_core.providers.discovery import select
 from sandbox_core.wire import operations as ops
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.activities import _level_of

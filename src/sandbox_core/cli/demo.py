@@ -29,7 +29,8 @@ from sandbox_core.cli.watching import (
     word,
 )
 from sandbox_core.demo.workflow import RepairRequest, RepairResult, RepairWorkflow
-from sandbox_core.providers.registry import REQUIRED_VARIABLE, Provider
+from sandbox_core.providers.discovery import REQUIRED_VARIABLE
+from sandbox_core.providers.registry import Provider
 from sandbox_core.testing import DevServer
 from sandbox_core.wire.agents_models import load_state
 from sandbox_core.worker import SandboxPlugin

@@ -24,13 +24,8 @@ from sandbox_core.providers import (
     discover,
     load,
 )
-from sandbox_core.providers.activation import in_thread, make_client
-from sandbox_core.providers.registry import (
-    DISABLED_VARIABLE,
-    close_client,
-    misspelt_groups,
-    select,
-)
+from sandbox_core.providers.activation import close_client, in_thread, make_client
+from sandbox_core.providers.discovery import DISABLED_VARIABLE, misspelt_groups, select
 from sandbox_core.wire.agents_models import JsonObject
 
 logger = logging.getLogger(__name__)

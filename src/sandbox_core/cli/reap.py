@@ -32,8 +32,9 @@ from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
-from sandbox_core.providers.activation import make_client
-from sandbox_core.providers.registry import Provider, close_client, select
+from sandbox_core.providers.activation import close_client, make_client
+from sandbox_core.providers.discovery import select
+from sandbox_core.providers.registry import Provider
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
 from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.wire.published import how_to_install

@@ -24,8 +24,8 @@ from sandbox_core.providers import (
     discover,
     load,
 )
-from sandbox_core.providers.activation import make_client
-from sandbox_core.providers.registry import Provider, close_client
+from sandbox_core.providers.activation import close_client, make_client
+from sandbox_core.providers.registry import Provider
 from sandbox_core.testing import DevServer
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import CREATE_SESSION, DELETE_SESSION

@@ -15,18 +15,11 @@ from sandbox_core.providers.contract import (
     SupportsLabels,
     SupportsRelabel,
 )
+from sandbox_core.providers.discovery import ENTRY_POINT_GROUP, Candidate, discover
 from sandbox_core.providers.hooks import hookimpl
 from sandbox_core.providers.labelling import LabellingClient
 from sandbox_core.providers.private_folder import private_folder
-from sandbox_core.providers.registry import (
-    ENTRY_POINT_GROUP,
-    Candidate,
-    FailedProvider,
-    LoadedProvider,
-    Provider,
-    discover,
-    load,
-)
+from sandbox_core.providers.registry import FailedProvider, LoadedProvider, Provider, load
 from sandbox_core.providers.stopped import SandboxStopped
 from sandbox_core.wire.retry_after import parse_retry_after, retry_after_of
 from sandbox_core.wire.strict import StrictOptions

@@ -1,4 +1,4 @@
-"""Creates a provider's client, with a time limit and clear errors."""
+"""Creates and closes a provider's client, with a time limit and clear errors."""
 
 from __future__ import annotations
 
@@ -61,6 +61,14 @@ async def make_client(
             f"agents.sandbox.session.sandbox_client.BaseSandboxClient."
         )
     return cast("BaseSandboxClient[BaseSandboxClientOptions | None]", made)
+
+
+async def close_client(client: object) -> None:
+    """Close a provider's client, if it has a `close` method."""
+    close = getattr(client, "close", None)
+    closing = close() if callable(close) else None
+    if inspect.isawaitable(closing):
+        await closing
 
 
 async def in_thread(function: Callable[[], _ResultT], *, within_s: float) -> _ResultT:

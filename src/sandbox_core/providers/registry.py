@@ -1,43 +1,28 @@
-"""Finds providers: discover, select, load. Workers then activate them.
-
-1. `discover` reads the metadata of installed distributions and imports nothing.
-2. `select` applies the two environment variables.
-3. `load` imports each module, calls its hook, and checks the provider that it returns.
+"""Loads providers: imports each module, calls its hook, and checks the provider that it returns.
 
 A provider that does not load never takes the worker down: its error is logged, shown by
 `sandbox-core providers`, and raised in every workflow that uses the provider. Only a provider that
-is required by name fails the worker. Nothing is cached: every worker discovers anew.
+is required by name fails the worker. Workers then activate the loaded providers.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import inspect
-import json
-import logging
-import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-import importlib_metadata
 import pluggy
-from temporalio import workflow
 
 from sandbox_core.errors import (
     DuplicateProvider,
     IncompatibleProvider,
     ProviderError,
     ProviderLoad,
-    UnknownProvider,
 )
 from sandbox_core.providers import hooks
 from sandbox_core.providers.checks import mistakes_of, shortcomings_of
@@ -48,42 +33,16 @@ from sandbox_core.providers.clashes import (
     unregistered_states,
 )
 from sandbox_core.providers.contract import CONTRACT_VERSION, SandboxClientProvider
+from sandbox_core.providers.discovery import DISABLED_VARIABLE, Candidate
 from sandbox_core.wire.naming import check_provider_name
-from sandbox_core.wire.published import how_to_install
 
 if TYPE_CHECKING:
     from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
-
-logger = logging.getLogger(__name__)
-
-ENTRY_POINT_GROUP = "sandbox_core.providers"
-REQUIRED_VARIABLE = "SANDBOX_CORE_PROVIDERS"
-DISABLED_VARIABLE = "SANDBOX_CORE_DISABLED_PROVIDERS"
 
 Provider: TypeAlias = "SandboxClientProvider[BaseSandboxClientOptions]"
 
 _HOOK = hooks.sandbox_client_provider.__name__
 _REQUIRED_ATTRIBUTES = ("name", "summary", "api_version", "options_type")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A distribution's entry point for a provider name; not imported yet."""
-
-    name: str
-    module: str
-    distribution: str
-    version: str
-    editable_path: Path | None = None
-    """The source directory of an editable install."""
-
-    @property
-    def package(self) -> str:
-        """The top-level package of the module."""
-        return self.module.partition(".")[0].partition(":")[0]
-
-    def __str__(self) -> str:
-        return f"{self.distribution} {self.version}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,103 +62,6 @@ class FailedProvider:
     name: str
     candidates: tuple[Candidate, ...]
     error: ProviderError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """The candidates to load, those that are disabled, and the names that are required."""
-
-    enabled: tuple[Candidate, ...]
-    disabled: tuple[Candidate, ...]
-    required: frozenset[str]
-
-
-def discover() -> tuple[Candidate, ...]:
-    """Return all installed candidates, sorted by name; imports nothing.
-
-    A distribution that is on the path twice counts once, as the one that would be imported.
-
-    Raises:
-        ProviderError: Called in a workflow, which must not depend on what is installed.
-    """
-    if workflow.in_workflow():
-        raise ProviderError(
-            "providers are discovered when a worker starts, never in a workflow: a workflow "
-            "names its provider, as in temporal_sandbox_client('daytona')."
-        )
-    found: dict[tuple[str, str, str], Candidate] = {}
-    # `entry_points` yields each distribution once, the first on the path. It identifies them by
-    # directory, so one that an interrupted pip renamed would count as another.
-    for entry_point in importlib_metadata.entry_points(group=ENTRY_POINT_GROUP):
-        candidate = _candidate(entry_point)
-        if candidate is not None:
-            found.setdefault((candidate.name, candidate.module, candidate.distribution), candidate)
-    return tuple(sorted(found.values(), key=lambda c: (c.name, c.distribution)))
-
-
-def _candidate(entry_point: importlib_metadata.EntryPoint) -> Candidate | None:
-    distribution = entry_point.dist
-    if distribution is None:
-        return None
-    try:
-        name, version = distribution.name, distribution.version
-    except (FileNotFoundError, KeyError):
-        logger.warning(
-            "%s has no readable metadata: it is not an installed distribution", entry_point
-        )
-        return None
-    return Candidate(
-        name=entry_point.name,
-        module=entry_point.value,
-        distribution=name,
-        version=version,
-        editable_path=_editable_path(distribution.read_text("direct_url.json")),
-    )
-
-
-def select(
-    candidates: Sequence[Candidate],
-    environ: Mapping[str, str] = os.environ,
-    *,
-    passed: Collection[str] = (),
-) -> Selection:
-    """Apply ``SANDBOX_CORE_PROVIDERS`` and ``SANDBOX_CORE_DISABLED_PROVIDERS``.
-
-    Both are comma-separated names. The first is an exclusive list of required providers, and all
-    installed ones are used if it is unset or empty; the second disables providers and takes
-    precedence.
-
-    Args:
-        candidates: What is installed.
-        environ: Where the variables are.
-        passed: The providers that the worker was given by hand, which need no distribution.
-
-    Raises:
-        UnknownProvider: A required provider is neither installed nor passed, or the list of
-            required providers has commas and no name.
-    """
-    disabled = _names(environ, DISABLED_VARIABLE)
-    allow_list = _names(environ, REQUIRED_VARIABLE)
-    if not allow_list and "," in (written := environ.get(REQUIRED_VARIABLE, "")):
-        raise UnknownProvider(
-            f"{REQUIRED_VARIABLE}={written!r} names no provider. Name those that this worker is to "
-            f"use, or unset the variable to use all installed ones."
-        )
-    required = allow_list - disabled
-    installed = {candidate.name for candidate in candidates}
-    missing = sorted(required - installed - set(passed))
-    if missing:
-        raise UnknownProvider(
-            f"{REQUIRED_VARIABLE} requires {_quoted(missing)}, which is not installed here. "
-            f"Installed: {_quoted(sorted(installed)) or 'none'}. Install it "
-            f"({how_to_install(*missing)}) or take it off the list."
-        )
-    allowed = required if allow_list else installed - disabled
-    return Selection(
-        enabled=tuple(c for c in candidates if c.name in allowed),
-        disabled=tuple(c for c in candidates if c.name not in allowed),
-        required=frozenset(required),
-    )
 
 
 def load(candidates: Iterable[Candidate]) -> list[LoadedProvider | FailedProvider]:
@@ -231,22 +93,6 @@ def load(candidates: Iterable[Candidate]) -> list[LoadedProvider | FailedProvide
                 )
             )
     return [_without_clash(result, results) for result in results]
-
-
-def misspelt_groups() -> list[str]:
-    """Return a warning for each entry point in a group whose name resembles ours."""
-    groups = {entry_point.group for entry_point in importlib_metadata.entry_points()}
-    groups -= {ENTRY_POINT_GROUP}
-    plain = {group: re.sub(r"[^a-z]", "", group.lower()) for group in groups}
-    wanted = re.sub(r"[^a-z]", "", ENTRY_POINT_GROUP)
-    meant = [g for g in sorted(groups) if difflib.get_close_matches(plain[g], [wanted], cutoff=0.9)]
-    return [
-        f"{candidate} names a provider {candidate.name!r} in the entry-point group {group!r}, "
-        f"which nothing reads: the group is {ENTRY_POINT_GROUP!r}."
-        for group in meant
-        for candidate in map(_candidate, importlib_metadata.entry_points(group=group))
-        if candidate is not None
-    ]
 
 
 def _import_sdk() -> None:
@@ -301,14 +147,6 @@ def _owner(cls: type, results: Sequence[LoadedProvider | FailedProvider]) -> str
 
 def _package_of(cls: type) -> str:
     return cls.__module__.partition(".")[0]
-
-
-async def close_client(client: object) -> None:
-    """Close a provider's client, if it has a `close` method."""
-    close = getattr(client, "close", None)
-    closing = close() if callable(close) else None
-    if inspect.isawaitable(closing):
-        await closing
 
 
 def _load(candidate: Candidate) -> Provider:
@@ -400,8 +238,8 @@ def _provider_of(candidate: Candidate, module: ModuleType) -> Provider:
     unknown = sorted(h.name for h in manager.get_hookcallers(module) or () if not h.has_spec())
     if unknown:
         raise ProviderLoad(
-            f"{_which(candidate)} implements {_quoted(unknown)}, which is not a hook of "
-            f"sandbox-core: the hook is called {_HOOK!r}."
+            f"{_which(candidate)} implements {', '.join(map(repr, unknown))}, which is not a hook "
+            f"of sandbox-core: the hook is called {_HOOK!r}."
         )
     try:
         provided = manager.hook.sandbox_client_provider()
@@ -430,23 +268,6 @@ def _get(candidate: Candidate, provider: Provider, attribute: str) -> object:
         raise ProviderLoad(
             f"{_which(candidate)} failed when asked for {attribute}: {_cause(error)}."
         ) from error
-
-
-def _editable_path(direct_url: str | None) -> Path | None:
-    # https://packaging.python.org/en/latest/specifications/direct-url/
-    origin = json.loads(direct_url) if direct_url else {}
-    if not origin.get("dir_info", {}).get("editable", False):
-        return None
-    return Path(url2pathname(urlsplit(origin["url"]).path))
-
-
-def _names(environ: Mapping[str, str], variable: str) -> frozenset[str]:
-    words = (word.strip() for word in environ.get(variable, "").split(","))
-    return frozenset(word for word in words if word)
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names)
 
 
 def _which(candidate: Candidate) -> str:

@@ -29,14 +29,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from sandbox_core.errors import DuplicateProvider, ProviderError, ProviderLoad, UnknownProvider
 from sandbox_core.providers.checks import mistakes_of, shortcomings_of
-from sandbox_core.providers.registry import (
-    LoadedProvider,
-    Provider,
-    discover,
-    load,
-    misspelt_groups,
-    select,
-)
+from sandbox_core.providers.discovery import discover, misspelt_groups, select
+from sandbox_core.providers.registry import LoadedProvider, Provider, load
 from sandbox_core.reap_workflow import ReapWorkflow, VersionedReapWorkflow
 from sandbox_core.storage.location import choose_location
 from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import cast
 
 from sandbox_core.errors import ProviderError, ProviderLoad
-from sandbox_core.providers.activation import make_client
-from sandbox_core.providers.registry import Provider, close_client
+from sandbox_core.providers.activation import close_client, make_client
+from sandbox_core.providers.registry import Provider
 from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
 from sandbox_core.worker.activities import Activity, make_activities
 from sandbox_core.worker.call import Call

@@ -21,7 +21,7 @@ from temporalio.client import Client as TemporalClient
 from temporalio.worker import Worker
 
 from sandbox_core.providers import Provider, discover
-from sandbox_core.providers.registry import DISABLED_VARIABLE, REQUIRED_VARIABLE
+from sandbox_core.providers.discovery import DISABLED_VARIABLE, REQUIRED_VARIABLE
 from sandbox_core.testing.contract.durable_workflows import HoldSandbox, RunCommand
 from sandbox_core.testing.contract.subject import Client
 from sandbox_core.testing.contract.whole_workflows import WHOLE

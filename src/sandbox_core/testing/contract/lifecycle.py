@@ -14,7 +14,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 from sandbox_core.providers import SupportsCheck
-from sandbox_core.providers.registry import close_client
+from sandbox_core.providers.activation import close_client
 from sandbox_core.testing.contract.model import (
     NotApplicable,
     PromiseBroken,

@@ -32,7 +32,7 @@ from sandbox_core.providers import (
     SupportsIdentity,
     SupportsLabels,
 )
-from sandbox_core.providers.registry import close_client
+from sandbox_core.providers.activation import close_client
 from sandbox_core.testing.contract.model import (
     NotApplicable,
     PromiseBroken,

@@ -1,0 +1,180 @@
+"""Finds the installed providers, and selects those that a worker loads.
+
+`discover` reads the metadata of installed distributions and imports nothing; `select` applies the
+two environment variables. Nothing is cached: every worker discovers anew.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import importlib_metadata
+from temporalio import workflow
+
+from sandbox_core.errors import ProviderError, UnknownProvider
+from sandbox_core.wire.published import how_to_install
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINT_GROUP = "sandbox_core.providers"
+REQUIRED_VARIABLE = "SANDBOX_CORE_PROVIDERS"
+DISABLED_VARIABLE = "SANDBOX_CORE_DISABLED_PROVIDERS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A distribution's entry point for a provider name; not imported yet."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    editable_path: Path | None = None
+    """The source directory of an editable install."""
+
+    @property
+    def package(self) -> str:
+        """The top-level package of the module."""
+        return self.module.partition(".")[0].partition(":")[0]
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The candidates to load, those that are disabled, and the names that are required."""
+
+    enabled: tuple[Candidate, ...]
+    disabled: tuple[Candidate, ...]
+    required: frozenset[str]
+
+
+def discover() -> tuple[Candidate, ...]:
+    """Return all installed candidates, sorted by name; imports nothing.
+
+    A distribution that is on the path twice counts once, as the one that would be imported.
+
+    Raises:
+        ProviderError: Called in a workflow, which must not depend on what is installed.
+    """
+    if workflow.in_workflow():
+        raise ProviderError(
+            "providers are discovered when a worker starts, never in a workflow: a workflow "
+            "names its provider, as in temporal_sandbox_client('daytona')."
+        )
+    found: dict[tuple[str, str, str], Candidate] = {}
+    # `entry_points` yields each distribution once, the first on the path. It identifies them by
+    # directory, so one that an interrupted pip renamed would count as another.
+    for entry_point in importlib_metadata.entry_points(group=ENTRY_POINT_GROUP):
+        candidate = _candidate(entry_point)
+        if candidate is not None:
+            found.setdefault((candidate.name, candidate.module, candidate.distribution), candidate)
+    return tuple(sorted(found.values(), key=lambda c: (c.name, c.distribution)))
+
+
+def _candidate(entry_point: importlib_metadata.EntryPoint) -> Candidate | None:
+    distribution = entry_point.dist
+    if distribution is None:
+        return None
+    try:
+        name, version = distribution.name, distribution.version
+    except (FileNotFoundError, KeyError):
+        logger.warning(
+            "%s has no readable metadata: it is not an installed distribution", entry_point
+        )
+        return None
+    return Candidate(
+        name=entry_point.name,
+        module=entry_point.value,
+        distribution=name,
+        version=version,
+        editable_path=_editable_path(distribution.read_text("direct_url.json")),
+    )
+
+
+def select(
+    candidates: Sequence[Candidate],
+    environ: Mapping[str, str] = os.environ,
+    *,
+    passed: Collection[str] = (),
+) -> Selection:
+    """Apply ``SANDBOX_CORE_PROVIDERS`` and ``SANDBOX_CORE_DISABLED_PROVIDERS``.
+
+    Both are comma-separated names. The first is an exclusive list of required providers, and all
+    installed ones are used if it is unset or empty; the second disables providers and takes
+    precedence.
+
+    Args:
+        candidates: What is installed.
+        environ: Where the variables are.
+        passed: The providers that the worker was given by hand, which need no distribution.
+
+    Raises:
+        UnknownProvider: A required provider is neither installed nor passed, or the list of
+            required providers has commas and no name.
+    """
+    disabled = _names(environ, DISABLED_VARIABLE)
+    allow_list = _names(environ, REQUIRED_VARIABLE)
+    if not allow_list and "," in (written := environ.get(REQUIRED_VARIABLE, "")):
+        raise UnknownProvider(
+            f"{REQUIRED_VARIABLE}={written!r} names no provider. Name those that this worker is to "
+            f"use, or unset the variable to use all installed ones."
+        )
+    required = allow_list - disabled
+    installed = {candidate.name for candidate in candidates}
+    missing = sorted(required - installed - set(passed))
+    if missing:
+        raise UnknownProvider(
+            f"{REQUIRED_VARIABLE} requires {_quoted(missing)}, which is not installed here. "
+            f"Installed: {_quoted(sorted(installed)) or 'none'}. Install it "
+            f"({how_to_install(*missing)}) or take it off the list."
+        )
+    allowed = required if allow_list else installed - disabled
+    return Selection(
+        enabled=tuple(c for c in candidates if c.name in allowed),
+        disabled=tuple(c for c in candidates if c.name not in allowed),
+        required=frozenset(required),
+    )
+
+
+def misspelt_groups() -> list[str]:
+    """Return a warning for each entry point in a group whose name resembles ours."""
+    groups = {entry_point.group for entry_point in importlib_metadata.entry_points()}
+    groups -= {ENTRY_POINT_GROUP}
+    plain = {group: re.sub(r"[^a-z]", "", group.lower()) for group in groups}
+    wanted = re.sub(r"[^a-z]", "", ENTRY_POINT_GROUP)
+    meant = [g for g in sorted(groups) if difflib.get_close_matches(plain[g], [wanted], cutoff=0.9)]
+    return [
+        f"{candidate} names a provider {candidate.name!r} in the entry-point group {group!r}, "
+        f"which nothing reads: the group is {ENTRY_POINT_GROUP!r}."
+        for group in meant
+        for candidate in map(_candidate, importlib_metadata.entry_points(group=group))
+        if candidate is not None
+    ]
+
+
+def _editable_path(direct_url: str | None) -> Path | None:
+    # https://packaging.python.org/en/latest/specifications/direct-url/
+    origin = json.loads(direct_url) if direct_url else {}
+    if not origin.get("dir_info", {}).get("editable", False):
+        return None
+    return Path(url2pathname(urlsplit(origin["url"]).path))
+
+
+def _names(environ: Mapping[str, str], variable: str) -> frozenset[str]:
+    words = (word.strip() for word in environ.get(variable, "").split(","))
+    return frozenset(word for word in words if word)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
