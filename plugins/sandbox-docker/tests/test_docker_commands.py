@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import struct
 import time
@@ -71,6 +72,15 @@ def test_output_that_was_cut_by_a_reset_is_no_output() -> None:
 
         with pytest.raises(ConnectionResetError):
             _output_of(received)
+
+
+@pytest.mark.parametrize("rest", [b"\x01\0\0", b"\x01\0\0\0\0\0\0\x04", b"\x01\0\0\0\0\0\0\x04ou"])
+def test_output_that_ends_in_the_middle_of_a_piece_is_no_output(rest: bytes) -> None:
+    piece = b"\x02\0\0\0\0\0\0\x04err\n"
+
+    assert _output_of(io.BytesIO(piece)) == (b"", b"err\n")
+    with pytest.raises(ConnectionResetError):
+        _output_of(io.BytesIO(piece + rest))
 
 
 async def test_output_that_comes_along_with_the_engines_headers_is_not_lost(

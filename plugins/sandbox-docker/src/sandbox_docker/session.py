@@ -69,6 +69,8 @@ _CONFLICT: Final = 409
 _FRAME: Final = struct.Struct(">BxxxL")
 """The header of each piece of output: its stream and length."""
 
+_CUT: Final = "the connection ended in the middle of a command's output"
+
 _MARK_VARIABLE: Final = "SANDBOX_DOCKER_COMMAND"
 
 # Kills the processes whose environment contains $1 until none is left, as they may be forking.
@@ -136,10 +138,21 @@ def _output_of(stream: IO[bytes]) -> tuple[bytes, bytes]:
         ConnectionResetError: The connection broke, or the command was abandoned.
     """
     output = {1: bytearray(), 2: bytearray()}
-    while len(header := stream.read(_FRAME.size)) == _FRAME.size:
+    while header := _read(stream, _FRAME.size):
         number, size = _FRAME.unpack(header)
-        output[number] += stream.read(size)
+        piece = _read(stream, size)
+        if not piece:
+            raise ConnectionResetError(_CUT)
+        output[number] += piece
     return bytes(output[1]), bytes(output[2])
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    """Return the next `size` bytes, or none at the end of the stream."""
+    data = stream.read(size)
+    if data and len(data) < size:
+        raise ConnectionResetError(_CUT)
+    return data
 
 
 def _said(error: Exception) -> str:
