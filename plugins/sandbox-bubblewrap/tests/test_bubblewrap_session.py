@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import select
 import signal
+import socket
+import struct
 import sys
 import time
 from pathlib import Path
@@ -295,6 +298,30 @@ class TestLifecycle:
         assert not await session.running()
         assert "edited\n" == await out_of(session, "cat hello.txt")
 
+    async def test_one_whose_bwrap_is_killed_goes_on_and_ends_with_its_delete(
+        self, client: BubblewrapSandboxClient, session: SandboxSession
+    ) -> None:
+        """That of the host only waits for process 1, which it is the parent of."""
+        sandbox = sandbox_of(client, session)
+        await session.exec("sleep 600 > /dev/null 2>&1 & echo edited > hello.txt")
+        process_1 = _process_1(sandbox)
+        ends = os.pidfd_open(process_1)
+        os.kill(_bwrap_of(process_1), signal.SIGKILL)
+
+        assert await session.running()
+        assert "edited\n" == await out_of(session, "cat hello.txt")
+        assert process_1 == _process_1(sandbox)
+
+        other = BubblewrapSandboxClient()
+        again = await other.resume(session.state)
+        assert "edited\n" == await out_of(again, "cat hello.txt")
+        await other.delete(again)
+
+        # With process 1 of a namespace, the kernel ends all processes in it.
+        assert select.select([ends], [], [], 0)[0]
+        os.close(ends)
+        assert not sandbox.path.exists()
+
     async def test_after_a_shutdown_a_command_starts_nothing(self, session: SandboxSession) -> None:
         await session.shutdown()
 
@@ -400,6 +427,20 @@ class TestLifecycle:
 
 def _control_groups(sandbox_id: str) -> list[Path]:
     return list(Path("/sys/fs/cgroup").glob(f"**/sandbox-bubblewrap-{sandbox_id}"))
+
+
+def _process_1(sandbox: Sandbox) -> int:
+    size = struct.calcsize("3i")
+    with launch.connected(sandbox) as stream:
+        peer = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("3i", peer)[0])
+
+
+def _bwrap_of(process_1: int) -> int:
+    status = Path(f"/proc/{process_1}/status").read_text(encoding="utf-8")
+    pid = int(status.partition("PPid:")[2].split()[0])
+    assert "bwrap\n" == Path(f"/proc/{pid}/comm").read_text(encoding="utf-8")
+    return pid
 
 
 def _kill_process_1(sandbox: Sandbox) -> None:
