@@ -277,7 +277,7 @@ class TestBadInput:
         assert 1 == result.returncode
         assert (
             "error: provider 'unable' cannot label sandboxes, change their labels and destroy them "
-            "by their id: which of its sandboxes are orphans cannot be told. Those that can be "
+            "by their id, so its orphans cannot be determined. Those that can be "
             "reaped: local."
         ) == words(result.stderr)
 
@@ -288,7 +288,7 @@ class TestBadInput:
         assert 1 == result.returncode
         assert (
             "error: provider 'moon' is not installed here, or turned off. Those that can be "
-            "reaped: local. Install it: with the distribution that its author names"
+            "reaped: local. Install it: see the documentation of its author"
         ) == words(result.stderr)
 
     async def test_no_provider_that_can_be_reaped(self, site: Site) -> None:

@@ -57,7 +57,7 @@ class TestDoubt:
         outcome, reason = await self._kept(here, labels)
 
         assert "failed" == outcome
-        assert "its workflow cannot be told: INVALID_ARGUMENT: Invalid RunId." == reason
+        assert "the state of its workflow is unknown: INVALID_ARGUMENT: Invalid RunId." == reason
 
     async def test_an_orphan_of_unknown_age_unless_any_age_will_do(self, here: Here) -> None:
         class Timeless(LocalProvider):

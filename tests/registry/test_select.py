@@ -191,7 +191,7 @@ class TestAdvice:
     def test_it_is_a_command_only_for_what_is_published_here(self) -> None:
         """Anybody may publish a distribution whose name ends in that of a workflow's provider."""
         assert "pip install sandbox-docker sandbox-local" == how_to_install("docker", "local")
-        assert "with the distribution that its author names" == how_to_install("local", "loca")
+        assert "see the documentation of its author" == how_to_install("local", "loca")
 
 
 def test_what_the_plugin_was_passed_may_be_required(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,9 +152,9 @@ class TestBadInput:
         installed = ", ".join(each.name for each in select(discover()).enabled)
         assert (
             f"no provider 'dayton' on task queue {queue!r}: it offers {installed}. Check the "
-            f"name, or install the provider where the worker runs (with the distribution that its "
-            f"author names), "
-            f"make sure that SandboxPlugin() is among the worker's plugins, and restart it."
+            f"name, or install the provider where the worker runs (see the documentation of its "
+            f"author), make sure that SandboxPlugin() is among the worker's plugins, and restart "
+            f"it."
         ) == error.message
         assert error.type == "UnknownProvider"
         assert tried == [1]

@@ -183,7 +183,7 @@ class TestBwrap:
 
     def test_the_named_one_must_be_usable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(bwrap.VARIABLE, "/bin/true")
-        with pytest.raises(bwrap.BubblewrapUnusable, match="'/bin/true' is no bwrap"):
+        with pytest.raises(bwrap.BubblewrapUnusable, match="'/bin/true' is not a bwrap"):
             bwrap.find()
 
     async def test_the_wheels_works_too(

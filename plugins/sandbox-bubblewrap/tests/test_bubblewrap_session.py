@@ -173,7 +173,7 @@ class TestCommands:
     async def test_there_is_one_user(self, session: SandboxSession) -> None:
         """The message says which."""
         with pytest.raises(
-            ConfigurationError, match="has one user, 'sandbox': nothing can be done as 'b'"
+            ConfigurationError, match="has one user, 'sandbox': pass no user instead of 'b'"
         ):
             await session.exec("id", user="b")
 

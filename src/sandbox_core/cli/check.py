@@ -54,7 +54,9 @@ async def check_provider(
     """
     checks = select(levels=_levels(levels), only=only, slow=slow)
     if not checks:
-        raise UnknownProvider(f"there is no check {', '.join(only)}; `--only 'files.*'` is one way")
+        raise UnknownProvider(
+            f"no check matches {', '.join(only)}; try for example --only 'files.*'"
+        )
     reasons = _reasons(known)
     candidates = [candidate for candidate in discover() if candidate.name == name]
     if not candidates:

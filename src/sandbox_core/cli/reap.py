@@ -173,8 +173,8 @@ def _choose(names: Sequence[str]) -> Mapping[str, Provider | str]:
     }
     if not able and not failed:
         raise ProviderError(
-            f"no provider that is installed here can {NEEDED}: "
-            f"which sandboxes are orphans cannot be told. Installed: "
+            f"no provider that is installed here can {NEEDED}, "
+            f"so orphans cannot be determined. Installed: "
             f"{', '.join(installed) or 'none'}."
         )
     return {**able, **failed}
@@ -192,7 +192,7 @@ def _unusable(
             f"{able}. Install it: {how_to_install(name)}"
         )
     return ProviderError(
-        f"provider {name!r} cannot {NEEDED}: which of its sandboxes are orphans cannot be told. "
+        f"provider {name!r} cannot {NEEDED}, so its orphans cannot be determined. "
         f"Those that can be reaped: {able}."
     )
 

@@ -57,7 +57,7 @@ async def make_client(
         )
     if not isinstance(made, BaseSandboxClient):
         raise ProviderLoad(
-            f"{cannot}: its create_client returned {made!r:.80}, which is not a "
+            f"{cannot}: its create_client returned {made!r:.80}, which is not an instance of "
             f"agents.sandbox.session.sandbox_client.BaseSandboxClient."
         )
     return cast("BaseSandboxClient[BaseSandboxClientOptions | None]", made)

@@ -21,8 +21,8 @@ PUBLISHED = {
 
 
 def how_to_install(*names: str) -> str:
-    """Return how to install these providers: a command, if all are published."""
+    """Return how to install these providers: a command, if all are published here."""
     known = [PUBLISHED[name] for name in names if name in PUBLISHED]
     if len(known) == len(names):
         return f"pip install {' '.join(known)}"
-    return "with the distribution that its author names"
+    return "see the documentation of its author"

@@ -101,8 +101,8 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         """
         if options is not None and not isinstance(options, BaseSandboxClientOptions):
             raise InvalidOptions(
-                f"options are an instance of the provider's options class, not "
-                f"{type(options).__name__}: write the class that provider {self._name!r} names"
+                f"options are an instance of the options class of provider {self._name!r}, not "
+                f"{type(options).__name__}."
             )
         if manifest is not None:
             expect(manifest, (Manifest,), "manifest is a Manifest")

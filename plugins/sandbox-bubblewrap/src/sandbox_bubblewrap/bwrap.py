@@ -47,7 +47,7 @@ def _find(named: str | None, search: str | None) -> Bubblewrap:
     if named:
         found = _examine(named)
         if found is None:
-            raise BubblewrapUnusable(f"{VARIABLE}={named!r} is no bwrap of version 0.8 or later")
+            raise BubblewrapUnusable(f"{VARIABLE}={named!r} is not a bwrap of version 0.8 or later")
         return found
     candidates = [path for path in (shutil.which("bwrap", path=search), _bundled()) if path]
     for path in candidates:

@@ -61,9 +61,7 @@ class BubblewrapSandboxClient(
         self._validate_manifest_for_create(manifest)
         _check(manifest)
         if options.exposed_ports and options.network != "host":
-            raise refusal(
-                "exposed_ports take network='host': otherwise nothing reaches them", "start"
-            )
+            raise refusal("exposed_ports require network='host'", "start")
         session_id = uuid.uuid4()
         resolved = resolve_snapshot(snapshot, str(session_id))
 

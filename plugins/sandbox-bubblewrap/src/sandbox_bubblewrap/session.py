@@ -452,8 +452,8 @@ def _check_user(user: str | User | None) -> None:
     name = user.name if isinstance(user, User) else user
     if name and name != system.USER_NAME:
         raise refusal(
-            f"a bubblewrap sandbox has one user, {system.USER_NAME!r}: nothing can be done as "
-            f"{name!r} there",
+            f"a bubblewrap sandbox has one user, {system.USER_NAME!r}: pass no user instead of "
+            f"{name!r}",
             "exec",
             user=name,
         )

@@ -106,7 +106,7 @@ class StrictCloudflareSandboxClient(CloudflareSandboxClient):
             return await super().resume(state)
         if state.worker_url.rstrip("/") != self._url:
             raise InvalidRequest(
-                f"the session is of the bridge {state.worker_url!r}, and this worker's "
+                f"the session belongs to the bridge {state.worker_url!r}, and this worker's "
                 f"CLOUDFLARE_SANDBOX_WORKER_URL names another"
             )
         # The SDK's client treats every failure as "no", and any container as the session's.

@@ -138,7 +138,7 @@ async def _find(
         raise Unusable(why.replace("-", " "), lasting=why != _NO_ROOM)
     if word != "found":
         if "fork" in found.get("stderr", ""):  # Every shell's error has it, in the C locale.
-            raise Unusable("no process is to be had there", lasting=False)
+            raise Unusable("no process can be started there", lasting=False)
         if await session.running():
             raise Unusable("the sandbox has no POSIX shell")
         raise ExecTransportError(command=("sh",), context={"reason": "not_running"})

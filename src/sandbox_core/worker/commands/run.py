@@ -174,7 +174,7 @@ def error_of(
     if answer.word == "lost":
         return unknown(session, request, "its processes are gone and left no exit code")
     if answer.word == "notrun" or answer.is_refusal:
-        what = answer.text("text") or "no process or memory is to be had there"
+        what = answer.text("text") or "no process or memory is available there"
         return _did_not_run(argv, what)
     return unknown(session, request, f"the helper says {answer.word}: {answer.text('text')}")
 

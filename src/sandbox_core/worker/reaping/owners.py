@@ -62,7 +62,7 @@ async def owner_of(client: Client, workflow_id: str, run_id: str) -> Owner:
             return Owner(
                 doubt=f"the server has no run {run_id} of its workflow any more, and whether the "
                 f"open run {current.execution.run_id} is a later one of the same workflow "
-                f"cannot be told"
+                f"is unknown"
             )
     if labelled is None:
         return Owner(state="not found", closed=None if current is None else _closed(current))

@@ -67,8 +67,7 @@ async def _reap(call: Call, request: ReapRequest) -> ReapResponse:
     provider, temporal = as_reapable(call.provider), activity.client()
     if provider is None:
         raise InvalidRequest(
-            f"provider {call.provider.name!r} cannot {NEEDED}: which of its sandboxes are orphans "
-            f"cannot be told."
+            f"provider {call.provider.name!r} cannot {NEEDED}, so its orphans cannot be determined."
         )
     namespace = call.namespace or await Namespace.of(temporal)
     return await reap(provider, call.client, temporal, namespace, request)
@@ -154,7 +153,7 @@ class _Reaping:
         try:
             owner = await self._owner_of(sandbox)
         except RPCError as error:
-            unanswered = f"its workflow cannot be told: {_text(error)}"
+            unanswered = f"the state of its workflow is unknown: {_text(error)}"
             return _reaped(sandbox, Owner(), "failed", unanswered)
         if owner.doubt:
             return _reaped(sandbox, owner, "kept", owner.doubt)

@@ -88,8 +88,8 @@ def _reopened(
         if records is not None and records.startswith(_UNTIL_IT_STOPS):
             return OutcomeUnknown(
                 f"{summarize(request.summary())!r} may have been started in session "
-                f"{held.session_id}, whose sandbox has stopped, and with it went the record of "
-                f"that. It was not repeated; look at the workspace before you run it again."
+                f"{held.session_id}, whose sandbox has stopped, and the record of that is lost. It "
+                f"was not repeated; look at the workspace before you run it again."
             )
         # The record, if it exists, says whether the command has begun.
         return SessionNotOpen.with_earlier_attempt(held.session_id)
