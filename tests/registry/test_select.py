@@ -198,8 +198,8 @@ def test_what_the_plugin_was_passed_may_be_required(monkeypatch: pytest.MonkeyPa
     """It needs no distribution."""
     monkeypatch.setenv(REQUIRED, "local,mine")
     mine = client_provider("mine", UnixLocalSandboxClient, UnixLocalSandboxClientOptions)
-    runtimes = SandboxPlugin(providers=[mine])._load()
+    runtimes = SandboxPlugin(providers=[mine])._offer.load()
 
     assert ["local", "mine"] == sorted(runtime.name for runtime in runtimes)
     with pytest.raises(UnknownProvider, match="requires 'mine', which is not installed here"):
-        SandboxPlugin()._load()
+        SandboxPlugin()._offer.load()

@@ -27,15 +27,12 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from sandbox_core.errors import DuplicateProvider, ProviderError, ProviderLoad, UnknownProvider
-from sandbox_core.providers.checks import mistakes_of, shortcomings_of
-from sandbox_core.providers.discovery import discover, misspelt_groups, select
-from sandbox_core.providers.registry import LoadedProvider, Provider, load
+from sandbox_core.errors import ProviderError
+from sandbox_core.providers.registry import Provider
 from sandbox_core.reap_workflow import ReapWorkflow, VersionedReapWorkflow
 from sandbox_core.storage.location import choose_location
 from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
 from sandbox_core.wire.limits import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_OUTPUT_BYTES
-from sandbox_core.wire.naming import check_provider_name
 from sandbox_core.wire.operations import PING, operations
 from sandbox_core.worker.activities import Activity
 from sandbox_core.worker.agents_patches import (
@@ -46,6 +43,7 @@ from sandbox_core.worker.agents_patches import (
 from sandbox_core.worker.failure_interceptor import FailuresInterceptor
 from sandbox_core.worker.heartbeats import LONGEST_S
 from sandbox_core.worker.metrics import PoolMetrics
+from sandbox_core.worker.offer import Offer
 from sandbox_core.worker.own_queue import own_queue
 from sandbox_core.worker.runtime import ProviderRuntime
 from sandbox_core.worker.secrets import (
@@ -130,14 +128,6 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         max_sandboxes: Mapping[str, int] | None = None,
         peer_clients: Mapping[str, str] | None = None,
     ) -> None:
-        self._providers = tuple(providers)
-        self._local_sources = tuple(Path(folder).absolute() for folder in local_sources)
-        self._worker_env = allowed_names(worker_env)
-        self._max_sandboxes = dict(max_sandboxes or {})
-        self._peer_clients = dict(peer_clients or {})
-        for name, limit in self._max_sandboxes.items():
-            if limit < 1:
-                raise ValueError(f"max_sandboxes[{name!r}] is {limit}; it must be 1 or more")
         self._storage = Storage(
             choose_location(storage),
             patience=storage_patience,
@@ -145,17 +135,18 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             max_file_bytes=max_file_bytes,
             max_output_bytes=max_output_bytes,
         )
+        self._offer = Offer(
+            providers=tuple(providers),
+            local_sources=tuple(Path(folder).absolute() for folder in local_sources),
+            worker_env=allowed_names(worker_env),
+            max_sandboxes=dict(max_sandboxes or {}),
+            peer_clients=dict(peer_clients or {}),
+            snapshots=self._storage.snapshots,
+            fleet=self._storage.is_configured,
+        )
         self._register_activities = register_activities
         limits = (storage, storage_patience, storage_threshold, max_file_bytes, max_output_bytes)
-        self._settings = (
-            self._providers,
-            register_activities,
-            self._local_sources,
-            self._worker_env,
-            self._max_sandboxes,
-            self._peer_clients,
-            *limits,
-        )
+        self._settings = (self._offer, register_activities, *limits)
         # Worker.__init__ calls configure_worker, Worker.run calls run_worker; the activities
         # connect the two.
         self._runtimes: dict[Activity, ProviderRuntime] = {}
@@ -197,7 +188,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             return config  # Already done, by the client's plugin.
         self._refuse_others(config)
         self._storage.check()
-        runtimes = self._load()
+        runtimes = self._offer.load()
         if self._register_activities:
             for runtime in runtimes:
                 for row, fn in zip(operations(), runtime.activities(), strict=True):
@@ -253,7 +244,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             await next(worker)
             return
         keep_secrets_out_of_logs()
-        if isinstance(self._worker_env, AllowAllWorkerEnvVars):
+        if isinstance(self._offer.worker_env, AllowAllWorkerEnvVars):
             logger.warning(
                 "SandboxPlugin(worker_env=AllowAllWorkerEnvVars()) lets workflows of task queue "
                 "%s, and the commands that models run in their sandboxes, read EVERY variable of "
@@ -280,7 +271,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """Load the providers' models and add external storage, as for a running workflow."""
-        runtimes = self._load()
+        runtimes = self._offer.load()
         config["workflows"] = _with_maintenance(config.get("workflows") or ())
         config["data_converter"] = self._storage.add_to(
             config.get("data_converter") or DataConverter.default
@@ -314,77 +305,13 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                     "SandboxPlugin(...) to the client or to the worker, not to both"
                 )
 
-    def _load(self) -> list[ProviderRuntime]:
-        selection = select(discover(), passed=[provider.name for provider in self._providers])
-        for sentence in misspelt_groups():
-            logger.warning("%s", sentence)
-        runtimes: dict[str, ProviderRuntime] = {}
-        for result in load(selection.enabled):
-            if isinstance(result, LoadedProvider):
-                logger.info("sandbox provider %s: %s", result.provider.name, result.candidate)
-                required = result.provider.name in selection.required
-                runtimes[result.provider.name] = self._runtime(
-                    result.provider, required=required, origin=str(result.candidate)
-                )
-                for shortcoming in result.shortcomings:
-                    logger.warning("sandbox %s", shortcoming)
-            elif result.name in selection.required:
-                raise result.error
-            else:
-                logger.warning("sandbox provider %s cannot be used: %s", result.name, result.error)
-                runtimes[result.name] = ProviderRuntime(result.error, name=result.name)
-        installed = frozenset(runtimes)
-        for provider in self._providers:
-            if check_provider_name(provider.name) in runtimes:
-                also = "and is also installed" if provider.name in installed else "twice"
-                raise DuplicateProvider(
-                    f"provider {provider.name!r} was passed to SandboxPlugin {also}; remove one "
-                    f"of them."
-                )
-            runtimes[provider.name] = self._passed(provider)
-        for setting, named in (
-            ("max_sandboxes", self._max_sandboxes.keys()),
-            ("peer_clients", self._peer_clients.values()),
-        ):
-            unknown = sorted(set(named) - runtimes.keys())
-            if unknown:
-                raise UnknownProvider(
-                    f"{setting} names {', '.join(map(repr, unknown))}, which this worker does not "
-                    f"offer. It offers {', '.join(map(repr, sorted(runtimes))) or 'none'}."
-                )
-        return list(runtimes.values())
-
     def _peer_activities(self, runtimes: Iterable[ProviderRuntime]) -> Iterable[Activity]:
         by_name = {runtime.name: runtime for runtime in runtimes}
-        for called, name in self._peer_clients.items():
+        for called, name in self._offer.peer_clients.items():
             for fn in by_name[name].peer_activities(called):
                 self._runtimes[fn] = by_name[name]
                 _REGISTERED.add(fn)
                 yield fn
-
-    def _passed(self, provider: Provider) -> ProviderRuntime:
-        which = f"provider {provider.name!r} ({type(provider).__module__})"
-        for mistake in mistakes_of(provider):
-            error = ProviderLoad(f"{which} {mistake}")
-            logger.warning("sandbox provider %s cannot be used: %s", provider.name, error)
-            return ProviderRuntime(error, name=provider.name)
-        for shortcoming in shortcomings_of(provider):
-            logger.warning("sandbox %s %s", which, shortcoming)
-        return self._runtime(provider, required=False)
-
-    def _runtime(
-        self, provider: Provider, *, required: bool, origin: str | None = None
-    ) -> ProviderRuntime:
-        return ProviderRuntime(
-            provider,
-            required=required,
-            origin=origin,
-            snapshots=self._storage.snapshots,
-            local_sources=self._local_sources,
-            worker_env=self._worker_env,
-            max_sandboxes=self._max_sandboxes.get(provider.name),
-            fleet=self._storage.is_configured,
-        )
 
 
 async def _namespace(worker: Worker) -> Namespace | None:

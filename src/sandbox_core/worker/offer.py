@@ -1,0 +1,115 @@
+"""The providers that a worker offers, and their settings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox_core.errors import DuplicateProvider, ProviderLoad, UnknownProvider
+from sandbox_core.providers.checks import mistakes_of, shortcomings_of
+from sandbox_core.providers.discovery import discover, misspelt_groups, select
+from sandbox_core.providers.registry import LoadedProvider, Provider, load
+from sandbox_core.storage.snapshots import SnapshotStore
+from sandbox_core.wire.naming import check_provider_name
+from sandbox_core.worker.runtime import ProviderRuntime
+from sandbox_core.worker.secrets import Allowed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """The application's own providers, and the settings of all; see `SandboxPlugin`."""
+
+    providers: tuple[Provider, ...]
+    local_sources: tuple[Path, ...]
+    worker_env: Allowed
+    max_sandboxes: Mapping[str, int]
+    peer_clients: Mapping[str, str]
+    snapshots: SnapshotStore = field(compare=False)
+    fleet: bool
+    """Whether workers on other hosts share the storage."""
+
+    def __post_init__(self) -> None:
+        """Check the limits.
+
+        Raises:
+            ValueError: A limit is less than 1.
+        """
+        for name, limit in self.max_sandboxes.items():
+            if limit < 1:
+                raise ValueError(f"max_sandboxes[{name!r}] is {limit}; it must be 1 or more")
+
+    def load(self) -> list[ProviderRuntime]:
+        """Load the installed providers, and return them with the passed ones.
+
+        A provider that does not load is logged, and its activities raise the error.
+
+        Raises:
+            ProviderError: A required provider does not load, a name is taken twice, or
+                `max_sandboxes` or `peer_clients` names an unknown provider.
+        """
+        selection = select(discover(), passed=[provider.name for provider in self.providers])
+        for sentence in misspelt_groups():
+            logger.warning("%s", sentence)
+        runtimes: dict[str, ProviderRuntime] = {}
+        for result in load(selection.enabled):
+            if isinstance(result, LoadedProvider):
+                logger.info("sandbox provider %s: %s", result.provider.name, result.candidate)
+                required = result.provider.name in selection.required
+                runtimes[result.provider.name] = self._runtime(
+                    result.provider, required=required, origin=str(result.candidate)
+                )
+                for shortcoming in result.shortcomings:
+                    logger.warning("sandbox %s", shortcoming)
+            elif result.name in selection.required:
+                raise result.error
+            else:
+                logger.warning("sandbox provider %s cannot be used: %s", result.name, result.error)
+                runtimes[result.name] = ProviderRuntime(result.error, name=result.name)
+        installed = frozenset(runtimes)
+        for provider in self.providers:
+            if check_provider_name(provider.name) in runtimes:
+                also = "and is also installed" if provider.name in installed else "twice"
+                raise DuplicateProvider(
+                    f"provider {provider.name!r} was passed to SandboxPlugin {also}; remove one "
+                    f"of them."
+                )
+            runtimes[provider.name] = self._passed(provider)
+        for setting, named in (
+            ("max_sandboxes", self.max_sandboxes.keys()),
+            ("peer_clients", self.peer_clients.values()),
+        ):
+            unknown = sorted(set(named) - runtimes.keys())
+            if unknown:
+                raise UnknownProvider(
+                    f"{setting} names {', '.join(map(repr, unknown))}, which this worker does not "
+                    f"offer. It offers {', '.join(map(repr, sorted(runtimes))) or 'none'}."
+                )
+        return list(runtimes.values())
+
+    def _passed(self, provider: Provider) -> ProviderRuntime:
+        which = f"provider {provider.name!r} ({type(provider).__module__})"
+        for mistake in mistakes_of(provider):
+            error = ProviderLoad(f"{which} {mistake}")
+            logger.warning("sandbox provider %s cannot be used: %s", provider.name, error)
+            return ProviderRuntime(error, name=provider.name)
+        for shortcoming in shortcomings_of(provider):
+            logger.warning("sandbox %s %s", which, shortcoming)
+        return self._runtime(provider, required=False)
+
+    def _runtime(
+        self, provider: Provider, *, required: bool, origin: str | None = None
+    ) -> ProviderRuntime:
+        return ProviderRuntime(
+            provider,
+            required=required,
+            origin=origin,
+            snapshots=self.snapshots,
+            local_sources=self.local_sources,
+            worker_env=self.worker_env,
+            max_sandboxes=self.max_sandboxes.get(provider.name),
+            fleet=self.fleet,
+        )
