@@ -115,9 +115,9 @@ def select(
     precedence.
 
     Args:
-        candidates: What is installed.
-        environ: Where the variables are.
-        passed: The providers that the worker was given by hand, which need no distribution.
+        candidates: The installed providers.
+        environ: The environment with the variables.
+        passed: The names of providers passed to the worker, which need no distribution.
 
     Raises:
         UnknownProvider: A required provider is neither installed nor passed, or the list of

@@ -1,4 +1,4 @@
-"""What the clients of providers with labels have in common."""
+"""A base class for the clients of providers with labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Client = TypeVar("_Client", bound="LabellingClient")
 
 
 class LabellingClient:
-    """A base of a client that can be had with labels.
+    """A base for clients that put labels on their sandboxes.
 
     For example::
 
@@ -19,14 +19,14 @@ class LabellingClient:
             async def create(self, *, snapshot=None, manifest=None, options):
                 made = await api.create(labels=self._labels)
 
-    A session's state must not hold them: another workflow may resume it.
+    A session's state must not contain the labels: another workflow may resume it.
     """
 
     _labels: Mapping[str, str] = MappingProxyType({})
-    """What every sandbox has to have that this client makes, from the moment it exists."""
+    """The labels that every sandbox of this client must have from its creation on."""
 
     def labelled(self: _Client, labels: Mapping[str, str]) -> _Client:
-        """Return a client of the same connections that labels what it makes; this one stays."""
+        """Return a copy with the same connections that puts these labels on its sandboxes."""
         made = copy.copy(self)
         made._labels = {**self._labels, **labels}
         return made

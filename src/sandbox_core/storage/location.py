@@ -65,7 +65,7 @@ def _parsed(text: str, source: str) -> Location:
     if "://" not in text:
         directory = Path(text).expanduser()
         if not directory.is_absolute():
-            # Workers that start in other directories would have another one.
+            # Workers started in other directories would use another one.
             raise StorageError(f"{source}{text}: not an absolute path, and no URL. Use {_FORMS}.")
         return _directory(directory)
     parts = urlsplit(text)
@@ -87,10 +87,10 @@ def _parsed(text: str, source: str) -> Location:
 
 
 def open_directory(location: Location) -> None:
-    """Create the directory of a location, if it is one, and return if objects can be put there.
+    """Create the directory of a location, if it is one, and check that it is writable.
 
     Raises:
-        StorageError: They cannot.
+        StorageError: It cannot be created or written to.
     """
     if location.kind != "directory":
         return

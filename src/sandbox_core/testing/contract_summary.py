@@ -1,7 +1,7 @@
-"""The pytest plugin that ends a run with one line for each provider that was checked.
+"""A pytest plugin that ends a run with one line for each provider that was checked.
 
-pytest loads it by its entry point wherever sandbox-core is installed, also in the process of
-pytest-xdist that runs no test itself. So it imports nothing until there is something to show.
+pytest loads it by its entry point wherever sandbox-core is installed, even in pytest-xdist's main
+process, which runs no tests. So it imports nothing until there is something to show.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from sandbox_core.testing.contract import Outcome
 
 PROPERTY = "sandbox_core_contract"
-"""What a test of `ProviderContract` records in its report: see `recorded`."""
+"""The property that a test of `ProviderContract` adds to its report; see `recorded`."""
 
 
 def recorded(provider: str, outcome: Outcome) -> dict[str, str | float]:
-    """Return what a test's report has to say of a check, in types that pytest-xdist passes on."""
+    """Return a check's outcome for a test's report, in types that pytest-xdist can transfer."""
     return {
         "provider": provider,
         "check": outcome.check.name,
@@ -29,11 +29,11 @@ def recorded(provider: str, outcome: Outcome) -> dict[str, str | float]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Write the lines, as `sandbox-core check` writes them."""
+    """Write the lines in the format of `sandbox-core check`."""
     found: dict[tuple[str, str], list[Mapping[str, str | float]]] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
-            # Besides reports there are warnings; a test's teardown has its properties once more.
+            # There are also warnings; and a test's teardown repeats its properties.
             if getattr(report, "when", "") == "call":
                 for name, value in report.user_properties:
                     if name == PROPERTY:

@@ -96,7 +96,7 @@ class DevServer:
     def start(self) -> None:
         """Start the server, and wait until it answers clients."""
         for port in (self.port, self.ui_port):
-            # Clients would reach whoever listens there.
+            # Clients would reach the other program that listens there.
             if port is not None and _accepts(port):
                 raise RuntimeError(
                     f"port {port} is in use, perhaps by another Temporal server: stop that one, or "

@@ -34,8 +34,8 @@ def parse_retry_after(value: float | str | None) -> timedelta | None:
 def retry_after_of(error: BaseException) -> timedelta | None:
     """Return how long to wait according to the HTTP response behind a vendor's `error`.
 
-    It is in ``retry_after`` or ``response`` of the error or of what caused it. Of an SDK that keeps
-    neither, it is the response at hand where the error was raised.
+    The response is found through ``retry_after`` or ``response`` of the error or its causes, and
+    otherwise among the local variables where the error was raised.
     """
     for each in _causes(error):
         said = getattr(each, "retry_after", None)
@@ -55,13 +55,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _at_hand(error: BaseException) -> Iterator[object]:
-    """Yield the local variables of the frames that `error` came through, innermost frame first."""
+    """Yield the local variables of the frames of `error`'s traceback, innermost frame first."""
     for frame, _ in reversed(list(walk_tb(error.__traceback__))):
         yield from list(frame.f_locals.values())
 
 
 def _headers(response: object) -> Mapping[str, str] | None:
-    """Return the headers of a refusal, whichever HTTP client it is of."""
+    """Return the headers of a refusal, from any HTTP client; None for anything else."""
     status = getattr(response, "status_code", None) or getattr(response, "status", None)
     headers = getattr(response, "headers", None)
     refused = isinstance(status, int) and status >= 400

@@ -1,8 +1,8 @@
-"""Tells a wrong call of the sandbox API from any other mistake in the code of a workflow.
+"""Distinguishes wrong calls of the sandbox API from other bugs in a workflow.
 
-A misspelt keyword is a `TypeError` of Python's, raised where the call is made: no code of ours has
-run. What was called is known from the error's text, which has the qualified name of the function,
-and from what the calling code can reach by that name.
+For a misspelt keyword, Python raises a `TypeError` at the call, before any code of ours runs. The
+called function is determined from the error's text, which contains its qualified name, and from the
+objects that the calling code can reach by that name.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _REFUSED = re.compile(r"([\w.]+)\(\) (?:got|missing|takes) ")
 
 
 def wrong_call(error: TypeError | AttributeError | ValidationError) -> str | None:
-    """Return what is wrong with a call of the sandbox API, if that is what `error` says.
+    """Return what is wrong with a call of the sandbox API, or None for other errors.
 
-    That is a method of a client or session that does not exist or does not take these arguments, or
-    a manifest, options or the like that are made of the wrong values. Values are not repeated.
+    A call is wrong if the method of a client or session does not exist or does not accept the
+    arguments, or if a manifest, options or the like get wrong values. Values are not repeated.
     """
     caller, callee = _last_call(error)
     if isinstance(error, AttributeError):
@@ -57,8 +57,8 @@ def wrong_call(error: TypeError | AttributeError | ValidationError) -> str | Non
     called = callee.f_locals.get("self", callee.f_locals.get("cls"))
     cls = called if isinstance(called, type) else type(called)
     if issubclass(cls, _CALLED):
-        # The Agents SDK's own wrappers pass any arguments on. Whatever else is raised in there is
-        # not a mistake of the caller's.
+        # The Agents SDK's own wrappers pass any arguments on. Other errors raised in them are not
+        # the caller's mistake.
         return f"{cls.__name__}: {error}" if refused and _passes_on(cls, refused[1]) else None
     if not (_is_of_sandboxes(cls) and _makes(callee)):
         return None
@@ -68,7 +68,7 @@ def wrong_call(error: TypeError | AttributeError | ValidationError) -> str | Non
 
 
 def _last_call(error: Exception) -> tuple[FrameType | None, FrameType | None]:
-    """Return the last frame of the workflow's own code, and the one of ours that it called."""
+    """Return the last frame of the workflow's own code, and our frame that it called."""
     caller = callee = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if _module_of(frame).partition(".")[0] not in _PACKAGES:
@@ -83,14 +83,14 @@ def _module_of(frame: FrameType) -> str:
 
 
 def _takes_part(name: str, caller: FrameType | None) -> bool:
-    """Return whether `name`, as the code that has called it sees it, is of the sandbox API."""
+    """Return whether `name`, as seen by its caller, belongs to the sandbox API."""
     root, _, method = name.partition(".")
     if caller is None:
         return False
     seen = [each for each in _named(root, caller) if isinstance(each, type | FunctionType)]
     if seen:
         return any(map(_is_of_sandboxes, seen))
-    # Clients and sessions are passed around; everything else is made where its name is known.
+    # Clients and sessions are passed around; all others are created where their name is known.
     return method != "__init__" and any(c.__qualname__ == root for c in _with_subclasses(*_CALLED))
 
 

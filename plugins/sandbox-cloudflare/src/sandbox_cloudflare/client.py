@@ -200,7 +200,7 @@ class StrictCloudflareSandboxClient(CloudflareSandboxClient):
 
 
 def _classified(error: SandboxError) -> Exception:
-    """Return the error with what it says of another attempt, which the SDK leaves open."""
+    """Return the error with the information whether to retry, which the SDK's lacks."""
     if _FULL in str(error.context.get("provider_error")):
         return AtCapacity(
             f"provider 'cloudflare' has no room for another sandbox: {error.message}. Raise "

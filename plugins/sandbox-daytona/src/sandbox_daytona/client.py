@@ -43,7 +43,7 @@ async def delete_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> None:
 
 
 class LabellingDaytonaSandboxClient(LabellingClient, DaytonaSandboxClient):
-    """The SDK's client, which can be had with labels."""
+    """The SDK's client, optionally with labels for its sandboxes."""
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
         """Delete the session's sandbox, or pause it if its options say so.

@@ -143,7 +143,7 @@ def _warn_once() -> None:
 
 
 class LabellingLocalSandboxClient(LabellingClient, UnixLocalSandboxClient):
-    """The SDK's client, which can be had with labels."""
+    """The SDK's client, optionally with labels for its directories."""
 
     async def create(
         self,

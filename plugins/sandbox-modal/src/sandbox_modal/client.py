@@ -25,7 +25,7 @@ from sandbox_modal.session import LabelledModalSandboxSession
 
 
 class LabellingModalSandboxClient(LabellingClient, ModalSandboxClient):
-    """The SDK's client, which can be had with labels.
+    """The SDK's client, optionally with tags for its sandboxes.
 
     Args:
         token_id: The id of a Modal token.

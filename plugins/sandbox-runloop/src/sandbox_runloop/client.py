@@ -30,7 +30,7 @@ _ELSEWHERE = Manifest().root
 
 
 class LabellingRunloopSandboxClient(RunloopSandboxClient):
-    """The SDK's client, which can be had with labels."""
+    """The SDK's client, optionally with labels for its devboxes."""
 
     @property
     def devboxes(self) -> AsyncDevboxesResource:

@@ -1,6 +1,6 @@
-"""What importing a provider's module does, in a process that has not imported it before.
+"""Observes the effects of importing a provider's module, in a process that has not imported it.
 
-The process is forked from one that has what every worker imports, and nothing of the provider's.
+The process is forked from one that has imported only what every worker imports.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 
-# What is here before a provider is.
+# Imported before the provider.
 import sandbox_core.providers
 import sandbox_core.worker  # noqa: F401
 from sandbox_core.testing.contract.model import PromiseBroken
@@ -24,21 +24,21 @@ from sandbox_core.testing.fork_server import fork_server
 _LIMIT_S = 60
 
 NO_MODULE = "needs a module: "
-"""How the error of `create_client` begins that lacks a module."""
+"""The beginning of the error of a `create_client` that lacks a module."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What importing a module and calling its hook has done."""
+    """The effects of importing a module and calling its hook."""
 
     packages: list[str]
-    """The top-level packages that it has imported."""
+    """The top-level packages that were imported."""
 
     threads: list[str]
-    """The names of the threads that importing it has started."""
+    """The names of the threads that were started."""
 
     environ: list[str]
-    """The variables of the environment that importing it has changed."""
+    """The environment variables that were changed."""
 
 
 async def import_it(module: str) -> Imported:
@@ -54,7 +54,7 @@ async def import_it(module: str) -> Imported:
 
 
 async def create_client_with(environ: Mapping[str, str], module: str) -> str:
-    """Return the error of ``create_client()`` with an environment, or nothing without one.
+    """Return the error of ``create_client()`` in an environment; empty if there is none.
 
     Raises:
         PromiseBroken: The module cannot be imported, or it takes longer than a minute.
@@ -89,7 +89,7 @@ async def _run(function: str, module: str, environ: Mapping[str, str]) -> tuple[
 
 
 def report(module: str) -> None:
-    """Import a module, call its hook, and write what that has done as JSON."""
+    """Import a module, call its hook, and write the effects as JSON."""
     before, environ = set(sys.modules), dict(os.environ)
     import_module(module).sandbox_client_provider()
     imported = Imported(

@@ -29,10 +29,10 @@ _INSTEAD = (
 
 
 def check_length(provider: Provider, argv: Sequence[str]) -> None:
-    """Return if a command is not too long for Linux.
+    """Check that a command is not too long for Linux.
 
     Raises:
-        InvalidRequest: It is.
+        InvalidRequest: It is too long.
     """
     if isinstance(provider, SupportsHostProcesses) and sys.platform != "linux":
         return
@@ -52,8 +52,8 @@ def check_length(provider: Provider, argv: Sequence[str]) -> None:
 def too_long(request: Message, error: Exception) -> InvalidRequest | None:
     """Return the error to raise if a command failed because it is too long for its backend.
 
-    The backend may add words, a shell or the environment to it, or have a limit of its own. Such a
-    command was never started. None if that is not the reason.
+    The backend may add arguments, a shell or the environment, or have its own limit. Such a command
+    was never started. None if that is not the reason.
     """
     if not isinstance(request, CommandRequest):
         return None
