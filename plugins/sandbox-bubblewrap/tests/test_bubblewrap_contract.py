@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 from bubblewrap_fixtures import clean
 from bubblewrap_worker import new_home
 
+from sandbox_bubblewrap import launch
+from sandbox_bubblewrap.store import Sandbox
 from sandbox_core.testing.contract import Backend
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 
@@ -31,5 +34,8 @@ class TestBubblewrap(ProviderContract):
             async def sandboxes() -> set[str]:
                 return {path.name for path in (home / "store").glob("bwrap-*")}
 
-            yield Backend(backend_ids=sandboxes, max_sandboxes=25)
+            async def stop(sandbox_id: str) -> None:
+                await asyncio.to_thread(launch.stop, Sandbox(path=home / "store" / sandbox_id))
+
+            yield Backend(backend_ids=sandboxes, stop_sandbox=stop, max_sandboxes=25)
         clean(home)

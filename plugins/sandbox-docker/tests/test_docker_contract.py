@@ -26,11 +26,16 @@ class TestDocker(ProviderContract):
             listed = await asyncio.to_thread(shared_engine.client.containers.list, all=True)
             return {str(container.id) for container in listed}
 
+        async def stop(container_id: str) -> None:
+            container = await asyncio.to_thread(shared_engine.client.containers.get, container_id)
+            await asyncio.to_thread(container.stop, timeout=0)
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("DOCKER_HOST", shared_engine.host)
             patch.setenv("SANDBOX_DOCKER_IMAGE", IMAGE)
             yield Backend(
                 backend_ids=containers,
+                stop_sandbox=stop,
                 unreachable={"DOCKER_HOST": "tcp://127.0.0.1:1"},
                 max_sandboxes=8,
             )

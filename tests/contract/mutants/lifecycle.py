@@ -51,6 +51,24 @@ LIFECYCLE = (
         _GONE,
         "            return ExecResult(stdout=b'', stderr=b'', exit_code=0)",
     ),
+    api(
+        "a stopped sandbox like a broken one",
+        "lifecycle.a_stopped_sandbox_goes_on",
+        _GONE,
+        f"{_GONE}\n        if (self._home / f'{{sandbox_id}}.stopped').exists():\n            raise ExecTransportError(command=argv, message='it does not run')",
+    ),
+    api(
+        "a stopped sandbox that nobody starts",
+        "lifecycle.a_stopped_sandbox_goes_on",
+        _GONE,
+        f"{_GONE}\n        if (self._home / f'{{sandbox_id}}.stopped').exists():\n            from sandbox_core.providers import SandboxStopped\n            raise SandboxStopped(command=argv, message='it does not run')",
+    ),
+    api(
+        "a stopped sandbox that comes back empty",
+        "lifecycle.a_stopped_sandbox_goes_on",
+        _GONE,
+        f"{_GONE}\n        if (self._home / f'{{sandbox_id}}.stopped').exists():\n            (self._home / sandbox_id / 'file').unlink(missing_ok=True)",
+    ),
     client(
         "never runs",
         "lifecycle.running_tells_the_truth",

@@ -13,7 +13,7 @@ from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
-from sandbox_core.providers import SupportsCheck
+from sandbox_core.providers import SandboxStopped, SupportsCheck
 from sandbox_core.providers.activation import close_client
 from sandbox_core.testing.contract.model import (
     NotApplicable,
@@ -23,6 +23,7 @@ from sandbox_core.testing.contract.model import (
     expect_equal,
 )
 from sandbox_core.testing.contract.subject import Client, Subject
+from sandbox_core.worker.sessions.resume import resume
 
 _UNKNOWN = "sandbox-core-no-such-sandbox"
 
@@ -132,6 +133,35 @@ async def a_gone_sandbox_is_an_error(subject: Subject) -> None:
     except Exception:  # noqa: BLE001 - any error says that it is gone
         return
     expect(ran.exit_code != 0, "a command ran in a sandbox that is gone")
+
+
+@check(
+    "session",
+    needs=("identity",),
+    cost="a sandbox that its backend stops, such as an idle one, stays unusable",
+)
+async def a_stopped_sandbox_goes_on(subject: Subject) -> None:
+    """A command in a stopped sandbox runs, or raises `SandboxStopped` and runs after a resume."""
+    if subject.backend.stop_sandbox is None:
+        raise NotApplicable(
+            "`Backend(stop_sandbox=...)` is not given: if the backend can stop a sandbox and start "
+            "it again, nobody has tried whether its session goes on"
+        )
+    session = await subject.make()
+    await subject.sh("echo kept > file", session)
+    stopped = subject.identity(session.state)
+    await subject.within(subject.backend.stop_sandbox(stopped))
+    try:
+        seen = await subject.sh("cat file", session)
+    except SandboxStopped:
+        # As a worker opens it again.
+        state = _copied(subject.client, session.state)
+        opening = resume(subject.provider, subject.client, state, started=True, sandbox_id=stopped)
+        opened = await subject.within(opening)
+        seen = await subject.sh("cat file", opened.session)
+        expect_equal(stopped, subject.identity(opened.session.state), "the identity")
+
+    expect_equal(b"kept\n", seen.stdout, "what a command finds in the workspace")
 
 
 @check("session", cost="the SDK restarts a running session or uses a stopped one")

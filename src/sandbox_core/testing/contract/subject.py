@@ -93,6 +93,10 @@ class Backend:
     kill_sandbox: Callable[[str], Awaitable[None]] | None = None
     """Kills a sandbox from outside, as the backend's operator would; the default is `destroy`."""
 
+    stop_sandbox: Callable[[str], Awaitable[None]] | None = None
+    """Stops a sandbox from outside so that it can be started again, as a backend does with idle
+    ones; None if the backend's sandboxes do not stop."""
+
     unreachable: Mapping[str, str] | None = None
     """Environment variables with which `create_client` makes a client for a backend that does not
     answer, such as the URL of a closed port."""
