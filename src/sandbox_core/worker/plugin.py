@@ -52,6 +52,13 @@ from sandbox_core.worker.secrets import (
     keep_secrets_out_of_logs,
 )
 from sandbox_core.worker.sessions.labels import Namespace
+from sandbox_core.worker.settings import (
+    allowed_folders,
+    check_bytes,
+    check_mapping,
+    check_storage,
+    own_providers,
+)
 from sandbox_core.worker.siblings import share_slots, siblings
 from sandbox_core.worker.workflow_runner import ContextSavingRunner, saving_contexts
 
@@ -108,9 +115,9 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     Raises:
         StorageError: `storage` is not a storage URL, or contains credentials.
-        TypeError: `worker_env` is a single name instead of a collection.
-        ValueError: A limit in `max_sandboxes` is less than 1, or `storage_threshold` is out of
-            range.
+        TypeError: An argument has another type, such as a single name or directory instead of a
+            collection.
+        ValueError: A limit is less than 1, or `storage_threshold` is out of range.
     """
 
     def __init__(
@@ -128,6 +135,11 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         max_sandboxes: Mapping[str, int] | None = None,
         peer_clients: Mapping[str, str] | None = None,
     ) -> None:
+        check_storage(storage, storage_patience, storage_threshold)
+        check_bytes("max_file_bytes", max_file_bytes)
+        check_bytes("max_output_bytes", max_output_bytes)
+        check_mapping("max_sandboxes", max_sandboxes, int)
+        check_mapping("peer_clients", peer_clients, str)
         self._storage = Storage(
             choose_location(storage),
             patience=storage_patience,
@@ -136,8 +148,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             max_output_bytes=max_output_bytes,
         )
         self._offer = Offer(
-            providers=tuple(providers),
-            local_sources=tuple(Path(folder).absolute() for folder in local_sources),
+            providers=own_providers(providers),
+            local_sources=allowed_folders(local_sources),
             worker_env=allowed_names(worker_env),
             max_sandboxes=dict(max_sandboxes or {}),
             peer_clients=dict(peer_clients or {}),
