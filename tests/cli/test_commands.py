@@ -221,7 +221,7 @@ class TestCheck:
         result = run_sandbox("check", "local", "--only", name, "--known", f"{name}=not yet")
 
         assert 1 == result.returncode
-        assert "it is kept, but was said to be broken: not yet" in result.stdout
+        assert "it is kept, but listed as broken: not yet" in result.stdout
 
     @pytest.mark.parametrize(
         ("known", "said"),

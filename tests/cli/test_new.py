@@ -52,8 +52,8 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
         ("acme", OPTIONS, "'acme' names no class"),
         ("acme_of_nobody:Client", OPTIONS, "acme_of_nobody:Client cannot be imported here"),
         (f"{SANDBOXES}:Misspelt", OPTIONS, "Misspelt cannot be imported here"),
-        (OPTIONS, OPTIONS, "is no subclass of .*BaseSandboxClient"),
-        (CLIENT, CLIENT, "is no subclass of .*BaseSandboxClientOptions"),
+        (OPTIONS, OPTIONS, "is not a subclass of .*BaseSandboxClient"),
+        (CLIENT, CLIENT, "is not a subclass of .*BaseSandboxClientOptions"),
     ],
 )
 def test_a_class_that_will_not_do_is_refused(

@@ -41,9 +41,8 @@ class TestDoubt:
 
         assert "kept" == outcome
         assert (
-            f"the server has no run {gone} of its workflow any more, and whether the open run "
-            f"{owned.handle.first_execution_run_id} is a later one of the same workflow cannot be "
-            f"told"
+            f"the server no longer has run {gone} of its workflow, so it is unknown whether the "
+            f"open run {owned.handle.first_execution_run_id} is a later one of the same workflow"
         ) == reason
         assert owned.root.is_dir()
 

@@ -43,7 +43,7 @@ class TestPrivateFolder:
         link = private_folder() / "a" if below else root
         link.symlink_to(elsewhere)
 
-        with pytest.raises(PermissionError, match=r"is a link: .* give the worker a TMPDIR"):
+        with pytest.raises(PermissionError, match=r"is a link: .* give the worker its own TMPDIR"):
             private_folder("a")
 
         assert [] == list(elsewhere.iterdir())
@@ -51,7 +51,7 @@ class TestPrivateFolder:
     def test_is_no_file(self, root: Path) -> None:
         root.write_text("")
 
-        with pytest.raises(PermissionError, match="is no folder"):
+        with pytest.raises(PermissionError, match="is not a folder"):
             private_folder("a")
 
     def test_is_not_one_in_which_others_write(self, root: Path) -> None:

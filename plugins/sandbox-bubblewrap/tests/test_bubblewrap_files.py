@@ -166,7 +166,7 @@ def _tar(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> bytes:
     return buffer.getvalue()
 
 
-_NO_FILE = "which is no file of the archive"
+_NO_FILE = "which is not a file of the archive"
 
 
 class TestWorkspace:
@@ -228,7 +228,7 @@ class TestWorkspace:
                 for target in ("hello.txt", "link/y", "/etc/passwd", "../../etc/passwd", "x")
             ),
             (_tar("x", tarfile.CHRTYPE), "special file not allowed"),
-            (_tar("link/x"), "a parent is no directory"),
+            (_tar("link/x"), "a parent is not a directory"),
         ],
     )
     async def test_an_archive_that_leads_outside_is_refused(

@@ -203,7 +203,7 @@ class TestBwrap:
         ("said", "explained"),
         [
             ("bwrap: setting up uid map: Permission denied", "the kernel does not let bwrap"),
-            ("bwrap: Can't find source path /x: Permission denied", "closed to the user"),
+            ("bwrap: Can't find source path /x: Permission denied", "has no access to it"),
             ("bwrap: execvp x: No such file", "No such file"),
             ("", "bwrap said nothing"),
         ],

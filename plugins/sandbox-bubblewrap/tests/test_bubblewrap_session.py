@@ -379,7 +379,7 @@ class TestLifecycle:
         (home / "closed" / "inner").mkdir(parents=True)
         (home / "closed").chmod(0o700)
         monkeypatch.setenv("SANDBOX_BUBBLEWRAP_READ_ONLY", str(home / "closed" / "inner"))
-        with pytest.raises(launch.SandboxDidNotStart, match=r"bwrap: .* closed to the user"):
+        with pytest.raises(launch.SandboxDidNotStart, match=r"bwrap: .* has no access to it"):
             await client.create()
 
         assert [] == await provider.find(client, {})

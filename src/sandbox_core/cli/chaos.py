@@ -174,7 +174,7 @@ class _Demo:
         worker, _, _ = (await self._busy_worker(handle)).partition("@")
         self._say(f"Worker {worker} runs the command.")
         await self._workers.kill()
-        self._say(f"Worker {worker} is killed with SIGKILL. The command goes on in its sandbox.")
+        self._say(f"Worker {worker} is killed with SIGKILL. The command continues in its sandbox.")
         self._say(f"Worker {await self._workers.start()} starts.")
 
     async def _busy_worker(self, handle: WorkflowHandle[CountRuns, CountResult]) -> str:

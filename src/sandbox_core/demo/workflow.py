@@ -27,7 +27,7 @@ TEST_COMMAND = "python3 -m unittest -v"
 
 _INSTRUCTIONS = f"""\
 You repair a small Python project in your workspace. First run its tests with `{TEST_COMMAND}` and \
-read the source. Then mend the source with apply_patch; do not change the tests. Run the tests \
+read the source. Then fix the source with apply_patch; do not change the tests. Run the tests \
 again, and report in two sentences what was wrong and what you changed."""
 
 

@@ -45,7 +45,7 @@ def make_private(folder: Path) -> None:
     if stat.S_ISLNK(found.st_mode):
         problem = "is a link"
     elif not stat.S_ISDIR(found.st_mode):
-        problem = "is no folder"
+        problem = "is not a folder"
     elif found.st_uid != os.geteuid():
         problem = f"belongs to user {found.st_uid}, not to {os.geteuid()}"
     elif found.st_mode & _OTHERS_WRITE:
@@ -55,6 +55,6 @@ def make_private(folder: Path) -> None:
             folder.chmod(0o700)
         return
     raise PermissionError(
-        f"{folder} {problem}: what workers of this host leave there for each other could be "
-        f"anybody's. Remove it, or give the worker a TMPDIR of its own."
+        f"{folder} {problem}: files that workers of this host share there could be "
+        f"anybody's. Remove it, or give the worker its own TMPDIR."
     )

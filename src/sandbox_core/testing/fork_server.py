@@ -265,7 +265,7 @@ def _check_threads(module: str) -> None:
     tasks = Path("/proc/self/task")
     count = len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
     if count > 1:
-        raise RuntimeError(f"importing {module} starts threads, and then nothing can be forked")
+        raise RuntimeError(f"importing {module} starts threads, which makes forking unsafe")
 
 
 # --- Messages: a length, and that many bytes ------------------------------------------------------

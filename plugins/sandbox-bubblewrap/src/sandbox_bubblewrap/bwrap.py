@@ -88,7 +88,7 @@ def explain(message: str) -> str:
     """Return the message of a failed ``bwrap``, with advice if the kernel did not permit it."""
     said = message.strip() or "bwrap said nothing"
     if "source path" in said:
-        return f"{said}: it, or a folder above it, is closed to the user that the sandbox runs as"
+        return f"{said}: the sandbox's user has no access to it, or to a folder above it"
     if not any(text in said for text in ("not permitted", "denied", "No space")):
         return said
     hints = []
@@ -107,7 +107,7 @@ def explain(message: str) -> str:
             "systempaths=unconfined` (and `apparmor=unconfined`)"
         )
     allowed = " and ".join(hints) or "unprivileged user namespaces"
-    return f"{said}: the kernel does not let bwrap make its namespaces. It takes {allowed}"
+    return f"{said}: the kernel does not let bwrap create namespaces. This requires {allowed}"
 
 
 def _setting(name: str) -> str | None:

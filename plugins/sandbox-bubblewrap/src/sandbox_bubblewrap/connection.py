@@ -78,7 +78,7 @@ class Process:
             if len(self._received) >= 4:
                 (length,) = struct.unpack(">I", self._received[:4])
                 if length > _MAX_ANSWER:
-                    raise NotRunning("process 1 of the sandbox answers nonsense")
+                    raise NotRunning("process 1 of the sandbox sent an invalid answer")
                 if len(self._received) >= 4 + length:
                     answer = json.loads(self._received[4 : 4 + length])
                     self._received = self._received[4 + length :]
@@ -97,7 +97,7 @@ class Process:
                     os.close(self.given)
                 self.given = fd
             if not data:
-                raise NotRunning("the sandbox came to its end")
+                raise NotRunning("the sandbox ended")
             self._received += data
 
     def kill(self) -> None:

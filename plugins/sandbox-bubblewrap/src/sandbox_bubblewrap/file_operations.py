@@ -38,7 +38,7 @@ async def open_file(
     file = io.FileIO(given[0], "rb")
     if not stat.S_ISREG(os.fstat(given[0]).st_mode):
         file.close()
-        raise NotRunning("process 1 of the sandbox gives what is no file")
+        raise NotRunning("process 1 of the sandbox did not send a regular file")
     return file, None
 
 

@@ -188,7 +188,7 @@ def _check_strict(kept_by: Mapping[str, str], sandbox_id: str) -> None:
     if loose:
         remove(sandbox_id)
         raise LimitNotKept(
-            f"the limits of {', '.join(loose)} would not hold for the whole sandbox, because this "
-            f"worker may make no control groups for them: name a delegated one in {VARIABLE}, run "
-            f"the worker as a systemd service with Delegate=yes, or leave out strict=True"
+            f"{', '.join(loose)} cannot be enforced for the whole sandbox, because this worker "
+            f"cannot create control groups for them: name a delegated one in {VARIABLE}, run the "
+            f"worker as a systemd service with Delegate=yes, or leave out strict=True"
         )

@@ -138,7 +138,7 @@ class BubblewrapSandboxSession(BaseSandboxSession):
         except DoesNotRun:
             if self._shut_down or not self._sandbox.exists():
                 raise
-        logger.warning("sandbox %s did not run any more, and is started again", self._sandbox.id)
+        logger.warning("sandbox %s was no longer running and is started again", self._sandbox.id)
         try:
             await self.launch()
         except Exception as error:  # For any reason, the session has no running sandbox.

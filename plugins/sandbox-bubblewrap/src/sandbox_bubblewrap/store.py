@@ -227,8 +227,8 @@ class Store:
         closed = [folder for folder in self.root.parents if not folder.stat().st_mode & 0o001]
         if os.geteuid() == 0 and closed:
             raise StoreUnsafe(
-                f"the folder for sandboxes {self.root} is below {closed[0]}, which is closed to "
-                f"the users that root's sandboxes run as: name another one in {VARIABLE}"
+                f"the folder for sandboxes {self.root} is below {closed[0]}, to which the users "
+                f"of root's sandboxes have no access: name another one in {VARIABLE}"
             )
 
     def _is_there(self) -> bool:

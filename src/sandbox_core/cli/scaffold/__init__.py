@@ -62,7 +62,7 @@ class Reference:
                 "distribution beside sandbox-core, and check the spelling"
             ) from error
         if not (isinstance(found, type) and issubclass(found, base)):
-            raise InvalidRequest(f"{text} is no subclass of {base.__module__}.{base.__name__}")
+            raise InvalidRequest(f"{text} is not a subclass of {base.__module__}.{base.__name__}")
 
 
 def write_provider(

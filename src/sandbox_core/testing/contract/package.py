@@ -107,7 +107,7 @@ async def it_says_what_it_is(subject: Subject) -> None:
         f"options_type is {provider.options_type!r}",
     )
     for name in ("host_bound", "durable_processes"):
-        expect(isinstance(getattr(provider, name), bool), f"{name} is no bool")
+        expect(isinstance(getattr(provider, name), bool), f"{name} is not a bool")
 
 
 @check("package", cost="every worker loads the vendor's SDK, even if it only runs workflows")
@@ -228,7 +228,7 @@ def _literal(model: type[BaseModel]) -> str:
     annotation = field.annotation
     expect(
         get_origin(annotation) is Literal and get_args(annotation) == (field.default,),
-        f"{model.__name__}.type is no Literal with one value: {annotation!r}",
+        f"{model.__name__}.type is not a Literal with one value: {annotation!r}",
     )
     return str(field.default)
 

@@ -179,7 +179,7 @@ async def run_check(
     if reason_known is not None and status == "broken":
         status, seen = "known", f"{reason_known} ({seen})"
     elif reason_known is not None and status == "kept":
-        status, seen = "broken", f"it is kept, but was said to be broken: {reason_known}"
+        status, seen = "broken", f"it is kept, but listed as broken: {reason_known}"
     elif each.provisional and status == "broken":
         status = "warned"
     seconds = time.monotonic() - begun

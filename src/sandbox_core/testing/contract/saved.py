@@ -47,7 +47,7 @@ async def a_workspace_is_saved_whole(subject: Subject) -> None:
     """Links, FIFOs, odd names: everything not ephemeral is restored, or the save is refused."""
     made, of_pipe, before, of_link, after = await _said(subject, SaveWhole)
 
-    expect_equal("", made, "what building the workspace has said")
+    expect_equal("", made, "the output of building the workspace")
     expect(not of_pipe or "pipe" in of_pipe, f"refused without a name: {of_pipe}")
     whole = _WHOLE.replace("a pipe\n", "") if of_pipe else _WHOLE
     expect_equal(f"{whole}more\n", before, "what there was")

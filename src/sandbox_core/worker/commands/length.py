@@ -23,8 +23,8 @@ _STRERROR = os.strerror(errno.E2BIG).lower()
 _CONTENT_TOO_LARGE = 413
 
 _INSTEAD = (
-    "Nothing was run. Write what is long to a file with session.write, and have the command read "
-    "it from there."
+    "Nothing was run. Write long content to a file with session.write, and let the command read "
+    "that file."
 )
 
 
@@ -39,13 +39,13 @@ def check_length(provider: Provider, argv: Sequence[str]) -> None:
     sizes = [len(word.encode("utf-8", "surrogateescape")) for word in argv]
     if (longest := max(sizes, default=0)) > LONGEST_WORD:
         raise InvalidRequest(
-            f"the command is too long: a word of it has {longest:,} bytes, and Linux accepts "
+            f"the command is too long: one argument has {longest:,} bytes, and Linux accepts "
             f"{LONGEST_WORD:,}. {_INSTEAD}"
         )
     if (total := sum(sizes) + len(sizes)) > LONGEST_COMMAND:
         raise InvalidRequest(
             f"the command is too long: it has {total:,} bytes, and Linux accepts "
-            f"{LONGEST_COMMAND:,}, the environment included. {_INSTEAD}"
+            f"{LONGEST_COMMAND:,}, including the environment. {_INSTEAD}"
         )
 
 
@@ -61,9 +61,9 @@ def too_long(request: Message, error: Exception) -> InvalidRequest | None:
         return None
     size = len(" ".join(request.command).encode("utf-8", "surrogateescape"))
     return InvalidRequest(
-        f"the command is too long for its sandbox, together with what the backend adds: it has "
-        f"{size:,} bytes. Linux accepts {LONGEST_WORD:,} in a word and {LONGEST_COMMAND:,} in all, "
-        f"the environment included, and a backend may accept less. {_INSTEAD}"
+        f"the command is too long for its sandbox, together with the backend's additions: it has "
+        f"{size:,} bytes. Linux accepts {LONGEST_WORD:,} per argument and {LONGEST_COMMAND:,} in "
+        f"total, including the environment, and a backend may accept less. {_INSTEAD}"
     )
 
 

@@ -60,9 +60,9 @@ async def owner_of(client: Client, workflow_id: str, run_id: str) -> Owner:
             return Owner(is_open=True)
         if labelled is None or not (labelled.first_run_id and current.first_run_id):
             return Owner(
-                doubt=f"the server has no run {run_id} of its workflow any more, and whether the "
-                f"open run {current.execution.run_id} is a later one of the same workflow "
-                f"is unknown"
+                doubt=f"the server no longer has run {run_id} of its workflow, so it is unknown "
+                f"whether the open run {current.execution.run_id} is a later one of the same "
+                f"workflow"
             )
     if labelled is None:
         return Owner(state="not found", closed=None if current is None else _closed(current))

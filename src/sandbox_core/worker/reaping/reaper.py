@@ -163,7 +163,9 @@ class _Reaping:
         if since is not None and _seconds_since(since) < self.request.older_than_s:
             return owner
         if since is None and self.request.older_than_s > 0:
-            unknown = "nobody knows since when it is an orphan: only an age of 0 takes it"
+            unknown = (
+                "it is unknown since when it is an orphan: it is deleted only with an age of 0"
+            )
             return _reaped(sandbox, owner, "kept", unknown)
         if not self.request.delete:
             return _reaped(sandbox, owner, "orphan")

@@ -91,7 +91,7 @@ def restore(root: str) -> None:
             elif member.islnk():
                 source = os.path.join(root, os.path.normpath(member.linkname))
                 if source not in files - {path}:
-                    reason = f"hard link to {member.linkname!r}, which is no file of the archive"
+                    reason = f"hard link to {member.linkname!r}, which is not a file of the archive"
                     raise Refused("member", path=member.name, reason=reason)
                 _make_room(root, path, member.name)
                 os.link(source, path)
@@ -160,4 +160,4 @@ def _parents(root: str, path: str, name: str) -> None:
             os.mkdir(folder, 0o755)
             continue
         if not stat.S_ISDIR(found.st_mode):
-            raise Refused("member", path=name, reason="a parent is no directory")
+            raise Refused("member", path=name, reason="a parent is not a directory")

@@ -328,9 +328,9 @@ def main() -> NoReturn:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NAME, b"sandbox", 0, 0, 0)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "process 1 cannot be closed to the others")
+        raise OSError(ctypes.get_errno(), "process 1 cannot be protected from other processes")
     if os.read(going, 1) != b"\n":
-        sys.exit("whoever started this sandbox did not say that its limits are kept")
+        sys.exit("the sandbox's starter did not confirm that its limits are enforced")
     os.close(going)
     server = Server(socket.socket(fileno=listening), limits)
     gc.freeze()  # So that a child copies fewer pages before it executes a program.
