@@ -65,7 +65,7 @@ class Storage:
         return not self._location.is_default
 
     def check(self) -> None:
-        """Return if a configured directory can be used; whether a cloud answers shows later.
+        """Check that a configured directory is usable; cloud stores are first contacted later.
 
         Raises:
             StorageError: It cannot.

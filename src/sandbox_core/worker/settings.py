@@ -1,4 +1,4 @@
-"""Checks the arguments of `SandboxPlugin`, so that a wrong one is found where it is written."""
+"""Checks the arguments of `SandboxPlugin`, so that a wrong one is reported where it is passed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def allowed_folders(folders: Iterable[str | Path]) -> tuple[Path, ...]:
     """Return the directories from which manifests may copy files.
 
     Raises:
-        TypeError: `folders` is a single directory, whose characters would be directories, or one of
-            them is none.
+        TypeError: `folders` is a single directory, whose characters would be taken for directories,
+            or an item is not a directory.
     """
     if isinstance(folders, str | PurePath):
         raise TypeError(
@@ -32,7 +32,7 @@ def own_providers(providers: Iterable[Provider]) -> tuple[Provider, ...]:
     """Return the application's own providers.
 
     Raises:
-        TypeError: They are no collection, or one of them is a name or a class.
+        TypeError: `providers` is not a collection, or an item is a name or a class.
     """
     if isinstance(providers, str) or not isinstance(providers, Iterable):
         raise TypeError(f"providers takes a collection of providers, not {providers!r}")
@@ -49,10 +49,10 @@ def own_providers(providers: Iterable[Provider]) -> tuple[Provider, ...]:
 
 
 def check_mapping(name: str, values: Mapping[str, object] | None, kind: type) -> None:
-    """Return if a setting is None or maps names of providers to values of a type.
+    """Check that a setting is None or maps provider names to values of a type.
 
     Raises:
-        TypeError: It does not.
+        TypeError: It is something else.
     """
     if values is None:
         return
@@ -64,10 +64,10 @@ def check_mapping(name: str, values: Mapping[str, object] | None, kind: type) ->
 
 
 def check_bytes(name: str, value: int) -> None:
-    """Return if a limit is a positive number of bytes.
+    """Check that a limit is a positive number of bytes.
 
     Raises:
-        TypeError: It is no whole number.
+        TypeError: It is not an integer.
         ValueError: It is less than 1.
     """
     if not isinstance(value, int) or isinstance(value, bool):
@@ -77,10 +77,10 @@ def check_bytes(name: str, value: int) -> None:
 
 
 def check_storage(url: str | None, patience: timedelta, threshold: int | None) -> None:
-    """Return if the storage's settings have their types; the URL itself is checked elsewhere.
+    """Check the types of the storage's settings; the URL itself is checked elsewhere.
 
     Raises:
-        TypeError: One has not.
+        TypeError: A setting has the wrong type.
         ValueError: The patience is negative.
     """
     if url is not None and not isinstance(url, str):

@@ -1,9 +1,9 @@
-"""Runs workflows without asking them what nobody needs to know.
+"""Runs workflows without computing serialization contexts that nothing uses.
 
-For each payload of a workflow task, Temporal's worker asks the workflow three times or more which
-activity the payload belongs to, and each question compiles and runs code in the workflow sandbox.
-Only codecs and storage drivers that depend on that context need the answers, and together they cost
-a short command more than sandbox-core does.
+For each payload of a workflow task, Temporal's worker asks the workflow at least three times which
+activity the payload belongs to, and each time compiles and runs code in the workflow sandbox. Only
+codecs and storage drivers that depend on that context need the answers. For a short command, they
+cost more than sandbox-core itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from temporalio.workflow import Info
 
 from sandbox_core.storage.payload_driver import depends_on_workflows
 
-if TYPE_CHECKING:  # What Temporal's abstract class names, and nothing public has.
+if TYPE_CHECKING:  # Named by Temporal's abstract class, but not public.
     from temporalio.bridge.proto.workflow_activation import WorkflowActivation
     from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
     from temporalio.worker._command_aware_visitor import CommandInfo
@@ -31,13 +31,13 @@ if TYPE_CHECKING:  # What Temporal's abstract class names, and nothing public ha
 
 @dataclass
 class Contexts:
-    """Which contexts the data converter of a worker depends on: all, until it is known."""
+    """The contexts on which a worker's data converter depends: all, until it is known."""
 
     serialization: bool = True
     storage: bool = True
 
     def are_for(self, converter: DataConverter) -> None:
-        """Take note of the data converter that a worker has."""
+        """Record the worker's data converter."""
         parts = (converter.payload_codec, converter.external_storage)
         self.serialization = any(isinstance(part, WithSerializationContext) for part in parts)
         self.storage = depends_on_workflows(converter.external_storage)
@@ -45,7 +45,7 @@ class Contexts:
 
 @dataclass(frozen=True)
 class ContextSavingRunner(SandboxedWorkflowRunner):
-    """Temporal's runner, whose workflows are asked only for contexts that somebody uses."""
+    """Temporal's runner, but it asks workflows only for contexts that something uses."""
 
     contexts: Contexts = field(default_factory=Contexts)
 
@@ -55,7 +55,7 @@ class ContextSavingRunner(SandboxedWorkflowRunner):
 
 
 def saving_contexts(runner: WorkflowRunner) -> WorkflowRunner:
-    """Return a runner like `runner`, if that is Temporal's own, which saves needless questions."""
+    """Return a `ContextSavingRunner` for Temporal's own runner, and any other one unchanged."""
     if type(runner) is not SandboxedWorkflowRunner:
         return runner
     return ContextSavingRunner(

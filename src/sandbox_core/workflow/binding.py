@@ -423,7 +423,7 @@ class Patience:
         self._deadline = workflow.now() + self._limit
 
     def check(self, queue: str, error: ActivityError) -> None:
-        """Return if there is time left.
+        """Check that there is time left.
 
         Raises:
             WorkerBusy: The time is up.
