@@ -290,7 +290,7 @@ class TestProviderRuntime:
     @pytest.mark.parametrize(
         ("returned", "problem"),
         [
-            (None, "its create_client returned None, which is not a "),
+            (None, "its create_client returned None, which is not an instance of "),
             ("waits", "its create_client did not return within 0.2 s. It must not wait for the "),
             ("awaitable", "its create_client is asynchronous. It must be an ordinary function "),
         ],
