@@ -70,14 +70,14 @@ PACKAGE = (
     models(
         "options of another type than its own",
         "package.options_survive_the_wire",
-        '"""What a workflow may choose."""\n\n    type: Literal["{name}"] = "{name}"',
-        '"""What a workflow may choose."""\n\n    type: str = "{name}"',
+        '"""The options that a workflow may set."""\n\n    type: Literal["{name}"] = "{name}"',
+        '"""The options that a workflow may set."""\n\n    type: str = "{name}"',
     ),
     models(
         "a state of another type than its own",
         "package.states_are_registered",
-        '"""What is needed to find a sandbox again."""\n\n    type: Literal["{name}"] = "{name}"',
-        '"""What is needed to find a sandbox again."""\n\n    type: str = "{name}"',
+        '"""The data needed to find the sandbox again."""\n\n    type: Literal["{name}"] = "{name}"',
+        '"""The data needed to find the sandbox again."""\n\n    type: str = "{name}"',
     ),
     models(
         "a key in its state",

@@ -77,7 +77,7 @@ class EchoSandboxSession(BaseSandboxSession):
         except asyncio.TimeoutError as error:
             raise ExecTimeoutError(command=command, timeout_s=timeout, cause=error) from error
         finally:
-            if process.returncode is None:  # Timed out or cancelled: nothing of it may stay.
+            if process.returncode is None:  # Timed out or cancelled: leave no process behind.
                 os.killpg(process.pid, signal.SIGKILL)
         return ExecResult(stdout=stdout, stderr=stderr, exit_code=process.returncode or 0)
 
@@ -179,7 +179,7 @@ class EchoSandboxClient(BaseSandboxClient[EchoSandboxClientOptions | None]):
         return session
 
     def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:
-        """Return the state of a session that another process has written down."""
+        """Return the session state that another process has serialized."""
         return self._deserialize_session_state_payload(payload, EchoSandboxSessionState)
 
     def _session(self, state: EchoSandboxSessionState) -> SandboxSession:
