@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests start hundreds of interpreters. With this set, each would compile everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo bench test retest packaging mutants extended test-newest check types chaos helper clean
+.PHONY: demo bench test retest packaging mutants extended test-newest retest-newest check types chaos helper clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
@@ -43,8 +43,12 @@ bench: $(READY)
 # oldest, which .venv has; here it is installed only for the parity tests, which pass with it.
 NEWEST := .venv-newest
 test-newest: $(NEWEST)/ready
-	$(NEWEST)/bin/pytest -n 2 --dist loadgroup tests/sdk tests/parity tests/sessions tests/test_pages.py \
-	    plugins/sandbox-local plugins/sandbox-docker plugins/sandbox-daytona
+	$(NEWEST)/bin/pytest -n 4 --dist loadgroup -m "not extended" tests/sdk tests/parity tests/sessions \
+	    tests/test_pages.py plugins/sandbox-local plugins/sandbox-docker plugins/sandbox-daytona
+
+# The same as retest, for test-newest.
+retest-newest: $(NEWEST)/ready
+	$(NEWEST)/bin/pytest -v --last-failed --last-failed-no-failures none
 
 # Kills workers and servers for half an hour, 15 minutes per backend; prints the seeds and the results.
 chaos: $(READY)
