@@ -15,6 +15,7 @@ from pathlib import Path
 # What its subcommands import.
 import sandbox_core.cli.app
 import sandbox_core.cli.check
+import sandbox_core.cli.doctor
 import sandbox_core.cli.providers
 import sandbox_core.cli.reap
 import sandbox_core.cli.storage  # noqa: F401

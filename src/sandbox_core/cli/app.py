@@ -109,6 +109,26 @@ def check(
 
 
 @app.command()
+def doctor(
+    storage: Annotated[
+        str | None, typer.Option(help="The workers' storage, as in SANDBOX_CORE_STORAGE.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: Annotated[str | None, typer.Option(help="The Temporal server.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The workflows' namespace.")] = None,
+) -> None:
+    """Check this host's setup, and say how to fix what is wrong.
+
+    Run it where the workers run, with their environment. Exits 1 if there is a problem.
+    """
+    from sandbox_core.cli.doctor import run_doctor
+
+    raise typer.Exit(
+        _run(run_doctor(as_json=as_json, storage=storage, address=address, namespace=namespace))
+    )
+
+
+@app.command()
 def new(
     name: Annotated[str, typer.Argument(help="The provider's name, such as acme.")],
     client: Annotated[

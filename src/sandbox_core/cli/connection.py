@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from temporalio.client import Client
-from temporalio.envconfig import ClientConfig
+from temporalio.client import Client, Plugin
+from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.service import RPCError
 
-_DEFAULT_ADDRESS = "localhost:7233"
+DEFAULT_ADDRESS = "localhost:7233"
 
 
 class ServerUnavailable(RuntimeError):
     """The Temporal server cannot be reached or refuses; the message says what to do."""
 
 
-async def connect(address: str | None, namespace: str | None) -> Client:
-    """Return a client without plugins, so that payloads stay as the server has them.
+def connection_settings(address: str | None, namespace: str | None) -> ClientConnectConfig:
+    """Return the arguments of `Client.connect`.
 
     Arguments that are None come from Temporal's own configuration: the environment
     (``TEMPORAL_ADDRESS``, ``TEMPORAL_NAMESPACE``, ``TEMPORAL_API_KEY``, ...), its configuration
     file, or its defaults.
 
     Raises:
-        ServerUnavailable: The configuration is invalid, or no server answers at the address.
+        ServerUnavailable: The configuration is invalid.
     """
     try:
         settings = ClientConfig.load_client_connect_config()
     except (OSError, RuntimeError, ValueError) as error:
         raise ServerUnavailable(f"Temporal's client configuration: {error}") from error
-    settings.setdefault("target_host", _DEFAULT_ADDRESS)
+    settings.setdefault("target_host", DEFAULT_ADDRESS)
     if address is not None:
         settings["target_host"] = address
     if namespace is not None:
         settings["namespace"] = namespace
+    return settings
+
+
+async def connect(
+    address: str | None, namespace: str | None, *, plugins: Sequence[Plugin] = ()
+) -> Client:
+    """Return a client, by default without plugins: payloads then stay as the server has them.
+
+    `address` and `namespace` are those of `connection_settings`.
+
+    Raises:
+        ServerUnavailable: The configuration is invalid, or no server answers at the address.
+    """
+    settings = connection_settings(address, namespace)
     try:
-        return await Client.connect(**settings)
+        return await Client.connect(**settings, plugins=plugins)
     except (RuntimeError, ValueError, RPCError) as error:
         raise ServerUnavailable(
             f"cannot connect to Temporal at {settings['target_host']}: {error}. Set the server "

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sandbox_core.cli.ending import let_end
 from sandbox_core.errors import ProviderLoad
 from sandbox_core.providers import (
     CAPABILITIES,
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 CHECKED_WITHIN_S = 30.0
 """How long the check of one backend may take."""
 
+_CONCURRENT_CHECKS = 4
 _TABLE_WIDTH = 140
 
 
@@ -66,15 +68,7 @@ async def list_providers(
         check: Whether to check that each backend can be used from here.
         check_within_s: How long each check may take, in seconds.
     """
-    selection = select(discover())
-    reports = [_disabled(candidate) for candidate in selection.disabled]
-    for result in load(selection.enabled):
-        if isinstance(result, FailedProvider):
-            reports += [_failed(candidate, result.error.message) for candidate in result.candidates]
-        else:
-            error = await _problem(result, check_within_s) if check else None
-            reports.append(_loaded(result, error))
-    reports.sort(key=lambda report: report.name)
+    reports = await report_providers(check=check, check_within_s=check_within_s)
     if as_json:
         json.dump([report.as_json() for report in reports], sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -88,6 +82,38 @@ async def list_providers(
         sys.stdout.flush()
         os._exit(code)
     return code
+
+
+async def report_providers(
+    *, check: bool, check_within_s: float = CHECKED_WITHIN_S
+) -> list[ProviderReport]:
+    """Return a report of each installed provider, sorted by name.
+
+    The arguments are those of `list_providers`. If it is cancelled, checks that run may end, so
+    that they can delete what they have created.
+
+    Raises:
+        UnknownProvider: ``SANDBOX_CORE_PROVIDERS`` names one that is not installed.
+    """
+    selection = select(discover())
+    reports = [_disabled(candidate) for candidate in selection.disabled]
+    loaded: list[LoadedProvider] = []
+    for result in load(selection.enabled):
+        if isinstance(result, FailedProvider):
+            reports += [_failed(candidate, result.error.message) for candidate in result.candidates]
+        else:
+            loaded.append(result)
+    if not check:
+        reports += [_loaded(result, None) for result in loaded]
+    else:
+        slots = asyncio.Semaphore(_CONCURRENT_CHECKS)
+
+        async def checked(result: LoadedProvider) -> ProviderReport:
+            async with slots:
+                return _loaded(result, await _problem(result, check_within_s))
+
+        reports += await asyncio.gather(*map(checked, loaded))
+    return sorted(reports, key=lambda report: report.name)
 
 
 async def _problem(result: LoadedProvider, within_s: float) -> str | None:
@@ -104,7 +130,7 @@ async def _problem(result: LoadedProvider, within_s: float) -> str | None:
 
     try:
         # In a thread, because it may block, and this loop must handle signals.
-        await in_thread(lambda: asyncio.run(check()), within_s=within_s)
+        await let_end(in_thread(lambda: asyncio.run(check()), within_s=within_s))
     except asyncio.TimeoutError:
         return _unanswered(within_s)
     except ProviderLoad as error:

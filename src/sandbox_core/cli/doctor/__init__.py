@@ -1,0 +1,36 @@
+"""`sandbox-core doctor`: finds what is wrong with this host's setup, and says what fixes it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sandbox_core.cli.doctor.findings import print_json, print_table, without_secrets, worst
+from sandbox_core.cli.doctor.providers import check_providers
+from sandbox_core.cli.doctor.storage import check_storage
+from sandbox_core.cli.doctor.temporal import check_temporal
+from sandbox_core.cli.doctor.variables import check_variables
+from sandbox_core.cli.doctor.versions import check_versions
+
+
+async def run_doctor(
+    *, as_json: bool, storage: str | None, address: str | None, namespace: str | None
+) -> int:
+    """Print all findings; return 1 if one of them is a problem, 0 otherwise.
+
+    Args:
+        as_json: Whether to print JSON.
+        storage: The workers' storage; None for the environment's, or the default.
+        address: The Temporal server; None for Temporal's own configuration.
+        namespace: The namespace; None for Temporal's own configuration.
+    """
+    temporal, stored, providers = await asyncio.gather(
+        check_temporal(address, namespace), check_storage(storage), check_providers()
+    )
+    findings = without_secrets(
+        [*temporal, *stored, *providers, *check_versions(), *check_variables()]
+    )
+    if as_json:
+        print_json(findings)
+    else:
+        print_table(findings)
+    return int(worst(findings) == "problem")

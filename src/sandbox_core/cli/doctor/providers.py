@@ -1,0 +1,130 @@
+"""The installed providers: whether they can be used from here, and what isolates commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from sandbox_core.cli.doctor.findings import Finding
+from sandbox_core.cli.providers import ProviderReport, report_providers
+from sandbox_core.errors import ProviderError
+from sandbox_core.providers.discovery import (
+    DISABLED_VARIABLE,
+    REQUIRED_VARIABLE,
+    misspelt_groups,
+)
+
+_COSTS = {
+    "durable_processes": "a command whose worker dies has an unknown outcome",
+    "identity": "a resume that got another sandbox goes unnoticed",
+    "exists": "an empty replacement is taken for the workspace",
+    "destroy": "deleting a sandbox resumes it first",
+    "labels": "a create whose worker dies can leave a sandbox",
+    "relabel": "`sandbox-core reap` leaves its sandboxes alone",
+    "check": "its credentials were not checked",
+}
+"""What follows from the absence of an ability, by its name in a report.
+
+Host processes are left out: without them, a command only takes a few milliseconds longer.
+"""
+
+_UNUSABLE = "is installed but cannot be used on this worker: "
+_ISOLATION = "isolation"
+_CONFINED, _UNCONFINED = "bubblewrap", "local"
+
+
+async def check_providers() -> list[Finding]:
+    """Return the findings about providers, and about what isolates commands on this host."""
+    try:
+        reports = await report_providers(check=True)
+    except ProviderError as error:
+        return [
+            Finding(
+                check="providers",
+                verdict="problem",
+                seen=error.message,
+                fix=f"correct {REQUIRED_VARIABLE}, or install what it names",
+            )
+        ]
+    findings = [_finding(report) for report in reports]
+    if not any(report.status != "disabled" for report in reports):
+        findings.append(
+            Finding(
+                check="providers",
+                verdict="problem",
+                seen="no provider is in use" if reports else "no provider is installed",
+                fix=f"change {REQUIRED_VARIABLE} or {DISABLED_VARIABLE}"
+                if reports
+                else "pip install sandbox-bubblewrap (Linux) or sandbox-local",
+            )
+        )
+    findings += (
+        Finding(
+            check="providers",
+            verdict="warning",
+            seen=sentence,
+            fix="correct the group in that distribution's pyproject.toml and reinstall it",
+        )
+        for sentence in misspelt_groups()
+    )
+    return [*findings, *_isolation(reports)]
+
+
+def _finding(report: ProviderReport, environ: Mapping[str, str] = os.environ) -> Finding:
+    check, which = f"provider {report.name}", f"{report.distribution} {report.version}"
+    if report.status == "disabled":
+        return Finding(check=check, seen=f"{which}: turned off by the environment")
+    if report.error is not None:
+        off = (
+            f"take it off {REQUIRED_VARIABLE}"
+            if environ.get(REQUIRED_VARIABLE)
+            else f"turn it off with {DISABLED_VARIABLE}={report.name}"
+        )
+        # Without abilities it did not load.
+        fix = (
+            f"pip install --upgrade {report.distribution}"
+            if report.capabilities is None
+            else "set what the backend needs in this environment"
+        )
+        # Without what the row says already.
+        seen = " ".join(report.error.split()).partition(_UNUSABLE)[2] or report.error
+        seen = f"{which}: {seen}"
+        return Finding(check=check, verdict="problem", seen=seen, fix=f"{fix}, or {off}")
+    abilities = report.capabilities or {}
+    costs = [f"no {name}: {cost}" for name, cost in _COSTS.items() if not abilities.get(name)]
+    seen = "; ".join([f"{which}: usable", *costs]).replace("durable_processes", "durable processes")
+    if report.warnings:
+        return Finding(
+            check=check,
+            verdict="warning",
+            seen=" ".join([f"{seen}.", *report.warnings]),
+            fix=f"pip install --upgrade {report.distribution}",
+        )
+    return Finding(check=check, seen=seen)
+
+
+def _isolation(reports: Sequence[ProviderReport]) -> list[Finding]:
+    """Say what confines commands, if a provider runs them unconfined as processes of this host."""
+    status = {report.name: report.status for report in reports}
+    if status.get(_CONFINED) == "ok":
+        seen = f"{_CONFINED} confines commands on this host"
+        if status.get(_UNCONFINED) == "ok":
+            seen += f"; {_UNCONFINED} does not"
+        return [Finding(check=_ISOLATION, seen=seen)]
+    if status.get(_UNCONFINED) != "ok":
+        return []
+    unusable = {"error": "cannot be used here", "disabled": "is turned off"}
+    return [
+        Finding(
+            check=_ISOLATION,
+            verdict="warning",
+            seen=f"{_UNCONFINED} isolates nothing: an agent's commands run as this user, with this "
+            f"host's files, processes and network; {_CONFINED} "
+            f"{unusable.get(status.get(_CONFINED, ''), 'is not installed')}",
+            fix=f"pip install sandbox-bubblewrap (Linux), and name {_CONFINED} in workflows; use "
+            f"{_UNCONFINED} only for agents that you trust with this host"
+            if _CONFINED not in status
+            else f"see provider {_CONFINED}; use {_UNCONFINED} only for agents that you trust with "
+            f"this host",
+        )
+    ]
