@@ -33,6 +33,8 @@ _SAID = {
     "argument 'memory'",
     "a keyword of the run's": "SandboxRunConfig.__init__() got an unexpected keyword argument "
     "'clent'",
+    "a positional argument of a model": "BaseModel.__init__() takes 1 positional argument but 2 "
+    "were given",
     "no entries": "Manifest: Artifact mapping must be a mapping, got int",
     "a file without content": "File: content: Field required",
     "an environment of numbers": "Environment: environment value must be a str, EnvValue, or "

@@ -60,6 +60,7 @@ WRONG_CALLS: dict[str, Callable[[], Any]] = {
     "an option of another type": lambda: _Options(image={"password": "hunter22"}),
     "options of a module": lambda: _sdk.DockerSandboxClientOptions(memory=1),
     "a keyword of the run's": lambda: _RunConfig(clent=None),
+    "a positional argument of a model": lambda: _Manifest({"file": File(content=b"")}),
     "no entries": lambda: _Manifest(entries=5),
     "a file without content": lambda: _File(contents=b""),
     "an environment of numbers": lambda: _Environment(value={"A": 5}),
@@ -101,6 +102,7 @@ async def _after_use() -> None:
 OTHERS: dict[str, Callable[[], Any]] = {
     "a class of the same name": lambda: _Permissions(ownr=5),
     "a model of the same name": lambda: _User(name=5),
+    "a positional argument of another model": lambda: _User("name"),
     "a model around one of ours": lambda: _Job(manifest=Manifest(), count="many"),
     "a function": lambda: json.dumps(object()),
     "a class of Python's": lambda: _path(5),

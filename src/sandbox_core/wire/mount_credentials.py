@@ -39,7 +39,7 @@ def worker_env_reference(name: str) -> str:
     Raises:
         InvalidRequest: `name` is not a valid variable name.
     """
-    if not _NAME.fullmatch(name):
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise InvalidRequest(f"{name!r} is not a valid name of an environment variable.")
     return f"${{worker_env:{name}}}"
 

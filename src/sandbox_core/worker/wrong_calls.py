@@ -87,6 +87,10 @@ def _takes_part(name: str, caller: FrameType | None) -> bool:
     root, _, method = name.partition(".")
     if caller is None:
         return False
+    if root == BaseModel.__name__:
+        # A positional argument of an unknown model: each that the code names has to be ours.
+        models = [each for each in _used(caller) if issubclass(each, BaseModel)]
+        return bool(models) and all(map(_is_of_sandboxes, models))
     seen = [each for each in _named(root, caller) if isinstance(each, type | FunctionType)]
     if seen:
         return any(map(_is_of_sandboxes, seen))
@@ -108,6 +112,11 @@ def _named(name: str, frame: FrameType) -> Iterator[object]:
             value = vars(value).get(name)
         if isinstance(value, type | FunctionType) and value.__qualname__ == name:
             yield value
+
+
+def _used(frame: FrameType) -> list[type]:
+    values = (frame.f_globals.get(name) for name in frame.f_code.co_names)
+    return [value for value in values if isinstance(value, type)]
 
 
 def _is_of_sandboxes(called: object) -> bool:
