@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import shutil
@@ -12,7 +13,9 @@ import pytest
 from support import attempts, running_worker, scheduled_activities, unique
 from temporalio.client import Client
 from workflows.steps import Outcome, Perform, Plan, Step
-from workflows.wrong_types import METHODS, WrongConfigs, WrongTypes
+from workflows.wrong_types import CLIENT, METHODS, SESSION, WrongConfigs, WrongTypes
+
+from sandbox_core.workflow import TemporalSandboxClient, WorkflowSandboxSession
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +87,18 @@ def _says_what(said: str) -> bool:
         r"config has no|only patch_format|pass a list as exec|not a serialized session state",
     )
     return any(re.search(each, said) for each in expected)
+
+
+def test_every_argument_is_tried() -> None:
+    """But hooks and dependencies, which stay in the workflow."""
+    unsent = {"register_pre_stop_hook", "set_dependencies"}
+    for cls, tried in ((WorkflowSandboxSession, SESSION), (TemporalSandboxClient, CLIENT)):
+        for name in {name for name in dir(cls) if not name.startswith("_")} - unsent:
+            method = inspect.getattr_static(cls, name)
+            if inspect.isfunction(method):
+                _, *arguments = inspect.signature(method).parameters
+
+                assert set(arguments) == set(tried.get(name, ())), name
 
 
 async def test_a_config_of_other_types_is_refused(temporal_client: Client) -> None:

@@ -61,7 +61,8 @@ SESSION: dict[str, dict[str, set[str]]] = {
     "apply_manifest": {"only_ephemeral": _FLAG},
     "hydrate_workspace": {"data": set()},
     "resolve_exposed_port": {"port": {"a number"}},
-    "normalize_path": {"path": _PATH},
+    # Nothing but its truth counts.
+    "normalize_path": {"path": _PATH, "for_write": {*_VALUES}},
     "register_persist_workspace_skip_path": {"path": _PATH},
 }
 """The arguments of each public method of a session, and which of the values each may have."""
