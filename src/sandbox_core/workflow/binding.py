@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from temporalio import exceptions, workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, TimeoutType
+from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityCancellationType, ActivityConfig
 
 from sandbox_core.errors import (
@@ -21,7 +21,6 @@ from sandbox_core.errors import (
     SandboxCoreError,
     SandboxLost,
     SessionNotOpen,
-    WorkerBusy,
 )
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
@@ -33,16 +32,19 @@ from sandbox_core.workflow.dispatch import dispatch
 from sandbox_core.workflow.handles import add_handle
 from sandbox_core.workflow.placement import Move, Placement, Trouble
 from sandbox_core.workflow.polling import PolledProcess
+from sandbox_core.workflow.resuming import (
+    Patience,
+    Resumed,
+    next_epoch,
+    resume_session,
+    unanswered,
+)
 
 _SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
-_OpenedAgain: TypeAlias = "tuple[m.OpenSessionResponse, SandboxSessionState]"
 
 
 DEFAULT_SCHEDULE_TO_START_TIMEOUT = timedelta(seconds=60)
 """How long an operation waits in a worker's own queue before the worker is pinged."""
-
-DEFAULT_BUSY_TIMEOUT = timedelta(hours=1)
-"""How long an operation waits for a busy worker, without a schedule-to-close timeout."""
 
 # How long a worker has to answer a ping; that queue carries nothing else.
 _PING_TIMEOUT = timedelta(seconds=20)
@@ -303,7 +305,7 @@ class PlacedSession(BaseSandboxSession):
         if answer is not None:
             self._opened_again(*answer, settings)
 
-    async def _resumed(self, request: m.ResumeSessionRequest) -> _OpenedAgain | None:
+    async def _resumed(self, request: m.ResumeSessionRequest) -> Resumed | None:
         """Resume the session at its current queue; None if its own worker still holds it."""
         patience = Patience(self._config)
         while True:
@@ -325,7 +327,7 @@ class PlacedSession(BaseSandboxSession):
                     return answer
                 patience.check(asked_at, error)
 
-    async def _given_up(self, request: m.ResumeSessionRequest) -> _OpenedAgain | None:
+    async def _given_up(self, request: m.ResumeSessionRequest) -> Resumed | None:
         """Resume the session on another worker; None if its own worker is just busy."""
         if await self._lives():
             return None
@@ -351,7 +353,7 @@ class PlacedSession(BaseSandboxSession):
             return True  # Alive, but failing: the operation's own error will say why.
         return True
 
-    async def _resumed_elsewhere(self, request: m.ResumeSessionRequest) -> _OpenedAgain:
+    async def _resumed_elsewhere(self, request: m.ResumeSessionRequest) -> Resumed:
         """Resume the session on any worker, because its own is gone."""
         try:
             return await resume_session(self._provider, self._config, request)
@@ -413,46 +415,3 @@ def _is_of_a_worker(request: m.SessionRequest, response: m.PtyResponse) -> bool:
     if not isinstance(request, m.PtyExecStartRequest) or response.offset is not None:
         return False
     return request.tty or (response.process_id is not None and workflow.patched(_PIN_PROCESSES))
-
-
-class Patience:
-    """How long an operation may wait for a busy worker, counted from now."""
-
-    def __init__(self, config: ActivityConfig) -> None:
-        self._limit = config.get("schedule_to_close_timeout") or DEFAULT_BUSY_TIMEOUT
-        self._deadline = workflow.now() + self._limit
-
-    def check(self, queue: str, error: ActivityError) -> None:
-        """Check that there is time left.
-
-        Raises:
-            WorkerBusy: The time is up.
-        """
-        if workflow.now() < self._deadline:
-            return
-        raise WorkerBusy(
-            f"the worker of task queue {queue!r} is alive, but had no free slot for "
-            f"{error.activity_type} within {self._limit}. Raise its max_concurrent_activities, "
-            f"add workers, or allow more with the schedule_to_close_timeout of the config."
-        ) from error
-
-
-def unanswered(error: ActivityError) -> bool:
-    """Return whether the activity never started: no worker polled it in time."""
-    cause = error.cause
-    return (
-        isinstance(cause, exceptions.TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START
-    )
-
-
-def next_epoch(previous: int = 0) -> int:
-    """Return an epoch later than `previous` and those of other workflows that use the session."""
-    return max(previous + 1, int(workflow.now().timestamp() * 1000))
-
-
-async def resume_session(
-    provider: str, config: ActivityConfig, request: m.ResumeSessionRequest
-) -> _OpenedAgain:
-    """Open the session of ``request.state`` on a worker; return it with its new state."""
-    opened = await dispatch(provider, config, ops.RESUME_SESSION, request)
-    return opened, load_state(apply_delta(request.state, opened.state_delta))

@@ -26,13 +26,10 @@ from sandbox_core.wire.agents_models import (
     with_encoded_contents,
 )
 from sandbox_core.wire.naming import check_provider_name
-from sandbox_core.workflow.binding import (
-    next_epoch,
-    resume_session,
-)
 from sandbox_core.workflow.convert import expect
 from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
+from sandbox_core.workflow.resuming import next_epoch, resume_session
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession, workflow_session
 

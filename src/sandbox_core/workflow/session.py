@@ -22,10 +22,11 @@ from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import dump_entry, dump_state
 from sandbox_core.wire.naming import host_of
 from sandbox_core.workflow import convert
-from sandbox_core.workflow.binding import DOUBTED, Patience, unanswered
+from sandbox_core.workflow.binding import DOUBTED
 from sandbox_core.workflow.creation import clean_up, cleaning_up, delete_session
 from sandbox_core.workflow.handles import mark_deleted
 from sandbox_core.workflow.polling import PolledProcess
+from sandbox_core.workflow.resuming import Patience, unanswered
 from sandbox_core.workflow.session_files import SessionFiles
 
 
