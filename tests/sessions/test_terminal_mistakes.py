@@ -101,8 +101,8 @@ def test_every_argument_is_tried() -> None:
                 assert set(arguments) == set(tried.get(name, ())), name
 
 
-async def test_a_config_of_other_types_is_refused(temporal_client: Client) -> None:
-    """The message names the key and its type."""
+async def test_a_config_that_temporal_would_refuse_is_refused(temporal_client: Client) -> None:
+    """The message names the key and its type; Temporal's server fails the workflow task for it."""
     async with running_worker(temporal_client, WrongConfigs) as queue:
         told = await temporal_client.execute_workflow(
             WrongConfigs.run, id=unique("configs"), task_queue=queue
@@ -113,6 +113,8 @@ async def test_a_config_of_other_types_is_refused(temporal_client: Client) -> No
         "config['retry_policy'] is RetryPolicy or None, not dict.",
         "config['event_groups'] is Sequence or None, not int.",
         "config['cancellation_type'] is ActivityCancellationType, not None.",
+        "config['heartbeat_timeout'] is -1 day, 23:59:55, which is negative.",
+        "config['retry_policy']: Backoff coefficient cannot be less than 1.",
     ] == told[:-1]
     assert "config has no 'timeout'; it takes activity_id, " in told[-1]
 

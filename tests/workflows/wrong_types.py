@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from agents.sandbox.errors import SandboxError
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 from workflows.sessions import new_session
 
 from sandbox_core.errors import SandboxCoreError
@@ -136,6 +138,8 @@ class WrongConfigs:
             {"retry_policy": {"maximum_attempts": 1}},
             {"event_groups": 5},
             {"cancellation_type": None},
+            {"heartbeat_timeout": timedelta(seconds=-5)},
+            {"retry_policy": RetryPolicy(backoff_coefficient=0.5)},
             {"timeout": 5},
         ]
         told = []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 
+import temporalio.api.common.v1
 from agents.sandbox import Manifest
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
@@ -12,6 +14,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityConfig
 
 from sandbox_core.errors import InvalidOptions, InvalidRequest
@@ -57,7 +60,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
 
     Raises:
         InvalidProviderName: `name` is not a valid provider name.
-        InvalidRequest: `config` has an unknown key, or a value of the wrong type.
+        InvalidRequest: `config` has an unknown key, or a value that is wrong.
     """
 
     # Without options, the provider's default applies on the worker.
@@ -218,6 +221,13 @@ def _check_config(config: ActivityConfig) -> None:
         allowed = tuple(get_origin(each) or each for each in get_args(types[key]) or (types[key],))
         names = " or ".join("None" if each is type(None) else each.__name__ for each in allowed)
         expect(value, allowed, f"config[{key!r}] is {names}")
+        if isinstance(value, timedelta) and value < timedelta():
+            raise InvalidRequest(f"config[{key!r}] is {value}, which is negative.")
+        if isinstance(value, RetryPolicy):
+            try:
+                value.apply_to_proto(temporalio.api.common.v1.RetryPolicy())
+            except ValueError as error:
+                raise InvalidRequest(f"config[{key!r}]: {error}.") from error
 
 
 def _register_with_openai_runner() -> None:
