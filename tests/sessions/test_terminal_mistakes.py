@@ -40,13 +40,19 @@ async def test_what_the_workflow_can_tell_is_never_sent(temporal_client: Client)
     steps += [Step("pty_exec_start", ["true"], options={"yield_time_s": time}) for time in times]
     steps += [Step("exec", [], options={"shell": False}), Step("exec", ["echo \ud800"])]
     steps += [Step("pty_exec_start", ["echo a\0b"]), Step("exec", ["echo a\0b"])]
+    paths = {"read": 1, "write": 1, "ls": 1, "mkdir": 1, "rm": 1, "mv": 2, "extract": 1}
+    steps = [
+        Step(name, ["a\0b"] * count, data="x" if name in ("write", "extract") else None)
+        for name, count in paths.items()
+    ] + steps
     outcomes, _, scheduled = await _perform(temporal_client, *steps)
 
+    assert "'a\\x00b' contains a null character, which no path may." == outcomes[0].text
     assert {"InvalidRequest"} == {outcome.error for outcome in outcomes}
     assert (
         "exec: timeout is inf. It must be a number of seconds >= 0, or None, for no timeout of "
         "its own."
-    ) == outcomes[0].text
+    ) == outcomes[len(paths)].text
     assert (
         "exec: there is no command, and with shell=False no shell.",
         "exec: the request contains '\\ud800', a lone surrogate, which is not valid text and "
@@ -55,7 +61,8 @@ async def test_what_the_workflow_can_tell_is_never_sent(temporal_client: Client)
     assert (
         "exec: 'echo a\\x00b' contains a null character, which no command may." == outcomes[-1].text
     )
-    assert [] == [name for name in scheduled if "exec" in name]
+    asked = [name.partition("_")[2] for name in scheduled]
+    assert [] == [name for name in asked if name in ("exec", "pty_exec_start", *paths)]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -84,9 +84,11 @@ def path(value: str | Path) -> Path:
     characters.
 
     Raises:
-        InvalidRequest: `path` is not a path.
+        InvalidRequest: `value` is not a path.
     """
     expect(value, (str, PurePath), "a path is a str or a Path")
+    if "\0" in str(value):
+        raise InvalidRequest(f"{str(value)!r} contains a null character, which no path may.")
     return Path(value)
 
 
