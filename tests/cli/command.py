@@ -18,7 +18,8 @@ import sandbox_core.cli.check
 import sandbox_core.cli.doctor
 import sandbox_core.cli.providers
 import sandbox_core.cli.reap
-import sandbox_core.cli.storage  # noqa: F401
+import sandbox_core.cli.storage
+import sandbox_core.cli.worker  # noqa: F401
 from sandbox_core.cli import main
 from sandbox_core.testing.fork_server import fork_server
 

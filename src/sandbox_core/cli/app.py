@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import signal
 from collections.abc import Coroutine
@@ -26,6 +27,13 @@ app = typer.Typer(
 storage_app = typer.Typer(help="Manage the storage of payloads and snapshots.")
 app.add_typer(storage_app, name="storage", no_args_is_help=True)
 _errors = Console(stderr=True, soft_wrap=True)
+
+
+class LogFormat(str, enum.Enum):
+    """The formats of a worker's log."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def _print_version(wanted: bool) -> None:
@@ -176,6 +184,68 @@ def dev(
     raise typer.Exit(
         _run(run_dev(port=port, ui_port=ui_port, task_queue=task_queue, db_file=db_file))
     )
+
+
+@app.command()
+def worker(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODULE:ATTR]...",
+            help="A workflow class, an activity function, or a list of them. Without any, the "
+            "worker only runs sandboxes.",
+        ),
+    ] = None,
+    task_queue: Annotated[str, typer.Option(help="The worker's task queue.")] = "sandbox",
+    openai: Annotated[
+        bool, typer.Option("--openai", help="Add OpenAIAgentsPlugin, which calls the models.")
+    ] = False,
+    address: Annotated[str | None, typer.Option(help="The Temporal server.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The namespace.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="The profile of Temporal's configuration file.")
+    ] = None,
+    max_concurrent_activities: Annotated[
+        int | None, typer.Option(min=1, help="How many activities run at once; by default 100.")
+    ] = None,
+    health_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve /livez and /readyz on this port.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="The format of the log.")] = LogFormat.TEXT,
+    grace_period: Annotated[
+        str,
+        typer.Option(
+            metavar="DURATION",
+            help="How long running activities may take to end after SIGTERM.",
+        ),
+    ] = "25s",
+) -> None:
+    """Run a worker with all installed providers until SIGTERM or Ctrl-C.
+
+    The connection is Temporal's own configuration: TEMPORAL_ADDRESS, TEMPORAL_API_KEY,
+    TEMPORAL_TLS and so on, or a profile of its file. Modules are looked for in the current
+    directory first.
+    """
+    from sandbox_core.cli.durations import parse_duration
+    from sandbox_core.cli.worker import run_worker
+
+    working = run_worker(
+        targets=targets or [],
+        task_queue=task_queue,
+        address=address,
+        namespace=namespace,
+        profile=profile,
+        openai=openai,
+        max_concurrent_activities=max_concurrent_activities,
+        health_port=health_port,
+        metrics_port=metrics_port,
+        json_log=log_format is LogFormat.JSON,
+        grace=parse_duration(grace_period, "--grace-period"),
+    )
+    raise typer.Exit(_run(working))
 
 
 @app.command()

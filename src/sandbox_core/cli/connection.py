@@ -16,18 +16,20 @@ class ServerUnavailable(RuntimeError):
     """The Temporal server cannot be reached or refuses; the message says what to do."""
 
 
-def connection_settings(address: str | None, namespace: str | None) -> ClientConnectConfig:
+def connection_settings(
+    address: str | None, namespace: str | None, profile: str | None = None
+) -> ClientConnectConfig:
     """Return the arguments of `Client.connect`.
 
     Arguments that are None come from Temporal's own configuration: the environment
     (``TEMPORAL_ADDRESS``, ``TEMPORAL_NAMESPACE``, ``TEMPORAL_API_KEY``, ...), its configuration
-    file, or its defaults.
+    file, or its defaults. `profile` is the profile of that file, by default ``TEMPORAL_PROFILE``.
 
     Raises:
         ServerUnavailable: The configuration is invalid.
     """
     try:
-        settings = ClientConfig.load_client_connect_config()
+        settings = ClientConfig.load_client_connect_config(profile)
     except (OSError, RuntimeError, ValueError) as error:
         raise ServerUnavailable(f"Temporal's client configuration: {error}") from error
     settings.setdefault("target_host", DEFAULT_ADDRESS)
@@ -39,16 +41,20 @@ def connection_settings(address: str | None, namespace: str | None) -> ClientCon
 
 
 async def connect(
-    address: str | None, namespace: str | None, *, plugins: Sequence[Plugin] = ()
+    address: str | None,
+    namespace: str | None,
+    *,
+    profile: str | None = None,
+    plugins: Sequence[Plugin] = (),
 ) -> Client:
     """Return a client, by default without plugins: payloads then stay as the server has them.
 
-    `address` and `namespace` are those of `connection_settings`.
+    `address`, `namespace` and `profile` are those of `connection_settings`.
 
     Raises:
         ServerUnavailable: The configuration is invalid, or no server answers at the address.
     """
-    settings = connection_settings(address, namespace)
+    settings = connection_settings(address, namespace, profile)
     try:
         return await Client.connect(**settings, plugins=plugins)
     except (RuntimeError, ValueError, RPCError) as error:
