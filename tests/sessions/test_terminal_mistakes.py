@@ -62,7 +62,7 @@ async def test_what_the_workflow_can_tell_is_never_sent(temporal_client: Client)
         "exec: 'echo a\\x00b' contains a null character, which no command may." == outcomes[-1].text
     )
     asked = [name.partition("_")[2] for name in scheduled]
-    assert [] == [name for name in asked if name in ("exec", "pty_exec_start", *paths)]
+    assert [] == [name for name in asked if name in ("exec", "pty_exec_start", "move", *paths)]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -133,9 +133,11 @@ async def test_what_only_the_sandbox_can_tell_is_attempted_once(temporal_client:
     steps += [Step(operation, ["a/x"]) for operation in operations]
     steps += [Step("write", ["a/x"], data="text"), Step("write", ["file/x"], data="text")]
     steps += [Step("read", ["file/x"]), Step("ls", ["file"]), Step("mkdir", ["x" * 300])]
+    steps += [Step("extract", [f"x.{kind}"], data="no archive") for kind in ("tar", "zip")]
     outcomes, tried, _ = await _perform(temporal_client, *steps)
 
-    assert [True, *[False] * 9] == [bool(outcome) for outcome in outcomes], outcomes
+    assert ["not a valid archive"] * 2 == [each.text.rpartition(": ")[2] for each in outcomes[-2:]]
+    assert [True, *[False] * 11] == [bool(outcome) for outcome in outcomes], outcomes
     assert {1} == set(tried)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import tarfile
+import zipfile
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from agents.sandbox.errors import ExecTimeoutError, SandboxError
+from agents.sandbox.errors import ExecTimeoutError, SandboxError, WorkspaceArchiveWriteError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -164,6 +166,11 @@ def _with_reason(error: SandboxError) -> SandboxError:
     if isinstance(cause, SandboxCoreError):
         error.message = f"{error.message}: {cause.message}"
         error.retryable = not cause.non_retryable
+    elif isinstance(error, WorkspaceArchiveWriteError) and isinstance(
+        cause, tarfile.TarError | zipfile.BadZipFile
+    ):
+        error.message = f"{error.message}: not a valid archive"
+        error.retryable = False
     elif not isinstance(cause, FileNotFoundError):
         reason = reason_of_file(error)
         if reason is not None:
