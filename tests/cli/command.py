@@ -14,6 +14,7 @@ from pathlib import Path
 
 # What its subcommands import.
 import sandbox_core.cli.app
+import sandbox_core.cli.audit
 import sandbox_core.cli.check
 import sandbox_core.cli.doctor
 import sandbox_core.cli.providers

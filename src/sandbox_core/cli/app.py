@@ -272,6 +272,40 @@ def demo(
     raise typer.Exit(_run(run_demo(provider=provider, keep=keep)))
 
 
+@app.command()
+def audit(
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's id.")],
+    run_id: Annotated[
+        str | None, typer.Option(help="One of its runs; by default the latest.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="The workers' storage, as in SANDBOX_CORE_STORAGE.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: Annotated[str | None, typer.Option(help="The Temporal server.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The workflow's namespace.")] = None,
+) -> None:
+    """Show what a workflow did in its sandboxes: commands, files, outcomes, attempts, bytes.
+
+    It is read from the workflow's history, whether it still runs or not. Without the workers'
+    storage, the exit codes of commands with much output are missing.
+    """
+    from sandbox_core.cli.audit import run_audit
+
+    raise typer.Exit(
+        _run(
+            run_audit(
+                workflow_id=workflow,
+                run_id=run_id,
+                storage=storage,
+                as_json=as_json,
+                address=address,
+                namespace=namespace,
+            )
+        )
+    )
+
+
 @app.command(
     help="List the sandboxes of closed workflows; with --delete, delete them."
     "\n\nQueries the backends from here, with the credentials of this environment, or, with "
