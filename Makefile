@@ -31,7 +31,7 @@ mutants: $(READY)
 	$(BIN)/pytest -n 2 -m mutants
 
 # Tests that take minutes and rarely change: the Agents SDK's own tests in workflows, chaos in containers,
-# and hosted services in workflows whose workers are killed.
+# and what the provider kit checks of all hosted services alike.
 extended: $(READY)
 	$(BIN)/pytest -n 4 --dist loadgroup -m extended
 

@@ -20,7 +20,7 @@ from loopback.outage import outage
 from loopback.server import LoopbackServer
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import CAPABILITIES
-from sandbox_core.testing.contract import Backend, Check, Subject
+from sandbox_core.testing.contract import Backend, Check, Level, Subject
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 
 OF_THE_SDK: Mapping[str, str] = {
@@ -54,10 +54,15 @@ class LoopbackContract(ProviderContract):
     It is told of an outage then.
     """
 
+    extended_levels: ClassVar[frozenset[Level]] = frozenset({"session", "durable"})
+    """What `make extended` runs: the checks are the same for every service, and take a minute each.
+
+    `make test` runs them for other providers, and of one service what needs no workers.
+    """
+
     @classmethod
     def contract_marks(cls, check: Check) -> Sequence[pytest.MarkDecorator]:
-        # What sandbox-core does with any provider; each new worker imports the vendor's SDK.
-        return (pytest.mark.extended,) if check.level == "durable" else ()
+        return (pytest.mark.extended,) if check.level in cls.extended_levels else ()
 
     @pytest.fixture(scope="class")
     @classmethod

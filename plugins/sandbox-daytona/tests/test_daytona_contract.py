@@ -17,6 +17,7 @@ class TestDaytona(LoopbackContract):
 
     provider_module = "sandbox_daytona"
     credentials = ("DAYTONA_API_KEY",)
+    extended_levels = frozenset({"durable"})
     credential_page = ""  # It is the message of Daytona's SDK.
     known_failures: ClassVar[Mapping[str, str]] = {
         **OF_THE_SDK,
