@@ -19,6 +19,7 @@ import sandbox_core.cli.check
 import sandbox_core.cli.doctor
 import sandbox_core.cli.providers
 import sandbox_core.cli.reap
+import sandbox_core.cli.sandboxes
 import sandbox_core.cli.storage
 import sandbox_core.cli.worker  # noqa: F401
 from sandbox_core.cli import main

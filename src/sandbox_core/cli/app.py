@@ -371,6 +371,53 @@ def reap(
     raise typer.Exit(_run(reaping))
 
 
+@app.command(name="ls")
+def list_(
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this provider; may be repeated. By default, all that support it."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: Annotated[str | None, typer.Option(help="The Temporal server.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The workflows' namespace.")] = None,
+) -> None:
+    """List the sandboxes of a namespace: their workflows, whether these are open, and their age.
+
+    Asks the backends from here, as `reap` does. Exits 1 if a provider could not be queried.
+    """
+    from sandbox_core.cli.sandboxes import list_sandboxes
+
+    listing = list_sandboxes(
+        providers=provider or [], as_json=as_json, address=address, namespace=namespace
+    )
+    raise typer.Exit(_run(listing))
+
+
+@app.command()
+def rm(
+    sandbox_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, as `ls` shows it.")],
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Only look for it at this provider; may be repeated.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete it although its workflow is open, or may be.")
+    ] = False,
+    address: Annotated[str | None, typer.Option(help="The Temporal server.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The workflow's namespace.")] = None,
+) -> None:
+    """Delete a sandbox of a namespace."""
+    from sandbox_core.cli.sandboxes import remove_sandbox
+
+    removing = remove_sandbox(
+        sandbox_id,
+        providers=provider or [],
+        force=force,
+        address=address,
+        namespace=namespace,
+    )
+    raise typer.Exit(_run(removing))
+
+
 @storage_app.command(
     help="List stored objects to which nothing in Temporal refers; with --delete, delete them."
     "\n\nAn object is needed while a workflow that the server retains, open or closed, a schedule "

@@ -68,7 +68,7 @@ async def run_reap(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
-    chosen = _choose(providers)
+    chosen = choose_reapable(providers)
     client = await connect(address, namespace)
     with server_errors(client):
         here = await Namespace.of(client)
@@ -103,7 +103,7 @@ async def run_schedule(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
-    chosen = tuple(_choose(providers))
+    chosen = tuple(choose_reapable(providers))
     client = await connect(address, namespace)
     schedule_id = f"sandbox-core-reap-{task_queue}"
     asked = ReapProviders(
@@ -143,7 +143,7 @@ async def run_schedule(
     return 0
 
 
-def _choose(names: Sequence[str]) -> Mapping[str, Provider | str]:
+def choose_reapable(names: Sequence[str]) -> Mapping[str, Provider | str]:
     """Return the named providers or, without names, all that can be reaped.
 
     The value of a provider that does not load is the reason.
@@ -206,14 +206,19 @@ async def _reap(
     reapable = as_reapable(provider)
     assert reapable is not None
     try:
-        async with _client_of(provider) as sandbox_client:
+        async with client_of(provider) as sandbox_client:
             return await reap(reapable, sandbox_client, client, namespace, request)
     except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
         return f"{type(error).__name__}: {error}"
 
 
 @asynccontextmanager
-async def _client_of(provider: Provider) -> AsyncIterator[SandboxClient]:
+async def client_of(provider: Provider) -> AsyncIterator[SandboxClient]:
+    """Yield the client of a provider, and close it.
+
+    Raises:
+        ProviderLoad: It cannot be created.
+    """
     client = await make_client(provider, f"provider {provider.name!r}")
     try:
         yield client

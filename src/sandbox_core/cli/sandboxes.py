@@ -1,0 +1,206 @@
+"""`sandbox-core ls` and `sandbox-core rm`: the sandboxes of a namespace, found by their labels."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from sandbox_core.cli.connection import connect, server_errors
+from sandbox_core.cli.durations import format_duration
+from sandbox_core.cli.reap import choose_reapable, client_of
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.providers import LabelledSandbox, Provider
+from sandbox_core.worker.reaping.owners import owner_of
+from sandbox_core.worker.reaping.reaper import as_reapable
+from sandbox_core.worker.sessions import labels as names
+from sandbox_core.worker.sessions.destroying import destroy
+from sandbox_core.worker.sessions.labelling import find_labelled, is_honest
+from sandbox_core.worker.sessions.labels import Namespace
+
+logger = logging.getLogger(__name__)
+
+_CONCURRENCY = 8
+_DELETED_WITHIN_S = 60.0
+_WIDTH = 1000  # An id that is cut or wrapped cannot be copied.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One sandbox; `owner` is ``open``, ``unknown``, or how its workflow closed."""
+
+    provider: str
+    sandbox_id: str
+    workflow_id: str
+    run_id: str
+    owner: str
+    age_s: float | None
+    """Its age in seconds, if the backend knows it."""
+
+
+async def list_sandboxes(
+    *, providers: Sequence[str], as_json: bool, address: str | None, namespace: str | None
+) -> int:
+    """Print the namespace's sandboxes; return 1 if a provider could not be queried, otherwise 0.
+
+    Raises:
+        ProviderError: A named provider cannot be used for this.
+        ServerUnavailable: The Temporal server cannot be reached, or refuses.
+    """
+    _, found, errors = await _find_all(providers, address, namespace)
+    if as_json:
+        report = {"sandboxes": [asdict(each) for each in found], "errors": errors}
+        json.dump(report, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        _print(found)
+    for name, error in errors.items():
+        typer.echo(f"error: {name} could not be asked: {error}", err=True)
+    return int(bool(errors))
+
+
+async def remove_sandbox(
+    sandbox_id: str,
+    *,
+    providers: Sequence[str],
+    force: bool,
+    address: str | None,
+    namespace: str | None,
+) -> int:
+    """Delete a sandbox, and return 0.
+
+    Args:
+        sandbox_id: Its id at the backend, as `list_sandboxes` shows it.
+        providers: Where to look for it; empty for all.
+        force: Whether to delete it although its workflow is open, or may be.
+        address: The Temporal server; None for Temporal's own configuration.
+        namespace: The namespace; None for Temporal's own configuration.
+
+    Raises:
+        InvalidRequest: It does not exist, is ambiguous, or has an open workflow; or the backend did
+            not delete it.
+        ProviderError: A named provider cannot be used for this.
+        ServerUnavailable: The Temporal server cannot be reached, or refuses.
+    """
+    chosen, found, errors = await _find_all(providers, address, namespace)
+    matching = [each for each in found if each.sandbox_id == sandbox_id]
+    if not matching:
+        unasked = "".join(f" {name} could not be asked: {why}." for name, why in errors.items())
+        raise InvalidRequest(
+            f"no sandbox {sandbox_id!r} is labelled with this namespace. List them: sandbox-core "
+            f"ls.{unasked}"
+        )
+    if len(matching) > 1:
+        where = ", ".join(each.provider for each in matching)
+        raise InvalidRequest(f"{sandbox_id!r} exists at {where}: choose one with --provider")
+    (sandbox,) = matching
+    if sandbox.owner in ("open", "unknown") and not force:
+        state = "is open" if sandbox.owner == "open" else "may be open"
+        raise InvalidRequest(
+            f"workflow {sandbox.workflow_id!r} of sandbox {sandbox_id!r} {state}, and would lose "
+            f"it. Delete it all the same with --force."
+        )
+    provider = chosen[sandbox.provider]
+    assert not isinstance(provider, str)
+    reapable = as_reapable(provider)
+    assert reapable is not None
+    try:
+        async with client_of(provider) as client:
+            await asyncio.wait_for(destroy(reapable, client, sandbox_id), _DELETED_WITHIN_S)
+    except asyncio.TimeoutError as error:
+        raise InvalidRequest(
+            f"{sandbox.provider} did not delete {sandbox_id!r} within {_DELETED_WITHIN_S:g} s"
+        ) from error
+    except Exception as error:  # A plugin boundary: any error of the vendor's.
+        raise InvalidRequest(
+            f"{sandbox.provider} did not delete {sandbox_id!r}: {type(error).__name__}: {error}"
+        ) from error
+    typer.echo(f"deleted {sandbox.provider} {sandbox_id}")
+    return 0
+
+
+async def _find_all(
+    providers: Sequence[str], address: str | None, namespace: str | None
+) -> tuple[Mapping[str, Provider | str], list[Listed], dict[str, str]]:
+    """Return the providers by name, the sandboxes, and why a provider could not be queried."""
+    chosen = choose_reapable(providers)
+    temporal = await connect(address, namespace)
+    with server_errors(temporal):
+        here = await Namespace.of(temporal)
+    results = await asyncio.gather(*(_find(each, temporal, here) for each in chosen.values()))
+    answers = dict(zip(chosen, results, strict=True))
+    found = [each for answer in answers.values() if isinstance(answer, list) for each in answer]
+    errors = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
+    return chosen, found, errors
+
+
+async def _find(
+    provider: Provider | str, temporal: Client, namespace: Namespace
+) -> list[Listed] | str:
+    """Return the provider's sandboxes by age, the oldest first, or why it could not be queried."""
+    if isinstance(provider, str):
+        return provider
+    reapable = as_reapable(provider)
+    assert reapable is not None
+    try:
+        async with client_of(provider) as client:
+            if not await is_honest(reapable, client):
+                return "its find returns sandboxes with labels that no sandbox can have"
+            found = await find_labelled(reapable, client, {names.NAMESPACE_ID: namespace.id})
+    except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
+        return f"{type(error).__name__}: {error}"
+    slots = asyncio.Semaphore(_CONCURRENCY)
+
+    async def listed(sandbox: LabelledSandbox) -> Listed:
+        async with slots:
+            return await _listed(provider.name, sandbox, temporal)
+
+    results = await asyncio.gather(*map(listed, found))
+    return sorted(results, key=lambda each: (-(each.age_s or 0), each.sandbox_id))
+
+
+async def _listed(provider: str, sandbox: LabelledSandbox, temporal: Client) -> Listed:
+    workflow_id = sandbox.labels.get(names.WORKFLOW_ID, "")
+    run_id = sandbox.labels.get(names.RUN_ID, "")
+    owner = "unknown"
+    if workflow_id and run_id:
+        try:
+            known = await owner_of(temporal, workflow_id, run_id)
+            owner = "open" if known.is_open else known.state or "unknown"
+        except RPCError as error:
+            logger.warning("workflow %s: %s: %s", workflow_id, error.status.name, error)
+    age = None if sandbox.created is None else datetime.now(timezone.utc) - sandbox.created
+    return Listed(
+        provider=provider,
+        sandbox_id=sandbox.sandbox_id,
+        workflow_id=workflow_id,
+        run_id=run_id,
+        owner=owner,
+        age_s=None if age is None else max(0.0, age.total_seconds()),
+    )
+
+
+def _print(found: Sequence[Listed]) -> None:
+    console = Console(soft_wrap=True, width=_WIDTH, highlight=False)
+    if not found:
+        console.print("No sandbox is labelled with this namespace.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("PROVIDER", "SANDBOX", "WORKFLOW", "RUN", "OWNER", "AGE"):
+        table.add_column(column)
+    for each in found:
+        age = "" if each.age_s is None else format_duration(timedelta(seconds=each.age_s))
+        cells = (each.provider, each.sandbox_id, each.workflow_id, each.run_id, each.owner, age)
+        table.add_row(*map(escape, cells))
+    console.print(table)

@@ -1,0 +1,3 @@
+from cli.site import site
+
+__all__ = ["site"]

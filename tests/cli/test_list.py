@@ -1,0 +1,91 @@
+"""`sandbox-core ls` and `sandbox-core rm`, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from cli.site import STUBBORN, Site
+
+
+class TestList:
+    """`sandbox-core ls` and `sandbox-core rm`, which find sandboxes in the same way."""
+
+    async def test_lists_those_of_open_and_closed_workflows(self, site: Site) -> None:
+        living, kept = await site.owned()
+        orphan, left = await site.orphan()
+        result = await site.run("ls", "--json")
+
+        assert 0 == result.returncode, result.stderr
+        report = json.loads(result.stdout)
+        listed = {each["sandbox_id"]: each for each in report["sandboxes"]}
+        assert {str(kept), str(left)} == listed.keys()
+        assert ("local", living.id, "open") == tuple(
+            listed[str(kept)][key] for key in ("provider", "workflow_id", "owner")
+        )
+        assert (orphan, "terminated") == tuple(
+            listed[str(left)][key] for key in ("workflow_id", "owner")
+        )
+        assert 0 <= listed[str(kept)]["age_s"] < 600
+        assert {} == report["errors"]
+
+        table = await site.run("ls")
+        assert "PROVIDER" in table.stdout
+        assert re.search(rf"^local +{left} +{orphan} .* terminated +\d+s", table.stdout, re.M)
+        await living.terminate()
+
+    async def test_none_is_one_line(self, site: Site) -> None:
+        result = await site.run("ls")
+
+        assert (0, "No sandbox is labelled with this namespace.\n") == (
+            result.returncode,
+            result.stdout,
+        )
+
+    async def test_a_provider_that_cannot_be_asked_is_named(self, site: Site) -> None:
+        site.install("broken", "raise ImportError('no moon')")
+        result = await site.run("ls", "--json")
+
+        assert 1 == result.returncode
+        assert ["broken"] == list(json.loads(result.stdout)["errors"])
+        assert "error: broken could not be asked: " in result.stderr
+
+    async def test_rm_deletes_one_and_no_other(self, site: Site) -> None:
+        _, other = await site.orphan()
+        _, root = await site.orphan()
+        result = await site.run("rm", str(root))
+
+        assert (0, f"deleted local {root}\n") == (result.returncode, result.stdout)
+        assert not root.exists()
+        assert other.exists()
+
+    async def test_rm_takes_no_sandbox_from_an_open_workflow(self, site: Site) -> None:
+        """Unless it is forced to."""
+        handle, root = await site.owned()
+        refused = await site.run("rm", str(root))
+        assert 1 == refused.returncode
+        assert f"workflow {handle.id!r} of sandbox {str(root)!r} is open" in refused.stderr
+        assert "--force" in refused.stderr
+        assert root.exists()
+
+        assert 0 == (await site.run("rm", str(root), "--force")).returncode
+        assert not root.exists()
+        await handle.terminate()
+
+    async def test_rm_of_what_does_not_exist_is_an_error(self, site: Site) -> None:
+        result = await site.run("rm", "moon")
+
+        assert 1 == result.returncode
+        assert "error: no sandbox 'moon' is labelled with this namespace." in result.stderr
+
+    async def test_rm_says_why_a_backend_did_not_delete(self, site: Site) -> None:
+        site.install("stubborn", STUBBORN)
+        _, root = await site.orphan()
+        result = await site.run("rm", str(root))
+        assert 1 == result.returncode
+        assert "exists at local, stubborn: choose one with --provider" in result.stderr
+
+        result = await site.run("rm", str(root), "--provider", "stubborn")
+        assert 1 == result.returncode
+        assert f"PermissionError: {root}: not allowed" in result.stderr
+        assert root.exists()
