@@ -62,7 +62,9 @@ def _texts(*patterns: str) -> dict[str, str]:
 def test_the_command_is_named_by_the_name_that_is_always_ours() -> None:
     """Vercel's SDK installs a `sandbox` too."""
     alias = re.compile(
-        r"(?:[`'\"]|^ +|&& |=\S+ )sandbox\s+(check|demo|dev|new|providers|reap|storage)\b", re.M
+        r"(?:[`'\"]|^ +|&& |=\S+ )sandbox\s+"
+        r"(audit|check|demo|dev|doctor|ls|new|providers|reap|rm|storage|worker)\b",
+        re.M,
     )
     texts = _texts("*.md", "*.py", "*.tmpl", "*.yml", "*.toml", "Makefile", ":!CHANGELOG.md")
 

@@ -60,6 +60,15 @@ def sandbox_client_provider():
 """
 
 
+def install(packages: Path, name: str, source: str) -> None:
+    """Install a provider in a folder, for commands that have it in their ``PYTHONPATH``."""
+    metadata = packages / f"acme_{name}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Name: acme-{name}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[sandbox_core.providers]\n{name} = acme_{name}\n")
+    (packages / f"acme_{name}.py").write_text(source)
+
+
 @dataclass
 class Site:
     """A folder of sandboxes, two more providers that are installed there, and a worker."""
@@ -71,13 +80,7 @@ class Site:
 
     def install(self, name: str, source: str) -> None:
         """Install a provider for the commands that are run here."""
-        metadata = self.packages / f"acme_{name}-1.0.dist-info"
-        metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text(f"Name: acme-{name}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(
-            f"[sandbox_core.providers]\n{name} = acme_{name}\n"
-        )
-        (self.packages / f"acme_{name}.py").write_text(source)
+        install(self.packages, name, source)
 
     async def reap(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return await self.run("reap", *arguments, **variables)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cli.command import SANDBOX, environment, run_sandbox
+from cli.site import UNABLE, install
 from local_backend import LocalProvider
 
 from sandbox_core.cli.doctor.findings import Finding, without_secrets
@@ -110,14 +111,23 @@ class TestFindings:
         assert 1 == code
         assert "requires 'moon', which is not installed here" in found["providers"]["seen"]
 
-    def test_an_ability_that_is_missing_is_named_with_its_cost(self, doctor: Doctor) -> None:
-        _, found = doctor.find(
-            SANDBOX_CORE_PROVIDERS="cloudflare", CLOUDFLARE_SANDBOX_WORKER_URL=""
-        )
-        assert "CLOUDFLARE_SANDBOX_WORKER_URL is not set" in found["provider cloudflare"]["seen"]
+    def test_an_ability_that_is_missing_is_named_with_its_cost(
+        self, doctor: Doctor, tmp_path: Path
+    ) -> None:
+        install(tmp_path, "unable", UNABLE)
+        code, found = doctor.find(SANDBOX_CORE_PROVIDERS="unable", PYTHONPATH=str(tmp_path))
 
-        _, found = doctor.find(SANDBOX_CORE_PROVIDERS="", SANDBOX_CORE_DISABLED_PROVIDERS="local")
-        assert "turned off by the environment" in found["provider local"]["seen"]
+        assert 0 == code
+        seen = found["provider unable"]["seen"]
+        assert seen.startswith("acme-unable 1.0: usable; no identity: ")
+        assert "no relabel: `sandbox-core reap` leaves its sandboxes alone" in seen
+        assert seen.endswith("no check: its credentials were not checked")
+
+    def test_a_provider_that_is_turned_off_is_no_problem(self, doctor: Doctor) -> None:
+        code, found = doctor.find()
+
+        assert 0 == code
+        assert "turned off by the environment" in found["provider daytona"]["seen"]
 
     def test_isolation_that_cannot_be_used_is_a_warning(self, doctor: Doctor) -> None:
         _, found = doctor.find(
