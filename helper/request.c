@@ -128,20 +128,8 @@ static void serve_known(struct connection *c, struct entry *e, const char *verb,
     else if (e->state == ENDED) answer_recorded(c, e, verb);
     else if (e->state == RUNNING && reachable) forward(c, e);
     else if (!late) park(c, e);
-    else {
-        struct buffer raw = {0};
-        struct message m = {0};
-        if (!e->keeper && record_read(e->key, 4096, &raw, &m) != RECORD_RUNNING) {
-            e->state = m.count && raw.data[0] == 'e' ? ENDED : LOST;
-            message_free(&m);
-            buffer_free(&raw);
-            serve_known(c, e, verb, late);
-            return;
-        }
-        if (!e->keeper) message_free(&m);
-        buffer_free(&raw);
-        answer(c, "busy");
-    }
+    else if (entry_settle(e)) serve_known(c, e, verb, late);
+    else answer(c, "busy");
 }
 
 /* The first free process number from a start that derives from the key; 0 if there is none. */

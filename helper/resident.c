@@ -188,6 +188,28 @@ size_t end_orphans(const struct entry *one, bool all) {
     return left;
 }
 
+bool entry_settle(struct entry *e) {
+    struct buffer raw = {0};
+    struct message m = {0};
+    if (e->state != RUNNING || e->keeper) return false;
+    enum record_state state = record_read(e->key, 4096, &raw, &m);
+    if (state != RECORD_RUNNING) e->state = state == RECORD_ENDED ? ENDED : LOST;
+    if (e->state == ENDED) entry_describe(e, &m);
+    message_free(&m);
+    buffer_free(&raw);
+    if (e->state == LOST) end_orphans(e, false);
+    return e->state != RUNNING;
+}
+
+/* A keeper that was killed together with the last resident may have held its lock when we looked. */
+static void settle_inherited(void) {
+    r.settle_at = INT64_MAX;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (struct entry *e = r.buckets[i]; e; e = e->next)
+            if (e->state == RUNNING && !e->keeper && !entry_settle(e))
+                r.settle_at = now_ms() + SETTLE_MS;
+}
+
 static void bury_keepers(void) {
     reap();
     for (struct keeper *keeper = r.keepers; keeper;) {
@@ -397,6 +419,8 @@ static void turn(void) {
     static struct keeper *polled[KEEPERS_MAX];
     size_t n = 0, keepers = 0, connections = r.connected;
     int64_t deadline = now_ms() + 60000;
+    if (now_ms() >= r.settle_at) settle_inherited();
+    if (r.settle_at < deadline) deadline = r.settle_at;
     fds[n++] = (struct pollfd){.fd = r.listener, .events = POLLIN};
     for (size_t i = 0; i < connections; i++) {
         struct connection *c = &r.connections[i];
@@ -453,6 +477,7 @@ void resident_main(const char *path, int ready) {
     r.inherited = r.entries > 0;
     place();                        /* the keepers have it from us */
     if (r.inherited) end_orphans(NULL, false);
+    r.settle_at = r.inherited ? now_ms() + SETTLE_MS : INT64_MAX;
     close(ready);
     while (!r.stopped) {
         turn();

@@ -6,7 +6,7 @@
 #include "helper.h"
 
 enum { BUCKETS = 4096, CONNECTIONS_MAX = 512, KEEPERS_MAX = 1024, CONTEXTS_MAX = 64,
-       ENTRIES_MAX = 1 << 17, REST_MS = 5000 };
+       ENTRIES_MAX = 1 << 17, REST_MS = 5000, SETTLE_MS = 3000 };
 
 enum entry_state { RUNNING, ENDED, LOST, GONE, NOTRUN };
 struct entry {
@@ -50,7 +50,7 @@ struct context {
 struct resident {
     const char *path;
     int lock, listener;
-    int64_t born;
+    int64_t born, settle_at;    /* when to look again whether keepers that have not come are dead */
     bool stopped, inherited;    /* there were records when it was started */
     struct entry *buckets[BUCKETS];
     size_t entries, live, live_max, connected, connected_max;
@@ -73,6 +73,8 @@ void keeper_dismiss(struct keeper *keeper);     /* one that rests */
 /* Ends what is nobody's: the children of killed keepers, and of those commands that a killed resident
  * knew what their records name: of `e`, or of all whose end is unknown, or of `all` that have ended. */
 size_t end_orphans(const struct entry *e, bool all);
+/* Whether a command without a keeper has ended, or is lost: then what is left of it is ended. */
+bool entry_settle(struct entry *e);
 void answer_begin(struct connection *c, const char *word);
 void answer_end(struct connection *c);
 void answer(struct connection *c, const char *word);

@@ -185,6 +185,32 @@ class TestSurvival:
         assert b"other\n" == helper.receive(other)["out"]
 
     @needs_reaping
+    @pytest.mark.parametrize("asked", [True, False])
+    def test_a_keeper_that_dies_after_the_next_resident_has_looked_leaves_no_tree(
+        self, helper: Helper, tmp_path: Path, asked: bool
+    ) -> None:
+        """On a busy machine, one that was killed holds its lock for a while."""
+        script = f"echo $PPID > {tmp_path}/keeper; " + TREE.format(
+            tmp_path / "pids", tmp_path / "ready", "sleep 66"
+        )
+        helper.ask("run", shell(script, key="k", wait=0))
+        line_of(tmp_path / "ready")
+        pids = list(map(int, (tmp_path / "pids").read_text().split()))
+        time.sleep(LOOKS_S)
+        resident, keeper = int(helper.ask("ping")["pid"]), int(line_of(tmp_path / "keeper"))
+        os.kill(keeper, signal.SIGSTOP)
+        os.kill(resident, signal.SIGKILL)
+        assert b"ready" == helper.exec("ping")["word"]
+
+        os.kill(keeper, signal.SIGKILL)
+
+        assert 6 == len([pid for pid in pids if running(pid)])
+        if asked:
+            assert b"lost" == helper.exec("run", shell("true", key="k"))["word"]
+            assert [] == [pid for pid in pids if running(pid)]
+        until(lambda: not any(map(running, pids)))
+
+    @needs_reaping
     @pytest.mark.parametrize("resident", ["killed", "alive"])
     def test_what_was_ended_is_not_looked_for_again(
         self, helper: Helper, tmp_path: Path, resident: str
