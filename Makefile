@@ -14,9 +14,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY)
 	$(BIN)/sandbox-core demo
 
-# All tests except those with their own target, which CI runs too. Many wait, so four run on two cores.
+# All tests except those with their own target, which CI runs too. Many wait, so five run on two cores.
 test: check
-	$(BIN)/pytest -n 4 --dist loadgroup -m "not packaging and not mutants and not extended"
+	$(BIN)/pytest -n 5 --dist loadgroup -m "not packaging and not mutants and not extended"
 
 # Runs the last failed tests again, alone. Failures that are not a test's, such as unexpected skips, remain.
 retest: $(READY)
