@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from workflows.creates import CreateAndHold, Hold, SameKeyTwice, UsesWhatWasDisc
 from sandbox_core.errors import AtCapacity
 from sandbox_core.testing.worker_process import WorkerProcess
 from sandbox_core.worker import SandboxPlugin
+from sandbox_core.worker.sessions.capacity import Capacity
 from sandbox_core.worker.sessions.labels import WORKFLOW_ID
 
 Handle = WorkflowHandle[CreateAndHold, str]
@@ -263,6 +265,22 @@ FULL = "2 of 2 sandboxes of provider 'local' are in use on this worker"
 
 
 class TestCapacity:
+    async def test_a_sandbox_that_is_finished_during_the_count_counts(self) -> None:
+        capacity = Capacity(limit=1)
+        async with AsyncExitStack() as making:
+
+            async def none_yet() -> set[str]:
+                return set()
+
+            async def none_when_asked() -> set[str]:
+                await making.aclose()
+                return set()
+
+            await making.enter_async_context(capacity.reserved("local", "first", none_yet))
+            with pytest.raises(AtCapacity):
+                async with capacity.reserved("local", "second", none_when_asked):
+                    pass
+
     async def test_a_create_waits_until_there_is_room(self, temporal_client: Client) -> None:
         plugin = SandboxPlugin(max_sandboxes={"local": 2})
         async with running_worker(temporal_client, CreateAndHold, plugins=[plugin]) as queue:

@@ -37,7 +37,9 @@ class Capacity:
             yield
             return
         async with self._counting:
-            others = (await existing() | self._being_made) - {key}
+            # One that is finished during the count may have been made too late to be in it.
+            begun = set(self._being_made)
+            others = (begun | await existing() | self._being_made) - {key}
             if len(others) >= self.limit:
                 raise AtCapacity(
                     f"{len(others)} of {self.limit} sandboxes of provider {provider!r} are in use "
