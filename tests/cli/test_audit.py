@@ -114,6 +114,10 @@ async def test_the_table_ends_with_what_it_comes_to(site: Site) -> None:
     )
 
 
+async def test_brackets_in_a_command_are_shown_as_they_are(site: Site) -> None:
+    assert "test [a] [red]b" in await site.show(await site.run(Audited, "echo test [a] [red]b"))
+
+
 async def test_a_workflow_that_does_not_exist_is_one_clear_error(site: Site) -> None:
     shown = await site.show("nobody", code=1)
 

@@ -84,11 +84,12 @@ def leftovers(new_environment: _NewEnvironment) -> RegistryReport:
         environment.site_packages / "~cme_alpha-1.0.dist-info",
     )
     (environment.dist_info(BETA) / "METADATA").unlink()
+    (environment.dist_info(ALPHA) / "direct_url.json").write_text("{cut")
     return registry_report(environment)
 
 
 class TestLeftovers:
-    """What an uninstallation left behind is no distribution."""
+    """What an interrupted installation or uninstallation left behind does no harm."""
 
     def test_a_folder_that_pip_moved_away_claims_no_name(self, leftovers: RegistryReport) -> None:
         """The distribution that is installed is the only one."""

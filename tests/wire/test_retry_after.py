@@ -42,7 +42,17 @@ class TestParsed:
         assert parsed is not None
         assert 90 < parsed.total_seconds() <= 100
 
-    @pytest.mark.parametrize("value", [None, "soon", "-7", "nan", "Mon, 01 Jan 2001 00:00:00 GMT"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            None,
+            "soon",
+            "-7",
+            "nan",
+            "Mon, 01 Jan 2001 00:00:00 GMT",
+            "Mon, 01 Jan 99999999 00:00:00 GMT",
+        ],
+    )
     def test_what_says_nothing(self, value: str | None) -> None:
         assert parse_retry_after(value) is None
 
@@ -102,6 +112,29 @@ class TestOfAnError:
         def ask() -> None:
             answer = _response(200)
             raise _Refused(answer.status_code)
+
+        with pytest.raises(_Refused) as raised:
+            ask()
+        assert retry_after_of(raised.value) is None
+
+    def test_of_another_request_that_found_nothing_says_nothing(self) -> None:
+        def ask() -> None:
+            probed = _response(404)
+            raise _Refused(probed.status_code)
+
+        with pytest.raises(_Refused) as raised:
+            ask()
+        assert retry_after_of(raised.value) is None
+
+    def test_asks_nothing_of_other_objects_at_hand(self) -> None:
+        class Lazy:
+            @property
+            def status(self) -> int:
+                raise RuntimeError("not loaded")
+
+        def ask() -> None:
+            lazy = Lazy()
+            raise _Refused(id(lazy))
 
         with pytest.raises(_Refused) as raised:
             ask()

@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from temporalio.api.common.v1 import Payload
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
@@ -221,7 +221,7 @@ def _print(operations: list[Operation]) -> None:
             table.add_column(column, justify="right")
         table.add_column("WORKER")
         for each in operations:
-            table.add_row(*map(escape, _row(each)))
+            table.add_row(*map(Text, _row(each)))
         console.print(table)
     commands = sum(each.exit_code is not None for each in operations)
     unsuccessful = sum(bool(each.exit_code) for each in operations)

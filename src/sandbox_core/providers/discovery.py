@@ -165,10 +165,12 @@ def misspelt_groups() -> list[str]:
 
 def _editable_path(direct_url: str | None) -> Path | None:
     # https://packaging.python.org/en/latest/specifications/direct-url/
-    origin = json.loads(direct_url) if direct_url else {}
-    if not origin.get("dir_info", {}).get("editable", False):
+    try:
+        origin = json.loads(direct_url or "{}")
+        editable = origin.get("dir_info", {}).get("editable", False)
+        return Path(url2pathname(urlsplit(origin["url"]).path)) if editable else None
+    except (AttributeError, KeyError, TypeError, ValueError):  # A damaged installation.
         return None
-    return Path(url2pathname(urlsplit(origin["url"]).path))
 
 
 def _names(environ: Mapping[str, str], variable: str) -> frozenset[str]:

@@ -7,6 +7,10 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from traceback import walk_tb
 
+_HTTP_CLIENTS = ("aiohttp", "curl_cffi", "httpcore", "httpx", "niquests", "requests", "urllib3")
+_GONE = (404, 410)
+"""Statuses of a request that looked for something: their headers are not about the refusal."""
+
 LONGEST = timedelta(hours=1)
 """The upper bound of what `parse_retry_after` returns."""
 
@@ -24,9 +28,10 @@ def parse_retry_after(value: float | str | None) -> timedelta | None:
     except ValueError:
         try:
             date = parsedate_to_datetime(str(value))
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
-        seconds = (date.astimezone(timezone.utc) - datetime.now(timezone.utc)).total_seconds()
+        date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+        seconds = (date - datetime.now(timezone.utc)).total_seconds()
     # Also false for NaN.
     return timedelta(seconds=min(seconds, LONGEST.total_seconds())) if seconds >= 0 else None
 
@@ -61,8 +66,13 @@ def _at_hand(error: BaseException) -> Iterator[object]:
 
 
 def _headers(response: object) -> Mapping[str, str] | None:
-    """Return the headers of a refusal, from any HTTP client; None for anything else."""
+    """Return the headers of a refusal, if it is the response of one of the usual HTTP clients.
+
+    Nothing is asked of other objects, whose properties may do anything.
+    """
+    if type(response).__module__.partition(".")[0] not in _HTTP_CLIENTS:
+        return None
     status = getattr(response, "status_code", None) or getattr(response, "status", None)
     headers = getattr(response, "headers", None)
-    refused = isinstance(status, int) and status >= 400
+    refused = isinstance(status, int) and status >= 400 and status not in _GONE
     return headers if refused and isinstance(headers, Mapping) else None
