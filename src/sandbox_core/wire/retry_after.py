@@ -7,7 +7,6 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from traceback import walk_tb
 
-_HTTP_CLIENTS = ("aiohttp", "curl_cffi", "httpcore", "httpx", "niquests", "requests", "urllib3")
 _GONE = (404, 410)
 """Statuses of a request that looked for something: their headers are not about the refusal."""
 
@@ -66,11 +65,11 @@ def _at_hand(error: BaseException) -> Iterator[object]:
 
 
 def _headers(response: object) -> Mapping[str, str] | None:
-    """Return the headers of a refusal, if it is the response of one of the usual HTTP clients.
+    """Return the headers of a refusal, whichever HTTP client's response it is.
 
     Nothing is asked of other objects, whose properties may do anything.
     """
-    if type(response).__module__.partition(".")[0] not in _HTTP_CLIENTS:
+    if not type(response).__name__.endswith("Response"):
         return None
     status = getattr(response, "status_code", None) or getattr(response, "status", None)
     headers = getattr(response, "headers", None)
