@@ -33,7 +33,7 @@ _TEXT = {"text", "bytes"}
 _SECONDS = {"None", "a number", "a fraction"}
 _TOKENS = {"None", "a number"}
 _COMMAND = {
-    "command": {"text"},
+    "command": {"text", "a number", "a fraction"},
     "timeout": _SECONDS,
     "shell": {"a list"},
     "user": _USER,

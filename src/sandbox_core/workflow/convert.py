@@ -48,7 +48,8 @@ def command_words(command: tuple[str | Path, ...]) -> tuple[str, ...]:
     for word in command:
         if isinstance(word, list | tuple):
             raise InvalidRequest("a command is a str, or several: pass a list as exec(*words).")
-        expect(word, (str, PurePath), "a command is a str, or several")
+        # Numbers have always been sent as text, as in exec("sleep", 5).
+        expect(word, (str, PurePath, int, float), "a command is a str, or several")
     return tuple(map(str, command))
 
 
@@ -59,7 +60,7 @@ def shell_words(shell: bool | list[str]) -> bool | tuple[str, ...]:
         InvalidRequest: It is no shell.
     """
     what = "shell is True, False, or a list of str such as ['bash', '-c']"
-    expect(shell, (bool, list), what)
+    expect(shell, (bool, list, tuple), what)
     if isinstance(shell, bool):
         return shell
     for word in shell:
