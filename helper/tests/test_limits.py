@@ -49,7 +49,7 @@ class TestBounds:
         (keeper,) = children(int(helper.ask("ping")["pid"]))
         sizes = []
         for _ in range(15):
-            time.sleep(0.1)
+            time.sleep(0.1)  # Between two samples.
             sizes.append(resident_set(keeper))
 
         answer = helper.receive(connection)

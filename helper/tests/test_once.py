@@ -172,7 +172,7 @@ class TestSurvival:
         helper.ask(verb, shell(script, key="k", wait=0))
         line_of(tmp_path / "ready")
         pids = list(map(int, (tmp_path / "pids").read_text().split()))
-        time.sleep(LOOKS_S)
+        time.sleep(LOOKS_S)  # Nothing tells that the keeper has recorded all of its tree.
         other = helper.send("run", shell(f"echo > {tmp_path}/other; sleep 0.5; echo other"))
         line_of(tmp_path / "other")
 
@@ -196,7 +196,7 @@ class TestSurvival:
         helper.ask("run", shell(script, key="k", wait=0))
         line_of(tmp_path / "ready")
         pids = list(map(int, (tmp_path / "pids").read_text().split()))
-        time.sleep(LOOKS_S)
+        time.sleep(LOOKS_S)  # Nothing tells that the keeper has recorded all of its tree.
         resident, keeper = int(helper.ask("ping")["pid"]), int(line_of(tmp_path / "keeper"))
         os.kill(keeper, signal.SIGSTOP)
         os.kill(resident, signal.SIGKILL)
@@ -340,7 +340,7 @@ class TestNamespaces:
     def test_no_zombies_without_an_init(self, inside: Helper) -> None:
         for _ in range(10):
             inside.exec("run", shell("(sleep 0.05 >/dev/null 2>&1 &) ; true"))
-        time.sleep(0.1)
+        time.sleep(0.1)  # For what was left behind to end; a zombie stays one.
 
         listed = inside.exec("run", shell("ps -eo stat= | grep -c Z"))
 
@@ -354,7 +354,7 @@ class TestNamespaces:
 
         assert (b"ended", b"timeout") == (answer["word"], answer["reason"])
         beats = (tmp_path / "beat").read_text()
-        time.sleep(0.1)
+        time.sleep(0.1)  # A beat that is still to come would come within 0.02 s.
         assert beats == (tmp_path / "beat").read_text()
 
     def test_it_reports_that_no_process_can_be_started(self, inside: Helper) -> None:

@@ -31,8 +31,8 @@ class Site:
     async def run(self, workflow: type, *arguments: object) -> str:
         workflow_id = unique("audit")
         await self.client.execute_workflow(
-            workflow.run,  # type: ignore[attr-defined]  # as every workflow has
-            *arguments,
+            workflow.__name__,
+            args=arguments,
             id=workflow_id,
             task_queue=self.task_queue,
         )

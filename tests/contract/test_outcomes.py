@@ -130,6 +130,7 @@ async def test_what_was_kept_is_shown_by_name_and_what_was_skipped_is_counted(
 @pytest.mark.parametrize("ability", sorted({need for check in CHECKS for need in check.needs}))
 async def test_a_skip_says_what_users_lose(ability: str) -> None:
     """Without the ability; what a wrong one would cost is another matter."""
+    # The client is never made: no check runs.
     without = client_provider("acme", object, UnixLocalSandboxClientOptions)  # type: ignore[type-var]
     each = replace(check(broken=True), needs=(ability,), cost="it is never known")
     outcome = await run_check(each, Subject(provider=without))

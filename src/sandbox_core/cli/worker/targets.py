@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sandbox_core.errors import InvalidRequest
@@ -33,8 +33,9 @@ def load_targets(names: Sequence[str]) -> Targets:
     Raises:
         InvalidRequest: A name is not one of these; the message says which and why.
     """
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path has strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
     found = list(dict.fromkeys(each for name in names for each in _load(name)))
     return Targets(
         workflows=tuple(each for each in found if isinstance(each, type) and _is_workflow(each)),
