@@ -42,13 +42,14 @@ bench: $(READY)
 # Tests that depend on the Agents SDK, with its newest supported version. The OpenAI plugin requires the
 # oldest, which .venv has; here it is installed only for the parity tests, which pass with it.
 NEWEST := .venv-newest
+NEWEST_TESTS := tests/sdk tests/parity tests/sessions tests/test_pages.py \
+	plugins/sandbox-local plugins/sandbox-docker plugins/sandbox-daytona
 test-newest: $(NEWEST)/ready
-	$(NEWEST)/bin/pytest -n 4 --dist loadgroup -m "not extended" tests/sdk tests/parity tests/sessions \
-	    tests/test_pages.py plugins/sandbox-local plugins/sandbox-docker plugins/sandbox-daytona
+	$(NEWEST)/bin/pytest -n 4 --dist loadgroup -m "not extended" $(NEWEST_TESTS)
 
-# The same as retest, for test-newest.
+# The same as retest, for test-newest. Without the paths it would collect tests of packages that are not installed there.
 retest-newest: $(NEWEST)/ready
-	$(NEWEST)/bin/pytest -v --last-failed --last-failed-no-failures none
+	$(NEWEST)/bin/pytest -v --last-failed --last-failed-no-failures none $(NEWEST_TESTS)
 
 # Kills workers and servers for half an hour, 15 minutes per backend; prints the seeds and the results.
 chaos: $(READY)
