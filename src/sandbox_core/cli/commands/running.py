@@ -1,0 +1,52 @@
+"""Runs a subcommand to its end, or until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sandbox_core.errors import SandboxCoreError
+
+_errors = Console(stderr=True, soft_wrap=True)
+
+
+def run(command: Coroutine[object, object, int]) -> NoReturn:
+    """Run a command, and end with the exit code that it returns."""
+    with errors_for_users():
+        raise typer.Exit(asyncio.run(_interruptible(command)))
+
+
+@contextmanager
+def errors_for_users() -> Iterator[None]:
+    """Print an error that says what to do, and exit 1."""
+    try:
+        yield
+    except typer.Exit:  # A RuntimeError.
+        raise
+    except (SandboxCoreError, FileNotFoundError, RuntimeError) as error:
+        _errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
+        raise typer.Exit(1) from None
+
+
+async def _interruptible(command: Coroutine[object, object, int]) -> int:
+    """Run a command; on SIGTERM it also stops its server and deletes its sandboxes."""
+    running = asyncio.ensure_future(command)
+    told: list[int] = []
+
+    def end(signum: int) -> None:
+        told.append(signum)
+        running.cancel()
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, end, signum)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        return 128 + told[0]  # The shell's convention.
