@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 import pytest
@@ -23,8 +24,12 @@ _SAID = {
     "a keyword of ls": "SandboxSession.ls() got an unexpected keyword argument 'usr'",
     "a method of a session": "'WorkflowSandboxSession' object has no attribute 'execute'",
     "a file's user": "WorkflowSandboxSession.write() got an unexpected keyword argument 'usr'",
-    "an argument of start": "WorkflowSandboxSession: SandboxSession.start() takes 1 positional "
-    "argument but 2 were given",
+    "a keyword in a call of several lines": "WorkflowSandboxSession.exec() got an unexpected "
+    "keyword argument 'tiemout'",
+    "options in a call of a client": "DockerSandboxClientOptions.__init__() got an unexpected "
+    "keyword argument 'memory'",
+    "a client in an attribute": "TemporalSandboxClient.create() got an unexpected keyword "
+    "argument 'manfest'",
     "a keyword of options": "DockerSandboxClientOptions.__init__() got an unexpected keyword "
     "argument 'memory'",
     "an option of another type": "DockerSandboxClientOptions: image: Input should be a valid "
@@ -52,7 +57,16 @@ async def _started(client: Client, queue: str, mistake: str) -> WorkflowHandle[W
     )
 
 
-@pytest.mark.parametrize("mistake", WRONG_CALLS)
+def _decided(mistake: str) -> object:
+    refused_at_the_call = "() " in _SAID[mistake]
+    unknown = pytest.mark.skipif(
+        refused_at_the_call and sys.version_info < (3, 11),
+        reason="Python 3.10 does not record which call of a line failed",
+    )
+    return pytest.param(mistake, marks=unknown)
+
+
+@pytest.mark.parametrize("mistake", [*map(_decided, WRONG_CALLS)])
 async def test_it_ends_the_workflow(temporal_client: Client, mistake: str) -> None:
     """With Python's own text, which names the argument; values are not repeated."""
     async with running_worker(temporal_client, WrongCalls) as queue:

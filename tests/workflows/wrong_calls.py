@@ -16,21 +16,30 @@ from agents.sandbox import sandboxes as sdk
 from agents.sandbox.entries import File
 from agents.sandbox.manifest import Environment
 from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions as Options
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from temporalio import workflow
 from workflows.sessions import new_session
 
+from sandbox_core.workflow import TemporalSandboxClient as SandboxClient
 from sandbox_core.workflow import temporal_sandbox_client
 
 
-def _client() -> Any:  # noqa: ANN401 - so that it can be called wrongly
-    return temporal_sandbox_client("local")
+async def _with_client(call: Callable[[Any], Awaitable[object]]) -> None:
+    await call(temporal_sandbox_client("local"))
 
 
 async def _in_session(call: Callable[[Any], Awaitable[object]]) -> None:
     async with new_session("local") as session:
         # As users do; the error reaches the workflow through both.
         await asyncio.gather(asyncio.create_task(_awaited(call(session))))
+
+
+class _Holder:
+    def __init__(self) -> None:
+        self._client: Any = temporal_sandbox_client("local")
+
+    async def used(self) -> None:
+        await self._client.create(manfest=None)
 
 
 async def _awaited(awaitable: Awaitable[object]) -> object:
@@ -47,15 +56,25 @@ _File: Any = File
 _Environment: Any = Environment
 
 WRONG_CALLS: dict[str, Callable[[], Any]] = {
-    "a keyword of create": lambda: _client().create(manfest=None),
-    "an argument too few": lambda: _client().resume(),
-    "a method that is not there": lambda: _client().creat(),
+    "a keyword of create": partial(_with_client, lambda c: c.create(manfest=None)),
+    "an argument too few": partial(_with_client, lambda c: c.resume()),
+    "a method that is not there": partial(_with_client, lambda c: c.creat()),
     "a keyword of the client": lambda: _Any("local", confg={}),
     "a keyword of exec": partial(_in_session, lambda s: s.exec("true", tiemout=3)),
     "a keyword of ls": partial(_in_session, lambda s: s.ls(".", usr="x")),
     "a method of a session": partial(_in_session, lambda s: s.execute("true")),
     "a file's user": partial(_in_session, lambda s: s.write(Path("f"), io.BytesIO(), usr="x")),
-    "an argument of start": partial(_in_session, lambda s: s.start(True)),
+    "a keyword in a call of several lines": partial(
+        _in_session,
+        lambda session: session.exec(
+            "true",
+            tiemout=3,
+        ),
+    ),
+    "options in a call of a client": partial(
+        _with_client, lambda c: c.create(options=_Options(image="debian", memory=1))
+    ),
+    "a client in an attribute": lambda: _Holder().used(),
     "a keyword of options": lambda: _Options(image="debian", memory=1),
     "an option of another type": lambda: _Options(image={"password": "hunter22"}),
     "options of a module": lambda: _sdk.DockerSandboxClientOptions(memory=1),
@@ -80,6 +99,34 @@ class Permissions:
         self.owner = owner
 
 
+class TemporalSandboxClient:
+    """Of the application, with the name of a class of ours, as the peer's has it."""
+
+    async def create(self) -> None:
+        """Create something."""
+
+
+class Client(SandboxClient):
+    """Of the application, with a bug in it."""
+
+    def of(self, name: str) -> object:
+        """Look up what is not there."""
+        return self._clients[name]  # type: ignore[attr-defined]  # the bug
+
+
+class Variables(Environment):
+    """Of the application, with a bug in its validator."""
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _checked(cls, value: dict[str, str]) -> dict[str, str]:
+        return dict(value, **_joined(value))  # type: ignore[arg-type]  # the bug
+
+
+def _joined(value: dict[str, str]) -> str:
+    return "=".join(value)
+
+
 class Job(BaseModel):
     """Of the application, with a manifest in it."""
 
@@ -88,6 +135,7 @@ class Job(BaseModel):
 
 
 _User: Any = User
+_TheirClient: Any = TemporalSandboxClient
 _Permissions: Any = Permissions
 _Job: Any = Job
 _path: Any = PurePosixPath
@@ -102,6 +150,9 @@ async def _after_use() -> None:
 OTHERS: dict[str, Callable[[], Any]] = {
     "a class of the same name": lambda: _Permissions(ownr=5),
     "a model of the same name": lambda: _User(name=5),
+    "a client of the same name": lambda: _TheirClient().create(manfest=None),
+    "a bug in a client": lambda: Client("local").of("name"),
+    "a bug in a validator": lambda: Variables(value={"A": "hunter22"}),
     "a positional argument of another model": lambda: _User("name"),
     "a model around one of ours": lambda: _Job(manifest=Manifest(), count="many"),
     "a function": lambda: json.dumps(object()),

@@ -1,132 +1,138 @@
 """Distinguishes wrong calls of the sandbox API from other bugs in a workflow.
 
-For a misspelt keyword, Python raises a `TypeError` at the call, before any code of ours runs. The
-called function is determined from the error's text, which contains its qualified name, and from the
-objects that the calling code can reach by that name.
+The traceback decides: what the workflow's own code called last, and whether that belongs to the
+sandbox API. Where it does not tell, the error counts as any other bug.
 """
 
 from __future__ import annotations
 
-import re
-import traceback
-from collections.abc import Iterator
-from types import FrameType, FunctionType, ModuleType
+import ast
+import inspect
+import linecache
+from itertools import islice
+from types import FrameType, ModuleType
 
 import pydantic
 from agents.run_config import SandboxRunConfig
-from agents.sandbox import Manifest, SandboxAgent
-from agents.sandbox.capabilities import Capability
 from agents.sandbox.entries import BaseEntry
-from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
-from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
+from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from agents.sandbox.snapshot import SnapshotBase
 from pydantic import BaseModel, ValidationError
 
 from sandbox_core.wire.strict import mistakes
 
-_CALLED = (BaseSandboxClient, BaseSandboxSession)
+_CORE = "sandbox_core"
+_PACKAGES = ("agents", _CORE, pydantic.__name__)
+_SANDBOXES = ("agents.sandbox", "agents.extensions.sandbox", _CORE)
+# Defined elsewhere, or derived from by providers.
 _MADE = (
     BaseEntry,
     BaseSandboxClientOptions,
-    Capability,
-    Manifest,
-    SandboxAgent,
     SandboxRunConfig,
     SandboxSessionState,
     SnapshotBase,
 )
-_PACKAGES = ("agents", "sandbox_core", pydantic.__name__)
-_MODULES = ("agents.sandbox", "agents.extensions.sandbox", "sandbox_core")
-# "Client.create() got an unexpected keyword", "... missing 1 required", "... takes 1 positional".
-_REFUSED = re.compile(r"([\w.]+)\(\) (?:got|missing|takes) ")
 
 
 def wrong_call(error: TypeError | AttributeError | ValidationError) -> str | None:
     """Return what is wrong with a call of the sandbox API, or None for other errors.
 
-    A call is wrong if the method of a client or session does not exist or does not accept the
-    arguments, or if a manifest, options or the like get wrong values. Values are not repeated.
+    A call is wrong if a client or session of sandbox-core does not have the method or the method
+    does not accept the arguments, or if a manifest, options or the like get wrong values. Values
+    are not repeated.
     """
     caller, callee = _last_call(error)
+    if callee is not None:
+        return _wrong_values(callee, error)
     if isinstance(error, AttributeError):
-        return str(error) if callee is None and isinstance(error.obj, _CALLED) else None
-    refused = _REFUSED.match(str(error))
-    if callee is None:
-        return str(error) if refused and _takes_part(refused[1], caller) else None
-    called = callee.f_locals.get("self", callee.f_locals.get("cls"))
-    cls = called if isinstance(called, type) else type(called)
-    if issubclass(cls, _CALLED):
-        # The Agents SDK's own wrappers pass any arguments on. Other errors raised in them are not
-        # the caller's mistake.
-        return f"{cls.__name__}: {error}" if refused and _passes_on(cls, refused[1]) else None
-    if not (_is_of_sandboxes(cls) and _makes(callee)):
+        return str(error) if _is_in(type(error.obj), _CORE) else None
+    # Python refuses wrong arguments in the caller's frame, before any code of the callee runs.
+    return str(error) if caller is not None and _calls_sandboxes(*caller) else None
+
+
+_Position = tuple[FrameType, int]
+
+
+def _last_call(error: Exception) -> tuple[_Position | None, FrameType | None]:
+    """Return where the workflow's own code was, and our frame that it called, if any."""
+    caller = callee = None
+    tb = error.__traceback__
+    while tb is not None:
+        if not _is_of(_module_of(tb.tb_frame), *_PACKAGES):
+            caller, callee = (tb.tb_frame, tb.tb_lasti), None
+        elif callee is None:
+            callee = tb.tb_frame
+        tb = tb.tb_next
+    return caller, callee
+
+
+def _wrong_values(callee: FrameType, error: Exception) -> str | None:
+    """Return what is wrong with the values of an object that `callee` creates."""
+    creates = callee.f_code.co_name == "__init__" or _is_of(_module_of(callee), pydantic.__name__)
+    made = callee.f_locals.get("self", callee.f_locals.get("cls"))
+    cls = made if isinstance(made, type) else type(made)
+    if not creates or not _is_made(cls) or isinstance(error, AttributeError):
         return None
     if isinstance(error, ValidationError):
         return mistakes(cls, error) if issubclass(cls, BaseModel) else None
     return f"{cls.__name__}: {error}"
 
 
-def _last_call(error: Exception) -> tuple[FrameType | None, FrameType | None]:
-    """Return the last frame of the workflow's own code, and our frame that it called."""
-    caller = callee = None
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if _module_of(frame).partition(".")[0] not in _PACKAGES:
-            caller, callee = frame, None
-        elif callee is None:
-            callee = frame
-    return caller, callee
+def _calls_sandboxes(frame: FrameType, lasti: int) -> bool:
+    """Return whether the call at an instruction is one of the sandbox API."""
+    function = _function_of_call(frame, lasti)
+    if isinstance(function, ast.Attribute):
+        owner = _value(function.value, frame)
+        if not isinstance(owner, type | ModuleType):
+            return _is_in(type(owner), _CORE)
+    called = None if function is None else _value(function, frame)
+    return _is_made(called) if isinstance(called, type) else _is_in(called, _CORE)
+
+
+def _function_of_call(frame: FrameType, lasti: int) -> ast.expr | None:
+    """Return the expression that is called at an instruction, or None if it is not known."""
+    if not hasattr(frame.f_code, "co_positions"):
+        return None  # Python 3.10.
+    position = next(islice(frame.f_code.co_positions(), lasti // 2, None))
+    first, last, start, end = position
+    if first is None or last is None or start is None or end is None:
+        return None
+    lines = [
+        line.encode()
+        for line in linecache.getlines(frame.f_code.co_filename, frame.f_globals)[first - 1 : last]
+    ]
+    if len(lines) != last - first + 1:
+        return None
+    lines[-1] = lines[-1][:end]
+    lines[0] = lines[0][start:]
+    try:
+        call = ast.parse(b"(" + b"".join(lines) + b")", mode="eval").body
+    except SyntaxError:
+        return None
+    return call.func if isinstance(call, ast.Call) else None
+
+
+def _value(node: ast.expr, frame: FrameType) -> object:
+    """Return the value of a name or an attribute, without running code; None for all others."""
+    if isinstance(node, ast.Name):
+        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+    if isinstance(node, ast.Attribute):
+        return inspect.getattr_static(_value(node.value, frame), node.attr, None)
+    return None
+
+
+def _is_made(cls: type) -> bool:
+    return issubclass(cls, _MADE) or _is_in(cls, *_SANDBOXES)
+
+
+def _is_in(defined: object, *packages: str) -> bool:
+    return _is_of(str(getattr(defined, "__module__", "")), *packages)
+
+
+def _is_of(module: str, *packages: str) -> bool:
+    return any(module == each or module.startswith(f"{each}.") for each in packages)
 
 
 def _module_of(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__"))
-
-
-def _takes_part(name: str, caller: FrameType | None) -> bool:
-    """Return whether `name`, as seen by its caller, belongs to the sandbox API."""
-    root, _, method = name.partition(".")
-    if caller is None:
-        return False
-    if root == BaseModel.__name__:
-        # A positional argument of an unknown model: each that the code names has to be ours.
-        models = [each for each in _used(caller) if issubclass(each, BaseModel)]
-        return bool(models) and all(map(_is_of_sandboxes, models))
-    seen = [each for each in _named(root, caller) if isinstance(each, type | FunctionType)]
-    if seen:
-        return any(map(_is_of_sandboxes, seen))
-    # Clients and sessions are passed around; all others are created where their name is known.
-    return method != "__init__" and any(c.__qualname__ == root for c in _with_subclasses(*_CALLED))
-
-
-def _passes_on(cls: type, name: str) -> bool:
-    return name.partition(".")[0] in {each.__qualname__ for each in cls.__mro__}
-
-
-def _makes(callee: FrameType) -> bool:
-    return callee.f_code.co_name == "__init__" or _module_of(callee).startswith(pydantic.__name__)
-
-
-def _named(name: str, frame: FrameType) -> Iterator[object]:
-    for value in (*frame.f_globals.values(), *frame.f_locals.values()):
-        if isinstance(value, ModuleType):
-            value = vars(value).get(name)
-        if isinstance(value, type | FunctionType) and value.__qualname__ == name:
-            yield value
-
-
-def _used(frame: FrameType) -> list[type]:
-    values = (frame.f_globals.get(name) for name in frame.f_code.co_names)
-    return [value for value in values if isinstance(value, type)]
-
-
-def _is_of_sandboxes(called: object) -> bool:
-    if isinstance(called, type) and issubclass(called, (*_CALLED, *_MADE)):
-        return True
-    module = str(getattr(called, "__module__", ""))
-    return any(module == each or module.startswith(f"{each}.") for each in _MODULES)
-
-
-def _with_subclasses(*classes: type) -> Iterator[type]:
-    for cls in classes:
-        yield cls
-        yield from _with_subclasses(*cls.__subclasses__())
