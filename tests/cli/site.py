@@ -15,6 +15,7 @@ from cli.command import run_sandbox
 from support import running_worker, unique
 from temporalio.client import Client, WorkflowHandle
 from workflows.owners import OwnsSandbox
+from workflows.visited import Visited
 
 from sandbox_core.providers import discover
 
@@ -109,6 +110,13 @@ class Site:
         state = await handle.execute_update(OwnsSandbox.sandbox_state)
         return handle, Path(state["manifest"]["root"])
 
+    async def visited(self) -> tuple[WorkflowHandle[Visited, None], Path]:
+        """Start a workflow, and return it when its sandbox is started, with its workspace."""
+        handle = await self.client.start_workflow(
+            Visited.run, "local", id=unique("visited"), task_queue=self.queue
+        )
+        return handle, Path(await handle.execute_update(Visited.sandbox_root))
+
     async def orphan(self) -> tuple[str, Path]:
         """Return the id of a terminated workflow, and the directory that it has left."""
         handle, root = await self.owned()
@@ -125,7 +133,7 @@ async def site(
     tmp.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp))
     monkeypatch.setenv("SANDBOX_CORE_DISABLED_PROVIDERS", "daytona,docker")
-    async with running_worker(temporal_client, OwnsSandbox) as queue:
+    async with running_worker(temporal_client, OwnsSandbox, Visited) as queue:
         yield Site(temporal_client, queue, tmp, tmp_path / "packages")
 
 

@@ -62,7 +62,7 @@ class TestEveryOperation:
             performed = set(scheduled_activities(history))
             # What is about the names of files, and the size of a terminal, is in workflows of their
             # own; that a session is running the workflow knows.
-            elsewhere = {"ping", "reap", "move", "same_file", "pty_resize", "running"}
+            elsewhere = {"ping", "reap", "move", "same_file", "pty_resize", "running", "inspect"}
             of_sessions = {row.name for row in operations()} - elsewhere
             assert {activity_name("local", name) for name in of_sessions} == performed
 

@@ -64,6 +64,10 @@ _SUBCOMMANDS = {
             examples=("sandbox-core ls", "sandbox-core ls --provider docker --json"),
         ),
         _Subcommand(
+            function=sandboxes.show,
+            examples=("sandbox-core show 4f1c", "sandbox-core show 4f1c --json"),
+        ),
+        _Subcommand(
             function=sandboxes.rm,
             examples=("sandbox-core rm 4f1c", "sandbox-core rm 4f1c --force"),
         ),

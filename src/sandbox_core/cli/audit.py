@@ -5,70 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from temporalio.api.common.v1 import Payload
-from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from sandbox_core.cli.connection import ServerUnavailable, connect, server_errors
-from sandbox_core.errors import StorageError
-from sandbox_core.wire.naming import split_activity_name
+from sandbox_core.cli.history import Operation, operations_of
 from sandbox_core.worker import SandboxPlugin
 
 _WIDTH = 1000  # A command that is cut or wrapped cannot be searched for.
-_OUTCOMES = {
-    "activity_task_completed_event_attributes": "ok",
-    "activity_task_failed_event_attributes": "failed",
-    "activity_task_timed_out_event_attributes": "timed out",
-    "activity_task_canceled_event_attributes": "cancelled",
-}
-_COMMANDS = ("exec", "pty_exec_start", "pty_write_stdin")
-
-
-@dataclass(kw_only=True)
-class Operation:
-    """One sandbox operation of a workflow; sizes are in bytes, durations in seconds."""
-
-    operation: str
-    provider: str
-    session_id: str | None = None
-    """None where the input cannot be read here, as that of a create that has not succeeded."""
-
-    what: str = ""
-    """The summary in the history: a command, a path; without likely secrets."""
-
-    scheduled_at: str
-    """In UTC, as in ISO 8601."""
-
-    waited_s: float | None = None
-    """From being scheduled to the start of the last attempt."""
-
-    took_s: float | None = None
-    """How long the last attempt took."""
-
-    attempts: int | None = None
-    """None while no attempt has ended: the history has it only then."""
-
-    worker: str | None = None
-    """The identity of the worker that ran the last attempt."""
-
-    outcome: str = "pending"
-    """``pending``, ``ok``, ``cancelled``, ``timed out``, or the type of the error."""
-
-    exit_code: int | None = None
-    """A command's; None for anything else, and where the result cannot be read here."""
-
-    error: str | None = None
-    input_bytes: int = 0
-    output_bytes: int = 0
 
 
 async def run_audit(
@@ -91,7 +38,7 @@ async def run_audit(
     handle = client.get_workflow_handle(workflow_id, run_id=run_id)
     with server_errors(client):
         try:
-            operations = [each async for each in _operations(client, handle)]
+            operations = [each async for each in operations_of(client, handle)]
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
@@ -106,109 +53,6 @@ async def run_audit(
     else:
         _print(operations)
     return 0
-
-
-async def _operations(
-    client: Client, handle: WorkflowHandle[object, object]
-) -> AsyncIterator[Operation]:
-    """Yield the operations in the order in which they were scheduled."""
-    found: dict[int, Operation] = {}
-    scheduled: dict[int, datetime] = {}
-    started: dict[int, datetime] = {}
-    async for event in handle.fetch_history_events():
-        if event.HasField("activity_task_scheduled_event_attributes"):
-            operation = await _scheduled(client, event)
-            if operation is not None:
-                found[event.event_id] = operation
-                scheduled[event.event_id] = _time(event.event_time)
-        elif event.HasField("activity_task_started_event_attributes"):
-            of = event.activity_task_started_event_attributes
-            if of.scheduled_event_id in found:
-                operation = found[of.scheduled_event_id]
-                operation.attempts, operation.worker = of.attempt, of.identity
-                began = started[of.scheduled_event_id] = _time(event.event_time)
-                operation.waited_s = (began - scheduled[of.scheduled_event_id]).total_seconds()
-        else:
-            await _ended(client, event, found, started)
-    for each in found.values():
-        yield each
-
-
-async def _scheduled(client: Client, event: HistoryEvent) -> Operation | None:
-    of = event.activity_task_scheduled_event_attributes
-    names = split_activity_name(of.activity_type.name)
-    if names is None:
-        return None
-    provider, name = names
-    request = await _decoded(client, of.input.payloads[:1])
-    summary = await _decoded(client, [event.user_metadata.summary])
-    what = summary if isinstance(summary, str) else ""
-    return Operation(
-        operation=name,
-        provider=provider,
-        session_id=_session_id(request),
-        what=what.removeprefix(name).removeprefix(": "),
-        scheduled_at=_time(event.event_time).isoformat(timespec="milliseconds"),
-        input_bytes=sum(map(_size, of.input.payloads)),
-    )
-
-
-async def _ended(
-    client: Client,
-    event: HistoryEvent,
-    found: Mapping[int, Operation],
-    started: Mapping[int, datetime],
-) -> None:
-    """Complete the operation whose end `event` is, if it is one's."""
-    kind = event.WhichOneof("attributes")
-    if kind not in _OUTCOMES:
-        return
-    end, outcome = getattr(event, kind), _OUTCOMES[kind]
-    operation = found.get(end.scheduled_event_id)
-    if operation is None:
-        return
-    operation.outcome = outcome
-    began = started.get(end.scheduled_event_id)
-    if began is not None:
-        operation.took_s = (_time(event.event_time) - began).total_seconds()
-    if outcome == "ok":
-        payloads = end.result.payloads
-        operation.output_bytes = sum(map(_size, payloads))
-        if operation.session_id is None or operation.operation in _COMMANDS:
-            response = await _decoded(client, payloads[:1])
-            operation.session_id = operation.session_id or _session_id(response)
-            code = response.get("exit_code") if isinstance(response, dict) else None
-            operation.exit_code = code if isinstance(code, int) else None
-    elif outcome != "cancelled":
-        operation.error = end.failure.message
-        operation.outcome = end.failure.application_failure_info.type or outcome
-
-
-async def _decoded(client: Client, payloads: Iterable[Payload]) -> object:
-    """Return the value of the only payload; None if there is none, or nobody here can read it."""
-    given = list(payloads)
-    if not given or not given[0].metadata:
-        return None
-    try:
-        (value,) = await client.data_converter.decode(given)
-    except (RuntimeError, ValueError, KeyError, StorageError):  # A codec's, or another storage.
-        return None
-    return value
-
-
-def _session_id(message: object) -> str | None:
-    session = message.get("session") if isinstance(message, dict) else None
-    found = session.get("session_id") if isinstance(session, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def _size(payload: Payload) -> int:
-    """Return the size of a payload, wherever it is stored."""
-    return sum(each.size_bytes for each in payload.external_payloads) or payload.ByteSize()
-
-
-def _time(timestamp: Timestamp) -> datetime:
-    return timestamp.ToDatetime(timezone.utc)
 
 
 def _print(operations: list[Operation]) -> None:

@@ -48,6 +48,8 @@ class Listed:
     age_s: float | None
     """Its age in seconds, if the backend knows it."""
 
+    labels: Mapping[str, str]
+
 
 async def list_sandboxes(
     *, providers: Sequence[str], as_json: bool, address: str | None, namespace: str | None
@@ -58,7 +60,7 @@ async def list_sandboxes(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
-    _, found, errors = await _find_all(providers, address, namespace)
+    _, found, errors = await _find_all(providers, await connect(address, namespace))
     if as_json:
         report = {"sandboxes": [asdict(each) for each in found], "errors": errors}
         json.dump(report, sys.stdout, indent=2)
@@ -93,26 +95,14 @@ async def remove_sandbox(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
-    chosen, found, errors = await _find_all(providers, address, namespace)
-    matching = [each for each in found if each.sandbox_id == sandbox_id]
-    if not matching:
-        unasked = "".join(f" {name} could not be asked: {why}." for name, why in errors.items())
-        raise InvalidRequest(
-            f"no sandbox {sandbox_id!r} is labelled with this namespace. List them: sandbox-core "
-            f"ls.{unasked}"
-        )
-    if len(matching) > 1:
-        where = ", ".join(each.provider for each in matching)
-        raise InvalidRequest(f"{sandbox_id!r} exists at {where}: choose one with --provider")
-    (sandbox,) = matching
+    temporal = await connect(address, namespace)
+    provider, sandbox = await find_sandbox(sandbox_id, providers, temporal)
     if sandbox.owner in ("open", "unknown") and not force:
         state = "is open" if sandbox.owner == "open" else "may be open"
         raise InvalidRequest(
             f"workflow {sandbox.workflow_id!r} of sandbox {sandbox_id!r} {state}, and would lose "
             f"it. Delete it all the same with --force."
         )
-    provider = chosen[sandbox.provider]
-    assert not isinstance(provider, str)
     reapable = as_reapable(provider)
     assert reapable is not None
     try:
@@ -130,15 +120,44 @@ async def remove_sandbox(
     return 0
 
 
+async def find_sandbox(
+    sandbox_id: str, providers: Sequence[str], temporal: Client
+) -> tuple[Provider, Listed]:
+    """Return the sandbox with this id of the client's namespace, and its provider.
+
+    Args:
+        sandbox_id: Its id at the backend, as `list_sandboxes` shows it.
+        providers: Where to look for it; empty for all.
+        temporal: The client of its workflow's namespace.
+
+    Raises:
+        InvalidRequest: It does not exist, or is ambiguous.
+        ProviderError: A named provider cannot be used for this.
+        ServerUnavailable: The Temporal server does not answer, or refuses.
+    """
+    chosen, matching, errors = await _find_all(providers, temporal, only=sandbox_id)
+    if not matching:
+        unasked = "".join(f" {name} could not be asked: {why}." for name, why in errors.items())
+        raise InvalidRequest(
+            f"no sandbox {sandbox_id!r} is labelled with this namespace. List them: sandbox-core "
+            f"ls.{unasked}"
+        )
+    if len(matching) > 1:
+        where = ", ".join(each.provider for each in matching)
+        raise InvalidRequest(f"{sandbox_id!r} exists at {where}: choose one with --provider")
+    provider = chosen[matching[0].provider]
+    assert not isinstance(provider, str)
+    return provider, matching[0]
+
+
 async def _find_all(
-    providers: Sequence[str], address: str | None, namespace: str | None
+    providers: Sequence[str], temporal: Client, *, only: str | None = None
 ) -> tuple[Mapping[str, Provider | str], list[Listed], dict[str, str]]:
     """Return the providers by name, the sandboxes, and why a provider could not be queried."""
     chosen = choose_reapable(providers)
-    temporal = await connect(address, namespace)
     with server_errors(temporal):
         here = await Namespace.of(temporal)
-    results = await asyncio.gather(*(_find(each, temporal, here) for each in chosen.values()))
+    results = await asyncio.gather(*(_find(each, temporal, here, only) for each in chosen.values()))
     answers = dict(zip(chosen, results, strict=True))
     found = [each for answer in answers.values() if isinstance(answer, list) for each in answer]
     errors = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
@@ -146,7 +165,7 @@ async def _find_all(
 
 
 async def _find(
-    provider: Provider | str, temporal: Client, namespace: Namespace
+    provider: Provider | str, temporal: Client, namespace: Namespace, only: str | None
 ) -> list[Listed] | str:
     """Return the provider's sandboxes by age, the oldest first, or why it could not be queried."""
     if isinstance(provider, str):
@@ -166,7 +185,8 @@ async def _find(
         async with slots:
             return await _listed(provider.name, sandbox, temporal)
 
-    results = await asyncio.gather(*map(listed, found))
+    wanted = [each for each in found if only in (None, each.sandbox_id)]
+    results = await asyncio.gather(*map(listed, wanted))
     return sorted(results, key=lambda each: (-(each.age_s or 0), each.sandbox_id))
 
 
@@ -188,6 +208,7 @@ async def _listed(provider: str, sandbox: LabelledSandbox, temporal: Client) -> 
         run_id=run_id,
         owner=owner,
         age_s=None if age is None else max(0.0, age.total_seconds()),
+        labels=dict(sandbox.labels),
     )
 
 

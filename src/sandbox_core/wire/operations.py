@@ -142,5 +142,8 @@ RESOLVE_EXPOSED_PORT = _row(
 # A worker, which is pinged before its sessions are given up.
 PING = _row("ping", m.PingRequest, _NONE, _READ)
 
+# For those who do not own the session.
+INSPECT = _row("inspect", m.InspectRequest, m.InspectResponse, _READ)
+
 # The sandboxes of all workflows of a namespace.
 REAP = _row("reap", m.ReapRequest, m.ReapResponse, _IDEMPOTENT)

@@ -105,7 +105,8 @@ async def dispatch(
             options,
         )
     except ActivityError as error:
-        restored = _error_from(error, provider, operation, request)
+        queue = workflow.info().task_queue
+        restored = error_from(error.cause, provider, operation, request, task_queue=queue)
         if restored is None:
             raise
         raise restored from error
@@ -221,16 +222,26 @@ def _decided(what: str, number: int | None, *, now: bool) -> bool:
     return False
 
 
-def _error_from(
-    error: ActivityError,
+def error_from(
+    cause: BaseException | None,
     provider: str,
     operation: Operation[RequestT, ResponseT],
     request: RequestT,
+    *,
+    task_queue: str,
 ) -> Exception | None:
-    cause = error.cause
+    """Return the error that a failed activity stands for; None if it stands for itself.
+
+    Args:
+        cause: The cause of Temporal's own error.
+        provider: The provider's name.
+        operation: The operation that failed.
+        request: Its request.
+        task_queue: The queue that it was sent to, named in errors.
+    """
     if isinstance(cause, ApplicationError):
         if is_not_registered(cause):
-            return _unknown_provider(provider, operation.name, cause)
+            return _unknown_provider(provider, operation.name, cause, task_queue)
         # If its input cannot be loaded, an activity fails with "Failed decoding arguments".
         inner = cause.cause
         if isinstance(inner, ApplicationError) and inner.type == StorageError.__name__:
@@ -249,15 +260,16 @@ def _error_from(
     return None
 
 
-def _unknown_provider(provider: str, operation: str, cause: ApplicationError) -> SandboxCoreError:
-    task_queue = workflow.info().task_queue
+def _unknown_provider(
+    provider: str, operation: str, cause: ApplicationError, task_queue: str
+) -> SandboxCoreError:
     _, _, registered = cause.message.partition("available activities: ")
     offered = offered_providers(registered)
     if provider in offered:
         return UnknownProvider(
             f"the worker on task queue {task_queue!r} that polled {operation!r} of provider "
-            f"{provider!r} does not know this operation: its sandbox-core is older than that of "
-            f"this workflow's worker. Upgrade it."
+            f"{provider!r} does not know this operation: its sandbox-core is older. "
+            f"Upgrade it."
         )
     offers = f"it offers {', '.join(offered) or 'none'}"
     return UnknownProvider(

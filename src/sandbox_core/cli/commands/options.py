@@ -16,3 +16,7 @@ Providers = Annotated[
     list[str] | None,
     typer.Option(help="Only this provider; may be repeated. By default, all that support it."),
 ]
+LookAt = Annotated[
+    list[str] | None, typer.Option("--provider", help="Look only at this one; may be repeated.")
+]
+SandboxId = Annotated[str, typer.Argument(metavar="ID", help="Its id, as `ls` shows it.")]

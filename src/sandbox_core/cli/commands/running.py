@@ -17,22 +17,22 @@ from sandbox_core.errors import SandboxCoreError
 _errors = Console(stderr=True, soft_wrap=True)
 
 
-def run(command: Coroutine[object, object, int]) -> NoReturn:
-    """Run a command, and end with the exit code that it returns."""
-    with errors_for_users():
+def run(command: Coroutine[object, object, int], *, failed: int = 1) -> NoReturn:
+    """Run a command, and end with the exit code that it returns; `failed` if it raises an error."""
+    with errors_for_users(failed):
         raise typer.Exit(asyncio.run(_interruptible(command)))
 
 
 @contextmanager
-def errors_for_users() -> Iterator[None]:
-    """Print an error that says what to do, and exit 1."""
+def errors_for_users(code: int = 1) -> Iterator[None]:
+    """Print an error that says what to do, and exit with `code`."""
     try:
         yield
     except typer.Exit:  # A RuntimeError.
         raise
     except (SandboxCoreError, FileNotFoundError, RuntimeError) as error:
         _errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
-        raise typer.Exit(1) from None
+        raise typer.Exit(code) from None
 
 
 async def _interruptible(command: Coroutine[object, object, int]) -> int:

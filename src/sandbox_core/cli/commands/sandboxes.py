@@ -1,4 +1,4 @@
-"""The subcommands about the sandboxes of a namespace: `ls`, `rm`."""
+"""The subcommands about the sandboxes of a namespace: `ls`, `show`, `rm`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from sandbox_core.cli.commands.options import Address, AsJson, Namespace, Providers
+from sandbox_core.cli.commands.options import (
+    Address,
+    AsJson,
+    LookAt,
+    Namespace,
+    Providers,
+    SandboxId,
+    Storage,
+)
 from sandbox_core.cli.commands.running import run
 
 
@@ -28,11 +36,29 @@ def ls(
     run(listing)
 
 
+def show(
+    sandbox_id: SandboxId,
+    provider: LookAt = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+    address: Address = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show a sandbox: its workflow, the worker that holds it, and what runs in it.
+
+    The worker is asked with a standalone activity; the workflow's history stays as it is, and says
+    which operation was the last. Without the workers' storage, it may not say.
+    """
+    from sandbox_core.cli.access.holder import Where
+    from sandbox_core.cli.access.show import show_sandbox
+
+    where = Where(providers=provider or (), storage=storage, address=address, namespace=namespace)
+    run(show_sandbox(sandbox_id, where, as_json=as_json))
+
+
 def rm(
-    sandbox_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, as `ls` shows it.")],
-    provider: Annotated[
-        list[str] | None, typer.Option(help="Only look for it at this provider; may be repeated.")
-    ] = None,
+    sandbox_id: SandboxId,
+    provider: LookAt = None,
     force: Annotated[
         bool, typer.Option("--force", help="Delete it although its workflow is open, or may be.")
     ] = False,

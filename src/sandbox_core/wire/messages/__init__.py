@@ -17,6 +17,7 @@ from __future__ import annotations
 from sandbox_core.wire.messages.base import *
 from sandbox_core.wire.messages.commands import *
 from sandbox_core.wire.messages.files import *
+from sandbox_core.wire.messages.inspect import *
 from sandbox_core.wire.messages.lifecycle import *
 from sandbox_core.wire.messages.reap import *
 from sandbox_core.wire.messages.skills import *

@@ -215,6 +215,11 @@ async def helper_for(
         raise about_command(error, about) from error.cause
 
 
+def users_of(session: SandboxSession) -> tuple[str | None, ...]:
+    """Return the users that ran commands here, the backend's default one first."""
+    return tuple(dict.fromkeys((None, *_helpers.get(session, {}))))
+
+
 def known_records(session: SandboxSession, user: str | None) -> str | None:
     """Return the folder in the sandbox that has the helper's records of its commands.
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -182,6 +182,10 @@ class SessionPool:
     def find(self, session_id: str) -> OpenSession | None:
         """Return the session with this id, at any epoch."""
         return self._open.get(session_id)
+
+    def sessions(self) -> Iterator[OpenSession]:
+        """Iterate over the open sessions, the most recently used first."""
+        return iter(list(reversed(self._open.values())))
 
     def holds(self, ref: SessionRef) -> bool:
         """Return whether the session is open here, at this epoch."""
