@@ -37,6 +37,25 @@ class StubbornProvider(type(local.load().sandbox_client_provider())):
 def sandbox_client_provider():
     return StubbornProvider()
 """
+SILENT = """
+import asyncio
+from sandbox_core.providers import hookimpl
+from importlib.metadata import entry_points
+
+(local,) = entry_points(group="sandbox_core.providers", name="local")
+
+
+class SilentProvider(type(local.load().sandbox_client_provider())):
+    name = "silent"
+
+    async def find(self, client, labels):
+        await asyncio.Event().wait()
+
+
+@hookimpl
+def sandbox_client_provider():
+    return SilentProvider()
+"""
 UNABLE = """
 from agents.sandbox.sandboxes.unix_local import (
     UnixLocalSandboxClient,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 
-from cli.site import STUBBORN, Site
+import pytest
+from cli.site import SILENT, STUBBORN, Site
+
+from sandbox_core.cli.sandboxes import list_sandboxes
 
 
 class TestList:
@@ -49,6 +52,25 @@ class TestList:
         assert 1 == result.returncode
         assert ["broken"] == list(json.loads(result.stdout)["errors"])
         assert "error: broken could not be asked: " in result.stderr
+
+    async def test_a_provider_that_does_not_answer_is_named(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        site.install("silent", SILENT)
+        monkeypatch.syspath_prepend(str(site.packages))
+        monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "silent")
+        address = site.client.service_client.config.target_host
+        exit_code = await list_sandboxes(
+            providers=["silent"],
+            as_json=True,
+            address=address,
+            namespace=None,
+            answered_within_s=0.2,
+        )
+
+        assert 1 == exit_code
+        reported = json.loads(capsys.readouterr().out)
+        assert {"silent": "it did not answer within 0.2 s"} == reported["errors"]
 
     async def test_rm_deletes_one_and_no_other(self, site: Site) -> None:
         _, other = await site.orphan()

@@ -34,11 +34,10 @@ from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
 from sandbox_core.providers.activation import close_client, make_client
 from sandbox_core.providers.discovery import select
-from sandbox_core.providers.registry import Provider
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
 from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.wire.published import how_to_install
-from sandbox_core.worker.reaping.reaper import NEEDED, as_reapable, reap
+from sandbox_core.worker.reaping.reaper import NEEDED, Reapable, as_reapable, reap
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client as SandboxClient
 
@@ -143,7 +142,7 @@ async def run_schedule(
     return 0
 
 
-def choose_reapable(names: Sequence[str]) -> Mapping[str, Provider | str]:
+def choose_reapable(names: Sequence[str]) -> Mapping[str, Reapable | str]:
     """Return the named providers or, without names, all that can be reaped.
 
     The value of a provider that does not load is the reason.
@@ -157,9 +156,9 @@ def choose_reapable(names: Sequence[str]) -> Mapping[str, Provider | str]:
         for result in load(select(discover()).enabled)
     }
     able = {
-        name: result.provider
+        name: reapable
         for name, result in installed.items()
-        if isinstance(result, LoadedProvider) and as_reapable(result.provider)
+        if isinstance(result, LoadedProvider) and (reapable := as_reapable(result.provider))
     }
     for name in names:
         if name not in able:
@@ -198,22 +197,20 @@ def _unusable(
 
 
 async def _reap(
-    provider: Provider | str, client: Client, namespace: Namespace, request: ReapRequest
+    provider: Reapable | str, client: Client, namespace: Namespace, request: ReapRequest
 ) -> ReapResponse | str:
     """Return the provider's response, or why it failed."""
     if isinstance(provider, str):
         return provider
-    reapable = as_reapable(provider)
-    assert reapable is not None
     try:
         async with client_of(provider) as sandbox_client:
-            return await reap(reapable, sandbox_client, client, namespace, request)
+            return await reap(provider, sandbox_client, client, namespace, request)
     except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
         return f"{type(error).__name__}: {error}"
 
 
 @asynccontextmanager
-async def client_of(provider: Provider) -> AsyncIterator[SandboxClient]:
+async def client_of(provider: Reapable) -> AsyncIterator[SandboxClient]:
     """Yield the client of a provider, and close it.
 
     Raises:

@@ -20,10 +20,10 @@ from temporalio.service import RPCError
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.reap import choose_reapable, client_of
-from sandbox_core.errors import InvalidRequest
-from sandbox_core.providers import LabelledSandbox, Provider
+from sandbox_core.errors import InvalidRequest, OperationFailed
+from sandbox_core.providers import LabelledSandbox
 from sandbox_core.worker.reaping.owners import owner_of
-from sandbox_core.worker.reaping.reaper import as_reapable
+from sandbox_core.worker.reaping.reaper import Reapable
 from sandbox_core.worker.sessions import labels as names
 from sandbox_core.worker.sessions.destroying import destroy
 from sandbox_core.worker.sessions.labelling import find_labelled, is_honest
@@ -32,6 +32,7 @@ from sandbox_core.worker.sessions.labels import Namespace
 logger = logging.getLogger(__name__)
 
 _CONCURRENCY = 8
+_ANSWERED_WITHIN_S = 60.0
 _DELETED_WITHIN_S = 60.0
 _WIDTH = 1000  # An id that is cut or wrapped cannot be copied.
 
@@ -52,15 +53,28 @@ class Listed:
 
 
 async def list_sandboxes(
-    *, providers: Sequence[str], as_json: bool, address: str | None, namespace: str | None
+    *,
+    providers: Sequence[str],
+    as_json: bool,
+    address: str | None,
+    namespace: str | None,
+    answered_within_s: float = _ANSWERED_WITHIN_S,
 ) -> int:
     """Print the namespace's sandboxes; return 1 if a provider could not be queried, otherwise 0.
+
+    Args:
+        providers: The providers to query; empty for all.
+        as_json: Whether to print JSON instead of a table.
+        address: The Temporal server; None for Temporal's own configuration.
+        namespace: The namespace; None for Temporal's own configuration.
+        answered_within_s: How long a provider may take to list its sandboxes.
 
     Raises:
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
-    _, found, errors = await _find_all(providers, await connect(address, namespace))
+    temporal = await connect(address, namespace)
+    _, found, errors = await _find_all(providers, temporal, answered_within_s=answered_within_s)
     if as_json:
         report = {"sandboxes": [asdict(each) for each in found], "errors": errors}
         json.dump(report, sys.stdout, indent=2)
@@ -90,8 +104,8 @@ async def remove_sandbox(
         namespace: The namespace; None for Temporal's own configuration.
 
     Raises:
-        InvalidRequest: It does not exist, is ambiguous, or has an open workflow; or the backend did
-            not delete it.
+        InvalidRequest: It does not exist, is ambiguous, or has an open workflow.
+        OperationFailed: The backend did not delete it.
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
@@ -103,17 +117,15 @@ async def remove_sandbox(
             f"workflow {sandbox.workflow_id!r} of sandbox {sandbox_id!r} {state}, and would lose "
             f"it. Delete it all the same with --force."
         )
-    reapable = as_reapable(provider)
-    assert reapable is not None
     try:
         async with client_of(provider) as client:
-            await asyncio.wait_for(destroy(reapable, client, sandbox_id), _DELETED_WITHIN_S)
+            await asyncio.wait_for(destroy(provider, client, sandbox_id), _DELETED_WITHIN_S)
     except asyncio.TimeoutError as error:
-        raise InvalidRequest(
+        raise OperationFailed(
             f"{sandbox.provider} did not delete {sandbox_id!r} within {_DELETED_WITHIN_S:g} s"
         ) from error
     except Exception as error:  # A plugin boundary: any error of the vendor's.
-        raise InvalidRequest(
+        raise OperationFailed(
             f"{sandbox.provider} did not delete {sandbox_id!r}: {type(error).__name__}: {error}"
         ) from error
     typer.echo(f"deleted {sandbox.provider} {sandbox_id}")
@@ -122,7 +134,7 @@ async def remove_sandbox(
 
 async def find_sandbox(
     sandbox_id: str, providers: Sequence[str], temporal: Client
-) -> tuple[Provider, Listed]:
+) -> tuple[Reapable, Listed]:
     """Return the sandbox with this id of the client's namespace, and its provider.
 
     Args:
@@ -135,7 +147,7 @@ async def find_sandbox(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server does not answer, or refuses.
     """
-    chosen, matching, errors = await _find_all(providers, temporal, only=sandbox_id)
+    askable, matching, errors = await _find_all(providers, temporal, only=sandbox_id)
     if not matching:
         unasked = "".join(f" {name} could not be asked: {why}." for name, why in errors.items())
         raise InvalidRequest(
@@ -145,38 +157,46 @@ async def find_sandbox(
     if len(matching) > 1:
         where = ", ".join(each.provider for each in matching)
         raise InvalidRequest(f"{sandbox_id!r} exists at {where}: choose one with --provider")
-    provider = chosen[matching[0].provider]
-    assert not isinstance(provider, str)
-    return provider, matching[0]
+    return askable[matching[0].provider], matching[0]
 
 
 async def _find_all(
-    providers: Sequence[str], temporal: Client, *, only: str | None = None
-) -> tuple[Mapping[str, Provider | str], list[Listed], dict[str, str]]:
+    providers: Sequence[str],
+    temporal: Client,
+    *,
+    only: str | None = None,
+    answered_within_s: float = _ANSWERED_WITHIN_S,
+) -> tuple[Mapping[str, Reapable], list[Listed], dict[str, str]]:
     """Return the providers by name, the sandboxes, and why a provider could not be queried."""
     chosen = choose_reapable(providers)
+    askable = {name: each for name, each in chosen.items() if not isinstance(each, str)}
+    errors = {name: why for name, why in chosen.items() if isinstance(why, str)}
     with server_errors(temporal):
         here = await Namespace.of(temporal)
-    results = await asyncio.gather(*(_find(each, temporal, here, only) for each in chosen.values()))
-    answers = dict(zip(chosen, results, strict=True))
-    found = [each for answer in answers.values() if isinstance(answer, list) for each in answer]
-    errors = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
-    return chosen, found, errors
+    results = await asyncio.gather(
+        *(_find(each, temporal, here, only, answered_within_s) for each in askable.values())
+    )
+    found: list[Listed] = []
+    for name, answer in zip(askable, results, strict=True):
+        if isinstance(answer, str):
+            errors[name] = answer
+        else:
+            found += answer
+    return askable, found, errors
 
 
 async def _find(
-    provider: Provider | str, temporal: Client, namespace: Namespace, only: str | None
+    provider: Reapable,
+    temporal: Client,
+    namespace: Namespace,
+    only: str | None,
+    answered_within_s: float,
 ) -> list[Listed] | str:
     """Return the provider's sandboxes by age, the oldest first, or why it could not be queried."""
-    if isinstance(provider, str):
-        return provider
-    reapable = as_reapable(provider)
-    assert reapable is not None
     try:
-        async with client_of(provider) as client:
-            if not await is_honest(reapable, client):
-                return "its find returns sandboxes with labels that no sandbox can have"
-            found = await find_labelled(reapable, client, {names.NAMESPACE_ID: namespace.id})
+        found = await asyncio.wait_for(_labelled(provider, namespace), answered_within_s)
+    except asyncio.TimeoutError:
+        return f"it did not answer within {answered_within_s:g} s"
     except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
         return f"{type(error).__name__}: {error}"
     slots = asyncio.Semaphore(_CONCURRENCY)
@@ -188,6 +208,13 @@ async def _find(
     wanted = [each for each in found if only in (None, each.sandbox_id)]
     results = await asyncio.gather(*map(listed, wanted))
     return sorted(results, key=lambda each: (-(each.age_s or 0), each.sandbox_id))
+
+
+async def _labelled(provider: Reapable, namespace: Namespace) -> list[LabelledSandbox]:
+    async with client_of(provider) as client:
+        if not await is_honest(provider, client):
+            raise OperationFailed("its find returns sandboxes with labels that no sandbox can have")
+        return await find_labelled(provider, client, {names.NAMESPACE_ID: namespace.id})
 
 
 async def _listed(provider: str, sandbox: LabelledSandbox, temporal: Client) -> Listed:

@@ -8,14 +8,12 @@ import threading
 from asyncio.events import _set_running_loop
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from sandbox_core.errors import ProviderLoad
 
 if TYPE_CHECKING:
     from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
-
-    from sandbox_core.providers.registry import Provider
 
 _ResultT = TypeVar("_ResultT")
 
@@ -23,8 +21,16 @@ MADE_WITHIN_S = 60.0
 """How long `create_client` may take, including the import of the vendor's SDK."""
 
 
+class CreatesClient(Protocol):
+    """What of a provider is needed here."""
+
+    name: str
+
+    def create_client(self) -> object: ...
+
+
 async def make_client(
-    provider: Provider, which: str, *, within_s: float = MADE_WITHIN_S
+    provider: CreatesClient, which: str, *, within_s: float = MADE_WITHIN_S
 ) -> BaseSandboxClient[BaseSandboxClientOptions | None]:
     """Return the client of a provider.
 

@@ -24,6 +24,7 @@ from sandbox_core.providers import (
     SupportsLabels,
     SupportsRelabel,
 )
+from sandbox_core.providers.activation import CreatesClient
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
@@ -48,10 +49,8 @@ NEEDED = "label sandboxes, change their labels and destroy them by their id"
 """The abilities that a provider needs, for messages."""
 
 
-class Reapable(SupportsLabels[Client], SupportsDestroy[Client], Protocol):
+class Reapable(CreatesClient, SupportsLabels[Client], SupportsDestroy[Client], Protocol):
     """A provider whose sandboxes can be found by owner, and destroyed."""
-
-    name: str
 
 
 def as_reapable(provider: Provider) -> Reapable | None:
