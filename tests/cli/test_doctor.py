@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from cli.command import SANDBOX, environment, run_sandbox
 from cli.site import UNABLE, install
 from local_backend import LocalProvider
 
+from sandbox_core.cli import ending
 from sandbox_core.cli.doctor.findings import Finding, without_secrets
 from sandbox_core.cli.doctor.variables import KNOWN
 from sandbox_core.cli.providers import report_providers
@@ -297,6 +299,25 @@ class TestInterruption:
         assert b"" == output
         assert [] == list(tmp_path.iterdir())
 
+    def test_what_has_no_time_to_end_may_clean_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`asyncio.run` would interrupt that."""
+        monkeypatch.setattr(ending, "_ENDED_WITHIN_S", 0)
+        cleaned_up = list[bool]()
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(_interrupted(lambda: ending.let_end(_clean_up(cleaned_up))))
+
+        assert cleaned_up == [True]
+
+    def test_each_check_ends_before_the_command(self) -> None:
+        """`asyncio.run` would interrupt those that take longer than the first."""
+        cleaned_up = list[bool]()
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(
+                _interrupted(lambda: ending.gather(asyncio.sleep(60), _clean_up(cleaned_up)))
+            )
+
+        assert cleaned_up == [True]
+
     async def test_a_check_may_delete_what_it_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is not abandoned halfway."""
         monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "local")
@@ -317,3 +338,20 @@ class TestInterruption:
             await reporting
 
         assert deleted.is_set()
+
+
+async def _interrupted(work: Callable[[], Coroutine[object, object, object]]) -> None:
+    """Cancel work that has begun."""
+    running = asyncio.ensure_future(work())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    running.cancel()
+    await running
+
+
+async def _clean_up(cleaned_up: list[bool]) -> None:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0.01)
+        cleaned_up.append(True)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sandbox_core.cli.ending import let_end
+from sandbox_core.cli.ending import gather, let_end
 from sandbox_core.errors import ProviderLoad
 from sandbox_core.providers import (
     CAPABILITIES,
@@ -112,7 +112,7 @@ async def report_providers(
             async with slots:
                 return _loaded(result, await _problem(result, check_within_s))
 
-        reports += await asyncio.gather(*map(checked, loaded))
+        reports += await gather(*map(checked, loaded))
     return sorted(reports, key=lambda report: report.name)
 
 

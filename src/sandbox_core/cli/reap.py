@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 import sys
@@ -30,6 +29,7 @@ from temporalio.client import (
 
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
+from sandbox_core.cli.ending import gather
 from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
 from sandbox_core.providers.activation import close_client, make_client
@@ -72,7 +72,7 @@ async def run_reap(
     with server_errors(client):
         here = await Namespace.of(client)
     request = ReapRequest(older_than_s=older_than.total_seconds(), delete=delete)
-    results = await asyncio.gather(
+    results = await gather(
         *(_reap(provider, client, here, request) for provider in chosen.values())
     )
     answers = dict(zip(chosen, results, strict=True))

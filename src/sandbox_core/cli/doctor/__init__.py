@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from sandbox_core.cli.doctor.findings import print_json, print_table, without_secrets, worst
 from sandbox_core.cli.doctor.providers import check_providers
 from sandbox_core.cli.doctor.storage import check_storage
 from sandbox_core.cli.doctor.temporal import check_temporal
 from sandbox_core.cli.doctor.variables import check_variables
 from sandbox_core.cli.doctor.versions import check_versions
+from sandbox_core.cli.ending import gather
 
 
 async def run_doctor(
@@ -23,7 +22,7 @@ async def run_doctor(
         address: The Temporal server; None for Temporal's own configuration.
         namespace: The namespace; None for Temporal's own configuration.
     """
-    temporal, stored, providers = await asyncio.gather(
+    temporal, stored, providers = await gather(
         check_temporal(address, namespace), check_storage(storage), check_providers()
     )
     findings = without_secrets(
