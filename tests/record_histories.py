@@ -5,10 +5,11 @@ queue, and one scenario changes it; so it is run where that is nobody else's nam
 
     unshare --uts sh -c 'hostname recorder && python tests/record_histories.py'
 
-Two are not made any more: ``resumed-on-another-worker`` is of the time before a worker could take
-over a session from one that is gone; ``memories-in-a-lent-session`` of the time before the agents
-that write memories ran in the live session. ``given-up`` was recorded when a worker that stayed
-busy for as long as an operation may wait was taken for one that is gone.
+Three are not made any more: ``accepted-before`` is of the time before a workflow checked arguments;
+``resumed-on-another-worker`` of the time before a worker could take over a session from one that is
+gone; ``memories-in-a-lent-session`` of the time before the agents that write memories ran in the
+live session. ``given-up`` was recorded when a worker that stayed busy for as long as an operation
+may wait was taken for one that is gone.
 
 Record again only when a changed history is meant, and say why in the changelog: a workflow that was
 started before the change will not survive it.
@@ -48,6 +49,7 @@ from workflows.parity import Converse, Request, ScriptedModels
 from workflows.processes import Job, RunJob
 from workflows.sessions import CaughtErrors, EveryOperation, ResizeTerminal, StepByStep, Terminal
 from workflows.storage import Refused
+from workflows.wrong_types import AcceptedBefore
 
 from sandbox_core.cli.demo import project_files
 from sandbox_core.demo.script import ScriptedRepair
@@ -61,6 +63,7 @@ from sandbox_core.worker import SandboxPlugin
 HISTORIES = Path(__file__).parent / "histories"
 
 WORKFLOWS = (
+    AcceptedBefore,
     CaughtErrors,
     Converse,
     CreateAndHold,

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from agents.sandbox.errors import SandboxError
+from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
 from workflows.sessions import new_session
 
 from sandbox_core.errors import SandboxCoreError
 from sandbox_core.workflow import temporal_sandbox_client
+
+
+class _Stream:
+    def __init__(self, content: object) -> None:
+        self._content = content
+
+    def read(self) -> object:
+        return self._content
+
 
 _VALUES: dict[str, Any] = {
     "None": None,
@@ -25,17 +38,21 @@ _VALUES: dict[str, Any] = {
     "a list of numbers": [5],
     "a dict": {"a": 1},
     "a class": dict,
+    "a truth": True,
+    "a stream of nothing": _Stream(None),
+    "a stream of numbers": _Stream(3),
 }
 _PATH = {"text"}
 _USER = {"None", "text"}
-_FLAG: set[str] = set()
+_FLAG = {"a truth"}
 _TEXT = {"text", "bytes"}
-_SECONDS = {"None", "a number", "a fraction"}
-_TOKENS = {"None", "a number"}
+# Python's and pydantic's True is 1.
+_SECONDS = {"None", "a number", "a fraction", "a truth"}
+_TOKENS = {"None", "a number", "a truth"}
 _COMMAND = {
-    "command": {"text", "a number", "a fraction"},
+    "command": {"text", "a number", "a fraction", "a truth"},
     "timeout": _SECONDS,
-    "shell": {"a list"},
+    "shell": {"a list", "a truth"},
     "user": _USER,
 }
 _POLL = {"yield_time_s": _SECONDS, "max_output_tokens": _TOKENS}
@@ -148,6 +165,46 @@ class WrongConfigs:
                 temporal_sandbox_client("local", config)
             except SandboxCoreError as error:  # noqa: PERF203 - each is told of
                 told.append(str(error))
+        return told
+
+
+class _Options(BaseModel):
+    type: str = "unix_local"
+
+
+@workflow.defn
+class AcceptedBefore:
+    """Passes what earlier versions sent to the worker, and returns what came of it."""
+
+    @workflow.run
+    async def run(self, provider: str) -> dict[str, str]:
+        config: Any = {
+            "start_to_close_timeout": timedelta(minutes=1),
+            "cancellation_type": int(ActivityCancellationType.TRY_CANCEL),
+        }
+        client = temporal_sandbox_client(provider, config)
+        options: Any = _Options()
+        session: Any = await client.create(options=options)
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "an identifier": lambda: session.exec("echo", UUID(int=5), shell=False),
+            "nothing": lambda: session.exec(None),
+            "a list": lambda: session.exec(["echo"]),
+            "a null character": lambda: session.exec("echo \0", shell=False),
+            "a shell": lambda: session.exec("echo", shell=1),
+            "a time": lambda: session.exec("echo", timeout=-1),
+            "a user": lambda: session.exec("echo", user=b"nobody"),
+            "a path": lambda: session.read(Path("a\0b")),
+            "a stream": lambda: session.write(Path("three"), _Stream(3)),
+            "a process": lambda: session.pty_write_stdin(session_id=True, chars=""),
+        }
+        told = {}
+        async with session:
+            for name, call in calls.items():
+                try:
+                    told[name] = type(await call()).__name__
+                except Exception as error:  # noqa: BLE001, PERF203 - it is what is asked for
+                    told[name] = type(error).__name__
+        await client.delete(session)
         return told
 
 

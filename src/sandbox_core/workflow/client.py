@@ -29,7 +29,7 @@ from sandbox_core.wire.agents_models import (
     with_encoded_contents,
 )
 from sandbox_core.wire.naming import check_provider_name
-from sandbox_core.workflow.convert import expect
+from sandbox_core.workflow.convert import expect, kind_of, refuse
 from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
 from sandbox_core.workflow.resuming import next_epoch, resume_session
@@ -68,8 +68,8 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
 
     def __init__(self, name: str, config: ActivityConfig | None = None) -> None:
         self._name = check_provider_name(name)
-        if config is not None:
-            _check_config(config)
+        if config is not None and (mistake := _mistake_in(config)):
+            refuse(InvalidRequest(mistake))
         self._config = config or ActivityConfig(
             start_to_close_timeout=DEFAULT_START_TO_CLOSE_TIMEOUT
         )
@@ -100,9 +100,11 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
                 the config's schedule-to-close timeout.
         """
         if options is not None and not isinstance(options, BaseSandboxClientOptions):
-            raise InvalidOptions(
-                f"options are an instance of the options class of provider {self._name!r}, not "
-                f"{type(options).__name__}."
+            refuse(
+                InvalidOptions(
+                    f"options are an instance of the options class of provider {self._name!r}, not "
+                    f"{type(options).__name__}."
+                )
             )
         if manifest is not None:
             expect(manifest, (Manifest,), "manifest is a Manifest")
@@ -136,9 +138,11 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             StorageError: The sandbox is gone, and the snapshot of `state` is missing.
         """
         if not isinstance(state, SandboxSessionState):
-            raise InvalidRequest(
-                f"resume takes a session's state, not {type(state).__name__}: read a saved one "
-                f"with client.deserialize_session_state(...)"
+            refuse(
+                InvalidRequest(
+                    f"resume takes a session's state, not {type(state).__name__}: read a saved one "
+                    f"with client.deserialize_session_state(...)"
+                )
             )
         opened, resumed = await resume_session(
             self._name,
@@ -212,22 +216,25 @@ def _ancestor() -> m.WorkflowRun | None:
     return m.WorkflowRun(workflow_id=ancestor.workflow_id, run_id=ancestor.run_id)
 
 
-def _check_config(config: ActivityConfig) -> None:
-    expect(config, (dict,), "config is Temporal's ActivityConfig, a dict")
+def _mistake_in(config: ActivityConfig) -> str | None:
+    if not isinstance(config, dict):
+        return f"config is Temporal's ActivityConfig, a dict, not {kind_of(config)}."
     types = get_type_hints(ActivityConfig)
     for key, value in config.items():
         if key not in types:
-            raise InvalidRequest(f"config has no {key!r}; it takes {', '.join(sorted(types))}")
+            return f"config has no {key!r}; it takes {', '.join(sorted(types))}"
         allowed = tuple(get_origin(each) or each for each in get_args(types[key]) or (types[key],))
-        names = " or ".join("None" if each is type(None) else each.__name__ for each in allowed)
-        expect(value, allowed, f"config[{key!r}] is {names}")
+        if not isinstance(value, allowed):
+            names = " or ".join("None" if each is type(None) else each.__name__ for each in allowed)
+            return f"config[{key!r}] is {names}, not {kind_of(value)}."
         if isinstance(value, timedelta) and value < timedelta():
-            raise InvalidRequest(f"config[{key!r}] is {value}, which is negative.")
+            return f"config[{key!r}] is {value}, which is negative."
         if isinstance(value, RetryPolicy):
             try:
                 value.apply_to_proto(temporalio.api.common.v1.RetryPolicy())
             except ValueError as error:
-                raise InvalidRequest(f"config[{key!r}]: {error}.") from error
+                return f"config[{key!r}]: {error}."
+    return None
 
 
 def _register_with_openai_runner() -> None:

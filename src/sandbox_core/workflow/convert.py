@@ -12,9 +12,13 @@ from agents.sandbox.files import EntryKind, FileEntry
 from agents.sandbox.materialization import MaterializedFile
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.types import Permissions, User
+from temporalio import workflow
 
-from sandbox_core.errors import InvalidRequest
+from sandbox_core.errors import InvalidRequest, SandboxCoreError
 from sandbox_core.wire import messages as m
+
+# Without this patch, arguments are not checked in the workflow.
+_CHECKED = "sandbox-core-arguments-checked"
 
 
 def user_name(user: str | User | None) -> str | None:
@@ -27,8 +31,18 @@ def user_name(user: str | User | None) -> str | None:
     return user.name if isinstance(user, User) else user
 
 
+def refuse(error: SandboxCoreError) -> None:
+    """Raise the error for an argument, except in workflows that were started without the check.
+
+    Earlier versions sent such arguments to the worker or used them in some way, and a history may
+    contain what came of it.
+    """
+    if not workflow.in_workflow() or workflow.patched(_CHECKED):
+        raise error
+
+
 def expect(value: object, wanted: tuple[type, ...], what: str) -> None:
-    """Check that a value is an instance of one of the classes.
+    """Check that a value is an instance of one of the classes; see `refuse`.
 
     Errors other than ours would make Temporal retry the workflow task forever.
 
@@ -36,7 +50,12 @@ def expect(value: object, wanted: tuple[type, ...], what: str) -> None:
         InvalidRequest: It is not; the message contains `what`.
     """
     if not isinstance(value, wanted):
-        raise InvalidRequest(f"{what}, not {None if value is None else type(value).__name__}.")
+        refuse(InvalidRequest(f"{what}, not {kind_of(value)}."))
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, for messages that do not repeat it."""
+    return "None" if value is None else type(value).__name__
 
 
 def command_words(command: tuple[str | Path, ...]) -> tuple[str, ...]:
@@ -47,7 +66,7 @@ def command_words(command: tuple[str | Path, ...]) -> tuple[str, ...]:
     """
     for word in command:
         if isinstance(word, list | tuple):
-            raise InvalidRequest("a command is a str, or several: pass a list as exec(*words).")
+            refuse(InvalidRequest("a command is a str, or several: pass a list as exec(*words)."))
         # Numbers have always been sent as text, as in exec("sleep", 5).
         expect(word, (str, PurePath, int, float), "a command is a str, or several")
     return tuple(map(str, command))
@@ -61,7 +80,7 @@ def shell_words(shell: bool | list[str]) -> bool | tuple[str, ...]:
     """
     what = "shell is True, False, or a list of str such as ['bash', '-c']"
     expect(shell, (bool, list, tuple), what)
-    if isinstance(shell, bool):
+    if not isinstance(shell, list | tuple):
         return shell
     for word in shell:
         expect(word, (str,), f"{what}: a word of it is a str")
@@ -74,6 +93,8 @@ def number(value: int, what: str) -> int:
     Raises:
         InvalidRequest: It is none.
     """
+    if isinstance(value, bool):
+        refuse(InvalidRequest(f"{what} is an int, not bool."))
     expect(value, (int,), f"{what} is an int")
     return value
 
@@ -89,7 +110,7 @@ def path(value: str | Path) -> Path:
     """
     expect(value, (str, PurePath), "a path is a str or a Path")
     if "\0" in str(value):
-        raise InvalidRequest(f"{str(value)!r} contains a null character, which no path may.")
+        refuse(InvalidRequest(f"{str(value)!r} contains a null character, which no path may."))
     return Path(value)
 
 
@@ -102,12 +123,15 @@ def content(data: io.IOBase) -> bytes:
     """Return the rest of a stream; text is encoded as UTF-8.
 
     Raises:
-        InvalidRequest: `data` is not a stream.
+        InvalidRequest: `data` is not a stream, or it returns something else than its content.
     """
     if not callable(getattr(data, "read", None)):
         expect(data, (io.IOBase,), "data is a stream, such as io.BytesIO(content)")
     read = data.read()
-    return read.encode("utf-8") if isinstance(read, str) else bytes(read)
+    if isinstance(read, str):
+        return read.encode("utf-8")
+    expect(read, (bytes, bytearray, memoryview), "what data.read() returns is bytes or str")
+    return bytes(read)
 
 
 def archive_limits(limits: SandboxArchiveLimits | None) -> m.ArchiveLimits | None:

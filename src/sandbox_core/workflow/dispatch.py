@@ -43,6 +43,7 @@ from sandbox_core.wire.operations import Effect, Operation, RequestT, ResponseT
 from sandbox_core.wire.published import how_to_install
 from sandbox_core.wire.sandbox_workflows import note_use_of_sandbox
 from sandbox_core.wire.summaries import summarize
+from sandbox_core.workflow.convert import refuse
 
 _ResultT = TypeVar("_ResultT")
 
@@ -87,7 +88,10 @@ async def dispatch(
     """
     if workflow.in_workflow():
         note_use_of_sandbox()
-    check_request(operation.name, request)
+    try:
+        check_request(operation.name, request)
+    except InvalidRequest as error:
+        refuse(error)
     data = request.dump()
     text = json.dumps(data)
     _check_text(operation.name, data, text)

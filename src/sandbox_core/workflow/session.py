@@ -321,8 +321,8 @@ class TemporalSandboxSession(SessionFiles):
             m.PtyResizeRequest(
                 session=self._ref,
                 process_id=session_id,
-                rows=rows,
-                columns=columns,
+                rows=convert.number(rows, "rows"),
+                columns=convert.number(columns, "columns"),
                 user=process.user,
             ),
         )
