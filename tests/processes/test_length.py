@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from processes.driving import Box, command, starting
 from support import attempts, running_worker, unique
 from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
 from workflows.steps import Perform, Plan, Step
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.worker.commands.helper import why_plain
-from sandbox_core.worker.commands.length import LONGEST_WORD
+from sandbox_core.worker.commands.length import LONGEST_WORD, too_long
+from sandbox_core.worker.commands.plain import at_most_once
 
 _WORD = "w" * 100_000
 _HELPERS = pytest.mark.parametrize("helper", ["on", "off"])
@@ -55,6 +58,35 @@ async def test_what_is_too_long_only_for_a_request_to_the_helper_runs_without_it
     assert why_plain(remote.provider, remote.session, None) is None
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("argument list too long"),
+        httpx.HTTPStatusError(
+            "too large",
+            request=httpx.Request("GET", "https://acme.example/output"),
+            response=httpx.Response(413),
+        ),
+    ],
+)
+async def test_what_a_backend_says_in_words_is_no_proof(error: Exception) -> None:
+    """It may be about the command's output: the command may have run."""
+
+    async def call() -> None:
+        raise error
+
+    with pytest.raises(ApplicationError) as raised:
+        await at_most_once("echo", call, repeated=False, command=["echo"])
+
+    assert not isinstance(raised.value, InvalidRequest)
+    assert "Nothing was run" not in raised.value.message
+
+
+def test_bytes_that_are_no_text_have_a_length() -> None:
+    """Surrogates stand for them; a lone one that does not has none that matters."""
+    assert "it has 8 bytes" in str(too_long(["\udcff" * 3, "\ud800é"]))
+
+
 @_HELPERS
 async def test_the_backend_refuses_what_its_own_additions_make_too_long(
     temporal_client: Client, helper: str, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +104,6 @@ async def test_the_backend_refuses_what_its_own_additions_make_too_long(
         tried = attempts(await handle.fetch_history())
 
     assert ["InvalidRequest"] * 2 == [each.error for each in refused], refused
-    assert all("131,071 bytes" in each.text for each in refused), refused
+    assert all("too long for its sandbox" in each.text for each in refused), refused
     assert "0" == listed.text
     assert {1} == set(tried)

@@ -25,7 +25,6 @@ from sandbox_core.wire.summaries import summarize
 from sandbox_core.wire.terminal_errors import origin_of, reason_of_file
 from sandbox_core.worker.attempts import timed
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.commands.length import too_long
 from sandbox_core.worker.commands.sudo import missing_sudo
 from sandbox_core.worker.handlers.table import HANDLERS
 from sandbox_core.worker.heartbeats import heartbeats
@@ -95,8 +94,6 @@ def _make_activity(
             return await handler(call, request, body)
         except Exception as error:  # A plugin boundary: any error of the vendor's.
             reason = await reason_of(call, operation, request, error)
-            if reason is error:
-                reason = too_long(request, error) or error
             if reason is error:
                 reason = await missing_sudo(call, request, error) or error
             if reason is error:

@@ -14,6 +14,7 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire.failures import encode_error
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.worker.attempts import attempt
+from sandbox_core.worker.commands.length import is_too_long, too_long
 from sandbox_core.worker.heartbeats import tell_later_attempts, told
 
 _ResultT = TypeVar("_ResultT")
@@ -25,11 +26,16 @@ def is_repeated(request: m.KeyedRequest) -> bool:
 
 
 async def at_most_once(
-    what: str, call: Callable[[], Awaitable[_ResultT]], *, repeated: bool
+    what: str,
+    call: Callable[[], Awaitable[_ResultT]],
+    *,
+    repeated: bool,
+    command: Sequence[str] = (),
 ) -> _ResultT:
-    """Make the backend's own call.
+    """Make the backend's own call, which may run a `command`.
 
     Raises:
+        InvalidRequest: The command is too long for the worker's operating system.
         OutcomeUnknown: It may have been made before (`repeated`).
         ApplicationError: The backend failed. It is not retryable.
     """
@@ -40,7 +46,7 @@ async def at_most_once(
     except ApplicationError:
         raise
     except Exception as error:  # A plugin boundary: no error of a backend's may cause a retry.
-        raise final(error) from error
+        raise (too_long(command) if is_too_long(error) else final(error)) from error
 
 
 _MARK = "without the helper"

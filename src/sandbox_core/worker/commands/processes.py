@@ -35,7 +35,7 @@ from sandbox_core.worker.commands import retention
 from sandbox_core.worker.commands.ending import end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
-from sandbox_core.worker.commands.length import check_length
+from sandbox_core.worker.commands.length import check_length, too_long
 from sandbox_core.worker.commands.output import dropped_line, partial_character
 from sandbox_core.worker.commands.plain import at_most_once, final, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
@@ -140,6 +140,8 @@ async def start(
             if retention.is_due(session, request.user):
                 await retention.prune(helper)
             return await _polled(helper, answer, 0, request.max_output_tokens)
+        if answer.is_too_long:
+            raise too_long(argv)
         if answer.word == "notrun" and answer.text("why") in BACKEND_SAYS:
             return await _plain_start(session, request)
         if answer.is_for_want_of_room:
@@ -167,6 +169,7 @@ async def _plain_start(
             max_output_tokens=request.max_output_tokens,
         ),
         repeated=repeated,
+        command=request.command,
     )
     if update.process_id is not None:
         _of(session).plain.add(update.process_id)

@@ -53,6 +53,11 @@ class Answer:
         """Whether it could not be asked because the sandbox's file system is full."""
         return self.is_refusal and self.number("errno") in _NO_ROOM
 
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the sandbox's operating system did not start the command for its length."""
+        return self.word == "notrun" and self.number("errno") == errno.E2BIG
+
     def number(self, name: str, default: int = 0) -> int:
         """Return a field as a number; `default` if the answer does not have it."""
         value = self.fields.get(name)

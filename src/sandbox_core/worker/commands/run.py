@@ -23,7 +23,7 @@ from sandbox_core.worker.commands import retention
 from sandbox_core.worker.commands.ending import Overdue, TimeLimit, end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
-from sandbox_core.worker.commands.length import check_length
+from sandbox_core.worker.commands.length import check_length, too_long
 from sandbox_core.worker.commands.output import cut_output, kept_output
 from sandbox_core.worker.commands.plain import at_most_once, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import (
@@ -97,6 +97,7 @@ async def _plain(
             *request.command, timeout=request.timeout, shell=shell_of(request), user=request.user
         ),
         repeated=repeated,
+        command=request.command,
     )
     limit = current_limits().output
     return ExecResult(
@@ -150,6 +151,8 @@ async def _run(
             )
         if answer.word == "ended" and answer.text("reason") == "timeout" and limit is not None:
             raise limit.error(argv, request.timeout)
+        if answer.is_too_long:
+            raise too_long(argv)
         if answer.word == "notrun" and answer.text("why") in BACKEND_SAYS:
             return await _plain(session, request)
         if answer.is_for_want_of_room:
