@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import aiohttp
 import httpx
 import pytest
+from agents.sandbox.errors import ExecTransportError
 from aiohttp import web
 
-from sandbox_core.providers import parse_retry_after, retry_after_of
+from sandbox_core.providers import (
+    parse_retry_after,
+    retry_after_of,
+    retry_after_where_raised,
+)
 
 _SEVEN = timedelta(seconds=7)
 
@@ -74,16 +80,42 @@ class TestOfAnError:
 
         assert _SEVEN == retry_after_of(_raised(ValueError(), cause=error))
 
-    def test_that_keeps_neither(self) -> None:
-        """The response was at hand where it was raised."""
+    @pytest.mark.parametrize("headers", [httpx.Headers({"retry-after": "7"}), {"Retry-After": "7"}])
+    def test_that_keeps_the_headers(self, headers: Mapping[str, str]) -> None:
+        error = _Refused()
+        error.headers = headers  # type: ignore[attr-defined]
 
+        assert _SEVEN == retry_after_of(ExecTransportError(command=(), cause=error))
+
+    def test_that_keeps_nothing_says_nothing(self) -> None:
+        """Whatever was at hand where it was raised may be about something else."""
+
+        def ask() -> None:
+            answer = _response()
+            raise _Refused(answer.status_code)
+
+        with pytest.raises(_Refused) as raised:
+            ask()
+        assert retry_after_of(raised.value) is None
+
+    def test_that_is_its_own_cause_ends(self) -> None:
+        first, second = _Refused(), _Refused()
+        first.__cause__, second.__cause__ = second, first
+
+        assert retry_after_of(first) is None
+
+
+class TestWhereItWasRaised:
+    """For SDKs that keep nothing of the response."""
+
+    def test_of_a_refusal(self) -> None:
         def ask() -> None:
             before, response = _response(200), _response()
             raise _Refused(f"refused with {response.status_code} after {before.status_code}")
 
         with pytest.raises(_Refused) as raised:
             ask()
-        assert _SEVEN == retry_after_of(raised.value)
+        assert _SEVEN == retry_after_where_raised(raised.value)
 
     async def test_of_another_http_client(self) -> None:
         async def refuse(request: web.Request) -> web.Response:
@@ -104,7 +136,7 @@ class TestOfAnError:
         finally:
             await runner.cleanup()
 
-        assert _SEVEN == retry_after_of(raised.value)
+        assert _SEVEN == retry_after_where_raised(raised.value)
 
     def test_without_a_refusal_says_nothing(self) -> None:
         """What is at hand of an answer that was no refusal is about something else."""
@@ -115,7 +147,7 @@ class TestOfAnError:
 
         with pytest.raises(_Refused) as raised:
             ask()
-        assert retry_after_of(raised.value) is None
+        assert retry_after_where_raised(raised.value) is None
 
     def test_of_another_request_that_found_nothing_says_nothing(self) -> None:
         def ask() -> None:
@@ -124,7 +156,7 @@ class TestOfAnError:
 
         with pytest.raises(_Refused) as raised:
             ask()
-        assert retry_after_of(raised.value) is None
+        assert retry_after_where_raised(raised.value) is None
 
     def test_asks_nothing_of_other_objects_at_hand(self) -> None:
         class Lazy:
@@ -138,4 +170,4 @@ class TestOfAnError:
 
         with pytest.raises(_Refused) as raised:
             ask()
-        assert retry_after_of(raised.value) is None
+        assert retry_after_where_raised(raised.value) is None

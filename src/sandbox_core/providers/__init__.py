@@ -21,7 +21,11 @@ from sandbox_core.providers.labelling import LabellingClient
 from sandbox_core.providers.private_folder import private_folder
 from sandbox_core.providers.registry import FailedProvider, LoadedProvider, Provider, load
 from sandbox_core.providers.stopped import SandboxStopped
-from sandbox_core.wire.retry_after import parse_retry_after, retry_after_of
+from sandbox_core.wire.retry_after import (
+    parse_retry_after,
+    retry_after_of,
+    retry_after_where_raised,
+)
 from sandbox_core.wire.strict import StrictOptions
 
 __all__ = [
@@ -52,4 +56,5 @@ __all__ = [
     "parse_retry_after",
     "private_folder",
     "retry_after_of",
+    "retry_after_where_raised",
 ]

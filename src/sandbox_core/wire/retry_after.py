@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from traceback import walk_tb
+
+from sandbox_core.wire.terminal_errors import causes
 
 _GONE = (404, 410)
 """Statuses of a request that looked for something: their headers are not about the refusal."""
@@ -36,32 +38,35 @@ def parse_retry_after(value: float | str | None) -> timedelta | None:
 
 
 def retry_after_of(error: BaseException) -> timedelta | None:
-    """Return how long to wait according to the HTTP response behind a vendor's `error`.
+    """Return how long to wait according to a vendor's `error` or one of its causes.
 
-    The response is found through ``retry_after`` or ``response`` of the error or its causes, and
-    otherwise among the local variables where the error was raised.
+    They say it in ``retry_after``, in ``headers``, or in the HTTP response that they keep in
+    ``response``.
     """
-    for each in _causes(error):
+    for each in causes(error):
         said = getattr(each, "retry_after", None)
         if isinstance(said, int | float | str):
             return parse_retry_after(said)
-        for response in (getattr(each, "response", None), *_at_hand(each)):
-            headers = _headers(response)
-            if headers is not None:
+        response = getattr(each, "response", None)
+        for headers in (getattr(response, "headers", None), getattr(each, "headers", None)):
+            if isinstance(headers, Mapping) and headers.get("Retry-After") is not None:
                 return parse_retry_after(headers.get("Retry-After"))
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
+def retry_after_where_raised(error: BaseException) -> timedelta | None:
+    """Return how long to wait according to a response in the code that raised `error`.
 
-
-def _at_hand(error: BaseException) -> Iterator[object]:
-    """Yield the local variables of the frames of `error`'s traceback, innermost frame first."""
-    for frame, _ in reversed(list(walk_tb(error.__traceback__))):
-        yield from list(frame.f_locals.values())
+    For SDKs that keep nothing of a response but its text: those of E2B and, in the Agents SDK, of
+    Cloudflare. Only HTTP responses that were refusals are looked at, the innermost frame first.
+    """
+    for each in causes(error):
+        for frame, _ in reversed(list(walk_tb(each.__traceback__))):
+            for value in list(frame.f_locals.values()):
+                headers = _headers(value)
+                if headers is not None:
+                    return parse_retry_after(headers.get("Retry-After"))
+    return None
 
 
 def _headers(response: object) -> Mapping[str, str] | None:

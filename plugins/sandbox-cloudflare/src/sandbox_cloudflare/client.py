@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import aiohttp
@@ -19,7 +20,7 @@ from agents.sandbox.snapshot import NoopSnapshot, SnapshotBase, SnapshotSpec
 
 from sandbox_cloudflare.session import ContainerGone, GuardedCloudflareSandboxSession
 from sandbox_core.errors import AtCapacity, InvalidOptions, InvalidRequest
-from sandbox_core.providers import retry_after_of
+from sandbox_core.providers import retry_after_where_raised
 
 _UNBOUNDED_S = 24 * 60 * 60
 """How many seconds a command without a timeout may run; the SDK's client allows 30."""
@@ -37,9 +38,10 @@ _TRANSIENT = (
 class RefusedByCloudflare(Exception):
     """The bridge answered with an error."""
 
-    def __init__(self, request: str, status: int, body: str) -> None:
+    def __init__(self, request: str, status: int, body: str, headers: Mapping[str, str]) -> None:
         super().__init__(f"{request} failed: HTTP {status}: {body[:1000]}")
         self.status = status
+        self.headers = headers
 
 
 class StrictCloudflareSandboxClient(CloudflareSandboxClient):
@@ -195,18 +197,23 @@ class StrictCloudflareSandboxClient(CloudflareSandboxClient):
             if answer.status == HTTPStatus.NOT_FOUND:
                 return None
             if answer.status >= HTTPStatus.BAD_REQUEST:
-                raise RefusedByCloudflare(f"{method} {path}", answer.status, await answer.text())
+                raise RefusedByCloudflare(
+                    f"{method} {path}", answer.status, await answer.text(), answer.headers
+                )
             return None if answer.status == HTTPStatus.NO_CONTENT else await answer.json()
 
 
 def _classified(error: SandboxError) -> Exception:
-    """Return the error with the information whether to retry, which the SDK's lacks."""
+    """Return the error with the information whether and when to retry, which the SDK's lacks."""
+    wait = retry_after_where_raised(error)
     if _FULL in str(error.context.get("provider_error")):
         return AtCapacity(
             f"provider 'cloudflare' has no room for another sandbox: {error.message}. Raise "
             f"max_instances of the bridge",
-            retry_after=retry_after_of(error),
+            retry_after=wait,
         )
+    if wait is not None:
+        error.retry_after = wait.total_seconds()  # type: ignore[attr-defined]  # for the worker
     status = error.context.get("http_status")
     if isinstance(status, int):
         error.retryable = status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR

@@ -30,15 +30,20 @@ from e2b import (
 )
 
 from sandbox_core.errors import AtCapacity
-from sandbox_core.providers import LabelledSandbox, LabellingClient, retry_after_of
+from sandbox_core.providers import LabelledSandbox, LabellingClient, retry_after_where_raised
 
 
 class RefusedByE2B(Exception):
-    """E2B's error, with the HTTP status, which E2B's SDK puts only into the text."""
+    """E2B's error, with the HTTP status, which E2B's SDK puts only into the text.
+
+    It also has the ``Retry-After``, which the SDK drops.
+    """
 
     def __init__(self, error: Exception, status: int) -> None:
         super().__init__(str(error))
         self.status = status
+        wait = retry_after_where_raised(error)
+        self.retry_after = None if wait is None else wait.total_seconds()
 
 
 @contextmanager
@@ -56,7 +61,7 @@ def refusals() -> Iterator[None]:
             raise RefusedByE2B(error, 429) from error
         raise AtCapacity(
             f"provider 'e2b' has no room for another sandbox: {error}",
-            retry_after=retry_after_of(error),
+            retry_after=retry_after_where_raised(error),
         ) from error
     except AuthenticationException as error:
         raise RefusedByE2B(error, 401) from error
