@@ -106,20 +106,20 @@ class Site:
         return await self.run("reap", *arguments, **variables)
 
     async def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return await asyncio.to_thread(
-            run_sandbox,
-            *arguments,
-            **{
-                "TEMPORAL_ADDRESS": self.client.service_client.config.target_host,
-                "TMPDIR": str(self.tmp),
-                # The backends of the others are elsewhere, or are not there.
-                "SANDBOX_CORE_DISABLED_PROVIDERS": ",".join(
-                    {each.name for each in discover()} - {"local"}
-                ),
-                "PYTHONPATH": str(self.packages),
-                **variables,
-            },
-        )
+        return await asyncio.to_thread(run_sandbox, *arguments, **{**self.variables, **variables})
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of commands that are run here."""
+        return {
+            "TEMPORAL_ADDRESS": self.client.service_client.config.target_host,
+            "TMPDIR": str(self.tmp),
+            # The backends of the others are elsewhere, or are not there.
+            "SANDBOX_CORE_DISABLED_PROVIDERS": ",".join(
+                {each.name for each in discover()} - {"local"}
+            ),
+            "PYTHONPATH": str(self.packages),
+        }
 
     async def owned(self) -> tuple[WorkflowHandle[OwnsSandbox, str], Path]:
         """Start a workflow, and return it when it has a sandbox, with the sandbox's directory."""

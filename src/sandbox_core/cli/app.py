@@ -68,6 +68,14 @@ _SUBCOMMANDS = {
             examples=("sandbox-core show 4f1c", "sandbox-core show 4f1c --json"),
         ),
         _Subcommand(
+            function=sandboxes.exec_,
+            examples=(
+                "sandbox-core exec 4f1c -- git status --short",
+                "sandbox-core exec 4f1c --timeout 10m -- sh -c 'pytest -q | tail'",
+                "sandbox-core exec 4f1c --stdin -- patch -p1 < fix.diff",
+            ),
+        ),
+        _Subcommand(
             function=sandboxes.rm,
             examples=("sandbox-core rm 4f1c", "sandbox-core rm 4f1c --force"),
         ),

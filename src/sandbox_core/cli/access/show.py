@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox_core.cli.access.holder import Asked, Where, ask_workers, history_of, queues_of
+from sandbox_core.cli.access.visit import OWN_PREFIX
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.history import Operation
 from sandbox_core.cli.sandboxes import Listed
@@ -20,9 +21,6 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire.naming import host_of
 
 _WIDTH = 1000  # A command that is cut or wrapped cannot be searched for.
-
-OWN_PREFIX = "sandbox-core-"
-"""Begins the operation ids of commands that `sandbox-core` itself starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +116,7 @@ def _shown(sandbox: Listed, operations: Sequence[Operation], asked: Asked) -> _S
 
 
 def _command(command: m.RunningCommand, texts: Mapping[str, str]) -> _Command:
-    own = "(by sandbox-core)" if command.operation_id.startswith(OWN_PREFIX) else None
+    own = "(by sandbox-core exec)" if command.operation_id.startswith(OWN_PREFIX) else None
     return _Command(
         operation_id=command.operation_id,
         process_id=command.process_id,

@@ -33,7 +33,16 @@ _ENDED_WITHIN_S = 15.0
 
 
 class Unanswered(OperationFailed):
-    """No worker took the operation from the queue in time; nothing was carried out."""
+    """No worker took the operation from the queue in time.
+
+    Args:
+        message: Which queue that is.
+        began: Whether a worker had taken an earlier attempt, and may have carried it out.
+    """
+
+    def __init__(self, message: str, *, began: bool) -> None:
+        super().__init__(message)
+        self.began = began
 
 
 async def perform(
@@ -69,7 +78,8 @@ async def perform(
                 raise Unanswered(
                     f"no worker took {operation.name} from its queue {queue!r} within "
                     f"{_TAKEN_WITHIN.seconds} s: the worker on host {host_of(queue)} is gone, or "
-                    f"all of its slots are in use."
+                    f"all of its slots are in use.",
+                    began=(await handle.describe()).attempt > 1,
                 ) from error
             restored = error_from(cause, provider, operation, request, task_queue=queue)
             if restored is None:

@@ -1,4 +1,4 @@
-"""The subcommands about the sandboxes of a namespace: `ls`, `show`, `rm`."""
+"""The subcommands about the sandboxes of a namespace: `ls`, `show`, `exec`, `rm`."""
 
 from __future__ import annotations
 
@@ -54,6 +54,49 @@ def show(
 
     where = Where(providers=provider or (), storage=storage, address=address, namespace=namespace)
     run(show_sandbox(sandbox_id, where, as_json=as_json))
+
+
+def exec_(
+    sandbox_id: SandboxId,
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="-- COMMAND...", help="The program and its arguments, after `--`."),
+    ],
+    stdin: Annotated[
+        bool, typer.Option("--stdin", "-i", help="Read standard input, and pass it on.")
+    ] = False,
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="End the command after this time.")
+    ] = "1h",
+    user: Annotated[str | None, typer.Option(help="The user in the sandbox to run it as.")] = None,
+    as_json: AsJson = False,
+    provider: LookAt = None,
+    storage: Storage = None,
+    address: Address = None,
+    namespace: Namespace = None,
+) -> None:
+    """Run a command in the sandbox of a running agent, and exit with its exit code.
+
+    It runs in the workspace, once, as a standalone activity at the worker that holds the sandbox;
+    the workflow's history stays as it is. Its output is shown when it has ended. No shell reads it:
+    write `-- sh -c '...'` for one. Ctrl-C ends it. Exits 124 if it was ended at --timeout, 125 if
+    it could not be run.
+    """
+    from sandbox_core.cli.access.exec import FAILED, run_command
+    from sandbox_core.cli.access.holder import Where
+    from sandbox_core.cli.durations import parse_duration
+
+    where = Where(providers=provider or (), storage=storage, address=address, namespace=namespace)
+    running = run_command(
+        sandbox_id,
+        command,
+        where,
+        timeout=parse_duration(timeout, "--timeout"),
+        user=user,
+        with_input=stdin,
+        as_json=as_json,
+    )
+    run(running, failed=FAILED)
 
 
 def rm(

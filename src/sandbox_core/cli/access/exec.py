@@ -1,0 +1,144 @@
+"""`sandbox-core exec`: runs one command in the sandbox of a running agent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+import typer
+from agents.sandbox.errors import ExecTimeoutError, ExecTransportError, SandboxError
+
+from sandbox_core.cli.access.holder import Where
+from sandbox_core.cli.access.visit import OWN_PREFIX, Visit
+from sandbox_core.errors import InvalidRequest, OperationFailed, SandboxCoreError
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.limits import DEFAULT_MAX_FILE_BYTES
+from sandbox_core.wire.summaries import summarize
+
+TIMED_OUT = 124
+"""The exit code of a command that was ended at its timeout, as that of ``timeout``."""
+
+FAILED = 125
+"""The exit code if the command could not be run, as that of ``docker exec``."""
+
+# The file is gone before the command sees its workspace.
+_WITH_INPUT = 'exec <"$0" && rm -f -- "$0" && exec "$@"'
+
+
+async def run_command(
+    sandbox_id: str,
+    command: Sequence[str],
+    where: Where,
+    *,
+    timeout: timedelta,
+    user: str | None,
+    with_input: bool,
+    as_json: bool,
+) -> int:
+    """Run a command, pass on what it has written, and return its exit code.
+
+    If interrupted, the command is ended first.
+
+    Args:
+        sandbox_id: The sandbox's id, as `list_sandboxes` shows it.
+        command: The program and its arguments; no shell reads them.
+        where: Where the sandbox is looked for.
+        timeout: How long the command may run; it is then ended, and the exit code is `TIMED_OUT`.
+        user: The user to run it as; None for the backend's default one.
+        with_input: Whether it gets this process's standard input, which is read to its end first.
+        as_json: Whether to print one JSON object instead of the two streams.
+
+    Raises:
+        InvalidRequest: The sandbox does not exist, is ambiguous, or the input is too large.
+        OutcomeUnknown: The command may have run; it was not repeated.
+        SandboxLost: No worker holds the sandbox.
+        SandboxCoreError: The command could not be run.
+        ServerUnavailable: The server does not answer, or does not run standalone activities.
+    """
+    client, sandbox = await where.find(sandbox_id)
+    visit = await Visit.begin(client, sandbox)
+    given = await _standard_input() if with_input else None
+    request = m.ExecRequest(
+        session=visit.session,
+        operation_id=f"{OWN_PREFIX}{uuid.uuid4().hex}",
+        command=tuple(command),
+        timeout=timeout.total_seconds(),
+        shell=False,
+        user=user,
+    )
+    try:
+        if given is None:
+            result = await visit.perform(ops.EXEC, request)
+        else:
+            result = await _with_input(visit, request, given)
+    except ExecTimeoutError:
+        typer.echo(f"error: it was ended after {timeout}, its --timeout", err=True)
+        return TIMED_OUT
+    except ExecTransportError as error:
+        raise OperationFailed(
+            f"{summarize(request.summary())!r} could not be run: {error.message}. Check that the "
+            f"sandbox has the program; for what a shell reads, write -- sh -c '...'."
+        ) from error
+    except SandboxError as error:
+        raise OperationFailed(error.message) from error
+    if as_json:
+        json.dump(result.model_dump(mode="json"), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.buffer.write(result.stdout)
+        sys.stdout.flush()
+        sys.stderr.buffer.write(result.stderr)
+        sys.stderr.flush()
+    # A signal's number is negative on the worker's own host.
+    return result.exit_code if result.exit_code >= 0 else 128 - result.exit_code
+
+
+async def _with_input(visit: Visit, request: m.ExecRequest, given: bytes) -> m.ExecResponse:
+    """Run a command with `given` as its standard input, by way of a file in the workspace."""
+    path = f".{request.operation_id}.stdin"
+    file = {"session": visit.session, "path": path, "user": request.user}
+    command = ("sh", "-c", _WITH_INPUT, path, *request.command)
+    try:
+        await visit.perform(ops.WRITE, m.WriteRequest.model_validate(file), given)
+        return await visit.perform(ops.EXEC, request.model_copy(update={"command": command}))
+    except BaseException:
+        # Perhaps it was never started.
+        with suppress(SandboxError, SandboxCoreError):
+            await visit.perform(ops.RM, m.RmRequest.model_validate(file))
+        raise
+
+
+async def _standard_input() -> bytes:
+    """Return all of the standard input.
+
+    Raises:
+        InvalidRequest: It is larger than a worker accepts.
+    """
+    loop = asyncio.get_running_loop()
+    read: asyncio.Future[bytes] = loop.create_future()
+
+    def set_result(data: bytes) -> None:
+        if not read.done():
+            read.set_result(data)
+
+    def run() -> None:
+        data = sys.stdin.buffer.read(DEFAULT_MAX_FILE_BYTES + 1)
+        with suppress(RuntimeError):  # The loop was closed: the command was interrupted.
+            loop.call_soon_threadsafe(set_result, data)
+
+    # A thread of the loop's own would have to end before an interrupted command can.
+    threading.Thread(target=run, name="standard-input", daemon=True).start()
+    data = await read
+    if len(data) > DEFAULT_MAX_FILE_BYTES:
+        raise InvalidRequest(
+            f"the standard input has more than the {DEFAULT_MAX_FILE_BYTES:,} bytes of a file that "
+            f"workers accept."
+        )
+    return data

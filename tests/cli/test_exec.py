@@ -1,0 +1,152 @@
+"""`sandbox-core exec`, run as an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cli.command import environment
+from cli.site import Site
+from support import until
+from temporalio.client import WorkflowHandle
+from workflows.visited import Visited
+
+
+class Place:
+    """A started sandbox of a running workflow, and the command in it."""
+
+    def __init__(self, site: Site, handle: WorkflowHandle[Visited, None], root: Path) -> None:
+        self.site = site
+        self.handle = handle
+        self.root = root
+
+    async def exec(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return await self.site.run("exec", str(self.root), *arguments)
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        """Start the installed script, with pipes to it, all of them open."""
+        return await asyncio.create_subprocess_exec(
+            Path(sys.executable).parent / "sandbox-core",
+            *("exec", str(self.root), *arguments),
+            env=environment(**self.site.variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    async def length(self) -> int:
+        return len((await self.handle.fetch_history()).events)
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir())
+
+
+@pytest.fixture
+async def place(site: Site) -> AsyncIterator[Place]:
+    handle, root = await site.visited()
+    place = Place(site, handle, root)
+    before = await place.length()
+    yield place
+    assert before == await place.length(), "the workflow's history has grown"
+    await handle.signal(Visited.end)
+    await handle.result()
+
+
+async def test_passes_on_both_streams_and_the_exit_code(place: Place) -> None:
+    (place.root / "hello.txt").write_text("hello")
+
+    result = await place.exec("--", "sh", "-c", "cat hello.txt; echo oh >&2; exit 3")
+
+    assert (3, "hello", "oh\n") == (result.returncode, result.stdout, result.stderr)
+
+
+async def test_the_words_reach_the_program_as_they_are(place: Place) -> None:
+    result = await place.exec("--", "printf", "%s|", "a b", "$HOME", "--json")
+
+    assert (0, "a b|$HOME|--json|") == (result.returncode, result.stdout)
+
+
+async def test_json_has_all_of_it(place: Place) -> None:
+    result = await place.exec("--json", "--", "sh", "-c", "echo out; echo err >&2; exit 4")
+
+    assert 4 == result.returncode
+    assert {"stdout": "out\n", "stderr": "err\n", "exit_code": 4, "at_most_once": None} == (
+        json.loads(result.stdout)
+    )
+
+
+async def test_standard_input_is_passed_on_and_leaves_no_file(place: Place) -> None:
+    """Bytes that are no text come and go as they are."""
+    given = bytes(range(256)) * 1000
+    process = await place.start("-i", "--", "sh", "-c", "ls -A >&2; cat; exit 5")
+
+    assert (given, b"") == await process.communicate(given)
+    assert 5 == process.returncode
+    assert [] == place.files()
+
+
+async def test_without_stdin_it_is_not_read(place: Place) -> None:
+    """A shell's loop over lines keeps them."""
+    process = await place.start("--", "cat")
+    assert process.stdout is not None
+
+    assert b"" == await process.stdout.read()
+    assert 0 == await process.wait()
+
+
+async def test_a_timeout_ends_the_command(place: Place) -> None:
+    result = await place.exec("--timeout", "1s", "--", "sh", "-c", "echo $$ > pid; sleep 1000")
+
+    assert (124, "") == (result.returncode, result.stdout)
+    assert "error: it was ended after 0:00:01, its --timeout\n" == result.stderr
+    assert not is_running(int((place.root / "pid").read_text()))
+
+
+async def test_ctrl_c_ends_the_command_and_leaves_nothing(place: Place) -> None:
+    process = await place.start("-i", "--", "sh", "-c", "echo $$ > pid; sleep 1000")
+    assert process.stdin is not None
+    process.stdin.close()
+
+    async def started() -> bool:
+        pid = place.root / "pid"
+        return pid.exists() and pid.read_text().endswith("\n")
+
+    await until(started)
+    process.send_signal(signal.SIGINT)
+
+    assert 128 + signal.SIGINT == await process.wait()
+    assert not is_running(int((place.root / "pid").read_text()))
+    assert ["pid"] == place.files()
+
+
+async def test_a_program_that_does_not_exist_is_one_error(place: Place) -> None:
+    result = await place.exec("--", "moon")
+
+    assert (125, "") == (result.returncode, result.stdout)
+    assert "'moon' could not be run" in result.stderr
+    assert 1 == len(result.stderr.splitlines())
+
+
+async def test_a_reader_that_has_had_enough_is_no_traceback(place: Place) -> None:
+    process = await place.start("--", "sh", "-c", "head -c 500000 /dev/zero | tr '\\0' x")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+
+    assert b"" == await process.stderr.read()
+    assert 1 == await process.wait()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
