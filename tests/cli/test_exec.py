@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from cli.command import environment
 from cli.site import Site
-from support import until
+from faults.harness import workers
+from support import running_worker, unique, until
 from temporalio.client import WorkflowHandle
 from workflows.visited import Visited
 
@@ -114,11 +117,7 @@ async def test_ctrl_c_ends_the_command_and_leaves_nothing(place: Place) -> None:
     assert process.stdin is not None
     process.stdin.close()
 
-    async def started() -> bool:
-        pid = place.root / "pid"
-        return pid.exists() and pid.read_text().endswith("\n")
-
-    await until(started)
+    await until(partial(has_line, place.root / "pid"))
     process.send_signal(signal.SIGINT)
 
     assert 128 + signal.SIGINT == await process.wait()
@@ -142,6 +141,49 @@ async def test_a_reader_that_has_had_enough_is_no_traceback(place: Place) -> Non
 
     assert b"" == await process.stderr.read()
     assert 1 == await process.wait()
+
+
+async def test_a_killed_worker_does_not_repeat_the_command(
+    site: Site, temporal_address: str
+) -> None:
+    """The command goes on, and is attached to as soon as the workflow has its sandbox again."""
+    with workers(temporal_address, unique("killed"), Visited) as there:
+        first = await there.start(variables={"TMPDIR": str(site.tmp)})
+        moved = dataclasses.replace(site, queue=there.queue)
+        place = Place(moved, *await moved.visited())
+        waits = "echo $$ >> runs; until [ -e go ]; do sleep 0.1; done; echo done; exit 6"
+        process = await place.start("--", "sh", "-c", waits)
+        await until(partial(has_line, place.root / "runs"))
+        first.kill()
+        await there.start(variables={"TMPDIR": str(site.tmp)})
+        await place.handle.execute_update(Visited.exec, "true")
+        (place.root / "go").touch()
+
+        assert (b"done\n", b"") == await process.communicate()
+        assert 6 == process.returncode
+        assert 1 == len((place.root / "runs").read_text().splitlines())
+        await place.handle.signal(Visited.end)
+        await place.handle.result()
+
+
+async def test_no_worker_is_one_error(site: Site) -> None:
+    """It says when there will be one."""
+    async with running_worker(site.client, Visited) as queue:
+        _, root = await dataclasses.replace(site, queue=queue).visited()
+    async with running_worker(site.client, task_queue=queue):
+        result = await site.run("exec", str(root), "--", "true")
+
+    assert (125, "") == (result.returncode, result.stdout)
+    assert f"no worker holds sandbox {str(root)!r} at present." in result.stderr
+    assert f"The worker of {queue}@" in result.stderr
+    assert 1 == len(result.stderr.splitlines())
+
+
+async def has_line(path: Path) -> bool:
+    def reads() -> bool:
+        return path.exists() and path.read_text().endswith("\n")
+
+    return await asyncio.to_thread(reads)
 
 
 def is_running(pid: int) -> bool:
