@@ -6,6 +6,7 @@ When the run is over, every history that it has left there is searched for crede
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sys
@@ -18,6 +19,9 @@ import tomli
 from temporalio.client import Client
 
 from sandbox_core.testing import DevServer
+
+# While thousands of tests are collected, looking for garbage takes a fifth of the time.
+gc.disable()
 
 # What the tests of a plugin share among them; `pythonpath` of pytest takes no patterns.
 sys.path += map(str, Path(__file__).parent.glob("plugins/*/tests"))
@@ -69,6 +73,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             sharing = next((item.getparent(_SHARING[s]) for s in _SHARING if s in scopes), None)
             if sharing is not None:
                 item.add_marker(pytest.mark.xdist_group(sharing.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
