@@ -9,17 +9,21 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests start hundreds of interpreters. With this set, each would compile everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo bench test retest packaging mutants extended test-newest retest-newest check types chaos helper clean
+.PHONY: demo bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
 
-# All tests except those with their own target, which CI runs too. Many wait, so five run on two cores.
-test: check
+# The checks, beside all tests except those with their own target, which CI runs too.
+test: $(READY)
+	$(MAKE) --jobs=2 tests check
+
+# Many wait, so five run on two cores.
+tests: $(READY)
 	$(BIN)/pytest -n 5 --dist loadgroup -m "not packaging and not mutants and not extended"
 
 # Runs the last failed tests again, alone. Failures that are not a test's, such as unexpected skips, remain.
-retest: $(READY)
+retest: check
 	$(BIN)/pytest -v --last-failed --last-failed-no-failures none
 
 # Builds and installs the distributions.
