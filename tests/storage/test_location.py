@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ class TestChoice:
 
         assert str(expected) == choose_location(None, {}).path
 
+    def test_without_a_home_directory_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(os, "getuid", lambda: 987_654)
+
+        with pytest.raises(StorageError, match=r"no home directory.*Set SANDBOX_CORE_STORAGE"):
+            choose_location(None, {})
+
 
 class TestLocation:
     @pytest.mark.parametrize("url", ["s3://b/p", "gs://b", "az://container/p"])
@@ -47,6 +55,16 @@ class TestLocation:
             parse_location(text).path,
             parse_location(text).kind,
         )
+
+    def test_is_the_same_wherever_it_was_configured(self) -> None:
+        assert parse_location("s3://b/p") == choose_location(
+            None, {"SANDBOX_CORE_STORAGE": "s3://b/p"}
+        )
+
+    def test_of_a_user_without_a_home_directory_is_an_error(self) -> None:
+        said = "storage ~nosuchuser/x: ~nosuchuser has no home directory on this host. Use s3://"
+        with pytest.raises(StorageError, match=said):
+            parse_location("~nosuchuser/x")
 
     @pytest.mark.parametrize(
         "text", ["ftp://host/x", "s3://", "file://host/x", "https://bucket.example"]

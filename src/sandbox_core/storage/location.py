@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -33,7 +33,7 @@ class Location:
     """For a directory, its absolute path; for memory, ``name/prefix``."""
     is_default: bool = False
     """Whether it was not configured, so that workers on other hosts do not share it."""
-    source: str = "storage "
+    source: str = field(default="storage ", compare=False)
     """Where it was configured; the beginning of each error about it."""
 
 
@@ -47,8 +47,14 @@ def choose_location(configured: str | None, environ: Mapping[str, str] = os.envi
         return parse_location(configured)
     if chosen := environ.get(STORAGE_VARIABLE):
         return parse_location(chosen, source=f"{STORAGE_VARIABLE}=")
-    state = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return _directory(Path(state) / "sandbox-core" / "storage", is_default=True)
+    try:
+        state = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError as error:
+        raise StorageError(
+            f"no storage is configured, and this user has no home directory for the default. Set "
+            f"{STORAGE_VARIABLE}: {_FORMS}."
+        ) from error
+    return _directory(state / "sandbox-core" / "storage", is_default=True)
 
 
 def parse_location(text: str, *, source: str = "storage ") -> Location:
@@ -63,7 +69,13 @@ def parse_location(text: str, *, source: str = "storage ") -> Location:
 
 def _parsed(text: str, source: str) -> Location:
     if "://" not in text:
-        directory = Path(text).expanduser()
+        try:
+            directory = Path(text).expanduser()
+        except RuntimeError as error:
+            user = Path(text).parts[0]
+            raise StorageError(
+                f"{source}{text}: {user} has no home directory on this host. Use {_FORMS}."
+            ) from error
         if not directory.is_absolute():
             # Workers started in other directories would use another one.
             raise StorageError(f"{source}{text}: not an absolute path, and no URL. Use {_FORMS}.")
