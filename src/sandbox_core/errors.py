@@ -119,7 +119,16 @@ class InvalidProviderName(ProviderError):
 
 
 class ProviderLoad(ProviderError):
-    """The provider is installed but does not import, register or connect."""
+    """The provider is installed but does not import, register or connect.
+
+    Args:
+        message: Which provider, and why.
+        reason: Only why, for those who name the provider themselves; None is the message.
+    """
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = message if reason is None else reason
 
 
 class UnknownProvider(ProviderError):

@@ -69,10 +69,8 @@ class TestProviders:
         result = run_sandbox("providers", "--check")
 
         assert 1 == result.returncode
-        assert (
-            "daytona: provider 'daytona' (sandbox-daytona 0.1.0) is installed but cannot be used "
-            "on this worker: DaytonaAuthenticationError: Authentication credentials"
-        ) in result.stdout
+        said = "daytona: DaytonaAuthenticationError: Authentication credentials"
+        assert said in result.stdout
 
     async def test_check_bounds_its_wait_for_a_backend(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -122,8 +122,8 @@ class TestFindings:
         assert 0 == code
         seen = found["provider unable"]["seen"]
         assert seen.startswith("acme-unable 1.0: usable; no identity: ")
-        assert "no relabel: `sandbox-core reap` leaves its sandboxes alone" in seen
-        assert seen.endswith("no check: its credentials were not checked")
+        assert "no relabel: `sandbox-core reap` cannot be used" in seen
+        assert "no check: `sandbox-core providers --check` cannot tell" in seen
 
     def test_a_provider_that_is_turned_off_is_no_problem(self, doctor: Doctor) -> None:
         code, found = doctor.find()

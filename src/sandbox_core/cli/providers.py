@@ -134,7 +134,7 @@ async def _problem(result: LoadedProvider, within_s: float) -> str | None:
     except asyncio.TimeoutError:
         return _unanswered(within_s)
     except ProviderLoad as error:
-        return error.message
+        return error.reason
     except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
         return f"{type(error).__name__}: {error}"
     return None

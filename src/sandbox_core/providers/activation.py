@@ -44,29 +44,36 @@ async def make_client(
     """
     from agents.sandbox.session.sandbox_client import BaseSandboxClient
 
-    cannot = f"{which} is installed but cannot be used on this worker"
     try:
         made = await in_thread(_in_running_loop(provider.create_client), within_s=within_s)
     except asyncio.TimeoutError:
-        raise ProviderLoad(
-            f"{cannot}: its create_client did not return within {within_s:g} s. It must not wait "
-            f"for the backend without a time limit."
+        raise _unusable(
+            which,
+            f"its create_client did not return within {within_s:g} s. It must not wait for the "
+            f"backend without a time limit.",
         ) from None
     except Exception as error:  # A plugin boundary: any error of the vendor's.
-        raise ProviderLoad(f"{cannot}: {type(error).__name__}: {error}") from error
+        raise _unusable(which, f"{type(error).__name__}: {error}") from error
     if inspect.isawaitable(made):
         if inspect.iscoroutine(made):
             made.close()
-        raise ProviderLoad(
-            f"{cannot}: its create_client is asynchronous. It must be an ordinary function that "
-            f"returns the client; await in the client's operations instead."
+        raise _unusable(
+            which,
+            "its create_client is asynchronous. It must be an ordinary function that returns the "
+            "client; await in the client's operations instead.",
         )
     if not isinstance(made, BaseSandboxClient):
-        raise ProviderLoad(
-            f"{cannot}: its create_client returned {made!r:.80}, which is not an instance of "
-            f"agents.sandbox.session.sandbox_client.BaseSandboxClient."
+        raise _unusable(
+            which,
+            f"its create_client returned {made!r:.80}, which is not an instance of "
+            f"agents.sandbox.session.sandbox_client.BaseSandboxClient.",
         )
     return cast("BaseSandboxClient[BaseSandboxClientOptions | None]", made)
+
+
+def _unusable(which: str, reason: str) -> ProviderLoad:
+    message = f"{which} is installed but cannot be used on this worker: {reason}"
+    return ProviderLoad(message, reason=reason)
 
 
 async def close_client(client: object) -> None:

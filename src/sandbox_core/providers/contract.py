@@ -253,3 +253,18 @@ CAPABILITIES: Mapping[str, type] = {
     "host processes": SupportsHostProcesses,
 }
 """The optional abilities, by the names that `sandbox-core providers` shows."""
+
+LOST_WITHOUT: Mapping[str, str] = {
+    "identity": "a resume that got another sandbox goes unnoticed, and the agent continues in an "
+    "empty workspace",
+    "exists": "only a resume can tell whether a sandbox still exists, and may create another one",
+    "destroy": "deleting a sandbox means resuming it first, and `sandbox-core reap` cannot be used",
+    "labels": "an interrupted create may leave a sandbox that nobody finds, and `sandbox-core "
+    "reap` cannot be used",
+    "relabel": "`sandbox-core reap` cannot be used, so orphans remain and cost money",
+    "check": "`sandbox-core providers --check` cannot tell whether the backend is usable",
+}
+"""What users lose without an ability.
+
+Without host processes, a command only takes a few milliseconds longer.
+"""

@@ -8,27 +8,13 @@ from collections.abc import Mapping, Sequence
 from sandbox_core.cli.doctor.findings import Finding
 from sandbox_core.cli.providers import ProviderReport, report_providers
 from sandbox_core.errors import ProviderError
+from sandbox_core.providers.contract import LOST_WITHOUT
 from sandbox_core.providers.discovery import (
     DISABLED_VARIABLE,
     REQUIRED_VARIABLE,
     misspelt_groups,
 )
 
-_COSTS = {
-    "durable_processes": "a command whose worker dies has an unknown outcome",
-    "identity": "a resume that got another sandbox goes unnoticed",
-    "exists": "an empty replacement is taken for the workspace",
-    "destroy": "deleting a sandbox resumes it first",
-    "labels": "a create whose worker dies can leave a sandbox",
-    "relabel": "`sandbox-core reap` leaves its sandboxes alone",
-    "check": "its credentials were not checked",
-}
-"""What follows from the absence of an ability, by its name in a report.
-
-Host processes are left out: without them, a command only takes a few milliseconds longer.
-"""
-
-_UNUSABLE = "is installed but cannot be used on this worker: "
 _ISOLATION = "isolation"
 _CONFINED, _UNCONFINED = "bubblewrap", "local"
 
@@ -86,13 +72,13 @@ def _finding(report: ProviderReport, environ: Mapping[str, str] = os.environ) ->
             if report.capabilities is None
             else "set what the backend needs in this environment"
         )
-        # Without what the row says already.
-        seen = " ".join(report.error.split()).partition(_UNUSABLE)[2] or report.error
-        seen = f"{which}: {seen}"
+        seen = f"{which}: {' '.join(report.error.split())}"
         return Finding(check=check, verdict="problem", seen=seen, fix=f"{fix}, or {off}")
     abilities = report.capabilities or {}
-    costs = [f"no {name}: {cost}" for name, cost in _COSTS.items() if not abilities.get(name)]
-    seen = "; ".join([f"{which}: usable", *costs]).replace("durable_processes", "durable processes")
+    costs = [f"no {name}: {cost}" for name, cost in LOST_WITHOUT.items() if not abilities.get(name)]
+    if not abilities.get("durable_processes"):
+        costs.append("no durable processes: a command whose worker dies has an unknown outcome")
+    seen = "; ".join([f"{which}: usable", *costs])
     if report.warnings:
         return Finding(
             check=check,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from sandbox_core.providers.contract import LOST_WITHOUT
 
 if TYPE_CHECKING:
     from sandbox_core.testing.contract.subject import Subject
@@ -16,18 +18,6 @@ Level: TypeAlias = Literal["package", "session", "labels", "durable"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 """The levels in the order of their execution: each takes longer than the one before."""
 
-
-_LOST: Mapping[str, str] = {
-    "identity": "a resume that got another sandbox goes unnoticed, and the agent continues in an "
-    "empty workspace",
-    "exists": "only a resume can tell whether a sandbox still exists, and may create another one",
-    "destroy": "deleting a sandbox means resuming it first, and `sandbox-core reap` cannot be used",
-    "labels": "an interrupted create may leave a sandbox that nobody finds, and `sandbox-core "
-    "reap` cannot be used",
-    "relabel": "`sandbox-core reap` cannot be used, so orphans remain and cost money",
-    "check": "`sandbox-core providers --check` cannot tell whether the backend is usable",
-}
-"""By the names of abilities, what users lose without them."""
 
 NO_TERMINALS = (
     "supports_pty() is false: the shell tool runs each command to its end, so programs that ask "
@@ -38,7 +28,7 @@ NO_TERMINALS = (
 
 def lost_without(ability: str) -> str:
     """Return why checks that need an ability are skipped: what users lose without it."""
-    return f"no `{ability}`: {_LOST[ability]}"
+    return f"no `{ability}`: {LOST_WITHOUT[ability]}"
 
 
 class PromiseBroken(AssertionError):
