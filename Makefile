@@ -9,10 +9,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests start hundreds of interpreters. With this set, each would compile everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper clean
+.PHONY: demo docs bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
+
+# The documentation as a site, in build/site. Broken links and references are errors.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # The checks, beside all tests except those with their own target, which CI runs too.
 test: $(READY)
