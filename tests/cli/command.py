@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 # What its subcommands import.
+import sandbox_core.cli.access.copy
 import sandbox_core.cli.access.exec
 import sandbox_core.cli.access.show
 import sandbox_core.cli.app

@@ -20,9 +20,10 @@ class Visited:
     async def run(self, provider: str) -> None:
         client = temporal_sandbox_client(provider)
         session = await client.create()
-        async with session:
-            self._session = session
-            await workflow.wait_condition(lambda: self._ended)
+        # Without `async with`: nothing is to be done when a worker forgets the workflow.
+        await session.start()
+        self._session = session
+        await workflow.wait_condition(lambda: self._ended)
         await client.delete(session)
 
     @workflow.update

@@ -76,6 +76,13 @@ _SUBCOMMANDS = {
             ),
         ),
         _Subcommand(
+            function=sandboxes.cp,
+            examples=(
+                "sandbox-core cp 4f1c:report.html report.html",
+                "sandbox-core cp fix.diff 4f1c:/workspace/",
+            ),
+        ),
+        _Subcommand(
             function=sandboxes.rm,
             examples=("sandbox-core rm 4f1c", "sandbox-core rm 4f1c --force"),
         ),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-import threading
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,11 +13,11 @@ import typer
 from agents.sandbox.errors import ExecTimeoutError, ExecTransportError, SandboxError
 
 from sandbox_core.cli.access.holder import Where
+from sandbox_core.cli.access.standard_input import read_standard_input
 from sandbox_core.cli.access.visit import OWN_PREFIX, Visit
-from sandbox_core.errors import InvalidRequest, OperationFailed, SandboxCoreError
+from sandbox_core.errors import OperationFailed, SandboxCoreError
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
-from sandbox_core.wire.limits import DEFAULT_MAX_FILE_BYTES
 from sandbox_core.wire.summaries import summarize
 
 TIMED_OUT = 124
@@ -64,7 +62,7 @@ async def run_command(
     """
     client, sandbox = await where.find(sandbox_id)
     visit = await Visit.begin(client, sandbox)
-    given = await _standard_input() if with_input else None
+    given = await read_standard_input() if with_input else None
     request = m.ExecRequest(
         session=visit.session,
         operation_id=f"{OWN_PREFIX}{uuid.uuid4().hex}",
@@ -113,32 +111,3 @@ async def _with_input(visit: Visit, request: m.ExecRequest, given: bytes) -> m.E
         with suppress(SandboxError, SandboxCoreError):
             await visit.perform(ops.RM, m.RmRequest.model_validate(file))
         raise
-
-
-async def _standard_input() -> bytes:
-    """Return all of the standard input.
-
-    Raises:
-        InvalidRequest: It is larger than a worker accepts.
-    """
-    loop = asyncio.get_running_loop()
-    read: asyncio.Future[bytes] = loop.create_future()
-
-    def set_result(data: bytes) -> None:
-        if not read.done():
-            read.set_result(data)
-
-    def run() -> None:
-        data = sys.stdin.buffer.read(DEFAULT_MAX_FILE_BYTES + 1)
-        with suppress(RuntimeError):  # The loop was closed: the command was interrupted.
-            loop.call_soon_threadsafe(set_result, data)
-
-    # A thread of the loop's own would have to end before an interrupted command can.
-    threading.Thread(target=run, name="standard-input", daemon=True).start()
-    data = await read
-    if len(data) > DEFAULT_MAX_FILE_BYTES:
-        raise InvalidRequest(
-            f"the standard input has more than the {DEFAULT_MAX_FILE_BYTES:,} bytes of a file that "
-            f"workers accept."
-        )
-    return data

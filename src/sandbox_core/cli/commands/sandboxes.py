@@ -1,4 +1,4 @@
-"""The subcommands about the sandboxes of a namespace: `ls`, `show`, `exec`, `rm`."""
+"""The subcommands about the sandboxes of a namespace: `ls`, `show`, `exec`, `cp`, `rm`."""
 
 from __future__ import annotations
 
@@ -97,6 +97,28 @@ def exec_(
         as_json=as_json,
     )
     run(running, failed=FAILED)
+
+
+def cp(
+    source: Annotated[str, typer.Argument(help="A local file, `-`, or ID:PATH in a sandbox.")],
+    target: Annotated[str, typer.Argument(help="Likewise.")],
+    user: Annotated[str | None, typer.Option(help="The user in the sandbox.")] = None,
+    provider: LookAt = None,
+    storage: Storage = None,
+    address: Address = None,
+    namespace: Namespace = None,
+) -> None:
+    """Copy a file into or out of the sandbox of a running agent.
+
+    Exactly one of the two is in a sandbox. Paths there are relative to the workspace. A target that
+    is a directory, or in a sandbox ends with a slash, gets the file under its name. `-` is standard
+    input or output. Write ./a:b for a local file whose name has a colon.
+    """
+    from sandbox_core.cli.access.copy import copy_file
+    from sandbox_core.cli.access.holder import Where
+
+    where = Where(providers=provider or (), storage=storage, address=address, namespace=namespace)
+    run(copy_file(source, target, where, user=user))
 
 
 def rm(

@@ -1,0 +1,76 @@
+"""`sandbox-core cp`, run as an operator runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cli.site import Site
+from workflows.visited import Visited
+
+
+@pytest.fixture
+async def root(site: Site) -> AsyncIterator[Path]:
+    handle, root = await site.visited()
+    yield root
+    await handle.signal(Visited.end)
+    await handle.result()
+
+
+async def test_a_file_goes_in_and_comes_out_as_it_is(
+    site: Site, root: Path, tmp_path: Path
+) -> None:
+    """Under its name where the target is a directory."""
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "in.bin").write_bytes(content)
+    for target in ("copy.bin", "sub/"):
+        (root / "sub").mkdir(exist_ok=True)
+        result = await site.run("cp", str(tmp_path / "in.bin"), f"{root}:{target}")
+        assert (0, "", "") == (result.returncode, result.stdout, result.stderr)
+    assert content == (root / "copy.bin").read_bytes() == (root / "sub" / "in.bin").read_bytes()
+
+    (tmp_path / "out").mkdir()
+    for local in ("out.bin", "out"):
+        assert 0 == (await site.run("cp", f"{root}:copy.bin", str(tmp_path / local))).returncode
+    assert content == (tmp_path / "out.bin").read_bytes()
+    assert ["copy.bin"] == names(tmp_path / "out")
+    assert content == (tmp_path / "out" / "copy.bin").read_bytes()
+
+
+async def test_a_dash_is_standard_output(site: Site, root: Path) -> None:
+    (root / "hello.txt").write_text("hello\n")
+
+    result = await site.run("cp", f"{root}:hello.txt", "-")
+
+    assert (0, "hello\n") == (result.returncode, result.stdout)
+
+
+async def test_what_cannot_be_copied_is_one_error(site: Site, root: Path, tmp_path: Path) -> None:
+    """And leaves no file."""
+    target = tmp_path / "target"
+    target.mkdir()
+    for source, to, said in (
+        (f"{root}:moon", target / "moon", "moon"),
+        (f"{root}:../../etc/passwd", target / "passwd", "passwd"),
+        (target / "moon", f"{root}:moon", "No such file or directory"),
+        (target, f"{root}:moon", "is a directory: pack it"),
+        ("-", f"{root}:sub/", "is a directory: name the file"),
+    ):
+        result = await site.run("cp", str(source), str(to))
+        assert (1, "") == (result.returncode, result.stdout)
+        assert said in result.stderr
+        assert 1 == len(result.stderr.splitlines())
+    assert [] == names(target) == names(root)
+
+
+def names(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
+
+
+@pytest.mark.parametrize(("source", "target"), [("a", "b"), ("1:a", "2:b"), (":a", "b")])
+async def test_exactly_one_of_the_two_is_in_a_sandbox(site: Site, source: str, target: str) -> None:
+    result = await site.run("cp", source, target)
+
+    assert 2 == result.returncode
+    assert "ID:PATH" in result.stderr
