@@ -17,6 +17,7 @@ import json
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -62,9 +63,9 @@ class Bench:
         steps: dict[str, list[float]] = {side: [] for side in SIDES}
         noops: list[float] = []
         cpu: dict[str, list[Cpu]] = {side: [] for side in SIDES}
-        for _ in range(rounds):
-            for side in SIDES:
-                mixed = await self._run(side, Task(commands=25, noops=True))
+        for number in range(rounds):
+            for side in _in_turn(number):
+                mixed = await self._run(side, Task(commands=50, noops=True))
                 steps[side] += mixed.steps
                 noops += mixed.noops
                 before = Cpu.of(self.workers[side].pid)
@@ -93,11 +94,11 @@ class Bench:
         rates: dict[str, list[float]] = {side: [] for side in SIDES}
         steps: dict[str, list[float]] = {side: [] for side in SIDES}
         noops: list[float] = []
-        for _ in range(rounds):
+        for number in range(rounds):
             begin = time.perf_counter()
             await asyncio.gather(*(self._run(OURS, Task(commands=20), Noops) for _ in range(count)))
             noops.append(20 * count / (time.perf_counter() - begin))
-            for side in SIDES:
+            for side in _in_turn(number):
                 begin = time.perf_counter()
                 reports = await asyncio.gather(
                     *(self._run(side, Task(commands=20)) for _ in range(count))
@@ -181,6 +182,11 @@ class Bench:
         return report
 
 
+def _in_turn(number: int) -> Sequence[str]:
+    """Return the sides in the order of a round: each is the first in every other."""
+    return SIDES if number % 2 == 0 else SIDES[::-1]
+
+
 async def _direct_calls(count: int) -> list[float]:
     client = UnixLocalSandboxClient(inherit_host_environment=False)
     session = await client.create(options=UnixLocalSandboxClientOptions())
@@ -208,10 +214,10 @@ async def measure(arguments: argparse.Namespace) -> list[Row]:
             await worker.start()
         bench = Bench(client, workers)
         try:
-            for side in SIDES:  # The first workflow of a process is slower, and does not count.
-                await bench._run(side, Task(commands=5))
+            for side in SIDES:  # A new process is slower at first, as is the server.
+                await bench._run(side, Task(commands=100))
             await bench.commands(arguments.rounds)
-            await bench.fleet(arguments.workflows, max(1, arguments.rounds // 2))
+            await bench.fleet(arguments.workflows, max(1, arguments.rounds - 2))
             await bench.tools(server.address, folder, arguments.rounds)
         finally:
             for worker in workers.values():
