@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from sandbox_core.cli.check import Teller
 from sandbox_core.cli.scaffold import write_provider
 from sandbox_core.providers import client_provider
 from sandbox_core.testing.contract import CHECKS, Check, Outcome, PromiseBroken, Report, Subject
+from sandbox_core.testing.contract.imports import create_client_with, import_it, report
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 from sandbox_core.testing.contract.run import run_check
 from sandbox_core.testing.contract.subject import ClientNotMade
@@ -138,6 +140,52 @@ async def test_a_skip_says_what_users_lose(ability: str) -> None:
     assert "skipped" == outcome.status
     assert outcome.seen.startswith(f"no `{ability}`: ")
     assert each.cost not in outcome.seen
+
+
+class TestAModuleThatCannotBeImported:
+    """Its author is told where, and what to do."""
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            (
+                "import acme_vendor",
+                "ModuleNotFoundError: No module named 'acme_vendor', at acme_faulty.py:2. Add the "
+                "distribution of acme_vendor to the dependencies in pyproject.toml",
+            ),
+            ("1 / 0", "ZeroDivisionError: division by zero, at acme_faulty.py:2. See the whole"),
+            ("def hook(:", "acme_faulty.py:2. See the whole traceback: python -c 'import acme_f"),
+            ("", "AttributeError: module 'acme_faulty' has no attribute 'sandbox_client_provider'"),
+        ],
+    )
+    def test_is_told_with_the_line_and_the_fix(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        line: str,
+        said: str,
+    ) -> None:
+        (tmp_path / "acme_faulty.py").write_text(f'"""A provider."""\n{line}\n')
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "acme_faulty", raising=False)
+        monkeypatch.chdir(tmp_path)
+
+        with pytest.raises(SystemExit):
+            report("acme_faulty")
+        why = capsys.readouterr().err.strip()
+
+        assert why.startswith("acme_faulty cannot be imported: ")
+        assert said in why
+        monkeypatch.delitem(sys.modules, "acme_faulty", raising=False)
+
+    async def test_is_a_broken_promise(self) -> None:
+        """Before anything is asked of the provider."""
+        said = "acme_nowhere cannot be imported: ModuleNotFoundError: .* Install the distribution"
+        with pytest.raises(PromiseBroken, match=said):
+            await import_it("acme_nowhere")
+        with pytest.raises(PromiseBroken, match=said):
+            await create_client_with(os.environ, "acme_nowhere")
 
 
 class TestAnErrorOfTheProvider:

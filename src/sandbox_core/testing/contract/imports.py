@@ -14,14 +14,23 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 # Imported before the provider.
 import sandbox_core.providers
 import sandbox_core.worker  # noqa: F401
-from sandbox_core.testing.contract.model import PromiseBroken
+from sandbox_core.testing.contract.model import PromiseBroken, raised_at
 from sandbox_core.testing.fork_server import fork_server
 
+if TYPE_CHECKING:
+    from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+
+    from sandbox_core.providers import SandboxClientProvider
+
 _LIMIT_S = 60
+
+_NOT_IMPORTED = 3
+"""The exit code of a process whose last line says why the module cannot be imported."""
 
 NO_MODULE = "needs a module: "
 """The beginning of the error of a `create_client` that lacks a module."""
@@ -47,10 +56,7 @@ async def import_it(module: str) -> Imported:
     Raises:
         PromiseBroken: It cannot be imported, or takes longer than a minute.
     """
-    code, out, err = await _run("report", module, os.environ)
-    if code != 0:
-        raise PromiseBroken(f"the module cannot be imported: {err.strip().splitlines()[-1:]}")
-    return Imported(**json.loads(out.splitlines()[-1]))
+    return Imported(**json.loads((await _run("report", module, os.environ)).splitlines()[-1]))
 
 
 async def create_client_with(environ: Mapping[str, str], module: str) -> str:
@@ -59,13 +65,11 @@ async def create_client_with(environ: Mapping[str, str], module: str) -> str:
     Raises:
         PromiseBroken: The module cannot be imported, or it takes longer than a minute.
     """
-    code, out, err = await _run("try_to_create", module, environ)
-    if code != 0:
-        raise PromiseBroken(f"it cannot be asked: {err.strip()[-300:]}")
-    return out.strip()
+    return (await _run("try_to_create", module, environ)).strip()
 
 
-async def _run(function: str, module: str, environ: Mapping[str, str]) -> tuple[int, str, str]:
+async def _run(function: str, module: str, environ: Mapping[str, str]) -> str:
+    """Return the output of one of the functions below, in the process that has not imported it."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = await asyncio.to_thread(
             lambda: fork_server().start(
@@ -82,7 +86,13 @@ async def _run(function: str, module: str, environ: Mapping[str, str]) -> tuple[
         for file in (out, err):
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
-    return code, texts[0], texts[1]
+    if code == _NOT_IMPORTED:
+        raise PromiseBroken(texts[1].strip().splitlines()[-1])
+    if code != 0:
+        raise PromiseBroken(
+            f"importing {module} ended the process ({code}): {texts[1].strip()[-300:]}"
+        )
+    return texts[0]
 
 
 # --- What the process does ------------------------------------------------------------------------
@@ -91,7 +101,7 @@ async def _run(function: str, module: str, environ: Mapping[str, str]) -> tuple[
 def report(module: str) -> None:
     """Import a module, call its hook, and write the effects as JSON."""
     before, environ = set(sys.modules), dict(os.environ)
-    import_module(module).sandbox_client_provider()
+    _provider_of(module)
     imported = Imported(
         packages=sorted({name.partition(".")[0] for name in set(sys.modules) - before}),
         threads=[each.name for each in threading.enumerate() if each.name != "MainThread"],
@@ -104,8 +114,9 @@ def try_to_create(module: str) -> None:
     """Write the error of ``create_client()``, if there is one."""
 
     async def main() -> None:
+        provider = _provider_of(module)
         try:
-            import_module(module).sandbox_client_provider().create_client()
+            provider.create_client()
         except ImportError as error:
             sys.stdout.write(f"{NO_MODULE}{error}\n")
         except Exception as error:  # noqa: BLE001 - a plugin boundary: the error is what is asked
@@ -113,3 +124,34 @@ def try_to_create(module: str) -> None:
         sys.stdout.flush()
 
     asyncio.run(main())
+
+
+def _provider_of(module: str) -> SandboxClientProvider[BaseSandboxClientOptions]:
+    """Import a module and return its hook's provider; end the process if that fails."""
+    try:
+        provider: SandboxClientProvider[BaseSandboxClientOptions] = import_module(
+            module
+        ).sandbox_client_provider()
+    except Exception as error:  # noqa: BLE001 - a plugin boundary: the author's own code
+        sys.stderr.write(f"\n{_why(module, error)}\n")
+        sys.exit(_NOT_IMPORTED)
+    return provider
+
+
+def _why(module: str, error: Exception) -> str:
+    package = module.partition(".")[0]
+    place = raised_at(error, {package})
+    if isinstance(error, SyntaxError):
+        place = f"{error.filename}:{error.lineno}"
+    if isinstance(error, ModuleNotFoundError) and error.name == package:
+        fix = "Install the distribution that has it"
+    elif isinstance(error, ModuleNotFoundError):
+        fix = (
+            f"Add the distribution of {error.name} to the dependencies in pyproject.toml; import a "
+            f"vendor's SDK in create_client"
+        )
+    else:
+        fix = f"See the whole traceback: python -c 'import {module} as it; "
+        fix += "it.sandbox_client_provider()'"
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{module} cannot be imported: {what}{f', at {place}' if place else ''}. {fix}"
