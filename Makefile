@@ -50,7 +50,7 @@ bench: $(READY)
 # Tests that depend on the Agents SDK, with its newest supported version. The OpenAI plugin requires the
 # oldest, which .venv has; here it is installed only for the parity tests, which pass with it.
 NEWEST := .venv-newest
-NEWEST_TESTS := tests/sdk tests/parity tests/sessions tests/test_pages.py \
+NEWEST_TESTS := tests/sdk tests/parity tests/sessions tests/wire/test_contexts.py tests/test_pages.py \
 	plugins/sandbox-local plugins/sandbox-docker plugins/sandbox-daytona
 test-newest: $(NEWEST)/ready
 	$(NEWEST)/bin/pytest -n 4 --dist loadgroup -m "not extended" $(NEWEST_TESTS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
+import pytest
 from support import running_worker, unique
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
@@ -22,9 +25,11 @@ from temporalio.converter import (
     WithSerializationContext,
     WorkflowSerializationContext,
 )
+from temporalio.worker import WorkflowInstance
 from wire.workflows import WholeSession
 
 from sandbox_core.worker import SandboxPlugin
+from sandbox_core.worker.workflow_runner import Contexts, _Instance
 
 
 class OwnerCodec(PayloadCodec, WithSerializationContext):
@@ -102,3 +107,31 @@ async def test_a_storage_driver_is_told_for_whom_it_stores(temporal_address: str
 
     assert answer["running"] == "True"
     assert driver.owners == {("StorageDriverWorkflowInfo", "WholeSession")}
+
+
+_METHODS = {
+    name: method
+    for name, method in inspect.getmembers(WorkflowInstance, inspect.isfunction)
+    if not name.startswith("__")
+}
+
+
+@pytest.mark.parametrize("name", _METHODS)
+def test_the_workflow_is_asked_everything_that_the_worker_asks(name: str) -> None:
+    """A method that a release of Temporal's adds must not fall back to the abstract class's."""
+    asked: list[tuple[object, ...]] = []
+
+    class Workflow:
+        def __getattr__(self, method: str) -> Callable[..., object]:
+            def record(*arguments: object) -> object:
+                asked.append((method, *arguments))
+                return method
+
+            return record
+
+    instance: Any = _Instance(cast("WorkflowInstance", Workflow()), Contexts())
+    _, *parameters = inspect.signature(_METHODS[name]).parameters
+
+    assert name in vars(_Instance)
+    assert name == getattr(instance, name)(*parameters)
+    assert [(name, *parameters)] == asked

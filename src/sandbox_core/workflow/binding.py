@@ -59,7 +59,8 @@ _PING = "sandbox-core-ping"
 # Without this patch, only terminals are pinned to their worker where there is no helper.
 _PIN_PROCESSES = "sandbox-core-pin-processes"
 
-# Without this patch, a lost sandbox counts as running.
+# Without this patch, a lost sandbox counts as running: an operation that fails because of it raises
+# no doubt, and `running` raises `SandboxLost`.
 DOUBTED = "sandbox-core-doubted"
 
 # How often an operation may land on a worker that does not hold the session. Usually once; more
@@ -172,6 +173,8 @@ class PlacedSession(BaseSandboxSession):
         try:
             return await self._perform(operation, request, body)
         except (OperationFailed, OutcomeUnknown, SandboxLost):
+            # Also those of a recovery. An operation's other errors have always raised a doubt, and
+            # those of a recovery have not: asking again would be another command on replay.
             self._doubtful = self._doubtful or workflow.patched(DOUBTED)
             raise
 
