@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import typer
 from rich.console import Console
@@ -23,7 +23,7 @@ from sandbox_core.cli.reap import choose_reapable, client_of
 from sandbox_core.errors import InvalidRequest, OperationFailed
 from sandbox_core.providers import LabelledSandbox
 from sandbox_core.worker.reaping.owners import owner_of
-from sandbox_core.worker.reaping.reaper import Reapable
+from sandbox_core.worker.reaping.reaper import Reapable, seconds_since
 from sandbox_core.worker.sessions import labels as names
 from sandbox_core.worker.sessions.destroying import destroy
 from sandbox_core.worker.sessions.labelling import find_labelled, is_honest
@@ -227,14 +227,13 @@ async def _listed(provider: str, sandbox: LabelledSandbox, temporal: Client) -> 
             owner = "open" if known.is_open else known.state or "unknown"
         except RPCError as error:
             logger.warning("workflow %s: %s: %s", workflow_id, error.status.name, error)
-    age = None if sandbox.created is None else datetime.now(timezone.utc) - sandbox.created
     return Listed(
         provider=provider,
         sandbox_id=sandbox.sandbox_id,
         workflow_id=workflow_id,
         run_id=run_id,
         owner=owner,
-        age_s=None if age is None else max(0.0, age.total_seconds()),
+        age_s=None if sandbox.created is None else seconds_since(sandbox.created),
         labels=dict(sandbox.labels),
     )
 

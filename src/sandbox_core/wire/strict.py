@@ -18,12 +18,31 @@ from pydantic import (
     model_validator,
 )
 
-from sandbox_core.errors import InvalidOptions
+from sandbox_core.errors import InvalidOptions, InvalidRequest, SandboxCoreError
 
 _ModelT = TypeVar("_ModelT")
 
 
-class StrictOptions(BaseModel):
+class Explained(BaseModel):
+    """A base of models that raise one error of ours for a mistake, without the values in it.
+
+    The error is `InvalidRequest`, or what `_error_for` returns.
+    """
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: object, validate: ModelWrapValidatorHandler[_ModelT]) -> _ModelT:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise cls._error_for(error) from None  # The cause shows the values.
+
+    @classmethod
+    def _error_for(cls, error: ValidationError) -> SandboxCoreError:
+        return InvalidRequest(mistakes(cls, error))
+
+
+class StrictOptions(Explained):
     """A base of client options that refuses unknown fields and names the nearest known one.
 
     Put it before the SDK's class::
@@ -37,13 +56,9 @@ class StrictOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _explain(cls, value: object, validate: ModelWrapValidatorHandler[_ModelT]) -> _ModelT:
-        try:
-            return validate(value)
-        except ValidationError as error:
-            raise InvalidOptions(mistakes(cls, error)) from None  # The cause shows the values.
+    def _error_for(cls, error: ValidationError) -> SandboxCoreError:
+        return InvalidOptions(mistakes(cls, error))
 
 
 def mistakes(model: type[BaseModel], error: ValidationError, name: str | None = None) -> str:

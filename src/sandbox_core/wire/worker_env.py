@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, TypeVar
+from typing import Literal
 
 from agents.sandbox.manifest import EnvValue
-from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import ConfigDict
 from temporalio import workflow
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.wire.strict import mistakes
+from sandbox_core.wire.strict import Explained
 
-_ModelT = TypeVar("_ModelT")
 _reader: ContextVar[Callable[[str], str] | None] = ContextVar("sandbox_core_reader", default=None)
 
 
@@ -44,7 +43,7 @@ def read_worker_env(name: str, what: str) -> str:
     return read(name)
 
 
-class WorkerEnv(EnvValue):
+class WorkerEnv(Explained, EnvValue):
     """An environment variable of the sandbox, with its value taken from the worker's environment.
 
     Use it in a manifest's environment instead of the value::
@@ -61,14 +60,6 @@ class WorkerEnv(EnvValue):
     """The name of the variable in the worker's environment."""
 
     model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _explain(cls, value: object, validate: ModelWrapValidatorHandler[_ModelT]) -> _ModelT:
-        try:
-            return validate(value)
-        except ValidationError as error:
-            raise InvalidRequest(mistakes(cls, error)) from None
 
     async def resolve(self) -> str:
         """Return the value; works only in an activity on a worker.

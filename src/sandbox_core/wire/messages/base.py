@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from agents.run_config import (
     DEFAULT_MAX_LOCAL_DIR_FILE_CONCURRENCY,
@@ -15,17 +15,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     JsonValue,
-    ModelWrapValidatorHandler,
     PlainSerializer,
     ValidationError,
-    model_validator,
 )
 
-from sandbox_core.errors import InvalidRequest
+from sandbox_core.errors import InvalidRequest, SandboxCoreError
 from sandbox_core.wire.agents_models import JsonObject
-from sandbox_core.wire.strict import mistakes
-
-_RequestT = TypeVar("_RequestT")
+from sandbox_core.wire.strict import Explained, mistakes
 
 _CAPITAL = re.compile("(?<!^)(?=[A-Z])")
 
@@ -89,7 +85,7 @@ class SessionSettings(Message):
     persist_skip_paths: tuple[str, ...] = ()
 
 
-class SessionRequest(Message):
+class SessionRequest(Explained, Message):
     """Base of the requests to an open session.
 
     `state` and `settings` are present only if the workflow changed them since the last request, so
@@ -102,14 +98,10 @@ class SessionRequest(Message):
     state: JsonObject | None = None
     settings: SessionSettings | None = None
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _explain(cls, value: object, validate: ModelWrapValidatorHandler[_RequestT]) -> _RequestT:
-        try:
-            return validate(value)
-        except ValidationError as error:
-            name = _CAPITAL.sub("_", cls.__name__.removesuffix("Request")).lower()
-            raise InvalidRequest(mistakes(cls, error, name)) from None  # It would show the values.
+    def _error_for(cls, error: ValidationError) -> SandboxCoreError:
+        name = _CAPITAL.sub("_", cls.__name__.removesuffix("Request")).lower()
+        return InvalidRequest(mistakes(cls, error, name))
 
 
 class PathRequest(SessionRequest):

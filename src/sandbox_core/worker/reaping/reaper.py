@@ -159,7 +159,7 @@ class _Reaping:
         if owner.is_open:
             return owner
         since = owner.closed or sandbox.created
-        if since is not None and _seconds_since(since) < self.request.older_than_s:
+        if since is not None and seconds_since(since) < self.request.older_than_s:
             return owner
         if since is None and self.request.older_than_s > 0:
             unknown = (
@@ -217,14 +217,15 @@ def _reaped(sandbox: LabelledSandbox, owner: Owner, outcome: str, reason: str = 
         workflow_id=sandbox.labels.get(names.WORKFLOW_ID, ""),
         run_id=sandbox.labels.get(names.RUN_ID, ""),
         owner=owner.state,
-        closed_s=None if owner.closed is None else _seconds_since(owner.closed),
-        age_s=None if sandbox.created is None else _seconds_since(sandbox.created),
+        closed_s=None if owner.closed is None else seconds_since(owner.closed),
+        age_s=None if sandbox.created is None else seconds_since(sandbox.created),
         outcome=outcome,
         reason=reason,
     )
 
 
-def _seconds_since(moment: datetime) -> float:
+def seconds_since(moment: datetime) -> float:
+    """Return the seconds since a moment, 0 for one in the future."""
     return max(0.0, (datetime.now(timezone.utc) - moment).total_seconds())
 
 
