@@ -1,6 +1,7 @@
 """The errors of sandbox-core.
 
 SandboxCoreError (an ApplicationError: fails the workflow, never just its task)
++-- AccessDenied               the worker does not let the caller use another's sandbox
 +-- AtCapacity                 every worker is at its sandbox limit; the create waits
 +-- CreateConflict             one idempotency key, two different creates
 +-- ProviderError
@@ -28,6 +29,7 @@ from datetime import timedelta
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 __all__ = [
+    "AccessDenied",
     "AtCapacity",
     "CreateConflict",
     "DuplicateProvider",
@@ -72,6 +74,10 @@ class SandboxCoreError(ApplicationError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class AccessDenied(SandboxCoreError):
+    """The worker's `SandboxPlugin(authorize=...)` does not let the caller use the sandbox."""
 
 
 class AtCapacity(SandboxCoreError):

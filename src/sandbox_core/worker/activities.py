@@ -24,6 +24,7 @@ from sandbox_core.wire.operations import Operation
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.wire.terminal_errors import origin_of, reason_of_file
 from sandbox_core.worker.attempts import timed
+from sandbox_core.worker.authorization import check_access
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.commands.sudo import missing_sudo
 from sandbox_core.worker.handlers.table import HANDLERS
@@ -69,6 +70,7 @@ def _make_activity(
                 call = open_call()
                 parsed = operation.request.model_validate(request)
                 _check_size(operation.name, parsed, len(body), "it was given")
+                await check_access(call, operation.name, parsed)
                 answer = secrets.redact(await perform(call, parsed, body))
                 return _encode(operation.name, parsed, answer)
         except ApplicationError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sandbox_core.providers.registry import Provider
 from sandbox_core.storage.snapshots import SnapshotStore
+from sandbox_core.worker.access import Authorize
 from sandbox_core.worker.sessions.capacity import Capacity
 from sandbox_core.worker.sessions.labelling import Trust
 from sandbox_core.worker.sessions.labels import Namespace
@@ -34,3 +35,6 @@ class Call:
 
     snapshots: SnapshotStore | None = None
     """The snapshot store for the sessions of every client."""
+
+    authorize: Authorize | None = None
+    """Decides about operations in sandboxes that their callers do not own; None allows all."""

@@ -13,6 +13,7 @@ from sandbox_core.providers.discovery import discover, misspelt_groups, select
 from sandbox_core.providers.registry import LoadedProvider, Provider, load
 from sandbox_core.storage.snapshots import SnapshotStore
 from sandbox_core.wire.naming import check_provider_name
+from sandbox_core.worker.access import Authorize
 from sandbox_core.worker.runtime import ProviderRuntime
 from sandbox_core.worker.secrets import Allowed
 
@@ -29,15 +30,20 @@ class Offer:
     max_sandboxes: Mapping[str, int]
     peer_clients: Mapping[str, str]
     snapshots: SnapshotStore = field(compare=False)
+    authorize: Authorize | None
     fleet: bool
     """Whether workers on other hosts share the storage."""
 
     def __post_init__(self) -> None:
-        """Check the limits.
+        """Check the settings.
 
         Raises:
-            ValueError: A limit is less than 1.
+            ValueError: A limit is less than 1, or `authorize` is combined with `peer_clients`.
         """
+        if self.authorize is not None and self.peer_clients:
+            raise ValueError(
+                "authorize does not cover the workflows of peer_clients: give them another worker"
+            )
         for name, limit in self.max_sandboxes.items():
             if limit < 1:
                 raise ValueError(f"max_sandboxes[{name!r}] is {limit}; it must be 1 or more")
@@ -112,4 +118,5 @@ class Offer:
             worker_env=self.worker_env,
             max_sandboxes=self.max_sandboxes.get(provider.name),
             fleet=self.fleet,
+            authorize=self.authorize,
         )

@@ -34,6 +34,7 @@ from sandbox_core.storage.location import choose_location
 from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
 from sandbox_core.wire.limits import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_OUTPUT_BYTES
 from sandbox_core.wire.operations import PING, operations
+from sandbox_core.worker.access import Authorize
 from sandbox_core.worker.activities import Activity
 from sandbox_core.worker.agents_patches import (
     apply_manifests_in_linear_time,
@@ -55,6 +56,7 @@ from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.settings import (
     allowed_folders,
     check_bytes,
+    check_function,
     check_mapping,
     check_storage,
     own_providers,
@@ -109,6 +111,9 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             `AllowAllWorkerEnvVars` allows all of them, including the worker's own credentials.
         max_sandboxes: The maximum number of sandboxes per worker, by provider name. Further creates
             wait until one is deleted.
+        authorize: Decides whether a workflow, or a standalone activity, may use a sandbox that
+            another workflow owns; see `SandboxAccess`. Anything but True refuses it with
+            `AccessDenied`. By default all may. Cannot be combined with `peer_clients`.
         peer_clients: For workflows started with the OpenAI plugin's own sandboxes: maps the name
             passed to its `temporal_sandbox_client` to the provider that runs their operations from
             now on, such as ``{"local": "local"}``.
@@ -117,7 +122,8 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         StorageError: `storage` is not a storage URL, or contains credentials.
         TypeError: An argument has another type, such as a single name or directory instead of a
             collection.
-        ValueError: A limit is less than 1, or `storage_threshold` is out of range.
+        ValueError: A limit is less than 1, `storage_threshold` is out of range, or `authorize` is
+            combined with `peer_clients`.
     """
 
     def __init__(
@@ -134,12 +140,14 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         worker_env: Iterable[str] | AllowAllWorkerEnvVars = (),
         max_sandboxes: Mapping[str, int] | None = None,
         peer_clients: Mapping[str, str] | None = None,
+        authorize: Authorize | None = None,
     ) -> None:
         check_storage(storage, storage_patience, storage_threshold)
         check_bytes("max_file_bytes", max_file_bytes)
         check_bytes("max_output_bytes", max_output_bytes)
         check_mapping("max_sandboxes", max_sandboxes, int)
         check_mapping("peer_clients", peer_clients, str)
+        check_function("authorize", authorize)
         self._storage = Storage(
             choose_location(storage),
             patience=storage_patience,
@@ -154,6 +162,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             max_sandboxes=dict(max_sandboxes or {}),
             peer_clients=dict(peer_clients or {}),
             snapshots=self._storage.snapshots,
+            authorize=authorize,
             fleet=self._storage.is_configured,
         )
         self._register_activities = register_activities

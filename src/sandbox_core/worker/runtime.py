@@ -12,6 +12,7 @@ from sandbox_core.errors import ProviderError, ProviderLoad
 from sandbox_core.providers.activation import close_client, make_client
 from sandbox_core.providers.registry import Provider
 from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
+from sandbox_core.worker.access import Authorize
 from sandbox_core.worker.activities import Activity, make_activities
 from sandbox_core.worker.call import Call
 from sandbox_core.worker.metrics import PoolMetrics
@@ -44,6 +45,7 @@ class ProviderRuntime:
         worker_env: Allowed = frozenset(),
         max_sandboxes: int | None = None,
         fleet: bool = False,
+        authorize: Authorize | None = None,
     ) -> None:
         self._provider = provider
         self._required = required
@@ -54,6 +56,7 @@ class ProviderRuntime:
         self._which = f"provider {self.name!r}" + (f" ({origin})" if origin else "")
         self._pool = SessionPool()
         self._fleet = fleet
+        self._authorize = authorize
         self._capacity = Capacity(limit=max_sandboxes)
         self._trust = Trust()
         self._namespace: Namespace | None = None
@@ -139,4 +142,5 @@ class ProviderRuntime:
             local_sources=self._local_sources,
             trust=self._trust,
             snapshots=self._snapshots,
+            authorize=self._authorize,
         )

@@ -63,6 +63,16 @@ def check_mapping(name: str, values: Mapping[str, object] | None, kind: type) ->
             raise TypeError(f"{name}[{key!r}] is {value!r}; it must be of type {kind.__name__}")
 
 
+def check_function(name: str, value: object) -> None:
+    """Check that a setting is None or can be called.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is {value!r}; it must be a function")
+
+
 def check_bytes(name: str, value: int) -> None:
     """Check that a limit is a positive number of bytes.
 

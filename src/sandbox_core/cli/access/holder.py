@@ -12,7 +12,7 @@ from sandbox_core.cli.access.standalone import Unanswered, perform
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.history import Operation, operations_of
 from sandbox_core.cli.sandboxes import Listed, find_sandbox
-from sandbox_core.errors import SandboxCoreError, SandboxLost
+from sandbox_core.errors import AccessDenied, SandboxCoreError, SandboxLost
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.worker import SandboxPlugin
@@ -106,6 +106,7 @@ async def ask_workers(client: Client, sandbox: Listed, queues: Iterable[str]) ->
     """Ask the workers of `queues`, one after another, until one holds the sandbox.
 
     Raises:
+        AccessDenied: A worker does not let the caller use the sandbox.
         ServerUnavailable: The server does not answer, refuses, or has no standalone activities.
     """
     others: dict[str, str] = {}
@@ -128,6 +129,8 @@ async def _ask_worker(client: Client, sandbox: Listed, queue: str) -> m.InspectR
         return await perform(client, sandbox.provider, ops.INSPECT, request, queue=queue)
     except Unanswered:
         return "does not answer"
+    except AccessDenied:
+        raise  # What it holds is not for this caller.
     except SandboxCoreError as error:
         return f"fails: {error.message}"
 
