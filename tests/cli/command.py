@@ -24,6 +24,7 @@ import sandbox_core.cli.providers
 import sandbox_core.cli.reap
 import sandbox_core.cli.sandboxes
 import sandbox_core.cli.storage
+import sandbox_core.cli.usage
 import sandbox_core.cli.worker  # noqa: F401
 from sandbox_core.cli import main
 from sandbox_core.testing.fork_server import fork_server

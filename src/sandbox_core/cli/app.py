@@ -100,6 +100,10 @@ _SUBCOMMANDS = {
             function=upkeep.audit,
             examples=("sandbox-core audit repair-42", "sandbox-core audit repair-42 --json"),
         ),
+        _Subcommand(
+            function=upkeep.usage,
+            examples=("sandbox-core usage", "sandbox-core usage --since 7d --json"),
+        ),
     ),
     "Setup": (
         _Subcommand(

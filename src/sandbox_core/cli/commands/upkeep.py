@@ -1,4 +1,4 @@
-"""The subcommands for operators: `doctor`, `audit`, `reap`, `storage gc`."""
+"""The subcommands for operators: `doctor`, `audit`, `usage`, `reap`, `storage gc`."""
 
 from __future__ import annotations
 
@@ -46,6 +46,35 @@ def audit(
         run_audit(
             workflow_id=workflow,
             run_id=run_id,
+            storage=storage,
+            as_json=as_json,
+            address=address,
+            namespace=namespace,
+        )
+    )
+
+
+def usage(
+    since: Annotated[
+        str, typer.Option(metavar="AGE", help="Count only what existed within this time.")
+    ] = "30d",
+    storage: Storage = None,
+    as_json: AsJson = False,
+    address: Address = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show how long sandboxes existed, by workflow type and provider.
+
+    It is read from the histories of all workflows that were open within the time and that the
+    server still retains: from the creation of a sandbox to its deletion or, if no workflow deleted
+    it, to the end of the last one that used it.
+    """
+    from sandbox_core.cli.durations import parse_duration
+    from sandbox_core.cli.usage import run_usage
+
+    run(
+        run_usage(
+            since=parse_duration(since, "--since"),
             storage=storage,
             as_json=as_json,
             address=address,
