@@ -96,6 +96,23 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     _fail_for_secrets(session)
     _fail_for_skips(session)
+    if _server is not None:
+        asyncio.run(_delete_sandboxes(_server.address))
+
+
+async def _delete_sandboxes(address: str) -> None:
+    """Delete the sandboxes on this host whose workflows could not delete them."""
+    from sandbox_core.cli.reap import choose_reapable, client_of
+    from sandbox_core.worker.sessions import labels
+    from sandbox_core.worker.sessions.destroying import destroy
+    from sandbox_core.worker.sessions.labelling import find_labelled
+
+    namespace = await labels.Namespace.of(await Client.connect(address))
+    local = choose_reapable(["local"])["local"]
+    assert not isinstance(local, str), local
+    async with client_of(local) as client:
+        for left in await find_labelled(local, client, {labels.NAMESPACE_ID: namespace.id}):
+            await destroy(local, client, left.sandbox_id)
 
 
 def _fail_for_secrets(session: pytest.Session) -> None:
