@@ -20,6 +20,7 @@ import sandbox_core.cli.app
 import sandbox_core.cli.audit
 import sandbox_core.cli.check
 import sandbox_core.cli.doctor
+import sandbox_core.cli.fresh
 import sandbox_core.cli.providers
 import sandbox_core.cli.reap
 import sandbox_core.cli.sandboxes

@@ -117,7 +117,7 @@ async def test_ctrl_c_ends_the_command_and_leaves_nothing(place: Place) -> None:
     assert process.stdin is not None
     process.stdin.close()
 
-    await until(partial(has_line, place.root / "pid"))
+    await until(partial(has_line, place.root / "pid"), within_s=60)
     process.send_signal(signal.SIGINT)
 
     assert 128 + signal.SIGINT == await process.wait()
@@ -153,7 +153,7 @@ async def test_a_killed_worker_does_not_repeat_the_command(
         place = Place(moved, *await moved.visited())
         waits = "echo $$ >> runs; until [ -e go ]; do sleep 0.1; done; echo done; exit 6"
         process = await place.start("--", "sh", "-c", waits)
-        await until(partial(has_line, place.root / "runs"))
+        await until(partial(has_line, place.root / "runs"), within_s=60)
         first.kill()
         await there.start(variables={"TMPDIR": str(site.tmp)})
         await place.handle.execute_update(Visited.exec, "true")

@@ -76,6 +76,13 @@ _SUBCOMMANDS = {
             ),
         ),
         _Subcommand(
+            function=sandboxes.run_,
+            examples=(
+                "sandbox-core run docker -- python3 --version",
+                "sandbox-core run bubblewrap --timeout 10s -- sh -c 'id; ls /'",
+            ),
+        ),
+        _Subcommand(
             function=sandboxes.cp,
             examples=(
                 "sandbox-core cp 4f1c:report.html report.html",

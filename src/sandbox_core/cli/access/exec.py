@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
 import typer
-from agents.sandbox.errors import ExecTimeoutError, ExecTransportError, SandboxError
+from agents.sandbox.errors import ExecTimeoutError, SandboxError
 
 from sandbox_core.cli.access.holder import Where
 from sandbox_core.cli.access.standard_input import read_standard_input
 from sandbox_core.cli.access.visit import OWN_PREFIX, Visit
+from sandbox_core.cli.outcome import TIMED_OUT, pass_on, reason_of
 from sandbox_core.errors import OperationFailed, SandboxCoreError
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
-from sandbox_core.wire.summaries import summarize
-
-TIMED_OUT = 124
-"""The exit code of a command that was ended at its timeout, as that of ``timeout``."""
-
-FAILED = 125
-"""The exit code if the command could not be run, as that of ``docker exec``."""
 
 # The file is gone before the command sees its workspace.
 _WITH_INPUT = 'exec <"$0" && rm -f -- "$0" && exec "$@"'
@@ -79,23 +71,9 @@ async def run_command(
     except ExecTimeoutError:
         typer.echo(f"error: it was ended after {timeout}, its --timeout", err=True)
         return TIMED_OUT
-    except ExecTransportError as error:
-        raise OperationFailed(
-            f"{summarize(request.summary())!r} could not be run: {error.message}. Check that the "
-            f"sandbox has the program; for what a shell reads, write -- sh -c '...'."
-        ) from error
     except SandboxError as error:
-        raise OperationFailed(error.message) from error
-    if as_json:
-        json.dump(result.model_dump(mode="json"), sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    else:
-        sys.stdout.buffer.write(result.stdout)
-        sys.stdout.flush()
-        sys.stderr.buffer.write(result.stderr)
-        sys.stderr.flush()
-    # A signal's number is negative on the worker's own host.
-    return result.exit_code if result.exit_code >= 0 else 128 - result.exit_code
+        raise OperationFailed(reason_of(error, command)) from error
+    return pass_on(result, as_json=as_json)
 
 
 async def _with_input(visit: Visit, request: m.ExecRequest, given: bytes) -> m.ExecResponse:

@@ -1,4 +1,4 @@
-"""The subcommands about the sandboxes of a namespace: `ls`, `show`, `exec`, `cp`, `rm`."""
+"""The subcommands about the sandboxes of a namespace: `ls`, `show`, `exec`, `run`, `cp`, `rm`."""
 
 from __future__ import annotations
 
@@ -82,9 +82,10 @@ def exec_(
     write `-- sh -c '...'` for one. Ctrl-C ends it. Exits 124 if it was ended at --timeout, 125 if
     it could not be run.
     """
-    from sandbox_core.cli.access.exec import FAILED, run_command
+    from sandbox_core.cli.access.exec import run_command
     from sandbox_core.cli.access.holder import Where
     from sandbox_core.cli.durations import parse_duration
+    from sandbox_core.cli.outcome import FAILED
 
     where = Where(providers=provider or (), storage=storage, address=address, namespace=namespace)
     running = run_command(
@@ -97,6 +98,31 @@ def exec_(
         as_json=as_json,
     )
     run(running, failed=FAILED)
+
+
+def run_(
+    provider: Annotated[str, typer.Argument(help="The provider, such as docker.")],
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="-- COMMAND...", help="The program and its arguments, after `--`."),
+    ],
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="End the command after this time.")
+    ] = "1h",
+    as_json: AsJson = False,
+) -> None:
+    """Run a command in a fresh sandbox, and delete the sandbox.
+
+    The sandbox is created from here, with the credentials of this environment and the provider's
+    default options, without Temporal. It is deleted also after Ctrl-C. Exit codes are those of
+    `exec`.
+    """
+    from sandbox_core.cli.durations import parse_duration
+    from sandbox_core.cli.fresh import run_fresh
+    from sandbox_core.cli.outcome import FAILED
+
+    limit = parse_duration(timeout, "--timeout")
+    run(run_fresh(provider, command, timeout=limit, as_json=as_json), failed=FAILED)
 
 
 def cp(

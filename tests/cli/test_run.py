@@ -1,0 +1,72 @@
+"""`sandbox-core run`, run as an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from cli.command import environment, run_sandbox
+from faults.harness import running
+from support import until
+
+
+def run(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
+    result = run_sandbox("run", *arguments, TMPDIR=str(tmp_path))
+    return result.returncode, result.stdout, result.stderr
+
+
+def sandboxes(folder: Path) -> list[Path]:
+    return list(folder.glob("sandbox-local-*"))
+
+
+def test_passes_on_the_output_and_deletes_the_sandbox(tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, "local", "--", "sh", "-c", "echo $PWD; echo oh >&2; exit 3")
+
+    assert (3, "oh") == (code, err.splitlines()[-1])
+    assert Path(out.strip()).is_relative_to(tmp_path)
+    assert [] == sandboxes(tmp_path)
+
+
+def test_a_timeout_ends_the_command(tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, "local", "--timeout", "1s", "--", "sleep", "1000")
+
+    assert (124, "") == (code, out)
+    assert err.endswith("error: it was ended after 0:00:01, its --timeout\n")
+    assert [] == sandboxes(tmp_path)
+
+
+def test_a_provider_that_is_not_installed_is_one_error(tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, "moon", "--", "true")
+
+    assert (125, "") == (code, out)
+    assert "provider 'moon' is not installed here." in err
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupt_leaves_nothing(tmp_path: Path, signum: int) -> None:
+    script = Path(sys.executable).parent / "sandbox-core"
+    command = ("sh", "-c", "echo $$ > pid; sleep 1000")
+    process = await asyncio.create_subprocess_exec(
+        *(script, "run", "local", "--", *command),
+        env=environment(TMPDIR=str(tmp_path)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+    def pids() -> list[str]:
+        found = tmp_path.glob("sandbox-local-*/pid")
+        return [text for path in found if (text := path.read_text()).endswith("\n")]
+
+    async def started() -> bool:
+        return bool(await asyncio.to_thread(pids))
+
+    await until(started, within_s=60)
+    (pid,) = pids()
+    process.send_signal(signum)
+    _, err = await process.communicate()
+
+    assert 128 + signum == process.returncode, err
+    assert [] == sandboxes(tmp_path)
+    assert not running(int(pid))
