@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import resource
 import shutil
 import signal
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from agents import trace, tracing
 from agents.sandbox.errors import ExecTimeoutError, ExecTransportError, SandboxError
+from agents.sandbox.session.events import SandboxSessionEvent
+from agents.sandbox.session.sinks import CallbackSink
 from agents.sandbox.types import ExecResult
+from agents.tracing.processor_interface import TracingProcessor
+from agents.tracing.provider import DefaultTraceProvider
 from processes.driving import Box, command, parent, running, second_attempt, seen
 from support import until
 from temporalio.exceptions import ApplicationError
@@ -52,6 +59,19 @@ class TestAsPlain:
 
         plain = await box.session.exec(*show.command, shell=False)
         assert plain.stdout == shown.stdout
+
+    async def test_limits_are_those_of_the_moment(self, local: Box) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before = await local.exec("ulimit -n")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+        try:
+            after = await local.exec("ulimit -n")
+            plain = await local.plain("ulimit -n")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        assert str(soft) == before.stdout.decode().strip()
+        assert plain.stdout == after.stdout
 
     async def test_a_megabyte_of_anything_comes_back_whole(self, box: Box) -> None:
         produce = "head -c 400000 /dev/zero; head -c 400000 /dev/zero | tr '\\0' '\\377' >&2"
@@ -96,6 +116,57 @@ class TestAsPlain:
             assert not isinstance(plain, BaseException)
             assert not isinstance(durable, BaseException)
             assert seen(plain) == seen(durable)
+
+
+class TestReports:
+    """Who listens hears of the command, not of the helper."""
+
+    async def test_a_sink_gets_its_events(self, local: Box) -> None:
+        events: list[SandboxSessionEvent] = []
+        sink = CallbackSink(lambda event, _: events.append(event))
+        sink.bind(local.session)
+        local.session._instrumentation.add_sink(sink)
+
+        await local.exec("true")
+
+        assert [("exec", "start"), ("exec", "finish")] == [(e.op, e.phase) for e in events]
+        assert ["true"] == events[0].data["command"]
+
+    async def test_a_trace_gets_a_span(self, local: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+        provider, spans = DefaultTraceProvider(), Spans()
+        provider.set_disabled(False)
+        provider.register_processor(spans)
+        monkeypatch.setattr(tracing.setup, "GLOBAL_TRACE_PROVIDER", provider)
+
+        with trace("commands"):
+            await local.exec("true")
+
+        assert ["sandbox.exec"] == spans.names
+
+
+class Spans(TracingProcessor):
+    """Remembers the names of the spans that have ended."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def on_span_end(self, span: tracing.Span[Any]) -> None:
+        self.names.append(span.span_data.export()["name"])
+
+    def on_span_start(self, span: tracing.Span[Any]) -> None:
+        pass
+
+    def on_trace_start(self, trace: tracing.Trace) -> None:
+        pass
+
+    def on_trace_end(self, trace: tracing.Trace) -> None:
+        pass
+
+    def shutdown(self) -> None:
+        pass
+
+    def force_flush(self) -> None:
+        pass
 
 
 class TestOnce:

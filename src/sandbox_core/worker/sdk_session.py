@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
+from agents import get_current_trace
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox.entries import BaseEntry
 from agents.sandbox.errors import OpName
@@ -48,6 +49,8 @@ async def reported(
     outputs: Callable[[_ResultT], tuple[bytes | None, bytes | None]],
 ) -> _ResultT:
     """Run an operation that sinks and spans report like a call of the session."""
+    if not session._instrumentation.sinks and get_current_trace() is None:
+        return await run()  # Nobody would see the events, which are not cheap.
     return await session._annotate(op=op, start_data=start_data, run=run, ok=ok, outputs=outputs)
 
 

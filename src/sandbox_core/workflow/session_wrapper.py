@@ -96,6 +96,8 @@ class WorkflowSandboxSession(SandboxSession):
         # OpenAIAgentsPlugin sets one made for workflows.
         if tracing.setup.GLOBAL_TRACE_PROVIDER is None:
             return await run()
+        if not self._instrumentation.sinks and tracing.get_current_trace() is None:
+            return await run()  # Nobody would see the events.
         return await super()._annotate(run=run, **rest)  # type: ignore[arg-type]  # passed through
 
     def _trace_span_data(self, *, op: OpName) -> dict[str, object]:

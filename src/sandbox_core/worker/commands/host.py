@@ -18,6 +18,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
@@ -300,7 +301,7 @@ def context_fields(process: HostProcess, *, tty: bool) -> list[Field]:
         ("ignored", ignored),
         ("blocked", blocked),
         ("nice", os.getpriority(os.PRIO_PROCESS, 0)),
-        *(("rlimit", _rlimit(number)) for number in _RLIMITS),
+        *_rlimit_fields(tuple(map(resource.getrlimit, _RLIMITS))),
     ]
 
 
@@ -309,10 +310,13 @@ def _signals_and_umask() -> tuple[int, int, int]:
     return int(status[b"SigIgn"], 16), int(status[b"SigBlk"], 16), int(status[b"Umask"], 8)
 
 
-def _rlimit(number: int) -> str:
+@lru_cache(maxsize=4)  # They seldom change.
+def _rlimit_fields(limits: tuple[tuple[int, int], ...]) -> list[Field]:
     # The kernel's "unlimited" is all ones; Python returns it as -1.
-    soft, hard = (value & (2**64 - 1) for value in resource.getrlimit(number))
-    return f"{number}:{soft}:{hard}"
+    return [
+        ("rlimit", f"{number}:{soft & (2**64 - 1)}:{hard & (2**64 - 1)}")
+        for number, (soft, hard) in zip(_RLIMITS, limits, strict=True)
+    ]
 
 
 async def stop_on_host(states: Sequence[str]) -> bool:
