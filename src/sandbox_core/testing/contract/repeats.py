@@ -27,6 +27,7 @@ _REPEATED = (Effect.READ, Effect.IDEMPOTENT)
 
 _NOT_HERE = {
     "reap",  # It concerns all sandboxes of the namespace.
+    "inspect",  # It reads the worker's memory, of which others may change what it answers.
     "list_skills",  # It reads a folder of the worker's.
     "load_skill",
     "resolve_exposed_port",  # Not every backend has ports.
