@@ -11,7 +11,7 @@
 
 enum {
     LEARN_MS = 5000,            /* how long a slow file system may take to execute a program */
-    FLUSH_MS = 10000,           /* how long an answer may take to be read */
+    FLUSH_MS = 10000,           /* how long no part of an answer may be read */
 };
 
 static void put_how(struct buffer *b) {
@@ -134,8 +134,10 @@ void serve_waiters(void) {
         struct waiter *w = &k.waiters[i];
         if (!w->answered && is_due(w)) answer(w);
         if (!w->answered) continue;
+        size_t before = w->sent;
         if (w->out.failed || send_some(w->fd, &w->out, &w->sent) != 0 || now_ms() >= w->deadline)
             drop_waiter(i);
+        else if (w->sent > before) w->deadline = now_ms() + FLUSH_MS;
     }
 }
 

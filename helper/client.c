@@ -218,6 +218,12 @@ static int connect_or_boot(const char *path) {
     }
 }
 
+int client_connect(const char *path) {
+    int sock = folder_connect();
+    if (sock < 0 && folder_enter(path, true) == NULL) sock = connect_or_boot(path);
+    return sock;
+}
+
 /* Returns false if the connection was closed before there was an answer. */
 static bool receive(int sock, struct buffer *in) {
     static char chunk[65536];
@@ -247,7 +253,7 @@ static void leave_as(const struct message *answer) {
     exit((int)message_number(answer, "code", 0, 255));
 }
 
-static int ask(const char *path, const struct message *m, const struct buffer *request) {
+static int ask(const char *path, const struct message *m, const struct buffer *request, bool stays) {
     struct buffer in = {0};
     struct timeval limit = {
         .tv_sec = (time_t)message_number(m, "wait", 0, INT32_MAX) / 1000 + ANSWER_S};
@@ -267,6 +273,7 @@ static int ask(const char *path, const struct message *m, const struct buffer *r
         if (!message_parse(&answer, in.data + 4, in.len - 4, false)) break;
         if (!print_answer(&answer)) return EXIT_UNAVAILABLE;
         if (message_number(m, "mimic", 0, 1) == 1) leave_as(&answer);
+        if (stays && strcmp(message_text(&answer, "word"), "done") == 0) relay_run(path, 0, 1);
         return 0;
     }
     return EXIT_UNAVAILABLE; /* it may have been carried out: no answer is the answer */
@@ -295,6 +302,8 @@ int client_main(const char *verb_argument, int argc, char **argv) {
         if (n != SIGCHLD && n != SIGKILL && n != SIGSTOP) set_signal(n, SIG_IGN);
     set_signal(SIGCHLD, SIG_DFL);
     static const char *const ours[] = {"verb", "dir", "mark", "mimic", NULL};
+    bool stays = strcmp(verb, "relay") == 0;
+    if (stays) JOIN(verb, "context"); /* which the commands that it passes on name */
     bool inherits = strcmp(verb, "context") == 0 || strcmp(verb, "run") == 0 ||
                     strcmp(verb, "start") == 0;
     frame_begin(&request);
@@ -306,5 +315,5 @@ int client_main(const char *verb_argument, int argc, char **argv) {
     if (request.failed) return fail("unavailable", "text", "no memory");
     wipe(environ);
     fault("client:before-lock");
-    return ask(path, &m, &request);
+    return ask(path, &m, &request, stays);
 }

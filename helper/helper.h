@@ -202,6 +202,8 @@ size_t roots_kill(const struct roots *roots, const pid_t *spared, size_t count, 
 /* The roles */
 
 int client_main(const char *verb, int argc, char **argv);
+int client_connect(const char *path);   /* to the resident, which is started if there is none, or -1 */
+void relay_run(const char *path, int stdin_fd, int stdout_fd);
 void resident_main(const char *path, int ready);        /* never returns */
 struct keeper_start {
     const struct message *request, *context;

@@ -280,7 +280,7 @@ void answer_begin(struct connection *c, const char *word) {
 void answer_end(struct connection *c) {
     frame_end(&c->out);
     c->state = ANSWERED;
-    c->deadline = now_ms() + 10000;
+    c->deadline = now_ms() + FLUSH_MS;
     fault("resident:before-answer");
 }
 
@@ -450,9 +450,12 @@ static void turn(void) {
         else if (came & (POLLHUP | POLLERR | POLLNVAL)) keep = false;
         else if (c->state == READING) keep = now_ms() < c->deadline;
         else serve_waiting(c);
-        if (keep && c->state == ANSWERED)
+        if (keep && c->state == ANSWERED) {
+            size_t before = c->sent;
             keep = !c->out.failed && send_some(c->fd, &c->out, &c->sent) == 0 &&
                    now_ms() < c->deadline;
+            if (c->sent > before) c->deadline = now_ms() + FLUSH_MS;
+        }
         if (!keep || c->fd < 0) drop_connection(c);
     }
 }

@@ -6,7 +6,8 @@
 #include "helper.h"
 
 enum { BUCKETS = 4096, CONNECTIONS_MAX = 512, KEEPERS_MAX = 1024, CONTEXTS_MAX = 64,
-       ENTRIES_MAX = 1 << 17, REST_MS = 5000, SETTLE_MS = 3000 };
+       ENTRIES_MAX = 1 << 17, REST_MS = 5000, SETTLE_MS = 3000,
+       FLUSH_MS = 10000 };  /* as long as no part of an answer is read */
 
 enum entry_state { RUNNING, ENDED, LOST, GONE, NOTRUN };
 struct entry {
