@@ -77,9 +77,7 @@ class Relay:
             assert number not in self.ended
             answer = self.answers.get(number, b"") + self._came[8 : 8 + size]
             self.answers[number] = answer
-            if not size or (
-                len(answer) >= 4 and len(answer) == 4 + int.from_bytes(answer[:4], "big")
-            ):
+            if not size or _is_whole(answer):
                 self.ended.add(number)
             self._came = self._came[8 + size :]
 
