@@ -6,6 +6,7 @@ from sandbox_core.providers.contract import (
     CONTRACT_VERSION,
     HostProcess,
     LabelledSandbox,
+    ProcessStream,
     SandboxClientProvider,
     SupportsCheck,
     SupportsDestroy,
@@ -13,6 +14,7 @@ from sandbox_core.providers.contract import (
     SupportsHostProcesses,
     SupportsIdentity,
     SupportsLabels,
+    SupportsProcessStreams,
     SupportsRelabel,
 )
 from sandbox_core.providers.discovery import ENTRY_POINT_GROUP, Candidate, discover
@@ -38,6 +40,7 @@ __all__ = [
     "LabelledSandbox",
     "LabellingClient",
     "LoadedProvider",
+    "ProcessStream",
     "Provider",
     "SandboxClientProvider",
     "SandboxStopped",
@@ -48,6 +51,7 @@ __all__ = [
     "SupportsHostProcesses",
     "SupportsIdentity",
     "SupportsLabels",
+    "SupportsProcessStreams",
     "SupportsRelabel",
     "client_provider",
     "discover",

@@ -243,6 +243,63 @@ class SupportsHostProcesses(Protocol):
         ...
 
 
+class ProcessStream(Protocol):
+    """A connection to the stdin and stdout of one process in a sandbox.
+
+    Bytes arrive unaltered and in order, as soon as they are written. What is not read by one side
+    makes the other one wait, instead of being kept without limit.
+    """
+
+    async def send(self, data: bytes) -> None:
+        """Write all of `data` to the process's stdin; calls do not overlap.
+
+        Raises:
+            Exception: The connection is lost.
+        """
+        ...
+
+    async def receive(self) -> bytes:
+        """Return the next bytes of its stdout, at least one; none at the end; calls do not overlap.
+
+        Raises:
+            Exception: The connection is lost.
+        """
+        ...
+
+    async def send_eof(self) -> None:
+        """Close the process's stdin; its stdout can still be received."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection now, and thereby the process's stdin; may be called repeatedly.
+
+        The same must happen if the worker is killed: the process ends when its stdin does.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsProcessStreams(Protocol):
+    """The backend can connect to the stdin and stdout of a process that it starts.
+
+    sandbox-core then keeps a process of its helper's in a sandbox while commands run there, and
+    asks it over this connection, instead of calling the session's `exec` for each command.
+    """
+
+    async def open_stream(
+        self, session: BaseSandboxSession, command: Sequence[str], *, user: str | None
+    ) -> ProcessStream:
+        """Start a process as ``session.exec(*command, shell=False, user=user)`` would.
+
+        Its stderr may be dropped. If the process does not start, the stream ends.
+
+        Raises:
+            NotImplementedError: There are no streams for this session, and will be none.
+            SandboxError: The backend failed.
+        """
+        ...
+
+
 CAPABILITIES: Mapping[str, type] = {
     "identity": SupportsIdentity,
     "exists": SupportsExists,
@@ -251,6 +308,7 @@ CAPABILITIES: Mapping[str, type] = {
     "relabel": SupportsRelabel,
     "check": SupportsCheck,
     "host processes": SupportsHostProcesses,
+    "process streams": SupportsProcessStreams,
 }
 """The optional abilities, by the names that `sandbox-core providers` shows."""
 

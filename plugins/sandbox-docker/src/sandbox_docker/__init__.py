@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING
 # The SDK defines the options in its client's module. So this imports `docker` even on a worker that
 # only runs workflows, but connects to no engine before `create_client`.
 from agents.sandbox.sandboxes import docker as sdk
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.providers import LabelledSandbox, SandboxClientProvider, hookimpl
+from sandbox_core.providers import (
+    LabelledSandbox,
+    ProcessStream,
+    SandboxClientProvider,
+    hookimpl,
+)
 from sandbox_docker.options import DockerSandboxClientOptions, DockerSandboxSessionState
 
 if TYPE_CHECKING:
@@ -113,6 +119,21 @@ class DockerProvider(SandboxClientProvider[sdk.DockerSandboxClientOptions]):
             NotFound: The engine does not have the container.
         """
         await client.relabel_container(sandbox_id, labels)
+
+    async def open_stream(
+        self, session: BaseSandboxSession, command: Sequence[str], *, user: str | None
+    ) -> ProcessStream:
+        """Start a process in the container, and connect to its stdin and stdout.
+
+        Raises:
+            NotImplementedError: The engine is reached by TLS or SSH.
+            ExecTransportError: The engine refuses, or does not answer.
+        """
+        from sandbox_docker.session import ThreadedDockerSandboxSession
+
+        if not isinstance(session, ThreadedDockerSandboxSession):
+            raise NotImplementedError(f"a session of type {type(session).__name__}")
+        return await session.open_stream(command, user)
 
     async def check(self, client: ThreadedDockerSandboxClient) -> None:
         """Check that the engine answers."""

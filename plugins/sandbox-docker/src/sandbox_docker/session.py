@@ -9,11 +9,11 @@ import asyncio
 import io
 import logging
 import socket
-import struct
 import tarfile
 import tempfile
 import threading
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -41,6 +41,7 @@ from sandbox_core.providers.archives import UnsafeArchive
 from sandbox_core.providers.listings import list_command, listed_entries
 from sandbox_docker.engine import in_other_loop, in_thread
 from sandbox_docker.options import settings_of
+from sandbox_docker.streams import FRAME, ExecStream, open_stream
 from sandbox_docker.workspace import (
     ARCHIVE,
     IS_FIFO,
@@ -65,9 +66,6 @@ _NOT_EXECUTED: Final = 126
 
 _CONFLICT: Final = 409
 """The engine's status for a request to a container that is not running."""
-
-_FRAME: Final = struct.Struct(">BxxxL")
-"""The header of each piece of output: its stream and length."""
 
 _CUT: Final = "the connection ended in the middle of a command's output"
 
@@ -138,8 +136,8 @@ def _output_of(stream: IO[bytes]) -> tuple[bytes, bytes]:
         ConnectionResetError: The connection broke, or the command was abandoned.
     """
     output = {1: bytearray(), 2: bytearray()}
-    while header := _read(stream, _FRAME.size):
-        number, size = _FRAME.unpack(header)
+    while header := _read(stream, FRAME.size):
+        number, size = FRAME.unpack(header)
         piece = _read(stream, size)
         if not piece:
             raise ConnectionResetError(_CUT)
@@ -229,6 +227,20 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
                 command=command_for_errors, context={"reason": "missing_exit_code"}
             )
         return ExecResult(stdout=stdout, stderr=stderr, exit_code=exit_code)
+
+    async def open_stream(self, command: Sequence[str], user: str | None) -> ExecStream:
+        """Start a process as `exec` would, and connect to its stdin and stdout.
+
+        Raises:
+            NotImplementedError: This engine's connections cannot be used for that.
+            ExecTransportError: The engine refuses, or does not answer.
+        """
+        await self._recover_workspace_root_ready(timeout=None)
+        workdir = self.state.manifest.root if self._workspace_root_ready else None
+        try:
+            return await open_stream(self._container, command, workdir=workdir, user=user)
+        except (DockerException, OSError) as error:
+            raise ExecTransportError(command=tuple(command[:1]), cause=error) from error
 
     async def _kill_marked(self, mark: str, user: str | None, running: asyncio.Future[Any]) -> None:
         """Kill the marked processes, as the user who started them: no other can see the mark."""

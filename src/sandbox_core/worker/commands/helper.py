@@ -1,6 +1,7 @@
 """Finds the helper of a session, for the commands of one user, and sends it requests.
 
-Requests go over its socket on the worker's own host, and through the session's `exec` elsewhere.
+Requests go over its socket on the worker's own host. Elsewhere they go through a relay where the
+provider can connect to a process, otherwise, or if that fails, through the session's `exec`.
 The first command in a sandbox installs the helper. Where it cannot run, `helper_for` raises
 `Unusable`; if that is lasting, for as long as the worker holds the session.
 """
@@ -22,13 +23,14 @@ from agents.sandbox.errors import ExecFailureError
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
 
-from sandbox_core.providers import SupportsHostProcesses
+from sandbox_core.providers import SupportsHostProcesses, SupportsProcessStreams
 from sandbox_core.providers.registry import Provider
 from sandbox_core.worker.commands.binaries import SWITCH, switched_off
 from sandbox_core.worker.commands.host import HostHelper, context_fields, install_on_host
 from sandbox_core.worker.commands.install import Installed, Unusable, install
 from sandbox_core.worker.commands.length import LONGEST_COMMAND
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer, parse_text, pieces
+from sandbox_core.worker.commands.relays import Relays
 from sandbox_core.worker.sdk_session import backend_session
 
 logger = logging.getLogger(__name__)
@@ -104,14 +106,21 @@ class _OnHost(Helper):
 
 
 class _ThroughExec(Helper):
-    """Is asked with one call of the backend's `exec` per request."""
+    """Is asked through a relay, or with one call of the backend's `exec` per request."""
 
     attached_s = 20.0
 
-    def __init__(self, session: BaseSandboxSession, user: str | None, installed: Installed) -> None:
+    def __init__(
+        self,
+        session: BaseSandboxSession,
+        user: str | None,
+        installed: Installed,
+        relays: Relays | None,
+    ) -> None:
         self._session = session
         self._user = user
         self._installed = installed
+        self._relays = relays
 
     @property
     def records(self) -> str:
@@ -127,6 +136,14 @@ class _ThroughExec(Helper):
     async def ask(self, verb: str, fields: Iterable[Field], *, about: Sequence[str] = ()) -> Answer:
         fields = list(fields)
         unanswered, why = False, "the sandbox does not return the helper's answers"
+        try:
+            relayed = await self._through_relay(verb, fields)
+        except NotAnAnswer as silence:
+            logger.debug("no answer to %s from a relay: %s", verb, silence)
+            unanswered = True
+        else:
+            if relayed is not None:
+                return relayed
         try:
             for _ in range(_ASKED):
                 try:
@@ -151,6 +168,14 @@ class _ThroughExec(Helper):
             raise about_command(error, about) from error.cause
         raise NotAnAnswer(why)
 
+    async def _through_relay(self, verb: str, fields: Sequence[Field]) -> Answer | None:
+        if self._relays is None:
+            return None
+        answer = await self._relays.ask(self._installed, verb, fields)
+        if answer is not None and verb == "run" and "signal" in answer.fields:
+            return None  # It is recorded, and the backend reports a signal in a way of its own.
+        return answer
+
     async def _call(self, verb: str, fields: Iterable[Field]) -> Answer:
         mark = secrets.token_hex(8)
         own: list[Field] = [("dir", self._installed.state), ("mark", mark)]
@@ -165,6 +190,10 @@ class _ThroughExec(Helper):
             return answer.number("code")
         # A `run` ends the way its command did: the backend has reported that in its convention.
         return answer.reported or 128 + answer.number("signal")
+
+    async def aclose(self) -> None:
+        if self._relays is not None:
+            await self._relays.aclose()
 
 
 def about_command(error: ExecFailureError, command: Sequence[str]) -> ExecFailureError:
@@ -232,6 +261,15 @@ def known_records(session: SandboxSession, user: str | None) -> str | None:
     return helper.records if isinstance(helper, _ThroughExec) else None
 
 
+async def close_helpers(session: SandboxSession) -> None:
+    """Close the connections to the session's sandbox; what runs there goes on."""
+    for future in _helpers.get(session, {}).values():
+        if _settled(future) and future.exception() is None:
+            helper = future.result()
+            if isinstance(helper, _ThroughExec):
+                await helper.aclose()
+
+
 def _settled(future: asyncio.Future[Helper]) -> bool:
     if not future.done() or future.cancelled():
         return False
@@ -244,7 +282,11 @@ async def _open(provider: Provider, session: SandboxSession, user: str | None) -
     try:
         if user is None and isinstance(provider, SupportsHostProcesses):
             return _OnHost(provider, inner, await asyncio.to_thread(install_on_host, inner))
-        return _ThroughExec(inner, user, await install(inner, user))
+        installed = await install(inner, user)
+        relays = (
+            Relays(provider, inner, user) if isinstance(provider, SupportsProcessStreams) else None
+        )
+        return _ThroughExec(inner, user, installed, relays)
     except Unusable as error:
         logger.warning(
             "commands in session %s run at most once, without the helper: %s",

@@ -18,6 +18,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from sandbox_core.errors import SessionNotOpen
 from sandbox_core.wire.agents_models import load_state
 from sandbox_core.wire.messages import SessionRef, SessionRequest
+from sandbox_core.worker.commands.helper import close_helpers
 from sandbox_core.worker.metrics import PoolMetrics
 from sandbox_core.worker.sdk_session import close_dependencies, configure
 from sandbox_core.worker.secrets import current_secrets, with_credentials
@@ -256,6 +257,7 @@ class SessionPool:
 
 async def _close_handle(session: SandboxSession) -> None:
     try:
+        await close_helpers(session)
         await close_dependencies(session)
     except Exception as error:  # noqa: BLE001 - a provider's, and nobody waits for it
         logger.info("the handle of a session could not be closed: %s", error)
