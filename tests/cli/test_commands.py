@@ -58,6 +58,7 @@ class TestProviders:
                 "relabel": True,
                 "check": True,
                 "host processes": True,
+                "process streams": False,
             },
             "error": None,
             "warnings": [],

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from contract.mutants import MUTANTS, TERMINALS_METHODS, Mutant
+from contract.mutants import MUTANTS, RIGHT_STREAMS, TERMINALS_METHODS, Mutant
 
 from sandbox_core.cli.scaffold import write_provider
 from sandbox_core.testing.contract import (
@@ -166,3 +166,15 @@ async def test_the_right_provider_with_terminals_passes(
         outcome = await _outcome(check, module, "right-terminals", home, temporal_address)
 
         assert outcome.status == "kept", outcome
+
+
+async def test_the_right_provider_with_streams_passes(
+    tmp_path: Path, home: Path, temporal_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the faults are put into keeps what is promised of streams; and commands use them."""
+    monkeypatch.setenv("RIGHT_STREAMS_HOME", str(home))
+    module = _write(RIGHT_STREAMS, "right-streams", tmp_path)
+    for check in (c for c in CHECKS if c.name.startswith("streams.") or c.level == "durable"):
+        outcome = await _outcome(check, module, "right-streams", home, temporal_address)
+
+        assert outcome.status in ("kept", "skipped"), outcome

@@ -34,7 +34,10 @@ OF_THE_SDK: Mapping[str, str] = {
 class LoopbackContract(ProviderContract):
     """What the contract promises, of the vendor's unmodified SDK and its server on loopback."""
 
-    abilities: ClassVar[frozenset[str]] = frozenset(CAPABILITIES) - {"host processes"}
+    abilities: ClassVar[frozenset[str]] = frozenset(CAPABILITIES) - {
+        "host processes",
+        "process streams",
+    }
     credentials: ClassVar[Sequence[str]]
     """The variables without which no client is made."""
 

@@ -28,7 +28,9 @@ def client(provider: LocalProvider) -> UnixLocalSandboxClient:
 
 def test_it_has_every_optional_ability(provider: LocalProvider) -> None:
     """Nothing of a directory is out of reach."""
-    assert set(CAPABILITIES) == {n for n, cls in CAPABILITIES.items() if isinstance(provider, cls)}
+    assert set(CAPABILITIES) - {"process streams"} == {
+        name for name, cls in CAPABILITIES.items() if isinstance(provider, cls)
+    }
     assert provider.host_bound
 
 

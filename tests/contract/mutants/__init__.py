@@ -8,12 +8,13 @@ from contract.mutants.lifecycle import LIFECYCLE
 from contract.mutants.one import Mutant
 from contract.mutants.package import PACKAGE
 from contract.mutants.saved import SAVED
+from contract.mutants.streams import RIGHT_STREAMS, STREAMS
 from contract.mutants.terminals import TERMINALS, TERMINALS_METHODS
 from contract.mutants.workspace import WORKSPACE
 
-__all__ = ["MUTANTS", "TERMINALS_METHODS", "Mutant"]
+__all__ = ["MUTANTS", "RIGHT_STREAMS", "TERMINALS_METHODS", "Mutant"]
 
 MUTANTS = (
-    *(*PACKAGE, *COMMANDS, *TERMINALS, *FILES, *WORKSPACE),
+    *(*PACKAGE, *COMMANDS, *STREAMS, *TERMINALS, *FILES, *WORKSPACE),
     *(*LIFECYCLE, *LABELS, *SAVED, *DURABLE),
 )

@@ -44,6 +44,7 @@ _ABILITIES: Mapping[str, tuple[tuple[str, tuple[str, ...], bool], ...]] = {
     "relabel": (("relabel", ("client", "sandbox_id", "labels"), True),),
     "check": (("check", ("client",), True),),
     "host processes": (("host_process", ("session", "command"), True),),
+    "process streams": (("open_stream", ("session", "command"), True),),
 }
 """The methods of each ability, their arguments, and whether they are asynchronous."""
 

@@ -22,6 +22,7 @@ from sandbox_core.testing.contract import (
     repeats,
     saved,
     shared,
+    streams,
     terminals,
     workspace,
 )
@@ -38,7 +39,7 @@ from sandbox_core.testing.contract.model import (
 from sandbox_core.testing.contract.subject import ClientNotMade, Subject
 
 _MODULES = (
-    *(package, commands, terminals, files, workspace, lifecycle, labels),
+    *(package, commands, streams, terminals, files, workspace, lifecycle, labels),
     *(repeats, saved, shared, creates, durable),
 )
 

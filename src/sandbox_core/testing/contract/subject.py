@@ -31,6 +31,7 @@ from sandbox_core.providers import (
     SupportsExists,
     SupportsIdentity,
     SupportsLabels,
+    SupportsProcessStreams,
 )
 from sandbox_core.providers.activation import close_client
 from sandbox_core.testing.contract.model import (
@@ -181,6 +182,11 @@ class Subject:
     def labelling(self) -> SupportsLabels[Client]:
         """The provider; only if it labels its sandboxes."""
         return cast("SupportsLabels[Client]", self.provider)
+
+    @property
+    def streams(self) -> SupportsProcessStreams:
+        """The provider; only if it opens streams to processes."""
+        return cast("SupportsProcessStreams", self.provider)
 
     def identity(self, state: SandboxSessionState) -> str:
         """Return the backend's id of a sandbox; only if the provider can."""
