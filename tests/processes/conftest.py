@@ -16,10 +16,12 @@ from agents.sandbox.sandboxes.unix_local import (
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from processes.bare import ENVIRONMENT
 from processes.driving import Box
+from processes.streamed import Streamed
 from support import installed_provider
 
 from sandbox_core.providers import SandboxClientProvider
 from sandbox_core.providers.registry import Provider
+from sandbox_core.worker.commands.helper import close_helpers
 
 
 class ThroughExec(SandboxClientProvider[UnixLocalSandboxClientOptions]):
@@ -68,7 +70,18 @@ async def remote() -> AsyncIterator[Box]:
         yield box
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture
+async def streamed() -> AsyncIterator[Box]:
+    """The same backend, asked through a relay."""
+    provider: Any = Streamed()
+    async with box_of(provider, provider.create_client()) as box:
+        yield box
+        await close_helpers(box.session)
+    for stream in provider.streams:
+        await stream.release()
+
+
+@pytest.fixture(params=["local", "remote", "streamed"])
 def box(request: pytest.FixtureRequest) -> Box:
     """Each backend in turn."""
     found = request.getfixturevalue(request.param)

@@ -172,7 +172,7 @@ class _ThroughExec(Helper):
         if self._relays is None:
             return None
         answer = await self._relays.ask(self._installed, verb, fields)
-        if answer is not None and verb == "run" and "signal" in answer.fields:
+        if answer is not None and answer.word == "exited" and "signal" in answer.fields:
             return None  # It is recorded, and the backend reports a signal in a way of its own.
         return answer
 

@@ -28,6 +28,9 @@ from sandbox_core.worker.commands.protocol import (
 
 logger = logging.getLogger(__name__)
 
+VERB = "relay"
+"""The helper's verb; an older helper does not know it."""
+
 MOST = 128
 """How many requests are under way at most; a relay takes 256."""
 
@@ -53,6 +56,8 @@ RETIRED_S = 90.0
 """How long a relay that gets no more requests may take to answer those that it has."""
 
 _HELLO_BYTES = 64 * 1024
+_PIECE_BYTES = 1024 * 1024
+"""More than a relay sends of an answer at once."""
 
 
 class Unheard(Exception):
@@ -89,6 +94,9 @@ class Relay:
         self._stream = stream
         self._asked: dict[int, _Asked] = {}
         self._last = 0
+        self._answered = 0
+        """The last of the requests that were answered: those before it have been passed on."""
+
         self._heard = self._used = self._loop.time()
         self._unheard: asyncio.Future[bytes | None] | None = None
         self._sending = asyncio.Lock()
@@ -108,7 +116,7 @@ class Relay:
         """
         context, mark = secrets.token_hex(8), secrets.token_hex(8)
         own: list[Field] = [("dir", where.state), ("mark", mark), ("id", context)]
-        stream = await open_stream((where.program, "relay", *pieces(own)))
+        stream = await open_stream((where.program, VERB, *pieces(own)))
         try:
             said = b""
             while f"{mark} end\n".encode() not in said:
@@ -128,8 +136,8 @@ class Relay:
 
     @property
     def is_full(self) -> bool:
-        """Whether it has as many requests as it may."""
-        return len(self._asked) >= MOST
+        """Whether it has as many requests as it may; their numbers have 32 bits."""
+        return len(self._asked) >= MOST or self._last >= 2**32 - MOST
 
     async def ask(self, verb: str, fields: Iterable[Field], wait_s: float) -> Answer:
         """Make one request.
@@ -146,8 +154,9 @@ class Relay:
             raise Unheard
         self._used = self._loop.time()
         asked = self._send(frame(verb, fields), is_request=True)
+        number = self._last
         await asyncio.wait({asked}, timeout=PASSED_ON_S)
-        if not asked.done() and not await self._is_heard() and not asked.done():
+        if not (asked.done() or number < self._answered or await self._is_heard() or asked.done()):
             await self.retire()  # It must not pass the request on later, when nobody waits for it.
             raise NotAnAnswer("the relay does not answer")
         if not asked.done():
@@ -171,7 +180,7 @@ class Relay:
     def _send(self, request: bytes, *, is_request: bool) -> asyncio.Future[bytes | None]:
         asked = _Asked(self._loop.create_future(), is_request)
         if self.usable:
-            self._last = (self._last + 1) % 2**32
+            self._last += 1
             self._asked[self._last] = asked
             # A task, as a cancelled caller must not cut the request.
             self._in_background(self._write(self._last.to_bytes(4, "big") + request))
@@ -208,16 +217,19 @@ class Relay:
 
     def _take(self, came: bytearray) -> None:
         """Take the pieces of answers that are there as a whole."""
-        while len(came) >= 8 and len(came) >= 8 + int.from_bytes(came[4:8], "big"):
+        while len(came) >= 8:
             number, end = int.from_bytes(came[:4], "big"), 8 + int.from_bytes(came[4:8], "big")
             asked = self._asked.get(number)
-            if asked is None:
-                raise NotAnAnswer("an answer to nothing")
+            if asked is None or end > _PIECE_BYTES:
+                raise NotAnAnswer("what comes is not of a relay")
+            if len(came) < end:
+                return
             asked.answer += memoryview(came)[8:end]
             del came[:end]
             size = int.from_bytes(asked.answer[:4], "big")
             if size > MAX_ANSWER_BYTES:
                 raise NotAnAnswer(f"an answer of {size:,} bytes")
+            self._answered = max(self._answered, number)
             whole = len(asked.answer) == 4 + size and size > 0
             if whole or end == 8:
                 del self._asked[number]

@@ -1,0 +1,204 @@
+"""Streams to processes in containers, and commands that go over one."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from agents.sandbox import Manifest
+from docker_engine import DockerEngine
+from processes.driving import Box, command, seen
+from test_docker_conditions import RAN, Contained
+
+from sandbox_core.worker.commands import relay
+from sandbox_core.worker.commands.helper import close_helpers
+from sandbox_core.worker.sdk_session import backend_session
+from sandbox_docker import sandbox_client_provider
+from sandbox_docker.streams import ExecStream
+
+pytest_plugins = ["docker_fixtures"]
+
+pytestmark = pytest.mark.xdist_group("docker")
+
+WAITING = "echo run >> runs; until [ -e go ]; do sleep 0.05; done; echo out; exit 3"
+
+
+@pytest.fixture
+async def box(engine: DockerEngine) -> AsyncIterator[Contained]:
+    provider = sandbox_client_provider()
+    client = provider.create_client()
+    try:
+        session = await client.create(manifest=Manifest(), options=provider.default_options())
+        await session.start()
+        container = engine.client.containers.get(provider.identity(session.state))
+        yield Contained(provider, session, container)
+        await client.delete(session)
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def calls(box: Box, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The verbs of the helper that were asked through `exec`."""
+    made: list[str] = []
+    inner: Any = backend_session(box.session)
+    real = inner.exec
+
+    async def exec_(*words: str, **settings: Any) -> Any:
+        if "sandbox-helper" in words[0] and words[1] != "prune":
+            made.append(words[1])
+        return await real(*words, **settings)
+
+    monkeypatch.setattr(inner, "exec", exec_)
+    return made
+
+
+def processes(box: Contained) -> dict[str, list[int]]:
+    """The processes in the container: their numbers on this host, by their commands."""
+    found: dict[str, list[int]] = {}
+    for row in box.container.top()["Processes"]:
+        found.setdefault(row[-1], []).append(int(row[1]))
+    return found
+
+
+async def relay_of(box: Contained) -> int:
+    """The number of the relay, which is the one whose parent is not in the container."""
+    rows = await asyncio.to_thread(box.container.top)
+    numbers = {row[1] for row in rows["Processes"]}
+    (found,) = [
+        int(row[1]) for row in rows["Processes"] if row[-1] == "sbx" and row[2] not in numbers
+    ]
+    return found
+
+
+async def until_gone(box: Contained, name: str) -> None:
+    async with asyncio.timeout(20):
+        while name in await asyncio.to_thread(processes, box):
+            await asyncio.sleep(0.05)
+
+
+class TestCommands:
+    async def test_go_over_one_stream(self, box: Contained, calls: list[str]) -> None:
+        assert RAN == seen(await box.exec("echo out; exit 3"))
+        asked = [asyncio.create_task(box.exec(f"sleep 0.5; echo {n}")) for n in range(50)]
+
+        assert [b"%d\n" % n for n in range(50)] == [(await each).stdout for each in asked]
+        assert [] == calls
+        assert await relay_of(box)
+
+    async def test_output_of_any_size_is_whole(self, box: Contained, calls: list[str]) -> None:
+        script = "head -c 5000000 /dev/zero | tr '\\0' x"
+        words = [("arg", word) for word in ("sh", "-c", script)]
+        answer = await box.ask("run", ("key", "k"), ("wait", 9000), ("out_max", 5_000_000), *words)
+
+        assert b"x" * 5_000_000 == answer.fields["out"]
+        assert [] == calls
+
+    async def test_the_relay_is_killed_in_the_middle(
+        self, box: Contained, calls: list[str]
+    ) -> None:
+        asked = asyncio.create_task(box.exec(WAITING))
+        await box.exec("until [ -e runs ]; do sleep 0.05; done")
+        subprocess.run(["kill", "-KILL", str(await relay_of(box))], check=True)
+        await box.text("touch go")
+
+        assert RAN == seen(await asked)
+        assert "run\n" == await box.text("cat runs")
+        assert ["run"] == calls
+        assert RAN == seen(await box.exec("echo out; exit 3"))
+        assert ["run"] == calls
+
+    async def test_a_request_that_a_paused_container_got_is_not_carried_out_later(
+        self, box: Contained, calls: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The engine refuses another call, so that the command is said not to have run."""
+        monkeypatch.setattr(relay, "FRESH_S", 600)
+        asked = asyncio.create_task(box.exec(WAITING))
+        await box.exec("until [ -e runs ]; do sleep 0.05; done")
+        box.container.pause()
+        lost = command("echo again >> runs")
+        with pytest.raises(Exception, match="paused"):
+            await box.run(lost)
+        assert not asked.done()
+        box.container.unpause()
+        await box.text("touch go")
+
+        assert RAN == seen(await asked)
+        assert "run\n" == await box.text("cat runs")
+        await box.run(lost)
+        assert "run\nagain\n" == await box.text("cat runs")
+
+    async def test_closing_the_session_leaves_no_relay(self, box: Contained) -> None:
+        await box.exec("true")
+        number = await relay_of(box)
+        await close_helpers(box.session)
+
+        async with asyncio.timeout(20):
+            while number in (await asyncio.to_thread(processes, box)).get("sbx", []):
+                await asyncio.sleep(0.05)
+
+
+_OPEN = """
+import asyncio, sys
+from docker import DockerClient
+from sandbox_docker.streams import open_stream
+
+async def main():
+    container = DockerClient(base_url=sys.argv[1]).containers.get(sys.argv[2])
+    stream = await open_stream(container, ["cat"], workdir=None, user=None)
+    await stream.send(b"ready\\n")
+    print((await stream.receive()).decode(), end="", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_ends_with_the_worker_that_is_killed(
+    box: Contained, engine: DockerEngine
+) -> None:
+    words = [sys.executable, "-c", _OPEN, engine.host, str(box.container.id)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        assert b"ready\n" == await asyncio.to_thread(worker.stdout.readline)
+        assert "cat" in processes(box)
+        worker.send_signal(signal.SIGKILL)
+    await until_gone(box, "cat")
+
+
+async def test_an_engine_that_is_reached_otherwise_has_no_streams(
+    box: Contained, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = backend_session(box.session)._container.client.api  # type: ignore[attr-defined]
+    monkeypatch.setattr(api, "base_url", "https://localhost:2376")
+    with pytest.raises(NotImplementedError, match="Unix socket"):
+        await sandbox_client_provider().open_stream(
+            backend_session(box.session), ["cat"], user=None
+        )
+
+
+class TestStream:
+    """What the engine sends, in whatever pieces."""
+
+    @pytest.mark.parametrize("size", [1, 7, 8, 9, 1000])
+    async def test_stdout_is_told_from_stderr(self, size: int) -> None:
+        came = b"\1\0\0\0\0\0\0\4out\n\2\0\0\0\0\0\0\4err\n\1\0\0\0\0\0\0\1!"
+        stream = ExecStream()
+        for start in range(0, len(came), size):
+            stream.data_received(came[start : start + size])
+        stream.connection_lost(None)
+
+        assert b"out\n!" == await stream.receive()
+        assert b"" == await stream.receive()
+
+    async def test_a_lost_connection_takes_nothing(self) -> None:
+        stream = ExecStream()
+        await stream.aclose()
+
+        with pytest.raises(ConnectionResetError):
+            await stream.send(b"x")
