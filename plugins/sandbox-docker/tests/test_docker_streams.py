@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -49,7 +50,7 @@ def calls(box: Box, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     inner: Any = backend_session(box.session)
     real = inner.exec
 
-    async def exec_(*words: str, **settings: Any) -> Any:
+    async def exec_(*words: str, **settings: object) -> object:
         if "sandbox-helper" in words[0] and words[1] != "prune":
             made.append(words[1])
         return await real(*words, **settings)
@@ -66,20 +67,20 @@ def processes(box: Contained) -> dict[str, list[int]]:
     return found
 
 
-async def relay_of(box: Contained) -> int:
-    """The number of the relay, which is the one whose parent is not in the container."""
-    rows = await asyncio.to_thread(box.container.top)
-    numbers = {row[1] for row in rows["Processes"]}
-    (found,) = [
-        int(row[1]) for row in rows["Processes"] if row[-1] == "sbx" and row[2] not in numbers
-    ]
+def relay_of(box: Contained) -> int:
+    """The number of the relay: it is the process of ours whose parent is not in the container."""
+    rows = box.container.top()["Processes"]
+    inside = {row[1] for row in rows}
+    (found,) = [int(row[1]) for row in rows if row[-1] == "sbx" and row[2] not in inside]
     return found
 
 
-async def until_gone(box: Contained, name: str) -> None:
-    async with asyncio.timeout(20):
-        while name in await asyncio.to_thread(processes, box):
-            await asyncio.sleep(0.05)
+def wait_for_end(box: Contained, name: str, number: int) -> None:
+    """Wait until a process of the container has ended."""
+    deadline = time.monotonic() + 20
+    while number in processes(box).get(name, []):
+        assert time.monotonic() < deadline, f"{name} still runs"
+        time.sleep(0.05)
 
 
 class TestCommands:
@@ -89,7 +90,7 @@ class TestCommands:
 
         assert [b"%d\n" % n for n in range(50)] == [(await each).stdout for each in asked]
         assert [] == calls
-        assert await relay_of(box)
+        assert relay_of(box)
 
     async def test_output_of_any_size_is_whole(self, box: Contained, calls: list[str]) -> None:
         script = "head -c 5000000 /dev/zero | tr '\\0' x"
@@ -104,7 +105,7 @@ class TestCommands:
     ) -> None:
         asked = asyncio.create_task(box.exec(WAITING))
         await box.exec("until [ -e runs ]; do sleep 0.05; done")
-        subprocess.run(["kill", "-KILL", str(await relay_of(box))], check=True)
+        os.kill(relay_of(box), signal.SIGKILL)
         await box.text("touch go")
 
         assert RAN == seen(await asked)
@@ -135,12 +136,10 @@ class TestCommands:
 
     async def test_closing_the_session_leaves_no_relay(self, box: Contained) -> None:
         await box.exec("true")
-        number = await relay_of(box)
+        number = relay_of(box)
         await close_helpers(box.session)
 
-        async with asyncio.timeout(20):
-            while number in (await asyncio.to_thread(processes, box)).get("sbx", []):
-                await asyncio.sleep(0.05)
+        await asyncio.to_thread(wait_for_end, box, "sbx", number)
 
 
 _OPEN = """
@@ -162,13 +161,17 @@ asyncio.run(main())
 async def test_a_process_ends_with_the_worker_that_is_killed(
     box: Contained, engine: DockerEngine
 ) -> None:
-    words = [sys.executable, "-c", _OPEN, engine.host, str(box.container.id)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as worker:
-        assert worker.stdout is not None
-        assert b"ready\n" == await asyncio.to_thread(worker.stdout.readline)
-        assert "cat" in processes(box)
-        worker.send_signal(signal.SIGKILL)
-    await until_gone(box, "cat")
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _OPEN, engine.host, str(box.container.id)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert worker.stdout is not None
+    assert b"ready\n" == await worker.stdout.readline()
+    (number,) = processes(box)["cat"]
+    worker.kill()
+    await worker.wait()
+
+    await asyncio.to_thread(wait_for_end, box, "cat", number)
 
 
 async def test_an_engine_that_is_reached_otherwise_has_no_streams(

@@ -324,5 +324,5 @@ LOST_WITHOUT: Mapping[str, str] = {
 }
 """What users lose without an ability.
 
-Without host processes, a command only takes a few milliseconds longer.
+Without host processes or process streams, a command only takes longer.
 """

@@ -28,7 +28,7 @@ NO_TERMINALS = (
 
 def lost_without(ability: str) -> str:
     """Return why checks that need an ability are skipped: what users lose without it."""
-    return f"no `{ability}`: {LOST_WITHOUT[ability]}"
+    return f"no `{ability}`: {LOST_WITHOUT.get(ability, 'commands take longer')}"
 
 
 class PromiseBroken(AssertionError):
