@@ -155,6 +155,7 @@ class TestFaults:
         paused = await the_stream(streamed)
         asked = asyncio.create_task(streamed.exec(WAITING))
         await streamed.exec("until [ -e runs ]; do sleep 0.02; done")
+        await streamed.exec("true")  # It follows the first, which has been passed on, then.
         paused.signal(signal.SIGSTOP)
         lost = command("echo again >> runs")
         with monkeypatch.context() as without:
@@ -180,6 +181,7 @@ class TestFaults:
         paused = await the_stream(streamed)
         asked = asyncio.create_task(streamed.exec(WAITING))
         await streamed.exec("until [ -e runs ]; do sleep 0.02; done")
+        await streamed.exec("true")  # It follows the first, which has been passed on, then.
         paused.signal(signal.SIGSTOP)
 
         assert RAN == seen(await streamed.exec("echo out; exit 3"))

@@ -234,6 +234,7 @@ class TestStandstill:
         run = command("echo run >> runs; until [ -e go ]; do sleep 0.05; done; echo out; exit 3")
         asked = asyncio.create_task(box.run(run))
         await box.line("runs")
+        await box.exec("true")  # It follows the first, which has been passed on, then.
         box.container.pause()
 
         with pytest.raises(ExecTransportError):

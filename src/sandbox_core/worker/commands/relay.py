@@ -40,7 +40,7 @@ FRESH_S = 0.1
 A request that reaches a paused sandbox may be carried out when it goes on.
 """
 
-PASSED_ON_S = 0.5
+PASSED_ON_S = 0.05
 """After what time a relay is asked whether it has passed an unanswered request on."""
 
 PATIENCE_S = 3.0
