@@ -38,6 +38,7 @@ class PipeStream:
 
     async def send_eof(self) -> None:
         self._stdin.close()
+        await self._stdin.wait_closed()
 
     async def aclose(self) -> None:
         self._stdin.close()

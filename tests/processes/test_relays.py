@@ -124,6 +124,7 @@ class TestFaults:
         killed = await the_stream(streamed)
         asked = asyncio.create_task(streamed.exec(WAITING))
         await streamed.line("runs")
+        await streamed.exec("true")  # It follows the first, which has been passed on, then.
         killed.signal(signal.SIGKILL)
         await ended(killed)
 
@@ -195,7 +196,7 @@ class TestFaults:
 
     @pytest.mark.parametrize(
         "garbage",
-        [b"\0\0\0\1\0\0\0\1x", b"\0\0\0\1\0\0\0\0", b"\xff" * 64],
+        [b"\0\0\0\1\0\0\0\1x", bytes(64), b"\0\0\0\3" + b"\xff" * 64],
         ids=["cut", "empty", "huge"],
     )
     async def test_a_broken_answer(
@@ -283,6 +284,7 @@ class TestEnd:
         """It is asked for through `exec` then, as by the next worker."""
         asked = asyncio.create_task(streamed.exec(WAITING))
         await streamed.line("runs")
+        await streamed.exec("true")  # It follows the first, which has been passed on, then.
         await close_helpers(streamed.session)
         await streamed.text("touch go")
 
@@ -313,6 +315,7 @@ class TestEnd:
         first = await the_stream(streamed)
         asked = asyncio.create_task(streamed.exec(WAITING))
         await streamed.exec("until [ -e runs ]; do sleep 0.02; done")
+        await streamed.exec("true")  # It follows the first, which has been passed on, then.
         streamed.session.state.manifest.environment.value["GREETING"] = "good day"
 
         assert b"good day\n" == (await streamed.exec("echo $GREETING; touch go")).stdout

@@ -115,7 +115,7 @@ class _ThroughExec(Helper):
         session: BaseSandboxSession,
         user: str | None,
         installed: Installed,
-        relays: Relays | None,
+        relays: Relays | None = None,
     ) -> None:
         self._session = session
         self._user = user
