@@ -151,12 +151,12 @@ class TestFaults:
         self, streamed: Box, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nobody waits for it any more; what was under way goes on."""
-        monkeypatch.setattr(relay, "PATIENCE_S", 0.2)
         monkeypatch.setattr(relay, "FRESH_S", 60)
         paused = await the_stream(streamed)
         asked = asyncio.create_task(streamed.exec(WAITING))
         await streamed.exec("until [ -e runs ]; do sleep 0.02; done")
         await streamed.exec("true")  # It follows the first, which has been passed on, then.
+        monkeypatch.setattr(relay, "PATIENCE_S", 0.5)
         paused.signal(signal.SIGSTOP)
         lost = command("echo again >> runs")
         with monkeypatch.context() as without:
@@ -177,12 +177,12 @@ class TestFaults:
         self, streamed: Box, calls: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """And nothing that it has is lost."""
-        monkeypatch.setattr(relay, "PATIENCE_S", 0.2)
         monkeypatch.setattr(relay, "FRESH_S", 0)
         paused = await the_stream(streamed)
         asked = asyncio.create_task(streamed.exec(WAITING))
         await streamed.exec("until [ -e runs ]; do sleep 0.02; done")
         await streamed.exec("true")  # It follows the first, which has been passed on, then.
+        monkeypatch.setattr(relay, "PATIENCE_S", 0.5)
         paused.signal(signal.SIGSTOP)
 
         assert RAN == seen(await streamed.exec("echo out; exit 3"))
