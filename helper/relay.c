@@ -138,6 +138,21 @@ static struct line *being_sent(void) {
     return NULL;
 }
 
+/* What was not passed on by then is dropped: whoever has asked has given up. */
+static void end_requests(void) {
+    struct line *l = being_sent();
+    if (l) line_remove(l);
+    buffer_free(&r.in);
+    r.at = 0;
+    r.ended = true;
+}
+
+/* Asked last: what `poll` has said may be from before this process was frozen. */
+static bool has_ended(void) {
+    struct pollfd polled = {.fd = r.stdin_fd, .events = POLLRDHUP};
+    return poll(&polled, 1, 0) > 0;
+}
+
 /* Passes on the requests that are there as a whole; returns false if something else came. */
 static bool pass_requests(void) {
     struct line *l = being_sent();
@@ -146,6 +161,10 @@ static bool pass_requests(void) {
         size_t size = frame_size(r.in.data + r.at + 4);
         if (size > REQUEST_MAX) return false;
         if (unread() < HEAD + size) break;
+        if (has_ended()) {
+            end_requests();
+            return true;
+        }
         l = &r.lines[r.count++];
         *l = (struct line){.sock = size ? client_connect(r.path) : -1};
         memcpy(l->number, r.in.data + r.at, 4);
@@ -163,15 +182,6 @@ static bool pass_requests(void) {
     r.at = 0;
     if (r.in.len == 0 && r.in.cap > IDLE_MAX) buffer_free(&r.in);
     return true;
-}
-
-/* What was not passed on by then is dropped: whoever has asked has given up. */
-static void end_requests(void) {
-    struct line *l = being_sent();
-    if (l) line_remove(l);
-    buffer_free(&r.in);
-    r.at = 0;
-    r.ended = true;
 }
 
 static bool read_requests(short came) {
