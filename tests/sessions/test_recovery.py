@@ -16,7 +16,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.exceptions import ApplicationError
-from workflows.sessions import StepByStep
+from workflows.sessions import CollectsGarbage, StepByStep
 from workflows.storage import RemovesWorkspace
 
 # A worker that stops drops its workflows, and with them their `async with` blocks, unfinished.
@@ -100,6 +100,28 @@ class TestAnotherWorker:
             f"{socket.gethostname()}, and its workspace was never saved to a snapshot. Create a "
             f"new session; to keep a workspace beyond its sandbox, save it with session.stop()."
         ) == failed.value.cause.message
+
+
+class TestUnfinished:
+    """A worker that stops drops its workflows; Python ends them in any thread, at any time."""
+
+    async def test_its_cleanup_is_not_another_workflows(self, temporal_client: Client) -> None:
+        """It would schedule activities there, which no replay repeats."""
+        queue = unique("queue")
+        async with _on_a_new_worker(temporal_client, queue):
+            handle = await _start(temporal_client, queue)
+            await _do(handle, "true")
+        async with running_worker(temporal_client, CollectsGarbage) as others:
+            other = await temporal_client.start_workflow(
+                CollectsGarbage.run, id=unique("collects"), task_queue=others
+            )
+            await other.result()
+
+        assert [] == scheduled_activities(await other.fetch_history())
+
+        async with _on_a_new_worker(temporal_client, queue):
+            await handle.signal(StepByStep.finish)
+            await handle.result()
 
 
 class TestRemovedFromInside:

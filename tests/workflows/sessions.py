@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -253,6 +255,16 @@ class StepByStep(Commands):
 
             await self._run_commands(session, {"restart": restart})
         return self._outputs
+
+
+@workflow.defn(sandboxed=False)
+class CollectsGarbage:
+    """Has Python look for unreachable objects, as it may do at any time."""
+
+    @workflow.run
+    async def run(self) -> None:
+        gc.collect()
+        await asyncio.sleep(0)
 
 
 @workflow.defn

@@ -16,6 +16,7 @@ from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityCancellationType, ActivityConfig
 
 from sandbox_core.errors import (
+    InvalidRequest,
     OperationFailed,
     OutcomeUnknown,
     SandboxCoreError,
@@ -117,6 +118,7 @@ class PlacedSession(BaseSandboxSession):
     ) -> None:
         self.state = state
         self.restorations: tuple[Restoration, ...] = ()
+        self._workflow = _running_workflow()
         self._provider = provider
         self._config = config
         self._ref = opened.session
@@ -155,6 +157,17 @@ class PlacedSession(BaseSandboxSession):
         return self._generation
 
     def _is_deleted(self) -> bool:
+        """Whether this workflow deleted the sandbox; each operation asks this first.
+
+        Raises:
+            InvalidRequest: Another workflow asks. A worker that stops drops its workflows, whose
+                unfinished `async with` blocks Python ends at any time, in another workflow too.
+        """
+        if self._workflow is not _running_workflow():
+            raise InvalidRequest(
+                f"session {self._ref.session_id} of provider {self._provider!r} belongs to another "
+                f"workflow. Pass its state instead: `await client.resume(state)`."
+            )
         # Without this patch, a workflow used a deleted session again.
         return self.deleted and workflow.patched(_DELETED)
 
@@ -411,6 +424,14 @@ class PlacedSession(BaseSandboxSession):
         if changed.state_delta:
             self.state = load_state(apply_delta(dump_state(self.state), changed.state_delta))
             self._told_state = self.state
+
+
+def _running_workflow() -> asyncio.AbstractEventLoop | None:
+    """Return what identifies the workflow whose code runs: each is an event loop of its own."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _is_of_a_worker(request: m.SessionRequest, response: m.PtyResponse) -> bool:
