@@ -289,6 +289,11 @@ class TestCapacity:
                 handle.id: asyncio.ensure_future(handle.execute_update(CreateAndHold.root))
                 for handle in handles
             }
+
+            async def two_wait() -> bool:
+                return 2 == sum([await waits(handle) for handle in handles])
+
+            await until(two_wait)
             for _ in range(4):
                 done, _pending = await asyncio.wait(
                     roots.values(), return_when=asyncio.FIRST_COMPLETED
