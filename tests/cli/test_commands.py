@@ -31,9 +31,10 @@ class TestProviders:
         assert 0 == result.returncode
         lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
         header = "NAME STATUS DISTRIBUTION CONTRACT HOST-BOUND DURABLE"
-        assert f"{header} IDENTITY EXISTS DESTROY LABELS RELABEL CHECK HOST PROCESSES" == lines[0]
-        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes yes yes yes yes" in lines
-        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes yes yes yes no" in lines
+        abilities = "IDENTITY EXISTS DESTROY LABELS RELABEL CHECK HOST PROCESSES PROCESS STREAMS"
+        assert f"{header} {abilities}" == lines[0]
+        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes yes yes yes yes no" in lines
+        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes yes yes yes no no" in lines
 
     def test_prints_json_for_programs(self) -> None:
         """Every field is there, whatever the status."""

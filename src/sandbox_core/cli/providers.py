@@ -35,7 +35,7 @@ CHECKED_WITHIN_S = 30.0
 """How long the check of one backend may take."""
 
 _CONCURRENT_CHECKS = 4
-_TABLE_WIDTH = 140
+_TABLE_WIDTH = 160
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,11 +86,14 @@ def _problem_of_method(provider: Provider, name: str, promised: object) -> Itera
     ):
         kind = "async def" if wanted else "def"
         yield f"has a method {name!r} that is not `{kind}`, as the contract requires."
-    arguments = list(inspect.signature(promised).parameters)[1:]
+    _, *promised_parameters = inspect.signature(promised).parameters.values()
+    named = [each.name for each in promised_parameters if each.kind is each.KEYWORD_ONLY]
+    arguments = [each.name for each in promised_parameters if each.name not in named]
     try:
-        inspect.signature(method).bind(*arguments)
+        inspect.signature(method).bind(*arguments, **dict.fromkeys(named))
     except TypeError:
-        yield f"has a method {name!r} that does not take ({', '.join(arguments)})."
+        takes = [*arguments, *(["*", *named] if named else [])]
+        yield f"has a method {name!r} that does not take ({', '.join(takes)})."
     except ValueError:
         return  # Python cannot determine its signature.
 
