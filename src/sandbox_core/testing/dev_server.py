@@ -30,8 +30,9 @@ _TUNING = {
     "frontend.WorkerCommandsEnabled": True,
     "system.enableCancelActivityWorkerCommand": True,
 }
-# Collecting garbage as often as Go does by default is a sixth of the server's CPU time.
-_GOGC = "400"
+# Collecting garbage as often as Go does by default is a sixth of the server's CPU time. It does so
+# again once the server, which keeps everything in memory, holds this much.
+_GARBAGE = {"GOGC": "400", "GOMEMLIMIT": "2GiB"}
 _STARTED_WITHIN_S = 30.0
 # The server chooses several free ports, which others may take before it listens.
 _STARTS = 3
@@ -115,7 +116,7 @@ class DevServer:
         for attempt in range(_STARTS):
             process = self._process = subprocess.Popen(
                 command,
-                env={"GOGC": _GOGC, **os.environ},
+                env={**_GARBAGE, **os.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
