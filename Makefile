@@ -36,7 +36,7 @@ packaging: $(READY)
 
 # Broken providers, which the provider kit must detect.
 mutants: $(READY)
-	$(BIN)/pytest -n 2 -m mutants
+	$(BIN)/pytest -n 4 -m mutants
 
 # Tests that take minutes and rarely change: the Agents SDK's own tests in workflows, chaos in containers,
 # and what the provider kit checks of all hosted services alike.
