@@ -197,6 +197,12 @@ static bool read_requests(short came) {
     return !r.in.failed;
 }
 
+/* Whether a request that is here as a whole can be passed on: nothing will come that says so. */
+static bool can_pass(void) {
+    return unread() >= HEAD && unread() >= HEAD + frame_size(r.in.data + r.at + 4) &&
+           r.count < LINES_MAX && !being_sent();
+}
+
 /* --- Loop ------------------------------------------------------------------------------------- */
 
 /* Waits for what comes next, and passes it on; returns false at the end. */
@@ -214,7 +220,8 @@ static bool turn(int64_t leave_at) {
     int64_t left = leave_at - now_ms();
     if (r.ended && ((r.count == 0 && !full) || left <= 0)) return false;
     size_t count = r.count;
-    if (poll(fds, 2 + count, r.ended ? (int)left : -1) < 0) return errno == EINTR;
+    int wait = r.ended ? (int)left : can_pass() ? 0 : -1;
+    if (poll(fds, 2 + count, wait) < 0) return errno == EINTR;
     if (fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) return false;
     for (size_t i = 0; i < count; i++)
         if (fds[2 + i].revents & ~POLLOUT) r.lines[i].ready = true;
