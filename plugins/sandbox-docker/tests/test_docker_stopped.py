@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from agents.sandbox import Manifest
+from docker_boxes import Contained
 from docker_engine import DockerEngine
 from support import running_worker, scheduled_activities, unique
 from temporalio.client import Client
-from test_docker_conditions import Contained
 from test_docker_lost import SOON_S, failure, kept_session
 from workflows.fleet import KeepSession, Kept
 

@@ -7,14 +7,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from agents.sandbox import Manifest
+from docker_boxes import Contained
 from docker_engine import DockerEngine
 from processes.driving import Box, command, seen
-from test_docker_conditions import RAN, Contained
+from test_docker_conditions import RAN
 
 from sandbox_core.worker.commands import relay
 from sandbox_core.worker.commands.helper import close_helpers
@@ -22,25 +21,11 @@ from sandbox_core.worker.sdk_session import backend_session
 from sandbox_docker import sandbox_client_provider
 from sandbox_docker.streams import ExecStream
 
-pytest_plugins = ["docker_fixtures"]
+pytest_plugins = ["docker_boxes", "docker_fixtures"]
 
 pytestmark = pytest.mark.xdist_group("docker")
 
 WAITING = "echo run >> runs; until [ -e go ]; do sleep 0.05; done; echo out; exit 3"
-
-
-@pytest.fixture
-async def box(engine: DockerEngine) -> AsyncIterator[Contained]:
-    provider = sandbox_client_provider()
-    client = provider.create_client()
-    try:
-        session = await client.create(manifest=Manifest(), options=provider.default_options())
-        await session.start()
-        container = engine.client.containers.get(provider.identity(session.state))
-        yield Contained(provider, session, container)
-        await client.delete(session)
-    finally:
-        client.close()
 
 
 @pytest.fixture
@@ -80,7 +65,7 @@ def wait_for_end(box: Contained, name: str, number: int) -> None:
     deadline = time.monotonic() + 20
     while number in processes(box).get(name, []):
         assert time.monotonic() < deadline, f"{name} still runs"
-        time.sleep(0.05)
+        time.sleep(0.05)  # Nothing tells of the end of a process of another namespace.
 
 
 class TestCommands:
