@@ -343,7 +343,7 @@ class TestInterruption:
 async def _interrupted(work: Callable[[], Coroutine[object, object, object]]) -> None:
     """Cancel work that has begun."""
     running = asyncio.ensure_future(work())
-    for _ in range(3):
+    for _ in range(3):  # Turns of the loop; the work tells nobody that it has begun.
         await asyncio.sleep(0)
     running.cancel()
     await running

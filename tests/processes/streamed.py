@@ -48,6 +48,7 @@ class PipeStream:
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
+        # asyncio closes its pipes only once what they hold has been read, which nobody does here.
         self.process._transport.close()  # type: ignore[attr-defined]
 
     def signal(self, number: signal.Signals) -> None:

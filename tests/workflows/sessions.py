@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -264,7 +263,6 @@ class CollectsGarbage:
     @workflow.run
     async def run(self) -> None:
         gc.collect()
-        await asyncio.sleep(0)
 
 
 @workflow.defn
