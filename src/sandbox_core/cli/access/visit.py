@@ -21,6 +21,9 @@ OWN_PREFIX = "sandbox-core-"
 _MOVED_WITHIN_S = 30.0
 """How long to wait until the workflow has opened its session on another worker."""
 
+_MOVES = 20
+"""How often one operation follows the session, as many times as a workflow resumes it for one."""
+
 _AGAIN_S = 1.0
 
 _SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
@@ -73,19 +76,28 @@ class Visit:
             SandboxCoreError: See `sandbox_core.errors`.
             ServerUnavailable: The server does not answer, or refuses.
         """
-        deadline = _now() + _MOVED_WITHIN_S
-        while True:
-            queue, provider = self._holder.queue, self._sandbox.provider
-            request = request.model_copy(update={"session": self.session})
+        for _ in range(_MOVES):
             try:
-                return await perform(self._client, provider, operation, request, body, queue=queue)
+                return await self._perform(operation, request, body)
             except SessionNotOpen as error:
                 request = _repeated(request, began=error.has_earlier_attempt)
             except Unanswered as error:
                 request = _repeated(request, began=error.began)
-            self._holder = await self._found_again(request, deadline)
+            self._holder = await self._found_again(request)
+        return await self._perform(operation, request, body)
 
-    async def _found_again(self, request: m.SessionRequest, deadline: float) -> Holder:
+    async def _perform(
+        self,
+        operation: Operation[_SessionRequestT, ResponseT],
+        request: _SessionRequestT,
+        body: bytes | None,
+    ) -> ResponseT:
+        provider, queue = self._sandbox.provider, self._holder.queue
+        current = request.model_copy(update={"session": self.session})
+        return await perform(self._client, provider, operation, current, body, queue=queue)
+
+    async def _found_again(self, request: m.SessionRequest) -> Holder:
+        deadline = _now() + _MOVED_WITHIN_S  # A command may have run for hours before.
         while True:
             holder = await self._found(request, at_last=_now() >= deadline)
             if holder is not None:
