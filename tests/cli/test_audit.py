@@ -95,6 +95,15 @@ async def test_a_result_in_the_storage_counts_with_its_size_and_exit_code(site: 
     assert unread["output_bytes"] == command["output_bytes"]
 
 
+async def test_a_command_that_succeeds_has_exit_code_0(site: Site) -> None:
+    """Which is left out of its response."""
+    workflow_id = await site.run(Audited, "true")
+
+    (command,) = [e for e in await site.audit(workflow_id) if e["operation"] == "exec"]
+    assert (command["outcome"], command["exit_code"]) == ("ok", 0)
+    assert "1 command, 0 of which did not exit with 0" in await site.show(workflow_id)
+
+
 async def test_a_secret_in_a_command_is_not_shown(site: Site) -> None:
     workflow_id = await site.run(Audited, "API_TOKEN=hunter-two-and-more true")
 

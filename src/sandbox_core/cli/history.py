@@ -145,14 +145,21 @@ async def _ended(
         if operation.session_id is None or operation.operation in (*_COMMANDS, *_OPENING):
             response = await _decoded(client, payloads[:1])
             operation.session_id = operation.session_id or _session_id(response)
-            code = response.get("exit_code") if isinstance(response, dict) else None
-            operation.exit_code = code if isinstance(code, int) else None
+            operation.exit_code = _exit_code(operation.operation, response)
             if operation.operation in _OPENING:
                 operation.sandbox_id = _text(response, "sandbox_id")
                 operation.worker_queue = _text(response, "worker_queue")
     elif outcome != "cancelled":
         operation.error = end.failure.message
         operation.outcome = end.failure.application_failure_info.type or outcome
+
+
+def _exit_code(operation: str, response: object) -> int | None:
+    if not isinstance(response, dict):
+        return None
+    # Messages leave out what is their default; a process that is polled may have none yet.
+    code = response.get("exit_code", 0 if operation == "exec" else None)
+    return code if isinstance(code, int) else None
 
 
 async def _decoded(client: Client, payloads: Iterable[Payload]) -> object:
