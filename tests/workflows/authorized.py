@@ -5,28 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from agents.sandbox.session.sandbox_session import SandboxSession
 from temporalio import workflow
+from workflows.visited import Visited
 
 from sandbox_core.workflow import temporal_sandbox_client
 
 
 @workflow.defn
-class Owner:
-    """Owns a started sandbox until it is told to end."""
-
-    def __init__(self) -> None:
-        self._session: SandboxSession | None = None
-        self._ended = False
+class Owner(Visited):
+    """Tells others of its sandbox what they would not know."""
 
     @workflow.run
-    async def run(self) -> None:
-        client = temporal_sandbox_client("local")
-        session = await client.create()
-        await session.start()
-        self._session = session
-        await workflow.wait_condition(lambda: self._ended)
-        await client.delete(session)
+    async def run(self, provider: str = "local") -> None:
+        await super().run(provider)
 
     @workflow.update
     async def opened(self) -> dict[str, Any]:
@@ -43,25 +34,11 @@ class Owner:
         }
 
     @workflow.update
-    async def exec(self, command: str) -> str:
-        """Run a command with its session."""
-        return (await (await self._started()).exec(command)).stdout.decode()
-
-    @workflow.update
     async def exec_elsewhere(self, command: str) -> str:
         """Run a command with another handle of its session."""
         client = temporal_sandbox_client("local")
         session = await client.resume((await self._started()).state)
         return (await session.exec(command)).stdout.decode()
-
-    @workflow.signal
-    def end(self) -> None:
-        self._ended = True
-
-    async def _started(self) -> SandboxSession:
-        await workflow.wait_condition(lambda: self._session is not None)
-        assert self._session is not None
-        return self._session
 
 
 @workflow.defn
