@@ -7,6 +7,7 @@ import os
 import signal
 
 import pytest
+from agents.sandbox.types import ExecResult
 from processes.driving import Box, command, seen, starting
 from processes.streamed import PipeStream, Streamed
 
@@ -46,6 +47,19 @@ def calls(streamed: Box, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(inner, "exec", exec_)
     return made
+
+
+async def paused_in_a_command(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> tuple[PipeStream, asyncio.Task[ExecResult]]:
+    """The stream of a relay that is stopped while a command runs, and the command."""
+    stream = await the_stream(box)
+    asked = asyncio.create_task(box.exec(WAITING))
+    await box.exec("until [ -e runs ]; do sleep 0.02; done")
+    await box.exec("true")  # It follows the first, which has been passed on, then.
+    monkeypatch.setattr(relay, "PATIENCE_S", 0.5)
+    stream.signal(signal.SIGSTOP)
+    return stream, asked
 
 
 async def ended(process: PipeStream) -> int:
@@ -152,12 +166,7 @@ class TestFaults:
     ) -> None:
         """Nobody waits for it any more; what was under way goes on."""
         monkeypatch.setattr(relay, "FRESH_S", 60)
-        paused = await the_stream(streamed)
-        asked = asyncio.create_task(streamed.exec(WAITING))
-        await streamed.exec("until [ -e runs ]; do sleep 0.02; done")
-        await streamed.exec("true")  # It follows the first, which has been passed on, then.
-        monkeypatch.setattr(relay, "PATIENCE_S", 0.5)
-        paused.signal(signal.SIGSTOP)
+        paused, asked = await paused_in_a_command(streamed, monkeypatch)
         lost = command("echo again >> runs")
         with monkeypatch.context() as without:
             without.setattr(backend_session(streamed.session), "exec", _refuse)
@@ -178,12 +187,7 @@ class TestFaults:
     ) -> None:
         """And nothing that it has is lost."""
         monkeypatch.setattr(relay, "FRESH_S", 0)
-        paused = await the_stream(streamed)
-        asked = asyncio.create_task(streamed.exec(WAITING))
-        await streamed.exec("until [ -e runs ]; do sleep 0.02; done")
-        await streamed.exec("true")  # It follows the first, which has been passed on, then.
-        monkeypatch.setattr(relay, "PATIENCE_S", 0.5)
-        paused.signal(signal.SIGSTOP)
+        paused, asked = await paused_in_a_command(streamed, monkeypatch)
 
         assert RAN == seen(await streamed.exec("echo out; exit 3"))
         assert ["run"] == calls
