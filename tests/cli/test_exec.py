@@ -137,6 +137,7 @@ async def test_a_reader_that_has_had_enough_is_no_traceback(place: Place) -> Non
     process = await place.start("--", "sh", "-c", "head -c 500000 /dev/zero | tr '\\0' x")
     assert process.stdout is not None
     assert process.stderr is not None
+    # asyncio has no other way to close the reading end of one pipe.
     process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
 
     assert b"" == await process.stderr.read()
