@@ -141,17 +141,6 @@ class TestConcurrency:
         assert 32 == len(steps)
         assert max(accumulate(steps)) <= 3
 
-    async def test_without_a_limit_temporal_itself_counts(self, temporal_client: Client) -> None:
-        """Slots that Python counts cost each activity 5 to 9 % of its worker's CPU time."""
-        worker = Worker(
-            temporal_client,
-            task_queue=unique("default"),
-            workflows=[Terminal],
-            plugins=[SandboxPlugin()],
-        )
-
-        assert worker.config(active_config=True).get("tuner") is None
-
 
 async def pollers(client: Client, queue: str) -> list[PollerInfo]:
     described = await client.workflow_service.describe_task_queue(

@@ -1,7 +1,6 @@
 """Runs a worker's siblings: one at its own queue, and one for pings.
 
-Together with it, they carry out as many concurrent activities as the application allows it, if it
-sets a limit.
+Together with it, they carry out as many concurrent activities as the application allows it.
 """
 
 from __future__ import annotations
@@ -139,13 +138,7 @@ class _Permit(SlotPermit):
 
 
 def share_slots(config: WorkerConfig) -> None:
-    """Give a worker activity slots that its siblings can share, if the application limits them.
-
-    Otherwise each queue has Temporal's default number. Temporal counts these itself, while it asks
-    shared slots from its own threads, several times per activity: 5 to 9 % of a worker's CPU time.
-    """
-    if config.get("tuner") is None and config.get("max_concurrent_activities") is None:
-        return
+    """Give a worker activity slots that its siblings can share."""
     tuner = config.get("tuner") or WorkerTuner.create_fixed(
         workflow_slots=config.get("max_concurrent_workflow_tasks"),
         activity_slots=config.get("max_concurrent_activities"),
@@ -178,7 +171,8 @@ async def siblings(
     active = worker.config(active_config=True)
     grace = min(_GRACE, active.get("graceful_shutdown_timeout", timedelta()))
     same = WorkerConfig(**{key: active[key] for key in _SAME if key in active})  # type: ignore[literal-required, typeddict-item]  # all are such keys
-    tuner = active.get("tuner") or WorkerTuner.create_fixed()
+    tuner = active.get("tuner")
+    assert tuner is not None, "share_slots has set one"
     async with (
         Worker(
             client,

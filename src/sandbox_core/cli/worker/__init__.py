@@ -72,14 +72,15 @@ async def run_worker(
     if metrics_port is not None:
         _export_metrics(metrics_port)
     client = await connect(address, namespace, profile=profile, plugins=plugins)
-    with ThreadPoolExecutor(max_concurrent_activities or _DEFAULT_ACTIVITIES) as executor:
+    activities = max_concurrent_activities or _DEFAULT_ACTIVITIES
+    with ThreadPoolExecutor(activities) as executor:
         worker = Worker(
             client,
             task_queue=task_queue,
             workflows=found.workflows,
             activities=found.activities,
             activity_executor=executor,  # For activities that are ordinary functions.
-            max_concurrent_activities=max_concurrent_activities,
+            max_concurrent_activities=activities,
             graceful_shutdown_timeout=grace * 0.8,
         )
         async with AsyncExitStack() as stack:
