@@ -1,9 +1,9 @@
 """Writes what is made from other files: ``python docs/generate.py``.
 
-`operations.md` from the table of operations; the promises in `contract.md` from the provider kit;
-from each plugin's pyproject.toml the table of providers in the README, and the names that
-`sandbox_core.wire.published` advises to install; and `provider-list.md` from these and
-`provider-list.toml`.
+`operations.md` from the table of operations; the metrics in `observe.md` from theirs; the promises
+in `contract.md` from the provider kit; from each plugin's pyproject.toml the table of providers in
+the README, and the names that `sandbox_core.wire.published` advises to install; and
+`provider-list.md` from these and `provider-list.toml`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import tomli
 from sandbox_core.providers import CAPABILITIES
 from sandbox_core.testing.contract import CHECKS, LEVELS
 from sandbox_core.wire.messages import Message
+from sandbox_core.wire.metrics import METRICS, Kind, Metric
 from sandbox_core.wire.operations import Effect, Operation, operations
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = ROOT / "docs" / "operations.md"
 CONTRACT = ROOT / "docs" / "contract.md"
+OBSERVE = ROOT / "docs" / "observe.md"
 README = ROOT / "README.md"
 LISTED = ROOT / "docs" / "provider-list.toml"
 PROVIDER_LIST = ROOT / "docs" / "provider-list.md"
@@ -91,6 +93,19 @@ _LEVELS = {
     "labels": "The same, for providers with `identity`, `destroy` and labels.",
     "durable": "Checked with workers on a real Temporal server, which are killed.",
 }
+
+
+def render_observe() -> str:
+    """Return the page of metrics with a row for each."""
+    lines = ["| Metric | Kind | What it is | Attributes |\n", "| --- | --- | --- | --- |\n"]
+    lines += map(_metric, METRICS)
+    return _between("metrics", "".join(lines), OBSERVE.read_text("utf-8"))
+
+
+def _metric(row: Metric) -> str:
+    suffix = {Kind.COUNTER: "_total", Kind.GAUGE: "", Kind.DURATIONS: "_seconds"}[row.kind]
+    attributes = ", ".join(f"`{name}`" for name in row.attributes)
+    return f"| `{row.name}{suffix}` | {row.kind.value} | {row.description} | {attributes} |\n"
 
 
 def render_readme() -> str:
@@ -217,6 +232,7 @@ def _provider(plugin: dict[str, Any]) -> str:
 if __name__ == "__main__":
     OPERATIONS.write_text(render_operations(), encoding="utf-8")
     CONTRACT.write_text(render_contract(), encoding="utf-8")
+    OBSERVE.write_text(render_observe(), encoding="utf-8")
     README.write_text(render_readme(), encoding="utf-8")
     PROVIDER_LIST.write_text(render_provider_list(), encoding="utf-8")
     PUBLISHED.write_text(render_published(), encoding="utf-8")

@@ -19,6 +19,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 
 from sandbox_core.errors import StorageError
 from sandbox_core.storage.location import Location, parse_location, redact
+from sandbox_core.storage.metrics import StorageMetrics
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -81,6 +82,7 @@ class ObjectStore:
             StorageError: `location` is not the URL of a store.
         """
         self._location = parse_location(location) if isinstance(location, str) else location
+        self.metrics = StorageMetrics()
         self._prefix = ""
         self._backend: Backend | None = None
 
@@ -93,12 +95,15 @@ class ObjectStore:
         """Write an object atomically."""
         with self._naming("write", key):
             await obstore.put_async(self._open(), self._path(key), content)
+        self.metrics.written(key, len(content))
 
     async def get(self, key: str) -> bytes:
         """Return an object's bytes."""
         with self._naming("read", key):
             found = await obstore.get_async(self._open(), self._path(key))
-            return bytes(await found.bytes_async())
+            content = bytes(await found.bytes_async())
+        self.metrics.read(key, len(content))
+        return content
 
     async def head(self, key: str) -> StoredObject | None:
         """Return an object's metadata, or None if it does not exist."""
@@ -138,10 +143,12 @@ class ObjectStore:
 
         If the stream raises an error, it is raised unchanged and nothing is written.
         """
-        source = cast("IO[bytes]", stream)
+        source, size = cast("IO[bytes]", stream), 0
 
         async def parts() -> AsyncIterator[bytes]:
+            nonlocal size
             while part := await asyncio.to_thread(source.read, CHUNK_BYTES):
+                size += len(part)
                 yield part
 
         with self._naming("write", key):
@@ -152,14 +159,20 @@ class ObjectStore:
                 chunk_size=CHUNK_BYTES,
                 max_concurrency=_CONCURRENT_PARTS,
             )
+        self.metrics.written(key, size)
 
     async def download(self, key: str) -> IO[bytes]:
         """Return an object as an open file: the store's own, or an unnamed temporary one."""
         with self._naming("read", key):
             if self._location.kind == "directory":
                 # Safe: a later write replaces the file and does not change this one.
-                return await asyncio.to_thread(open, Path(self._location.path, key), "rb")
-            return await self._copied(key)
+                file: IO[bytes] = await asyncio.to_thread(
+                    open, Path(self._location.path, key), "rb"
+                )
+            else:
+                file = await self._copied(key)
+        self.metrics.read(key, os.fstat(file.fileno()).st_size)
+        return file
 
     async def _copied(self, key: str) -> IO[bytes]:
         file = await asyncio.to_thread(tempfile.TemporaryFile)

@@ -7,11 +7,13 @@ import weakref
 from datetime import timedelta
 
 from temporalio.client import Client
+from temporalio.common import MetricMeter
 from temporalio.converter import DataConverter
 from temporalio.worker import Interceptor, Worker
 
 from sandbox_core.storage.interceptor import LimitsInterceptor
 from sandbox_core.storage.location import STORAGE_VARIABLE, Location, open_directory
+from sandbox_core.storage.metrics import StorageMetrics
 from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.outage import Outage
 from sandbox_core.storage.payload_driver import (
@@ -104,6 +106,10 @@ class Storage:
         )
         self._interceptors.add(interceptor)
         return interceptor
+
+    def record_to(self, meter: MetricMeter) -> None:
+        """Record metrics with `meter`, for all clients and workers with this storage."""
+        self._store.metrics = StorageMetrics(meter)
 
     def warn_if_default(self, worker: Worker) -> None:
         """Warn which default storage a starting worker uses, if none was configured."""

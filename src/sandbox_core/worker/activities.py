@@ -29,6 +29,8 @@ from sandbox_core.worker.call import Call
 from sandbox_core.worker.commands.sudo import missing_sudo
 from sandbox_core.worker.handlers.table import HANDLERS
 from sandbox_core.worker.heartbeats import heartbeats
+from sandbox_core.worker.metrics import ProviderMetrics
+from sandbox_core.worker.observation import Observation, observed
 from sandbox_core.worker.secrets import Allowed, Secrets, knowing_secrets
 from sandbox_core.worker.sessions.lost import reason_of
 
@@ -39,7 +41,10 @@ Activity: TypeAlias = Callable[..., Awaitable[Answer]]
 
 
 def make_activities(
-    provider_name: str, open_call: Callable[[], Call], worker_env: Allowed = frozenset()
+    provider_name: str,
+    open_call: Callable[[], Call],
+    worker_env: Allowed = frozenset(),
+    metrics: Callable[[], ProviderMetrics] = ProviderMetrics,
 ) -> list[Activity]:
     """Return the activities of one provider, one per row of the table.
 
@@ -48,8 +53,12 @@ def make_activities(
         open_call: Returns the handlers' context, or raises the error that makes the provider
             unusable.
         worker_env: The variables of this worker's environment that `WorkerEnv` may read.
+        metrics: Returns the metrics that record the operations.
     """
-    return [_make_activity(provider_name, row, open_call, worker_env) for row in ops.operations()]
+    return [
+        _make_activity(provider_name, row, open_call, worker_env, metrics)
+        for row in ops.operations()
+    ]
 
 
 def _make_activity(
@@ -57,22 +66,32 @@ def _make_activity(
     operation: Operation[Message, Message | bytes | None],
     open_call: Callable[[], Call],
     worker_env: Allowed,
+    metrics: Callable[[], ProviderMetrics],
 ) -> Activity:
     handler = HANDLERS[operation.name]
+    name = activity_name(provider_name, operation.name)
 
     async def run(request: JsonObject, body: bytes) -> Answer:
-        with timed(), knowing_secrets(worker_env) as secrets:
-            return await attempt(request, body, secrets)
+        with (
+            observed(metrics(), operation.name, body) as seen,
+            timed(),
+            knowing_secrets(worker_env) as secrets,
+        ):
+            return await attempt(request, body, secrets, seen)
 
-    async def attempt(request: JsonObject, body: bytes, secrets: Secrets) -> Answer:
+    async def attempt(
+        request: JsonObject, body: bytes, secrets: Secrets, seen: Observation
+    ) -> Answer:
         try:
             with heartbeats():
-                call = open_call()
-                parsed = operation.request.model_validate(request)
+                call = seen.call = open_call()
+                parsed = seen.request = operation.request.model_validate(request)
                 _check_size(operation.name, parsed, len(body), "it was given")
                 await check_access(call, operation.name, parsed)
                 answer = secrets.redact(await perform(call, parsed, body))
-                return _encode(operation.name, parsed, answer)
+                encoded = _encode(operation.name, parsed, answer)
+                seen.response = answer
+                return encoded
         except ApplicationError as error:
             raise _redacted(error, secrets) from None
         except SandboxError as error:
@@ -110,7 +129,7 @@ def _make_activity(
     async def without_bytes(request: dict[str, Any]) -> Answer:
         return await run(request, b"")
 
-    named = activity.defn(name=activity_name(provider_name, operation.name))
+    named = activity.defn(name=name)
     return named(with_bytes) if operation.takes_bytes else named(without_bytes)
 
 

@@ -43,7 +43,7 @@ from sandbox_core.worker.agents_patches import (
 )
 from sandbox_core.worker.failure_interceptor import FailuresInterceptor
 from sandbox_core.worker.heartbeats import LONGEST_S
-from sandbox_core.worker.metrics import PoolMetrics
+from sandbox_core.worker.metrics import ProviderMetrics, meter_of
 from sandbox_core.worker.offer import Offer
 from sandbox_core.worker.own_queue import own_queue
 from sandbox_core.worker.runtime import ProviderRuntime
@@ -254,6 +254,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             ProviderLoad: The client of a required provider cannot be created.
         """
         self._storage.warn_if_default(worker)
+        self._storage.record_to(meter_of(worker))
         config = worker.config(active_config=True)
         runner = config.get("workflow_runner")
         if isinstance(runner, ContextSavingRunner):
@@ -278,7 +279,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             namespace = await _namespace(worker)
             try:
                 for runtime in mine:
-                    metrics = PoolMetrics.of_worker(worker, runtime.name)
+                    metrics = ProviderMetrics.of_worker(worker, runtime.name)
                     await stack.enter_async_context(runtime.active(queue, namespace, metrics))
             except ProviderError:
                 # `async with worker` waits for a shutdown, which only a running worker can reach.

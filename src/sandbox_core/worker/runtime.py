@@ -15,7 +15,7 @@ from sandbox_core.storage.snapshots import SnapshotStore, offer_snapshots
 from sandbox_core.worker.access import Authorize
 from sandbox_core.worker.activities import Activity, make_activities
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.metrics import PoolMetrics
+from sandbox_core.worker.metrics import ProviderMetrics
 from sandbox_core.worker.peer import PeerActivity, PeerSessions
 from sandbox_core.worker.secrets import Allowed
 from sandbox_core.worker.sessions.capacity import Capacity
@@ -54,6 +54,7 @@ class ProviderRuntime:
         self._worker_env = worker_env
         self.name = name or cast("Provider", provider).name
         self._which = f"provider {self.name!r}" + (f" ({origin})" if origin else "")
+        self._metrics = ProviderMetrics()
         self._pool = SessionPool()
         self._fleet = fleet
         self._authorize = authorize
@@ -70,7 +71,9 @@ class ProviderRuntime:
 
     def activities(self) -> list[Activity]:
         """Return the activities, one per operation."""
-        return make_activities(self.name, self._call, self._worker_env)
+        return make_activities(
+            self.name, self._call, self._worker_env, metrics=lambda: self._metrics
+        )
 
     def peer_activities(self, name: str) -> list[PeerActivity]:
         """Return the activities of the OpenAI plugin's own sandboxes, for its provider `name`."""
@@ -88,18 +91,20 @@ class ProviderRuntime:
         self,
         worker_queue: str | None = None,
         namespace: Namespace | None = None,
-        metrics: PoolMetrics | None = None,
+        metrics: ProviderMetrics | None = None,
     ) -> AsyncIterator[None]:
         """Provide a client within this context; if it cannot be created, the error replaces it.
 
         Args:
             worker_queue: The worker's own queue, which workflows with a session here are told.
             namespace: The namespace of the sandboxes' owners; None for no labels.
-            metrics: Records the number of sessions.
+            metrics: Records the operations and the number of sessions.
 
         Raises:
             ProviderLoad: The client cannot be created, and the provider is required.
         """
+        if metrics is not None:
+            self._metrics = self._pool.metrics = metrics
         provider = self._provider
         if isinstance(provider, ProviderError):
             yield
@@ -117,8 +122,6 @@ class ProviderRuntime:
         if self._snapshots is not None:
             offer_snapshots(self._client, self._snapshots)
         self._worker_queue, self._namespace = worker_queue, namespace
-        if metrics is not None:
-            self._pool.metrics = metrics
         try:
             async with self._pool.evicting():
                 yield

@@ -22,7 +22,7 @@ from sandbox_core.cli.worker.health import health_server
 from sandbox_core.cli.worker.logs import set_up_logging
 from sandbox_core.cli.worker.targets import load_targets
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.worker import SandboxPlugin
+from sandbox_core.worker import HISTOGRAM_BUCKETS, SandboxPlugin
 
 logger = logging.getLogger(__name__)
 
@@ -170,9 +170,15 @@ def _export_metrics(port: int) -> None:
     Raises:
         RuntimeError: The port cannot be used.
     """
-    address = f"0.0.0.0:{port}"
+    exporter = PrometheusConfig(
+        bind_address=f"0.0.0.0:{port}",
+        counters_total_suffix=True,
+        unit_suffix=True,
+        durations_as_seconds=True,
+        histogram_bucket_overrides=HISTOGRAM_BUCKETS,
+    )
     try:
-        runtime = Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=address)))
+        runtime = Runtime(telemetry=TelemetryConfig(metrics=exporter))
     except (RuntimeError, ValueError) as error:
         raise RuntimeError(f"--metrics-port {port}: {error}. Choose another port.") from error
     Runtime.set_default(runtime)

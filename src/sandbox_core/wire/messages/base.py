@@ -59,6 +59,10 @@ class Message(BaseModel):
         """Return the text that the Temporal UI shows after the operation's name; may be empty."""
         return ""
 
+    def content_bytes(self) -> int:
+        """Return the size of the sandbox's data in it: input, output or files, without the rest."""
+        return 0
+
 
 class SessionRef(Message):
     """A reference to a session on the worker that holds it."""

@@ -38,6 +38,9 @@ class ExecResponse(Message):
     exit_code: int = 0
     at_most_once: str | None = None
 
+    def content_bytes(self) -> int:
+        return len(self.stdout) + len(self.stderr)
+
 
 class PtyExecStartRequest(CommandRequest):
     """Start a command and return its output of the first `yield_time_s` seconds."""
@@ -65,6 +68,9 @@ class PtyWriteStdinRequest(KeyedRequest):
     def summary(self) -> str:
         return f"{self.process_id} {self.chars!r}" if self.chars else f"{self.process_id}"
 
+    def content_bytes(self) -> int:
+        return len(self.chars.encode("utf-8", "surrogatepass"))
+
 
 class PtyResponse(Message):
     """New output of a process; `process_id` is None once it has ended.
@@ -79,6 +85,9 @@ class PtyResponse(Message):
     original_token_count: int | None = None
     offset: int | None = None
     at_most_once: str | None = None
+
+    def content_bytes(self) -> int:
+        return len(self.output)
 
 
 class PtyResizeRequest(SessionRequest):

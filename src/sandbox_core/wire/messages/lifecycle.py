@@ -90,10 +90,11 @@ class DeleteSessionRequest(SessionRequest):
     """Delete the sandbox; `state` is sent if the worker does not hold the session.
 
     With `create_key`, the workflow never received a session: everything that the create with this
-    key made is deleted.
+    key made is deleted. `since` is when the workflow received the sandbox, as a Unix time.
     """
 
     create_key: str | None = None
+    since: float | None = None
 
 
 class StartRequest(SessionRequest):

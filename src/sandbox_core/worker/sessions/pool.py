@@ -19,7 +19,7 @@ from sandbox_core.errors import SessionNotOpen
 from sandbox_core.wire.agents_models import load_state
 from sandbox_core.wire.messages import SessionRef, SessionRequest
 from sandbox_core.worker.commands.helper import close_helpers
-from sandbox_core.worker.metrics import PoolMetrics
+from sandbox_core.worker.metrics import ProviderMetrics
 from sandbox_core.worker.sdk_session import close_dependencies, configure
 from sandbox_core.worker.secrets import current_secrets, with_credentials
 
@@ -121,7 +121,7 @@ class SessionPool:
 
     max_sessions: int = MAX_SESSIONS
     max_idle_s: float = MAX_IDLE_S
-    metrics: PoolMetrics = field(default_factory=PoolMetrics)
+    metrics: ProviderMetrics = field(default_factory=ProviderMetrics)
     # The least recently used comes first.
     _open: OrderedDict[str, OpenSession] = field(default_factory=OrderedDict)
     # A caller that opens a session, or waits for that, keeps its lock alive.
