@@ -8,11 +8,13 @@ from sandbox_core.workflow.client import TemporalSandboxClient, temporal_sandbox
 from sandbox_core.workflow.lending import with_session
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession
+from sandbox_core.workflow.usage import Usage
 
 __all__ = [
     "Restoration",
     "TemporalSandboxClient",
     "TemporalSandboxSession",
+    "Usage",
     "WorkerEnv",
     "WorkflowSandboxSession",
     "temporal_sandbox_client",

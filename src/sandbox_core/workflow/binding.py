@@ -40,6 +40,7 @@ from sandbox_core.workflow.resuming import (
     resume_session,
     unanswered,
 )
+from sandbox_core.workflow.usage import Usage, UsageMeter
 
 _SessionRequestT = TypeVar("_SessionRequestT", bound=m.SessionRequest)
 
@@ -131,6 +132,7 @@ class PlacedSession(BaseSandboxSession):
         self._unused = idempotency_key
         self._discarded = False
         self.deleted = False
+        self._meter = UsageMeter()
         add_handle(self)
         self._generation = opened.generation
         # The last operation failed, so a started session may not be running.
@@ -155,6 +157,16 @@ class PlacedSession(BaseSandboxSession):
     def generation(self) -> int:
         """The guarantees of the worker that opened the session; see `OpenSessionResponse`."""
         return self._generation
+
+    @property
+    def usage(self) -> Usage:
+        """What the session has used in this workflow so far."""
+        return self._meter.usage()
+
+    def mark_deleted(self) -> None:
+        """Note that this workflow deleted the sandbox, through any handle."""
+        self.deleted = True
+        self._meter.sandbox_deleted()
 
     def _is_deleted(self) -> bool:
         """Whether this workflow deleted the sandbox; each operation asks this first.
@@ -184,8 +196,14 @@ class PlacedSession(BaseSandboxSession):
             SandboxLost: The sandbox and its workspace are gone, or this workflow deleted it.
         """
         try:
-            return await self._perform(operation, request, body)
-        except (OperationFailed, OutcomeUnknown, SandboxLost):
+            response = await self._perform(operation, request, body)
+            self._meter.answered(request, body, response)
+            return response
+        except SandboxError as error:
+            self._meter.failed(request, error)
+            raise
+        except (OperationFailed, OutcomeUnknown, SandboxLost) as error:
+            self._meter.failed(request, error)
             # Also those of a recovery. An operation's other errors have always raised a doubt, and
             # those of a recovery have not: asking again would be another command on replay.
             self._doubtful = self._doubtful or workflow.patched(DOUBTED)
@@ -407,6 +425,8 @@ class PlacedSession(BaseSandboxSession):
                 self._provider,
                 opened.sandbox_id,
             )
+        if opened.restored or self._discarded:
+            self._meter.sandbox_replaced()
         self._ref = opened.session
         self._handle = opened.handle or self._handle
         self._started = self._started or opened.started

@@ -17,8 +17,9 @@ class Handle(Protocol):
         """The provider's name and the session's id."""
         ...
 
-    deleted: bool
-    """Whether the sandbox was deleted after the handle was created."""
+    def mark_deleted(self) -> None:
+        """Note that the sandbox was deleted after the handle was created."""
+        ...
 
 
 # Temporal runs each workflow in an event loop of its own.
@@ -33,7 +34,7 @@ def add_handle(handle: Handle) -> None:
 
 def mark_deleted(deleted: Handle) -> None:
     """Mark this workflow's current handles of the session; a later resume makes a fresh one."""
-    deleted.deleted = True
+    deleted.mark_deleted()
     for handle in _handles.get(asyncio.get_running_loop(), ()):
         if handle.session_key == deleted.session_key:
-            handle.deleted = True
+            handle.mark_deleted()

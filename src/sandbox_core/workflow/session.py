@@ -54,6 +54,7 @@ class TemporalSandboxSession(SessionFiles):
             if self._unused is not None:
                 await clean_up(self._discard(self._unused))
                 self._discarded = True
+                self._meter.sandbox_deleted()
             raise
         self._started, self._unused, self._discarded = True, None, False
 
@@ -90,7 +91,8 @@ class TemporalSandboxSession(SessionFiles):
 
     async def _delete(self, config: ActivityConfig) -> None:
         await self._recovered()  # A resume in progress could still make a sandbox.
-        request = self._current(m.DeleteSessionRequest(session=self._ref))
+        since = self._meter.sandbox_since
+        request = self._current(m.DeleteSessionRequest(session=self._ref, since=since))
         try:
             await self._ask_to_delete(config, request)
         except SessionNotOpen:

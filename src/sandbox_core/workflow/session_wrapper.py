@@ -24,6 +24,7 @@ from sandbox_core.errors import SandboxLost
 from sandbox_core.workflow.binding import PlacedSession, Restoration
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_files import SessionFiles
+from sandbox_core.workflow.usage import Usage
 
 _T = TypeVar("_T")
 
@@ -60,6 +61,12 @@ class WorkflowSandboxSession(SandboxSession):
         """The sandboxes lost and restored from a snapshot since the session was opened."""
         inner = self._inner
         return inner.restorations if isinstance(inner, PlacedSession) else ()
+
+    @property
+    def usage(self) -> Usage:
+        """What the session has used in this workflow so far: seconds, commands, bytes."""
+        inner = self._inner
+        return inner.usage if isinstance(inner, PlacedSession) else Usage()
 
     async def aclose(self) -> None:
         """Save the workspace and release the sandbox, at the end of ``async with``.

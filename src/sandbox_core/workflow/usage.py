@@ -1,0 +1,80 @@
+"""Counts what a session has used in a workflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.sandbox.errors import ExecTimeoutError
+from temporalio import workflow
+
+from sandbox_core.errors import OutcomeUnknown
+from sandbox_core.wire.messages import Message
+from sandbox_core.wire.messages.commands import CommandRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a session has used in this workflow, through one handle.
+
+    All of it is the same when the workflow is replayed.
+    """
+
+    seconds: float = 0.0
+    """How long the workflow has had the sandbox, in seconds of its own time: from the end of its
+    creation or, for one that it resumed, of the resume, to its deletion or to now."""
+
+    commands: int = 0
+    """The commands that were run with `exec` and `pty_exec_start`, those included that timed out
+    and whose outcome is unknown."""
+
+    bytes_in: int = 0
+    """The content sent to the sandbox: files, archives, and input of commands. In bytes."""
+
+    bytes_out: int = 0
+    """The content received from it: files, archives, and output of commands. In bytes."""
+
+
+class UsageMeter:
+    """Counts for one handle of a session."""
+
+    def __init__(self) -> None:
+        self.sandbox_since = workflow.time()
+        """When the workflow received the present sandbox, as a Unix time."""
+
+        self._opened = self.sandbox_since
+        self._gone: float | None = None
+        self._commands = self._bytes_in = self._bytes_out = 0
+
+    def answered(
+        self, request: Message, body: bytes | None, response: Message | bytes | None
+    ) -> None:
+        """Count an operation that succeeded."""
+        self._commands += isinstance(request, CommandRequest)
+        self._bytes_in += len(body or b"") + request.content_bytes()
+        self._bytes_out += (
+            response.content_bytes() if isinstance(response, Message) else len(response or b"")
+        )
+
+    def failed(self, request: Message, error: Exception) -> None:
+        """Count an operation that failed."""
+        if isinstance(error, ExecTimeoutError | OutcomeUnknown):
+            self._commands += isinstance(request, CommandRequest)
+
+    def sandbox_deleted(self) -> None:
+        """End the time of the sandbox."""
+        if self._gone is None:
+            self._gone = workflow.time()
+
+    def sandbox_replaced(self) -> None:
+        """Begin the time of another sandbox."""
+        self.sandbox_since, self._gone = workflow.time(), None
+
+    def usage(self) -> Usage:
+        """Return what was counted so far."""
+        until = workflow.time() if self._gone is None else self._gone
+        return Usage(
+            seconds=until - self._opened,
+            commands=self._commands,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+        )
