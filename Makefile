@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests start hundreds of interpreters. With this set, each would compile everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper clean
+.PHONY: demo docs bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper dist release clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
@@ -67,6 +67,15 @@ chaos: $(READY)
 # everywhere: `make -C helper check` builds them again and compares.
 helper:
 	$(MAKE) -C helper binaries
+
+# Builds the sdists and wheels of all distributions into dist/, and checks them.
+dist: $(READY)
+	$(BIN)/python release/dist.py
+
+# Changes the files of the tree for a release: `make release VERSION=1.2.3`. CONTRIBUTING.md says how to go on.
+release: $(READY)
+	$(BIN)/python release/prepare.py "$(VERSION)"
+	$(BIN)/uv lock --quiet
 
 check: types
 	$(BIN)/ruff check .

@@ -12,6 +12,8 @@ from chaos_demo import LONGEST_S, SANDBOX, assert_whole, environment
 from faults.harness import running
 from support import unique
 
+from sandbox_core import __version__
+
 COMMAND = [str(SANDBOX), "demo", "--chaos", "--provider", "local"]
 
 
@@ -89,6 +91,6 @@ class TestChaos:
 
         assert 1 == result.returncode
         assert (
-            "provider 'docker' (sandbox-docker 0.1.0) is installed but cannot be used"
+            f"provider 'docker' (sandbox-docker {__version__}) is installed but cannot be used"
             in result.stderr
         )

@@ -16,6 +16,7 @@ import pytest
 from cli.command import SANDBOX, environment, run_sandbox
 from local_backend import LocalProvider
 
+from sandbox_core import __version__
 from sandbox_core.cli.providers import list_providers
 from sandbox_core.providers import discover
 from sandbox_core.wire.published import how_to_install
@@ -33,8 +34,14 @@ class TestProviders:
         header = "NAME STATUS DISTRIBUTION CONTRACT HOST-BOUND DURABLE"
         abilities = "IDENTITY EXISTS DESTROY LABELS RELABEL CHECK HOST PROCESSES PROCESS STREAMS"
         assert f"{header} {abilities}" == lines[0]
-        assert "local ok sandbox-local 0.1.0 1 yes yes yes yes yes yes yes yes yes no" in lines
-        assert "daytona ok sandbox-daytona 0.1.0 1 no yes yes yes yes yes yes yes no no" in lines
+        assert (
+            f"local ok sandbox-local {__version__} 1 yes yes yes yes yes yes yes yes yes no"
+            in lines
+        )
+        assert (
+            f"daytona ok sandbox-daytona {__version__} 1 no yes yes yes yes yes yes yes no no"
+            in lines
+        )
 
     def test_prints_json_for_programs(self) -> None:
         """Every field is there, whatever the status."""
@@ -46,7 +53,7 @@ class TestProviders:
             "name": "local",
             "status": "ok",
             "distribution": "sandbox-local",
-            "version": "0.1.0",
+            "version": __version__,
             "summary": "Directories and processes of the worker's host, unconfined",
             "api_version": 1,
             "capabilities": {
@@ -169,7 +176,7 @@ class TestDemo:
 
         assert 1 == result.returncode
         assert (
-            "provider 'daytona' (sandbox-daytona 0.1.0) is installed but cannot be used"
+            f"provider 'daytona' (sandbox-daytona {__version__}) is installed but cannot be used"
             in result.stderr
         )
         assert "Set DAYTONA_API_KEY" in result.stderr

@@ -18,6 +18,7 @@ from cli.command import SANDBOX, environment, run_sandbox
 from cli.site import UNABLE, install
 from local_backend import LocalProvider
 
+from sandbox_core import __version__
 from sandbox_core.cli import ending
 from sandbox_core.cli.doctor.findings import Finding, without_secrets
 from sandbox_core.cli.doctor.variables import KNOWN
@@ -75,7 +76,7 @@ class TestFindings:
         assert "up to 2,097,152 bytes are accepted" in found["temporal payloads"]["seen"]
         assert "an object was written, read and deleted" == found["storage access"]["seen"]
         assert "warning" == found["storage sharing"]["verdict"]
-        assert "sandbox-local 0.1.0: usable" == found["provider local"]["seen"]
+        assert f"sandbox-local {__version__}: usable" == found["provider local"]["seen"]
         assert "warning" == found["isolation"]["verdict"]
         assert "local isolates nothing" in found["isolation"]["seen"]
         assert re.match(r"Python 3\.\d+\.\d+, sandbox-core ", found["versions"]["seen"])

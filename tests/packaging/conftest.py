@@ -76,13 +76,9 @@ def tree(once: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def dist(once: Callable[..., Path], tree: Path) -> Path:
-    """The folder with the wheels and sdists of this tree: of the core, and of every plugin."""
-
-    def build(target: Path) -> None:
-        for project in (tree / "pyproject.toml", *sorted(tree.glob("plugins/*/pyproject.toml"))):
-            _build(project.parent, target)
-
-    return once("dist", build)
+    """What `make dist` makes and checks: the wheels and sdists of the core and of every plugin."""
+    script = tree / "release" / "dist.py"
+    return once("dist", lambda target: _run(sys.executable, script, "--out", target) and None)
 
 
 @pytest.fixture(scope="session")
