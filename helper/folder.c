@@ -188,3 +188,9 @@ bool mark_gone(const char *key) {
     close(fd);
     return true;
 }
+
+bool is_marked_gone(const char *key) {
+    char name[KEY_MAX + 8];
+    file_name(name, key, ".gone");
+    return access(name, F_OK) == 0;
+}

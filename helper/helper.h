@@ -123,6 +123,7 @@ enum record_state record_read(const char *key, size_t max, struct buffer *raw, s
 void record_cut(const char *key, size_t size); /* keeps its first bytes */
 void record_remove(const char *key, const char *suffix);
 bool mark_gone(const char *key);
+bool is_marked_gone(const char *key);
 
 /* stream.c: the head and the tail of an output */
 

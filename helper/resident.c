@@ -115,6 +115,7 @@ static void keeper_gone(struct keeper *keeper) {
     struct keeper **at = &r.keepers;
     while (*at != keeper) at = &(*at)->next;
     *at = keeper->next;
+    r.used_at = now_ms();
     if (keeper->channel >= 0) close(keeper->channel);
     if (!e) {
         free(keeper);
@@ -199,6 +200,16 @@ bool entry_settle(struct entry *e) {
     buffer_free(&raw);
     if (e->state == LOST) end_orphans(e, false);
     return e->state != RUNNING;
+}
+
+bool entry_stored(const struct entry *e) {
+    struct buffer raw = {0};
+    struct message m = {0};
+    if (e->state == GONE) return is_marked_gone(e->key);
+    enum record_state state = record_read(e->key, 4096, &raw, &m);
+    message_free(&m);
+    buffer_free(&raw);
+    return (e->state == ENDED && state == RECORD_ENDED) || (e->state == LOST && state == RECORD_LOST);
 }
 
 /* A keeper that was killed together with the last resident may have held its lock when we looked. */
@@ -297,6 +308,7 @@ void answer_error(struct connection *c, const char *text) {
 
 static void accept_connections(void) {
     int fd;
+    r.used_at = now_ms();
     while ((fd = accept4(r.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         struct ucred peer;
         socklen_t len = sizeof peer;
@@ -414,11 +426,36 @@ static bool folder_removed(void) {
     return stat(".", &s) == 0 && s.st_nlink == 0;
 }
 
+/* Whether another resident would find in the folder all that we know. */
+static bool all_stored(void) {
+    bool stored = true;
+    for (size_t i = 0; stored && i < BUCKETS; i++)
+        for (struct entry *e = r.buckets[i]; stored && e; e = e->next)
+            stored = entry_stored(e);
+    return stored;
+}
+
+/* Nobody has asked for long, and nothing that was started still runs: the next client starts another
+ * resident. Returns false if there is a reason to stay. */
+static bool leaves(void) {
+    int64_t now = now_ms();
+    if (r.keepers || r.connected > 0 || now < r.used_at + IDLE_MS || now < r.looked_at + IDLE_MS)
+        return false;
+    r.looked_at = now;
+    if (!all_stored()) return false;
+    /* From now on nobody finds us; who was faster is answered. */
+    if (rename("sock", "sock.tmp") < 0) return false;
+    accept_connections();
+    if (r.connected > 0) rename("sock.tmp", "sock");
+    else unlink("sock.tmp");
+    return r.connected == 0;
+}
+
 static void turn(void) {
     static struct pollfd fds[1 + CONNECTIONS_MAX + KEEPERS_MAX];
     static struct keeper *polled[KEEPERS_MAX];
     size_t n = 0, keepers = 0, connections = r.connected;
-    int64_t deadline = now_ms() + 60000;
+    int64_t deadline = now_ms() + (IDLE_MS < 60000 ? IDLE_MS : 60000);
     if (now_ms() >= r.settle_at) settle_inherited();
     if (r.settle_at < deadline) deadline = r.settle_at;
     fds[n++] = (struct pollfd){.fd = r.listener, .events = POLLIN};
@@ -475,7 +512,7 @@ void resident_main(const char *path, int ready) {
     r.live_max = files < KEEPERS_MAX ? files : KEEPERS_MAX;
     r.connected_max = files < CONNECTIONS_MAX ? files : CONNECTIONS_MAX;
     harden();
-    r.born = now_ms();
+    r.born = r.used_at = now_ms();
     load_records();
     r.inherited = r.entries > 0;
     place();                        /* the keepers have it from us */
@@ -485,6 +522,7 @@ void resident_main(const char *path, int ready) {
     while (!r.stopped) {
         turn();
         if (r.live == 0 && folder_removed()) break;
+        if (leaves()) break;
     }
     _exit(0);
 }

@@ -6,8 +6,12 @@
 #include "helper.h"
 
 enum { BUCKETS = 4096, CONNECTIONS_MAX = 512, KEEPERS_MAX = 1024, CONTEXTS_MAX = 64,
-       ENTRIES_MAX = 1 << 17, REST_MS = 5000, SETTLE_MS = 3000,
+       ENTRIES_MAX = 1 << 17, SETTLE_MS = 3000,
        FLUSH_MS = 10000 };  /* as long as no part of an answer is read */
+#ifndef IDLE_MS
+#define IDLE_MS 600000          /* how long a resident stays without a request or a command */
+#define REST_MS 5000            /* how long a keeper waits for another command */
+#endif
 
 enum entry_state { RUNNING, ENDED, LOST, GONE, NOTRUN };
 struct entry {
@@ -52,6 +56,7 @@ struct resident {
     const char *path;
     int lock, listener;
     int64_t born, settle_at;    /* when to look again whether keepers that have not come are dead */
+    int64_t used_at, looked_at; /* the last request or end; when it last found a reason to stay */
     bool stopped, inherited;    /* there were records when it was started */
     struct entry *buckets[BUCKETS];
     size_t entries, live, live_max, connected, connected_max;
@@ -76,6 +81,8 @@ void keeper_dismiss(struct keeper *keeper);     /* one that rests */
 size_t end_orphans(const struct entry *e, bool all);
 /* Whether a command without a keeper has ended, or is lost: then what is left of it is ended. */
 bool entry_settle(struct entry *e);
+/* Whether the folder says the same of a key that we know. */
+bool entry_stored(const struct entry *e);
 void answer_begin(struct connection *c, const char *word);
 void answer_end(struct connection *c);
 void answer(struct connection *c, const char *word);
