@@ -102,3 +102,20 @@ class Uses:
         await workflow.sleep(0.2)
         seen.append(session.usage)
         return seen, told
+
+
+@workflow.defn
+class Traced:
+    """Runs a command, and fails to read a file."""
+
+    @workflow.run
+    async def run(self) -> None:
+        client = temporal_sandbox_client("local")
+        session = await client.create()
+        try:
+            await session.start()
+            await session.exec(SPOKEN)
+            with suppress(SandboxError):
+                await session.read(Path("missing"))
+        finally:
+            await client.delete(session)

@@ -73,7 +73,7 @@ def _make_activity(
 
     async def run(request: JsonObject, body: bytes) -> Answer:
         with (
-            observed(metrics(), operation.name, body) as seen,
+            observed(metrics(), provider_name, operation.name, body) as seen,
             timed(),
             knowing_secrets(worker_env) as secrets,
         ):

@@ -84,11 +84,11 @@ class OperationMetrics:
         self._active_gauge = metrics.ACTIVE_OPERATIONS.gauge(meter)
         self._active = 0
 
-    def began(self, *, attempt: int, waited: timedelta) -> None:
+    def began(self, *, attempt: int, waited_s: float) -> None:
         """Record the beginning of an attempt, which `ended` must follow."""
         self._active += 1
         self._active_gauge.set(self._active)
-        self._waited.record(max(waited, timedelta()))
+        self._waited.record(timedelta(seconds=waited_s))
         if attempt > 1:
             self._retries.add(1)
 
