@@ -76,7 +76,12 @@ def tree(once: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def dist(once: Callable[..., Path], tree: Path) -> Path:
-    """What `make dist` makes and checks: the wheels and sdists of the core and of every plugin."""
+    """What `make dist` makes and checks: the wheels and sdists of the core and of every plugin.
+
+    `SANDBOX_CORE_TEST_DIST` names a folder in which they are already.
+    """
+    if made := os.environ.get("SANDBOX_CORE_TEST_DIST"):
+        return Path(made).resolve()
     script = tree / "release" / "dist.py"
     return once("dist", lambda target: _run(sys.executable, script, "--out", target) and None)
 
@@ -88,14 +93,18 @@ def installed(once: Callable[..., Path], dist: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pip_installed(once: Callable[..., Path], tree: Path) -> Path:
-    """An environment in which pip has installed the core and the local plugin from their source."""
+def pip_installed(once: Callable[..., Path], dist: Path, tree: Path) -> Path:
+    """An environment in which pip has installed the core and the local plugin from their source.
+
+    What they depend on is already there.
+    """
 
     def make(path: Path) -> None:
         source = shutil.copytree(tree, path / "source")
-        _run(sys.executable, "-m", "venv", path / "env")
-        pip = (path / "env" / "bin" / "python", "-m", "pip")
-        _run(*pip, "install", "--quiet", ".", "./plugins/sandbox-local", cwd=source)
+        _create(path / "env", *dist.glob("sandbox_core-*.whl"))
+        _run("uv", "pip", "uninstall", "--python", path / "env", "sandbox-core")
+        pip = (sys.executable, "-m", "pip", "--python", path / "env" / "bin" / "python")
+        _run(*pip, "install", "--quiet", "--no-deps", ".", "./plugins/sandbox-local", cwd=source)
 
     return once("pip-installed", make) / "env"
 
