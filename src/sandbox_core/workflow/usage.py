@@ -38,7 +38,8 @@ class UsageMeter:
     """Counts for one handle of a session."""
 
     def __init__(self) -> None:
-        self.sandbox_since = workflow.time()
+        # A session that is made outside of workflows, to look at it, uses nothing.
+        self.sandbox_since = workflow.time() if workflow.in_workflow() else 0.0
         """When the workflow received the present sandbox, as a Unix time."""
 
         self._opened = self.sandbox_since
