@@ -229,7 +229,7 @@ def _session() -> SandboxSession:
         manifest=manifest, snapshot=NoopSnapshot(id="none"), exposed_ports=(8080,)
     )
     opened = OpenSessionResponse(session=SessionRef(session_id=str(uuid.uuid4()), epoch=1))
-    return _client()._session(opened, state)
+    return _client()._session({}, opened, state)
 
 
 def _client() -> TemporalSandboxClient:

@@ -32,6 +32,7 @@ from sandbox_core.wire.naming import check_provider_name
 from sandbox_core.workflow.convert import expect, kind_of, refuse
 from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
+from sandbox_core.workflow.groups import in_group, same_group, session_group
 from sandbox_core.workflow.resuming import next_epoch, resume_session
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession, workflow_session
@@ -118,8 +119,11 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             snapshot=None if snapshot is None else dump_snapshot(snapshot),
             options=None if options is None else dump_options(options),
         )
-        opened, state = await create_session(self._name, self._config, request)
-        return self._session(opened, state, idempotency_key=request.create_key)
+        group = session_group(self._name, request.create_key)
+        config = in_group(self._config, group)
+        opened, state = await create_session(self._name, config, request)
+        same_group(self._name, request.create_key, opened.session.session_id)
+        return self._session(config, opened, state, idempotency_key=request.create_key)
 
     async def resume(self, state: SandboxSessionState) -> WorkflowSandboxSession:
         """Return a session for the sandbox of `state`, or for a replacement restored from snapshot.
@@ -144,12 +148,13 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
                     f"with client.deserialize_session_state(...)"
                 )
             )
+        config = in_group(self._config, session_group(self._name, str(state.session_id)))
         opened, resumed = await resume_session(
             self._name,
-            self._config,
+            config,
             m.ResumeSessionRequest(state=dump_state(state), epoch=next_epoch(), owner=_ancestor()),
         )
-        return self._session(opened, resumed)
+        return self._session(config, opened, resumed)
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
         """Delete a session's sandbox, for every user of the session; deleting twice is no error.
@@ -184,6 +189,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
 
     def _session(
         self,
+        config: ActivityConfig,
         opened: m.OpenSessionResponse,
         state: SandboxSessionState,
         *,
@@ -192,7 +198,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         return WorkflowSandboxSession(
             TemporalSandboxSession(
                 self._name,
-                self._config,
+                config,
                 opened=opened,
                 state=state,
                 idempotency_key=idempotency_key,

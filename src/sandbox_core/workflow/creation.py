@@ -54,7 +54,11 @@ async def create_session(
             ) from answer
         # The Temporal UI shows the summary beside the timer.
         asked = max(wait, answer.next_retry_delay or timedelta())
-        await workflow.sleep(min(asked, left), summary=f"waiting for room: {answer.message}")
+        await workflow.sleep(
+            min(asked, left),
+            summary=f"waiting for room: {answer.message}",
+            event_groups=config.get("event_groups"),
+        )
         wait = min(wait * 2, _LONGEST_WAIT)
     return answer
 
