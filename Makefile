@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests start hundreds of interpreters. With this set, each would compile everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper dist release clean
+.PHONY: demo docs pictures bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper dist release clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
@@ -42,6 +42,11 @@ mutants: $(READY)
 # and what the provider kit checks of all hosted services alike.
 extended: $(READY)
 	$(BIN)/pytest -n 4 --dist loadgroup -m extended
+
+# Takes the pictures of the documentation, with a real browser.
+pictures: $(READY)
+	mkdir -p docs/images
+	SANDBOX_PICTURES=docs/images $(BIN)/pytest -q tests/test_ui.py
 
 # Compares commands with the peer's and the lower bound: prints a table, and writes the figures as JSON.
 bench: $(READY)
