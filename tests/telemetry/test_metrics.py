@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import promql_parser
 import pytest
 from local_backend import LocalClient, LocalProvider
 from support import running_worker, unique
@@ -28,6 +31,8 @@ SUFFIXES = {
     Kind.GAUGE: ("",),
     Kind.DURATIONS: ("_seconds_bucket", "_seconds_sum", "_seconds_count"),
 }
+DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "sandbox-core.json"
+OF_GRAFANA = {"__rate_interval", "__range"}
 OF_PROMETHEUS = {"service_name", "le"}
 
 
@@ -88,20 +93,30 @@ async def measured(
         yield Measured(client=client, exporter=exporter, queue=queue)
 
 
-async def test_every_metric_of_the_table_is_exported(measured: Measured) -> None:
-    """With the attributes of its row, and no metric that is not in the table."""
+@pytest.fixture
+async def samples(measured: Measured) -> list[Sample]:
+    """What a worker exports after everything that is counted has happened."""
     await measured.run("Observed", "local")
     await measured.run("RunsCommand", "busy", "true")
     await measured.run("LeavesSandbox", "local")
     reap = ReapRequest(older_than_s=0, delete=True)
     await measured.run(REAP_WORKFLOW, ReapProviders(providers=("local",), reap=reap).dump())
+    return await measured.exporter.scrape()
 
-    samples = await measured.exporter.scrape()
 
+def attributes_of(samples: list[Sample]) -> dict[str, set[str]]:
+    """Return the labels of each exported metric, without Prometheus's own."""
     exported: dict[str, set[str]] = {}
     for sample in samples:
         exported.setdefault(sample.name, set()).update(sample.labels.keys() - OF_PROMETHEUS)
-    assert exported == {
+    return exported
+
+
+async def test_every_metric_of_the_table_is_exported(
+    measured: Measured, samples: list[Sample]
+) -> None:
+    """With the attributes of its row, and no metric that is not in the table."""
+    assert attributes_of(samples) == {
         row.name + suffix: set(row.attributes) for row in METRICS for suffix in SUFFIXES[row.kind]
     }
     local = {"provider": "local", "task_queue": measured.queue}
@@ -130,6 +145,48 @@ async def test_every_metric_of_the_table_is_exported(measured: Measured) -> None
     assert len(LARGE) < stored["snapshots", "written"] == stored["snapshots", "read"]
     # The file was stored once and read twice: by the activity that wrote it, and by the workflow.
     assert len(LARGE) < stored["payloads", "written"] < 2 * len(LARGE) < stored["payloads", "read"]
+
+
+async def test_the_dashboard_shows_what_is_exported(samples: list[Sample]) -> None:
+    """Each of its queries is valid, and is about metrics and labels that a worker exports."""
+    exported, shown = attributes_of(samples), set()
+    for panel, query in queries():
+        selected, labels = read(query)
+        assert selected <= exported.keys(), panel
+        for name in selected:
+            assert labels - {"le"} <= exported[name], panel
+        shown |= selected
+
+    for row in METRICS:
+        assert shown & {row.name + suffix for suffix in SUFFIXES[row.kind]}, row.name
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """Iterate over the panels' titles and queries."""
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    variables = {each["name"] for each in dashboard["templating"]["list"]}
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            names = set(re.findall(r"\$(\w+)", target["expr"]))
+            assert names <= variables | OF_GRAFANA, panel["title"]
+            yield panel["title"], target["expr"]
+
+
+def read(query: str) -> tuple[set[str], set[str]]:
+    """Return the metrics that a query selects, and the labels that it names."""
+    selected: set[str] = set()
+    labels: set[str] = set()
+
+    def visit(expr: promql_parser.Expr) -> None:
+        if isinstance(expr, promql_parser.VectorSelector):
+            assert expr.name is not None
+            selected.add(expr.name)
+            labels.update(matcher.name for matcher in expr.matchers.matchers)
+        elif isinstance(expr, promql_parser.AggregateExpr) and expr.modifier is not None:
+            labels.update(expr.modifier.labels)
+
+    promql_parser.walk(promql_parser.parse(re.sub(r"\[\$\w+\]", "[5m]", query)), visit)
+    return selected, labels
 
 
 async def test_a_command_counts_as_active_while_it_runs(measured: Measured, tmp_path: Path) -> None:
