@@ -1,21 +1,29 @@
 """Writes what is made from other files: ``python docs/generate.py``.
 
-`operations.md` from the table of operations; the metrics in `observe.md` from theirs; the promises
-in `contract.md` from the provider kit; from each plugin's pyproject.toml the table of providers in
-the README, and the names that `sandbox_core.wire.published` advises to install; and
-`provider-list.md` from these and `provider-list.toml`.
+`operations.md` from the table of operations; the metrics in `observe.md` from theirs; the tables in
+`configuration.md` from the settings; the promises in `contract.md` from the provider kit; from each
+plugin's pyproject.toml the table of providers in the README, and the names that
+`sandbox_core.wire.published` advises to install; and `provider-list.md` from these and
+`provider-list.toml`.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli
 
+from sandbox_core.config import (
+    OTHER_VARIABLES,
+    SETTINGS,
+    Settings,
+    WorkerSettings,
+    write_value,
+)
 from sandbox_core.providers import CAPABILITIES
 from sandbox_core.testing.contract import CHECKS, LEVELS
 from sandbox_core.wire.messages import Message
@@ -23,6 +31,7 @@ from sandbox_core.wire.metrics import METRICS, Kind, Metric
 from sandbox_core.wire.operations import Effect, Operation, operations
 
 ROOT = Path(__file__).parents[1]
+CONFIGURATION = ROOT / "docs" / "configuration.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 CONTRACT = ROOT / "docs" / "contract.md"
 OBSERVE = ROOT / "docs" / "observe.md"
@@ -69,6 +78,38 @@ def _documented(effect: Effect) -> str:
         Effect.ONCE: "never attempted again once it may have started; if its worker dies, it "
         "raises `OutcomeUnknown`.",
     }[effect]
+
+
+def render_configuration() -> str:
+    """Return the page of the configuration with a row for each setting and variable."""
+    page = CONFIGURATION.read_text(encoding="utf-8")
+    for mark, lines in (("settings", _settings()), ("variables", _variables())):
+        page = _between(mark, "".join(lines), page)
+    return page
+
+
+def _settings() -> Iterator[str]:
+    for table, title in _TABLES.items():
+        rows = [setting for setting in SETTINGS if setting.table is table]
+        yield f"### {title}\n\n| Key | Variable | Value | Default | |\n"
+        yield "| --- | --- | --- | --- | --- |\n"
+        for row in rows:
+            default = f"`{write_value(row.default)}`" if row.default not in (None, (), {}) else ""
+            yield f"| `{row.key}` | `{row.variable}` | {row.kind} | {default} "
+            yield f"| {row.description} |\n"
+        yield "" if table is WorkerSettings else "\n"
+
+
+_TABLES = {
+    Settings: "Clients and workers",
+    WorkerSettings: "The table `[worker]`",
+}
+
+
+def _variables() -> Iterator[str]:
+    yield "| Variable | |\n| --- | --- |\n"
+    for name, description in OTHER_VARIABLES.items():
+        yield f"| `{name}` | {description} |\n"
 
 
 def render_contract() -> str:
@@ -230,6 +271,7 @@ def _provider(plugin: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    CONFIGURATION.write_text(render_configuration(), encoding="utf-8")
     OPERATIONS.write_text(render_operations(), encoding="utf-8")
     CONTRACT.write_text(render_contract(), encoding="utf-8")
     OBSERVE.write_text(render_observe(), encoding="utf-8")

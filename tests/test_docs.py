@@ -34,6 +34,10 @@ def test_the_metrics_are_listed_from_their_table(generate: ModuleType) -> None:
     assert generate.render_observe() == generate.OBSERVE.read_text(encoding="utf-8")
 
 
+def test_the_page_of_the_configuration_is_made_from_the_table(generate: ModuleType) -> None:
+    assert generate.render_configuration() == generate.CONFIGURATION.read_text(encoding="utf-8")
+
+
 def test_the_readme_has_a_row_for_each_plugin(generate: ModuleType) -> None:
     assert generate.render_readme() == generate.README.read_text(encoding="utf-8")
 

@@ -3,6 +3,7 @@
 SandboxCoreError (an ApplicationError: fails the workflow, never just its task)
 +-- AccessDenied               the worker does not let the caller use another's sandbox
 +-- AtCapacity                 every worker is at its sandbox limit; the create waits
++-- ConfigError                a setting in the file or in a variable is wrong or unknown
 +-- CreateConflict             one idempotency key, two different creates
 +-- ProviderError
 |   +-- DuplicateProvider      two distributions claim one name
@@ -31,6 +32,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 __all__ = [
     "AccessDenied",
     "AtCapacity",
+    "ConfigError",
     "CreateConflict",
     "DuplicateProvider",
     "IncompatibleProvider",
@@ -94,6 +96,10 @@ class AtCapacity(SandboxCoreError):
         super().__init__(message)
         # Temporal carries it from the activity into the workflow.
         self._next_retry_delay = retry_after
+
+
+class ConfigError(SandboxCoreError):
+    """A setting in `sandbox.toml` or in an environment variable is wrong or unknown."""
 
 
 class CreateConflict(SandboxCoreError):

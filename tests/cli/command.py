@@ -19,6 +19,7 @@ import sandbox_core.cli.access.show
 import sandbox_core.cli.app
 import sandbox_core.cli.audit
 import sandbox_core.cli.check
+import sandbox_core.cli.config
 import sandbox_core.cli.doctor
 import sandbox_core.cli.fresh
 import sandbox_core.cli.providers

@@ -21,8 +21,8 @@ from local_backend import LocalProvider
 from sandbox_core import __version__
 from sandbox_core.cli import ending
 from sandbox_core.cli.doctor.findings import Finding, without_secrets
-from sandbox_core.cli.doctor.variables import KNOWN
 from sandbox_core.cli.providers import report_providers
+from sandbox_core.config import OTHER_VARIABLES, SETTINGS, load_configuration
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "127.0.0.1:1"
@@ -130,7 +130,7 @@ class TestFindings:
         code, found = doctor.find()
 
         assert 0 == code
-        assert "turned off by the environment" in found["provider daytona"]["seen"]
+        assert "turned off by SANDBOX_CORE_PROVIDERS" in found["provider daytona"]["seen"]
 
     def test_isolation_that_cannot_be_used_is_a_warning(self, doctor: Doctor) -> None:
         _, found = doctor.find(
@@ -235,15 +235,40 @@ class TestVariables:
             SANDBOX_CORE_STORGE="s3cr3t", SANDBOX_CORE_DISABLED_PROVIDERS="dayton"
         )
 
-        assert 0 == code
+        assert 1 == code
         assert "local" == found["variable SANDBOX_CORE_PROVIDERS"]["seen"]
         unknown = found["variable SANDBOX_CORE_STORGE"]
+        assert "problem" == unknown["verdict"]
         assert "rename it to SANDBOX_CORE_STORAGE, or unset it" == unknown["fix"]
         assert "write 'daytona'" == found["variable SANDBOX_CORE_DISABLED_PROVIDERS"]["fix"]
         assert "s3cr3t" not in doctor.shown
 
-    def test_a_switch_that_switches_nothing_is_a_warning(self, doctor: Doctor) -> None:
-        _, found = doctor.find(SANDBOX_CORE_HELPER="false")
+    def test_those_of_a_file_are_listed_with_their_lines(
+        self, doctor: Doctor, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "other.toml"
+        file.write_text(
+            f'storage = "{tmp_path}"\nproviders = ["local"]\nmax_sandboxes = {{ local = 3 }}\n'
+        )
+        code, found = doctor.find(SANDBOX_CORE_CONFIG=str(file), SANDBOX_CORE_PROVIDERS="")
+
+        assert 0 == code
+        assert str(file) == found["configuration file"]["seen"]
+        assert f"{tmp_path.as_uri()} ({file}:1: storage)" == found["storage location"]["seen"]
+        assert f"local=3 ({file}:3)" == found["setting max_sandboxes"]["seen"]
+        assert f"turned off by {file}:2: providers" in found["provider daytona"]["seen"]
+
+    def test_a_file_that_is_wrong_is_a_problem(self, doctor: Doctor, tmp_path: Path) -> None:
+        file = tmp_path / "other.toml"
+        file.write_text("max_file_bytes = 0\n")
+        code, found = doctor.find(SANDBOX_CORE_CONFIG=str(file))
+
+        assert 1 == code
+        wrong = f'{file}:1: "max_file_bytes" must be a number of bytes, 1 or more'
+        assert wrong == found["configuration file"]["seen"]
+
+    def test_the_helper_turned_off_is_a_warning(self, doctor: Doctor) -> None:
+        _, found = doctor.find(SANDBOX_CORE_HELPER="off")
 
         assert "warning" == found["variable SANDBOX_CORE_HELPER"]["verdict"]
 
@@ -255,7 +280,7 @@ class TestVariables:
             for name in re.findall(r"\bSANDBOX_CORE_[A-Z_]+[A-Z]\b", source.read_text("utf-8"))
         }
 
-        assert set(KNOWN) == read
+        assert read <= {setting.variable for setting in SETTINGS} | OTHER_VARIABLES.keys()
 
 
 class TestSecrets:
@@ -331,7 +356,7 @@ class TestInterruption:
             deleted.set()
 
         monkeypatch.setattr(LocalProvider, "check", check)
-        reporting = asyncio.ensure_future(report_providers(check=True))
+        reporting = asyncio.ensure_future(report_providers(load_configuration(), check=True))
         await made.wait()
         reporting.cancel()
         loop.call_soon(ending.set)

@@ -178,10 +178,13 @@ class TestWorker:
     async def test_runs_a_workflow_and_ends_on_sigterm(
         self, app: Path, temporal_client: Client, temporal_address: str
     ) -> None:
-        """It answers probes and Prometheus meanwhile, and leaves nothing behind."""
+        """It answers probes and Prometheus meanwhile, as a file says, and leaves nothing behind."""
         health, metrics = free_port(), free_port()
-        ports = ("--health-port", str(health), "--metrics-port", str(metrics))
-        with started(app, temporal_address, *ports, "--log-format", "json") as running:
+        (app / "sandbox.toml").write_text(
+            f'[worker]\ntask_queue = "of-the-option"\nhealth_port = {health}\n'
+            f'metrics_port = {metrics}\nlog_format = "json"\n'
+        )
+        with started(app, temporal_address) as running:
             answer = await temporal_client.execute_workflow(
                 "Echo", 21, id=unique("echo"), task_queue=running.queue, result_type=str
             )

@@ -7,9 +7,11 @@ import inspect
 import shlex
 import uuid
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import ExecResult
@@ -17,10 +19,18 @@ from temporalio.testing import ActivityEnvironment
 
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import messages as m
-from sandbox_core.worker.commands import closing, processes, run
+from sandbox_core.worker.commands import binaries, closing, processes, run
 from sandbox_core.worker.commands.helper import Helper, helper_for
 from sandbox_core.worker.commands.install import BASES, state_id
 from sandbox_core.worker.commands.protocol import Answer, Field
+
+OFF = "SANDBOX_CORE_HELPER=off"
+
+
+def turn_helper_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn the helper off where no worker runs, which would do it."""
+    monkeypatch.setattr(binaries, "_why_off", ContextVar("off", default=OFF))
+
 
 REF = m.SessionRef(session_id="unused", epoch=1)
 

@@ -20,7 +20,16 @@ from agents.sandbox.session.sinks import CallbackSink
 from agents.sandbox.types import ExecResult
 from agents.tracing.processor_interface import TracingProcessor
 from agents.tracing.provider import DefaultTraceProvider
-from processes.driving import Box, command, parent, running, second_attempt, seen
+from processes.driving import (
+    OFF,
+    Box,
+    command,
+    parent,
+    running,
+    second_attempt,
+    seen,
+    turn_helper_off,
+)
 from support import until
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
@@ -351,7 +360,8 @@ class TestTimeout:
         self, box: Box, helper: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It would be a matter of luck how far it comes."""
-        monkeypatch.setenv("SANDBOX_CORE_HELPER", helper)
+        if helper == "off":
+            turn_helper_off(monkeypatch)
         run = command("echo run >> runs", timeout=0)
 
         for _ in range(2):
@@ -381,14 +391,14 @@ class TestWithoutTheHelper:
 
     @pytest.fixture(autouse=True)
     def off(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SANDBOX_CORE_HELPER", "off")
+        turn_helper_off(monkeypatch)
 
     async def test_the_first_attempt_is_the_backends_own(self, local: Box) -> None:
         result = await local.exec("echo out; exit 3")
 
         assert (b"out\n", b"", 3) == seen(result)
         assert local.folder() is None
-        assert "SANDBOX_CORE_HELPER=off" == why_plain(local.provider, local.session, None)
+        assert OFF == why_plain(local.provider, local.session, None)
 
     async def test_the_second_is_refused(self, local: Box) -> None:
         async def run() -> None:

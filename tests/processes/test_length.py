@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from processes.driving import Box, command, starting
+from processes.driving import Box, command, starting, turn_helper_off
 from support import attempts, running_worker, unique
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
@@ -28,7 +28,8 @@ class TestOfAnyBackend:
         self, box: Box, helper: str, words: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By the length of a word, and by that of all."""
-        monkeypatch.setenv("SANDBOX_CORE_HELPER", helper)
+        if helper == "off":
+            turn_helper_off(monkeypatch)
 
         with pytest.raises(InvalidRequest, match=r"command is too long.*Nothing was run"):
             await box.run(command("true", *words, shell=False))

@@ -9,7 +9,16 @@ import signal
 import pytest
 from agents.sandbox.errors import PtySessionNotFoundError
 from agents.sandbox.session.pty_types import PTY_PROCESS_ID_MAX_EXCLUSIVE, PTY_PROCESS_ID_MIN
-from processes.driving import Box, command, polling, running, second_attempt, seen, starting
+from processes.driving import (
+    Box,
+    command,
+    polling,
+    running,
+    second_attempt,
+    seen,
+    starting,
+    turn_helper_off,
+)
 from temporalio.exceptions import ApplicationError
 
 from sandbox_core.errors import OutcomeUnknown
@@ -247,7 +256,7 @@ class TestTerminals:
     async def test_without_the_helper_it_is_of_its_worker(
         self, local: Box, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("SANDBOX_CORE_HELPER", "off")
+        turn_helper_off(monkeypatch)
         process = await local.start(starting("read line; echo got $line", tty=True))
         assert process.last.offset is None
 

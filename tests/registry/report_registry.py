@@ -10,7 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from sandbox_core.errors import ProviderError
+from sandbox_core.config import load_configuration
+from sandbox_core.errors import SandboxCoreError
 from sandbox_core.providers import Candidate, FailedProvider, LoadedProvider, discover, load
 from sandbox_core.providers.discovery import misspelt_groups, select
 
@@ -31,8 +32,8 @@ def main() -> None:
 
 def _select(candidates: Sequence[Candidate], environ: Mapping[str, str]) -> dict[str, object]:
     try:
-        selection = select(candidates, environ)
-    except ProviderError as error:
+        selection = select(candidates, load_configuration(environ))
+    except SandboxCoreError as error:
         return _error(error)
     return {
         "enabled": [candidate.name for candidate in selection.enabled],
@@ -56,7 +57,7 @@ def _name(result: LoadedProvider | FailedProvider) -> str:
     return result.name if isinstance(result, FailedProvider) else result.provider.name
 
 
-def _error(error: ProviderError) -> dict[str, object]:
+def _error(error: SandboxCoreError) -> dict[str, object]:
     return {"error": type(error).__name__, "message": error.message}
 
 

@@ -1,4 +1,4 @@
-"""The two environment variables that select providers, with really installed ones."""
+"""The two settings that select providers, with really installed ones."""
 
 from __future__ import annotations
 
@@ -68,10 +68,11 @@ class TestNoChoice:
     ) -> None:
         """Somebody meant to choose, and all would be the opposite."""
         expected = (
-            "SANDBOX_CORE_PROVIDERS=' , ,' names no provider. Name those that this worker is to "
-            "use, or unset the variable to use all installed ones."
+            "SANDBOX_CORE_PROVIDERS: must be a list of one or more names of providers, written as "
+            "a,b"
         )
-        assert _unknown(expected) == selections["a list of nothing"]
+        report = SelectionReport(error="ConfigError", message=expected)
+        assert report == selections["a list of nothing"]
 
 
 class TestTheAllowList:

@@ -25,7 +25,7 @@ from sandbox_core.worker import SandboxPlugin
         ("storage_patience", 5, "storage_patience is 5; it must be a timedelta"),
         ("storage_threshold", "1", "storage_threshold is '1'; it must be an int"),
         ("max_file_bytes", "1", "max_file_bytes is '1'; it must be a number of bytes"),
-        ("max_output_bytes", None, "max_output_bytes is None; it must be a number of bytes"),
+        ("max_output_bytes", 1.5, "max_output_bytes is 1.5; it must be a number of bytes"),
         ("max_sandboxes", 4, "max_sandboxes is 4; it must be a dict"),
         ("max_sandboxes", {"docker": "4"}, "max_sandboxes['docker'] is '4'; it must be of type"),
         ("peer_clients", ["local"], "peer_clients is ['local']; it must be a dict"),

@@ -22,6 +22,7 @@ from temporalio.worker import WorkerConfig
 from workflows.failures import Escapes
 from workflows.sessions import CAUGHT_ERRORS, CaughtErrors, Create, UncaughtError
 
+from sandbox_core.config import load_configuration
 from sandbox_core.providers import SandboxClientProvider, discover
 from sandbox_core.providers.discovery import select
 from sandbox_core.wire import operations as ops
@@ -149,7 +150,9 @@ class TestBadInput:
         async with running_worker(temporal_client, Create) as queue:
             error, tried = await _failure(temporal_client, queue, "dayton")
 
-        installed = ", ".join(each.name for each in select(discover()).enabled)
+        installed = ", ".join(
+            each.name for each in select(discover(), load_configuration()).enabled
+        )
         assert (
             f"no provider 'dayton' on task queue {queue!r}: it offers {installed}. Check the "
             f"name, or install the provider where the worker runs (see the documentation of its "

@@ -10,6 +10,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from workflows.sessions import Create
 
+from sandbox_core.config import read_configuration
 from sandbox_core.errors import StorageError
 from sandbox_core.storage.location import choose_location, parse_location, redact
 from sandbox_core.worker import SandboxPlugin
@@ -17,16 +18,20 @@ from sandbox_core.worker import SandboxPlugin
 
 class TestChoice:
     def test_the_plugin_wins_over_the_environment(self) -> None:
-        chosen = choose_location("s3://one/a", {"SANDBOX_CORE_STORAGE": "s3://two/b"})
+        chosen = choose_location(
+            "s3://one/a", read_configuration({"SANDBOX_CORE_STORAGE": "s3://two/b"})
+        )
 
         assert "s3://one/a" == chosen.url
         assert not chosen.is_default
 
     def test_the_environment_wins_over_the_default(self) -> None:
-        assert "s3://two/b" == choose_location(None, {"SANDBOX_CORE_STORAGE": "s3://two/b"}).url
+        chosen = choose_location(None, read_configuration({"SANDBOX_CORE_STORAGE": "s3://two/b"}))
+
+        assert "s3://two/b" == chosen.url
 
     def test_the_default_is_a_directory_of_the_users_state(self, tmp_path: Path) -> None:
-        chosen = choose_location(None, {"XDG_STATE_HOME": str(tmp_path)})
+        chosen = choose_location(None, read_configuration({}), {"XDG_STATE_HOME": str(tmp_path)})
 
         assert str(tmp_path / "sandbox-core" / "storage") == chosen.path
         assert chosen.is_default
@@ -34,14 +39,14 @@ class TestChoice:
     def test_without_a_state_home_it_is_below_the_home_directory(self) -> None:
         expected = Path.home() / ".local" / "state" / "sandbox-core" / "storage"
 
-        assert str(expected) == choose_location(None, {}).path
+        assert str(expected) == choose_location(None, read_configuration({}), {}).path
 
     def test_without_a_home_directory_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("HOME")
         monkeypatch.setattr(os, "getuid", lambda: 987_654)
 
         with pytest.raises(StorageError, match=r"no home directory.*Set SANDBOX_CORE_STORAGE"):
-            choose_location(None, {})
+            choose_location(None, read_configuration({}), {})
 
 
 class TestLocation:
@@ -58,7 +63,7 @@ class TestLocation:
 
     def test_is_the_same_wherever_it_was_configured(self) -> None:
         assert parse_location("s3://b/p") == choose_location(
-            None, {"SANDBOX_CORE_STORAGE": "s3://b/p"}
+            None, read_configuration({"SANDBOX_CORE_STORAGE": "s3://b/p"})
         )
 
     def test_of_a_user_without_a_home_directory_is_an_error(self) -> None:
@@ -76,7 +81,7 @@ class TestLocation:
     @pytest.mark.parametrize("text", ["folder", "./folder", " ", "s3:bucket/prefix"])
     def test_of_a_relative_path_is_an_error_that_names_the_variable(self, text: str) -> None:
         with pytest.raises(StorageError) as caught:
-            choose_location(None, {"SANDBOX_CORE_STORAGE": text})
+            choose_location(None, read_configuration({"SANDBOX_CORE_STORAGE": text}))
 
         assert str(caught.value).startswith(
             f"SANDBOX_CORE_STORAGE={text}: not an absolute path, and no URL. Use s3://"

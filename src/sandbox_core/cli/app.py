@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from sandbox_core import __version__
-from sandbox_core.cli.commands import providers, sandboxes, servers, upkeep
+from sandbox_core.cli.commands import config, providers, sandboxes, servers, upkeep
 
 app = typer.Typer(
     name="sandbox-core",
@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
 )
 storage_app = typer.Typer(help="Manage the storage of payloads and snapshots.")
+config_app = typer.Typer(help="Look at the settings of sandbox.toml and of variables.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +146,21 @@ _OF_STORAGE = (
         ),
     ),
 )
+_OF_CONFIG = (
+    _Subcommand(
+        function=config.show,
+        examples=("sandbox-core config show", "sandbox-core config show --json"),
+    ),
+)
 
 for _panel, _rows in _SUBCOMMANDS.items():
     for _row in _rows:
         _row.add_to(app, panel=_panel)
 for _row in _OF_STORAGE:
     _row.add_to(storage_app)
+for _row in _OF_CONFIG:
+    _row.add_to(config_app)
+app.add_typer(config_app, name="config", no_args_is_help=True, rich_help_panel="Setup")
 app.add_typer(storage_app, name="storage", no_args_is_help=True, rich_help_panel="Setup")
 
 

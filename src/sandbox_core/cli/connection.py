@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from temporalio.client import Client, Plugin
@@ -38,6 +39,15 @@ def connection_settings(
     if namespace is not None:
         settings["namespace"] = namespace
     return settings
+
+
+def address_source(address: str | None, host: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return what says that the server is `host`; `address` is that of `connection_settings`."""
+    if address is not None:
+        return "--address"
+    if environ.get("TEMPORAL_ADDRESS"):
+        return "TEMPORAL_ADDRESS"
+    return "default" if host == DEFAULT_ADDRESS else "Temporal's configuration file"
 
 
 async def connect(

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
 import typer
 
-_DURATION = re.compile(r"(\d{1,6})([smhdw])")
-_UNITS = {
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-    "w": timedelta(weeks=1),
-}
+from sandbox_core.config import durations
 
 
 def parse_duration(text: str, option: str) -> timedelta:
@@ -23,16 +15,13 @@ def parse_duration(text: str, option: str) -> timedelta:
     Raises:
         typer.BadParameter: `text` is not a duration; the message names `option`.
     """
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise typer.BadParameter(
-            f"{text!r} is not a duration: write a whole number and s, m, h, d or w, such as 10m.",
-            param_hint=option,
-        )
-    return int(found[1]) * _UNITS[found[2]]
+    try:
+        return durations.parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def format_duration(duration: timedelta) -> str:
     """Return a duration in whole numbers of the largest unit that fits: ``90s`` is ``1m``."""
-    unit = next((u for u in reversed(_UNITS) if duration >= _UNITS[u]), "s")
-    return f"{duration // _UNITS[unit]}{unit}"
+    unit = next((u for u in reversed(durations.UNITS) if duration >= durations.UNITS[u]), "s")
+    return f"{duration // durations.UNITS[unit]}{unit}"

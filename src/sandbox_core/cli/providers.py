@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sandbox_core.cli.ending import gather, let_end
+from sandbox_core.config import Configuration, load_configuration
 from sandbox_core.errors import ProviderLoad
 from sandbox_core.providers import (
     CAPABILITIES,
@@ -26,7 +27,7 @@ from sandbox_core.providers import (
     load,
 )
 from sandbox_core.providers.activation import close_client, in_thread, make_client
-from sandbox_core.providers.discovery import DISABLED_VARIABLE, misspelt_groups, select
+from sandbox_core.providers.discovery import misspelt_groups, select
 from sandbox_core.wire.agents_models import JsonObject
 
 logger = logging.getLogger(__name__)
@@ -67,13 +68,18 @@ async def list_providers(
         as_json: Whether to print JSON.
         check: Whether to check that each backend can be used from here.
         check_within_s: How long each check may take, in seconds.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        UnknownProvider: The setting `providers` names one that is not installed.
     """
-    reports = await report_providers(check=check, check_within_s=check_within_s)
+    configuration = load_configuration()
+    reports = await report_providers(configuration, check=check, check_within_s=check_within_s)
     if as_json:
         json.dump([report.as_json() for report in reports], sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        _print(reports)
+        _print(reports, configuration)
     for sentence in misspelt_groups():
         logger.warning("%s", sentence)
     code = int(any(report.status == "error" for report in reports))
@@ -85,17 +91,17 @@ async def list_providers(
 
 
 async def report_providers(
-    *, check: bool, check_within_s: float = CHECKED_WITHIN_S
+    configuration: Configuration, *, check: bool, check_within_s: float = CHECKED_WITHIN_S
 ) -> list[ProviderReport]:
     """Return a report of each installed provider, sorted by name.
 
-    The arguments are those of `list_providers`. If it is cancelled, checks that run may end, so
-    that they can delete what they have created.
+    The other arguments are those of `list_providers`. If it is cancelled, checks that run may end,
+    so that they can delete what they have created.
 
     Raises:
-        UnknownProvider: ``SANDBOX_CORE_PROVIDERS`` names one that is not installed.
+        UnknownProvider: The setting `providers` names one that is not installed.
     """
-    selection = select(discover())
+    selection = select(discover(), configuration)
     reports = [_disabled(candidate) for candidate in selection.disabled]
     loaded: list[LoadedProvider] = []
     for result in load(selection.enabled):
@@ -114,6 +120,12 @@ async def report_providers(
 
         reports += await gather(*map(checked, loaded))
     return sorted(reports, key=lambda report: report.name)
+
+
+def turned_off_by(name: str, configuration: Configuration) -> str:
+    """Return the setting that turns a provider off, and where it is."""
+    is_denied = name in configuration.settings.disabled_providers
+    return configuration.named("disabled_providers" if is_denied else "providers")
 
 
 async def _problem(result: LoadedProvider, within_s: float) -> str | None:
@@ -183,7 +195,7 @@ def _disabled(candidate: Candidate) -> ProviderReport:
     )
 
 
-def _print(reports: list[ProviderReport]) -> None:
+def _print(reports: list[ProviderReport], configuration: Configuration) -> None:
     console = Console(soft_wrap=True)
     console.width = max(console.width, _TABLE_WIDTH)
     if not reports:
@@ -210,7 +222,6 @@ def _print(reports: list[ProviderReport]) -> None:
             console.print(f"[red]{escape(report.name)}:[/] {escape(report.error)}", highlight=False)
         elif report.status == "disabled":
             console.print(
-                f"{escape(report.name)}: turned off by the environment; see SANDBOX_CORE_PROVIDERS "
-                f"and {DISABLED_VARIABLE}.",
+                f"{escape(report.name)}: turned off by {turned_off_by(report.name, configuration)}",
                 highlight=False,
             )

@@ -30,6 +30,7 @@ from temporalio.client import (
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.ending import gather
+from sandbox_core.config import load_configuration
 from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
 from sandbox_core.providers.activation import close_client, make_client
@@ -153,7 +154,7 @@ def choose_reapable(names: Sequence[str]) -> Mapping[str, Reapable | str]:
     """
     installed = {
         result.name if isinstance(result, FailedProvider) else result.provider.name: result
-        for result in load(select(discover()).enabled)
+        for result in load(select(discover(), load_configuration()).enabled)
     }
     able = {
         name: reapable

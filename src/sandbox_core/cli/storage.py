@@ -11,6 +11,7 @@ from rich.filesize import decimal
 
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
+from sandbox_core.config import load_configuration
 from sandbox_core.errors import StorageError
 from sandbox_core.storage.gc.collect import Folder, delete_unneeded, find_unneeded
 from sandbox_core.storage.location import STORAGE_VARIABLE, Location, choose_location
@@ -32,7 +33,7 @@ async def collect_garbage(
         StorageError: It cannot be determined what is needed, or the store does not answer.
         ServerUnavailable: Temporal does not answer, or refuses.
     """
-    location = choose_location(storage)
+    location = choose_location(storage, load_configuration())
     _check_exists(location)
     store = ObjectStore(location)
     named: Sequence[str | None] = namespaces or [None]

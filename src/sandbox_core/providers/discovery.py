@@ -1,7 +1,7 @@
 """Finds the installed providers, and selects those that a worker loads.
 
 `discover` reads the metadata of installed distributions and imports nothing; `select` applies the
-two environment variables. Nothing is cached: every worker discovers anew.
+two settings. Nothing is cached: every worker discovers anew.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,14 +19,15 @@ from urllib.request import url2pathname
 import importlib_metadata
 from temporalio import workflow
 
+from sandbox_core.config import Configuration, variable_of
 from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.wire.published import how_to_install
 
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "sandbox_core.providers"
-REQUIRED_VARIABLE = "SANDBOX_CORE_PROVIDERS"
-DISABLED_VARIABLE = "SANDBOX_CORE_DISABLED_PROVIDERS"
+REQUIRED_VARIABLE = variable_of("providers")
+DISABLED_VARIABLE = variable_of("disabled_providers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,39 +104,32 @@ def _candidate(entry_point: importlib_metadata.EntryPoint) -> Candidate | None:
 
 def select(
     candidates: Sequence[Candidate],
-    environ: Mapping[str, str] = os.environ,
+    configuration: Configuration,
     *,
     passed: Collection[str] = (),
 ) -> Selection:
-    """Apply ``SANDBOX_CORE_PROVIDERS`` and ``SANDBOX_CORE_DISABLED_PROVIDERS``.
+    """Apply the settings `providers` and `disabled_providers`.
 
-    Both are comma-separated names. The first is an exclusive list of required providers, and all
-    installed ones are used if it is unset or empty; the second disables providers and takes
-    precedence.
+    The first is an exclusive list of required providers, and all installed ones are used if it is
+    not set; the second disables providers and takes precedence.
 
     Args:
         candidates: The installed providers.
-        environ: The environment with the variables.
+        configuration: The settings.
         passed: The names of providers passed to the worker, which need no distribution.
 
     Raises:
-        UnknownProvider: A required provider is neither installed nor passed, or the list of
-            required providers has commas and no name.
+        UnknownProvider: A required provider is neither installed nor passed.
     """
-    disabled = _names(environ, DISABLED_VARIABLE)
-    allow_list = _names(environ, REQUIRED_VARIABLE)
-    if not allow_list and "," in (written := environ.get(REQUIRED_VARIABLE, "")):
-        raise UnknownProvider(
-            f"{REQUIRED_VARIABLE}={written!r} names no provider. Name those that this worker is to "
-            f"use, or unset the variable to use all installed ones."
-        )
+    disabled = frozenset(configuration.settings.disabled_providers)
+    allow_list = frozenset(configuration.settings.providers)
     required = allow_list - disabled
     installed = {candidate.name for candidate in candidates}
     missing = sorted(required - installed - set(passed))
     if missing:
         raise UnknownProvider(
-            f"{REQUIRED_VARIABLE} requires {_quoted(missing)}, which is not installed here. "
-            f"Installed: {_quoted(sorted(installed)) or 'none'}. Install it "
+            f"{configuration.named('providers')} requires {_quoted(missing)}, which is not "
+            f"installed here. Installed: {_quoted(sorted(installed)) or 'none'}. Install it "
             f"({how_to_install(*missing)}) or take it off the list."
         )
     allowed = required if allow_list else installed - disabled
@@ -171,11 +164,6 @@ def _editable_path(direct_url: str | None) -> Path | None:
         return Path(url2pathname(urlsplit(origin["url"]).path)) if editable else None
     except (AttributeError, KeyError, TypeError, ValueError):  # A damaged installation.
         return None
-
-
-def _names(environ: Mapping[str, str], variable: str) -> frozenset[str]:
-    words = (word.strip() for word in environ.get(variable, "").split(","))
-    return frozenset(word for word in words if word)
 
 
 def _quoted(names: Iterable[str]) -> str:

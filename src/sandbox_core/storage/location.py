@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from sandbox_core.config import Configuration, variable_of
 from sandbox_core.errors import StorageError
 
-STORAGE_VARIABLE = "SANDBOX_CORE_STORAGE"
+STORAGE_VARIABLE = variable_of("storage")
 """The environment variable with the URL or directory of the store."""
 
 _CLOUD_SCHEMES = ("s3", "gs", "az")
@@ -37,16 +38,20 @@ class Location:
     """Where it was configured; the beginning of each error about it."""
 
 
-def choose_location(configured: str | None, environ: Mapping[str, str] = os.environ) -> Location:
-    """Return the location that `configured` or, if None, the environment names, or the default.
+def choose_location(
+    configured: str | None,
+    configuration: Configuration,
+    environ: Mapping[str, str] = os.environ,
+) -> Location:
+    """Return the location that `configured` or, if None, the configuration names, or the default.
 
     Raises:
         StorageError: The configured text is not the URL of a store, or contains credentials.
     """
     if configured:
         return parse_location(configured)
-    if chosen := environ.get(STORAGE_VARIABLE):
-        return parse_location(chosen, source=f"{STORAGE_VARIABLE}=")
+    if chosen := configuration.settings.storage:
+        return parse_location(chosen, source=f"{configuration.named('storage')}=")
     try:
         state = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     except RuntimeError as error:

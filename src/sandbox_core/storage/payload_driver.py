@@ -28,21 +28,13 @@ from temporalio.worker._command_aware_visitor import current_command_info
 from sandbox_core.errors import StorageError
 from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.outage import Outage
-from sandbox_core.wire.limits import MAX_PAYLOAD_BYTES
+from sandbox_core.wire.limits import INLINE_BYTES, MAX_PAYLOAD_BYTES
 
 PAYLOAD_PREFIX = "payloads"
 """The folder of the store that holds payloads, each under its SHA-256."""
 
 DRIVER_NAME = "sandbox-core"
 """The driver's name, which never changes: histories record it in every reference."""
-
-THRESHOLD_BYTES = 128 * 1024
-"""From this size on, activities' arguments and results are stored, if a store was configured: a
-session has many of them, and a history is limited."""
-
-INLINE_BYTES = MAX_PAYLOAD_BYTES // 2
-"""From this size on, all other payloads are stored, and without a configured store all payloads.
-Half of Temporal's limit, as a request may have two. Clients without the store can read the rest."""
 
 REWRITE_AFTER = timedelta(hours=12)
 """An object of this age is written again when its content is stored again, and so gets young.

@@ -16,19 +16,11 @@ from sandbox_core.storage.location import STORAGE_VARIABLE, Location, open_direc
 from sandbox_core.storage.metrics import StorageMetrics
 from sandbox_core.storage.object_store import ObjectStore
 from sandbox_core.storage.outage import Outage
-from sandbox_core.storage.payload_driver import (
-    INLINE_BYTES,
-    THRESHOLD_BYTES,
-    PayloadDriver,
-    with_storage,
-)
+from sandbox_core.storage.payload_driver import PayloadDriver, with_storage
 from sandbox_core.storage.snapshots import SnapshotStore
-from sandbox_core.wire.limits import limits_with
+from sandbox_core.wire.limits import INLINE_BYTES, THRESHOLD_BYTES, limits_with
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_PATIENCE = timedelta(minutes=5)
-"""How long a store may be unreachable before its users fail; the plugin's default."""
 
 
 class Storage:

@@ -14,6 +14,14 @@ MAX_PAYLOAD_BYTES = 2 * 1024 * 1024 - 64 * 1024
 """The maximum size of a payload. The server refuses 2 MiB (``limit.blobSize.error``), which the SDK
 retries forever; encoding and encryption need some room."""
 
+THRESHOLD_BYTES = 128 * 1024
+"""From this size on, activities' arguments and results are stored, if a store was configured: a
+session has many of them, and a history is limited."""
+
+INLINE_BYTES = MAX_PAYLOAD_BYTES // 2
+"""From this size on, all other payloads are stored, and without a configured store all payloads.
+Half of Temporal's limit, as a request may have two. Clients without the store can read the rest."""
+
 DEFAULT_MAX_FILE_BYTES = 1024**3
 """Default of ``SandboxPlugin(max_file_bytes=...)``: 1 GiB."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandbox_core.config import Configuration
 from sandbox_core.errors import DuplicateProvider, ProviderLoad, UnknownProvider
 from sandbox_core.providers.checks import mistakes_of, shortcomings_of
 from sandbox_core.providers.discovery import discover, misspelt_groups, select
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 class Offer:
     """The application's own providers, and the settings of all; see `SandboxPlugin`."""
 
+    configuration: Configuration = field(compare=False)
     providers: tuple[Provider, ...]
     local_sources: tuple[Path, ...]
     worker_env: Allowed
@@ -48,6 +50,12 @@ class Offer:
             if limit < 1:
                 raise ValueError(f"max_sandboxes[{name!r}] is {limit}; it must be 1 or more")
 
+    @property
+    def helper_off(self) -> str | None:
+        """Which setting turns the helper off; None if none does."""
+        is_on = self.configuration.settings.helper
+        return None if is_on else f"{self.configuration.named('helper')}=off"
+
     def load(self) -> list[ProviderRuntime]:
         """Load the installed providers, and return them with the passed ones.
 
@@ -57,7 +65,8 @@ class Offer:
             ProviderError: A required provider does not load, a name is taken twice, or
                 `max_sandboxes` or `peer_clients` names an unknown provider.
         """
-        selection = select(discover(), passed=[provider.name for provider in self.providers])
+        passed = [provider.name for provider in self.providers]
+        selection = select(discover(), self.configuration, passed=passed)
         for sentence in misspelt_groups():
             logger.warning("%s", sentence)
         runtimes: dict[str, ProviderRuntime] = {}

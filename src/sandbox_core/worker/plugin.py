@@ -27,12 +27,12 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from sandbox_core.config import load_configuration
 from sandbox_core.errors import ProviderError
 from sandbox_core.providers.registry import Provider
 from sandbox_core.reap_workflow import ReapWorkflow, VersionedReapWorkflow
 from sandbox_core.storage.location import choose_location
-from sandbox_core.storage.setup import DEFAULT_PATIENCE, Storage
-from sandbox_core.wire.limits import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_OUTPUT_BYTES
+from sandbox_core.storage.setup import Storage
 from sandbox_core.wire.operations import PING, operations
 from sandbox_core.worker.access import Authorize
 from sandbox_core.worker.activities import Activity
@@ -41,6 +41,7 @@ from sandbox_core.worker.agents_patches import (
     read_custom_tool_outputs_as_text,
     remember_resolved_environments,
 )
+from sandbox_core.worker.commands.binaries import helper_turned_off
 from sandbox_core.worker.failure_interceptor import FailuresInterceptor
 from sandbox_core.worker.heartbeats import LONGEST_S
 from sandbox_core.worker.metrics import ProviderMetrics, meter_of
@@ -91,21 +92,27 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     is an exclusive list of required providers, and ``SANDBOX_CORE_DISABLED_PROVIDERS`` disables
     some.
 
+    An argument that is not passed, or None, comes from its environment variable, such as
+    ``SANDBOX_CORE_MAX_FILE_BYTES``, otherwise from `sandbox.toml`, otherwise it has its default.
+    Both are read when the plugin is created.
+
     Args:
         providers: The application's own providers, in addition to the installed ones.
-        register_activities: Whether workers run sandbox operations, or only workflows.
+        register_activities: Whether workers run sandbox operations, which is the default, or only
+            workflows.
         storage: Where to keep large payloads and workspace snapshots: ``s3://bucket/prefix``,
-            ``gs://``, ``az://`` or a directory; the same for every client and worker. Defaults to
-            ``SANDBOX_CORE_STORAGE``, then to a directory on this host.
+            ``gs://``, ``az://`` or a directory; the same for every client and worker. Defaults to a
+            directory on this host.
         storage_patience: How long to wait for unreachable storage before the workflows that need it
-            fail.
+            fail; by default five minutes.
         storage_threshold: The size in bytes from which activity inputs and results are stored
             externally. Defaults to 128 KiB, or to about 1 MB if no storage is configured. A
             workflow's own input, result, signals and updates are stored only if Temporal might
             refuse them, so that clients without the plugin can read them.
-        max_file_bytes: The maximum size of a file, archive, workspace, request or response.
-        max_output_bytes: The maximum size of a command's stdout, and of its stderr. Longer output
-            keeps its head and tail, with a note of how much was dropped.
+        max_file_bytes: The maximum size of a file, archive, workspace, request or response; by
+            default 1 GiB.
+        max_output_bytes: The maximum size of a command's stdout, and of its stderr; by default
+            1 MiB. Longer output keeps its head and tail, with a note of how much was dropped.
         local_sources: Directories of this host from which manifests may copy files.
         worker_env: The environment variables of this worker that `WorkerEnv` may read;
             `AllowAllWorkerEnvVars` allows all of them, including the worker's own credentials.
@@ -119,6 +126,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             now on, such as ``{"local": "local"}``.
 
     Raises:
+        ConfigError: `sandbox.toml` or a variable has a wrong or unknown setting.
         StorageError: `storage` is not a storage URL, or contains credentials.
         TypeError: An argument has another type, such as a single name or directory instead of a
             collection.
@@ -130,44 +138,66 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         self,
         *,
         providers: Iterable[Provider] = (),
-        register_activities: bool = True,
+        register_activities: bool | None = None,
         storage: str | None = None,
-        storage_patience: timedelta = DEFAULT_PATIENCE,
+        storage_patience: timedelta | None = None,
         storage_threshold: int | None = None,
-        max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
-        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
-        local_sources: Iterable[str | Path] = (),
-        worker_env: Iterable[str] | AllowAllWorkerEnvVars = (),
+        max_file_bytes: int | None = None,
+        max_output_bytes: int | None = None,
+        local_sources: Iterable[str | Path] | None = None,
+        worker_env: Iterable[str] | AllowAllWorkerEnvVars | None = None,
         max_sandboxes: Mapping[str, int] | None = None,
         peer_clients: Mapping[str, str] | None = None,
         authorize: Authorize | None = None,
     ) -> None:
-        check_storage(storage, storage_patience, storage_threshold)
-        check_bytes("max_file_bytes", max_file_bytes)
-        check_bytes("max_output_bytes", max_output_bytes)
-        check_mapping("max_sandboxes", max_sandboxes, int)
-        check_mapping("peer_clients", peer_clients, str)
-        check_function("authorize", authorize)
-        self._storage = Storage(
-            choose_location(storage),
-            patience=storage_patience,
-            threshold=storage_threshold,
+        configuration = load_configuration()
+        settings = configuration.settings.overridden(
+            register_activities=register_activities,
+            storage_patience=storage_patience,
+            storage_threshold=storage_threshold,
             max_file_bytes=max_file_bytes,
             max_output_bytes=max_output_bytes,
+            max_sandboxes=max_sandboxes,
+            peer_clients=peer_clients,
+        )
+        check_storage(storage, settings.storage_patience, settings.storage_threshold)
+        check_bytes("max_file_bytes", settings.max_file_bytes)
+        check_bytes("max_output_bytes", settings.max_output_bytes)
+        check_mapping("max_sandboxes", settings.max_sandboxes, int)
+        check_mapping("peer_clients", settings.peer_clients, str)
+        check_function("authorize", authorize)
+        location = choose_location(storage, configuration)
+        self._storage = Storage(
+            location,
+            patience=settings.storage_patience,
+            threshold=settings.storage_threshold,
+            max_file_bytes=settings.max_file_bytes,
+            max_output_bytes=settings.max_output_bytes,
         )
         self._offer = Offer(
+            configuration=configuration,
             providers=own_providers(providers),
-            local_sources=allowed_folders(local_sources),
-            worker_env=allowed_names(worker_env),
-            max_sandboxes=dict(max_sandboxes or {}),
-            peer_clients=dict(peer_clients or {}),
+            local_sources=allowed_folders(
+                settings.local_sources if local_sources is None else local_sources
+            ),
+            worker_env=allowed_names(settings.worker_env if worker_env is None else worker_env),
+            max_sandboxes=dict(settings.max_sandboxes),
+            peer_clients=dict(settings.peer_clients),
             snapshots=self._storage.snapshots,
             authorize=authorize,
             fleet=self._storage.is_configured,
         )
-        self._register_activities = register_activities
-        limits = (storage, storage_patience, storage_threshold, max_file_bytes, max_output_bytes)
-        self._settings = (self._offer, register_activities, *limits)
+        self._register_activities = settings.register_activities
+        # What decides whether two plugins are the same.
+        self._settings = (
+            self._offer,
+            settings.register_activities,
+            location,
+            settings.storage_patience,
+            settings.storage_threshold,
+            settings.max_file_bytes,
+            settings.max_output_bytes,
+        )
         # Worker.__init__ calls configure_worker, Worker.run calls run_worker; the activities
         # connect the two.
         self._runtimes: dict[Activity, ProviderRuntime] = {}
@@ -275,6 +305,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                 worker.task_queue,
             )
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(helper_turned_off(self._offer.helper_off))
             queue = stack.enter_context(own_queue(worker.client.namespace, worker.task_queue))
             namespace = await _namespace(worker)
             try:

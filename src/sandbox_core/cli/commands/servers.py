@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sandbox_core.cli.commands.options import Address, Namespace
-from sandbox_core.cli.commands.running import run
+from sandbox_core.cli.commands.running import errors_for_users, run
+
+if TYPE_CHECKING:
+    from sandbox_core.config import WorkerSettings
 
 
 class LogFormat(str, enum.Enum):
@@ -19,6 +22,9 @@ class LogFormat(str, enum.Enum):
     JSON = "json"
 
 
+TaskQueue = Annotated[str | None, typer.Option(help="The worker's task queue; by default sandbox.")]
+
+
 def dev(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The server's port; 0 picks a free one.")
@@ -26,7 +32,7 @@ def dev(
     ui_port: Annotated[
         int, typer.Option(min=0, max=65535, help="The Web UI's port; 0 picks a free one.")
     ] = 8233,
-    task_queue: Annotated[str, typer.Option(help="The worker's task queue.")] = "sandbox",
+    task_queue: TaskQueue = None,
     db_file: Annotated[
         Path | None, typer.Option(help="Keep workflows in this file across restarts.")
     ] = None,
@@ -34,7 +40,8 @@ def dev(
     """Run the Temporal dev server and a worker with all installed providers until Ctrl-C."""
     from sandbox_core.cli.dev import run_dev
 
-    run(run_dev(port=port, ui_port=ui_port, task_queue=task_queue, db_file=db_file))
+    queue = task_queue or _settings().task_queue
+    run(run_dev(port=port, ui_port=ui_port, task_queue=queue, db_file=db_file))
 
 
 def worker(
@@ -46,10 +53,13 @@ def worker(
             "worker only runs sandboxes.",
         ),
     ] = None,
-    task_queue: Annotated[str, typer.Option(help="The worker's task queue.")] = "sandbox",
+    task_queue: TaskQueue = None,
     openai: Annotated[
-        bool, typer.Option("--openai", help="Add OpenAIAgentsPlugin, which calls the models.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--openai/--no-openai", help="Add OpenAIAgentsPlugin, which calls the models."
+        ),
+    ] = None,
     address: Address = None,
     namespace: Namespace = None,
     profile: Annotated[
@@ -64,37 +74,40 @@ def worker(
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")
     ] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="The format of the log.")] = LogFormat.TEXT,
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="The format of the log; by default text.")
+    ] = None,
     grace_period: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="DURATION",
-            help="How long running activities may take to end after SIGTERM.",
+            help="How long running activities may take to end after SIGTERM; by default 25s.",
         ),
-    ] = "25s",
+    ] = None,
 ) -> None:
     """Run a worker with all installed providers until SIGTERM or Ctrl-C.
 
     The connection is Temporal's own configuration: TEMPORAL_ADDRESS, TEMPORAL_API_KEY,
     TEMPORAL_TLS and so on, or a profile of its file. Modules are looked for in the current
-    directory first.
+    directory first. What is not given here comes from SANDBOX_CORE_WORKER_... variables, otherwise
+    from sandbox.toml: see `sandbox-core config show`.
     """
     from sandbox_core.cli.durations import parse_duration
     from sandbox_core.cli.worker import run_worker
 
-    working = run_worker(
-        targets=targets or [],
+    chosen = _settings().overridden(
+        targets=tuple(targets) if targets else None,
         task_queue=task_queue,
-        address=address,
-        namespace=namespace,
-        profile=profile,
         openai=openai,
         max_concurrent_activities=max_concurrent_activities,
         health_port=health_port,
         metrics_port=metrics_port,
-        json_log=log_format is LogFormat.JSON,
-        grace=parse_duration(grace_period, "--grace-period"),
+        log_format=None if log_format is None else log_format.value,
+        grace_period=None
+        if grace_period is None
+        else parse_duration(grace_period, "--grace-period"),
     )
+    working = run_worker(chosen, address=address, namespace=namespace, profile=profile)
     run(working)
 
 
@@ -119,3 +132,10 @@ def demo(
     from sandbox_core.cli.demo import run_demo
 
     run(run_demo(provider=provider, keep=keep))
+
+
+def _settings() -> WorkerSettings:
+    from sandbox_core.config import load_configuration
+
+    with errors_for_users():
+        return load_configuration().settings.worker

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sandbox_core.cli.commands.options import Address, AsJson, Namespace, Providers, Storage
-from sandbox_core.cli.commands.running import run
+from sandbox_core.cli.commands.running import errors_for_users, run
 
 
 def doctor(
@@ -134,7 +134,7 @@ def reap(
             raise typer.BadParameter("not allowed with --every", param_hint="--json")
         reaping = run_schedule(
             every=interval,
-            task_queue=task_queue or "sandbox",
+            task_queue=task_queue or _task_queue(),
             providers=provider or [],
             older_than=age,
             delete=delete,
@@ -142,6 +142,13 @@ def reap(
             namespace=namespace,
         )
     run(reaping)
+
+
+def _task_queue() -> str:
+    from sandbox_core.config import load_configuration
+
+    with errors_for_users():
+        return load_configuration().settings.worker.task_queue
 
 
 def gc(

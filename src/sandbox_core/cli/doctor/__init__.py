@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sandbox_core.cli.doctor.findings import print_json, print_table, without_secrets, worst
 from sandbox_core.cli.doctor.providers import check_providers
+from sandbox_core.cli.doctor.settings import check_settings
 from sandbox_core.cli.doctor.storage import check_storage
 from sandbox_core.cli.doctor.temporal import check_temporal
-from sandbox_core.cli.doctor.variables import check_variables
 from sandbox_core.cli.doctor.versions import check_versions
 from sandbox_core.cli.ending import gather
+from sandbox_core.config import read_configuration
 
 
 async def run_doctor(
@@ -18,15 +19,18 @@ async def run_doctor(
 
     Args:
         as_json: Whether to print JSON.
-        storage: The workers' storage; None for the environment's, or the default.
+        storage: The workers' storage; None for the configuration's.
         address: The Temporal server; None for Temporal's own configuration.
         namespace: The namespace; None for Temporal's own configuration.
     """
+    configuration = read_configuration()
     temporal, stored, providers = await gather(
-        check_temporal(address, namespace), check_storage(storage), check_providers()
+        check_temporal(address, namespace),
+        check_storage(storage, configuration),
+        check_providers(configuration),
     )
     findings = without_secrets(
-        [*temporal, *stored, *providers, *check_versions(), *check_variables()]
+        [*temporal, *stored, *providers, *check_versions(), *check_settings(configuration)]
     )
     if as_json:
         print_json(findings)

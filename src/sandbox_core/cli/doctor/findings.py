@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sandbox_core.storage.location import redact
+from sandbox_core.cli import tables
+from sandbox_core.cli.secret_values import remove_secrets
 
 Verdict = Literal["ok", "warning", "problem"]
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
-_UNCUT = 1000  # In a file or a pipe, one line for each text.
-_SECRET_NAME = re.compile(
-    r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS|CREDENTIALS?|AUTHORIZATION|AUTH)S?(_|$)", re.IGNORECASE
-)
-_SHORTEST_SECRET = 4  # What is shorter occurs in ordinary text.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +38,9 @@ def without_secrets(
 
     Vendors' errors may contain either.
     """
-    values = {
-        value
-        for name, value in environ.items()
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
-    }
-    longest_first = sorted(values, key=len, reverse=True)
 
     def clean(text: str) -> str:
-        for value in longest_first:
-            text = text.replace(value, "[redacted]")
-        return redact(text)
+        return remove_secrets(text, environ)
 
     return [replace(each, seen=clean(each.seen), fix=clean(each.fix)) for each in findings]
 
@@ -74,9 +60,6 @@ def print_json(findings: Sequence[Finding]) -> None:
 
 def print_table(findings: Sequence[Finding]) -> None:
     """Print the findings for people; each fix below what was seen."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _UNCUT
     table = Table(box=None, pad_edge=False)
     table.add_column("VERDICT", no_wrap=True)
     table.add_column("CHECK", overflow="fold")
@@ -87,7 +70,4 @@ def print_table(findings: Sequence[Finding]) -> None:
             Text(each.check),
             Text(f"{each.seen}\nfix: {each.fix}" if each.fix else each.seen),
         )
-    with console.capture() as shown:
-        console.print(table)
-    for line in shown.get().splitlines():
-        sys.stdout.write(f"{line.rstrip()}\n")
+    tables.print_table(table)

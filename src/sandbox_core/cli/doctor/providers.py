@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sandbox_core.cli.doctor.findings import Finding
-from sandbox_core.cli.providers import ProviderReport, report_providers
+from sandbox_core.cli.providers import ProviderReport, report_providers, turned_off_by
+from sandbox_core.config import Configuration
 from sandbox_core.errors import ProviderError
 from sandbox_core.providers.contract import LOST_WITHOUT
-from sandbox_core.providers.discovery import (
-    DISABLED_VARIABLE,
-    REQUIRED_VARIABLE,
-    misspelt_groups,
-)
+from sandbox_core.providers.discovery import DISABLED_VARIABLE, misspelt_groups
 
 _ISOLATION = "isolation"
 _CONFINED, _UNCONFINED = "bubblewrap", "local"
 
 
-async def check_providers() -> list[Finding]:
+async def check_providers(configuration: Configuration) -> list[Finding]:
     """Return the findings about providers, and about what isolates commands on this host."""
     try:
-        reports = await report_providers(check=True)
+        reports = await report_providers(configuration, check=True)
     except ProviderError as error:
         return [
             Finding(
                 check="providers",
                 verdict="problem",
                 seen=error.message,
-                fix=f"correct {REQUIRED_VARIABLE}, or install what it names",
+                fix=f"correct {configuration.named('providers')}, or install what it names",
             )
         ]
-    findings = [_finding(report) for report in reports]
+    findings = [_finding(report, configuration) for report in reports]
     if not any(report.status != "disabled" for report in reports):
         findings.append(
             Finding(
                 check="providers",
                 verdict="problem",
                 seen="no provider is in use" if reports else "no provider is installed",
-                fix=f"change {REQUIRED_VARIABLE} or {DISABLED_VARIABLE}"
+                fix=f"change {configuration.named('providers')} or "
+                f"{configuration.named('disabled_providers')}"
                 if reports
                 else "pip install sandbox-bubblewrap (Linux) or sandbox-local",
             )
@@ -56,14 +53,16 @@ async def check_providers() -> list[Finding]:
     return [*findings, *_isolation(reports)]
 
 
-def _finding(report: ProviderReport, environ: Mapping[str, str] = os.environ) -> Finding:
+def _finding(report: ProviderReport, configuration: Configuration) -> Finding:
     check, which = f"provider {report.name}", f"{report.distribution} {report.version}"
     if report.status == "disabled":
-        return Finding(check=check, seen=f"{which}: turned off by the environment")
+        return Finding(
+            check=check, seen=f"{which}: turned off by {turned_off_by(report.name, configuration)}"
+        )
     if report.error is not None:
         off = (
-            f"take it off {REQUIRED_VARIABLE}"
-            if environ.get(REQUIRED_VARIABLE)
+            f"take it off {configuration.named('providers')}"
+            if configuration.settings.providers
             else f"turn it off with {DISABLED_VARIABLE}={report.name}"
         )
         # Without abilities it did not load.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from sandbox_core.cli.doctor.findings import Finding
 from sandbox_core.cli.ending import let_end
+from sandbox_core.config import Configuration
 from sandbox_core.errors import StorageError
 from sandbox_core.storage.location import (
     STORAGE_VARIABLE,
@@ -27,21 +27,19 @@ _CONFIGURE = f"set {STORAGE_VARIABLE} (or SandboxPlugin(storage=...)) to s3://bu
 _CONFIGURE += " or az://, or to a directory that all hosts mount"
 
 
-async def check_storage(
-    configured: str | None, environ: Mapping[str, str] = os.environ
-) -> list[Finding]:
+async def check_storage(configured: str | None, configuration: Configuration) -> list[Finding]:
     """Return the findings about the storage that a worker would use.
 
     Args:
-        configured: What ``--storage`` says; None for the environment, or the default.
-        environ: Where the variable is.
+        configured: What ``--storage`` says; None for the configuration.
+        configuration: The settings.
     """
-    source = "--storage" if configured else STORAGE_VARIABLE
+    source = "--storage" if configured else configuration.named("storage")
     try:
-        location = choose_location(configured, environ)
+        location = choose_location(configured, configuration)
     except StorageError as error:
         # What is not a URL is not shown: it may be a credential in the wrong place.
-        is_url = "://" in (configured or environ.get(STORAGE_VARIABLE, ""))
+        is_url = "://" in (configured or configuration.settings.storage or "")
         seen = error.message if is_url else f"{source} is neither an absolute path nor a URL"
         return [Finding(check=_WHERE, verdict="problem", seen=seen, fix=_CONFIGURE)]
     named = "default" if location.is_default else source

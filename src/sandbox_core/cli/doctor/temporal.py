@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-from collections.abc import Mapping
 from datetime import timedelta
 
 from temporalio.api.workflowservice.v1 import (
@@ -17,8 +15,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from sandbox_core.cli.connection import (
-    DEFAULT_ADDRESS,
     ServerUnavailable,
+    address_source,
     connect,
     connection_settings,
 )
@@ -46,7 +44,7 @@ async def check_temporal(address: str | None, namespace: str | None) -> list[Fin
                 fix="correct the TEMPORAL_ variables, or the file that TEMPORAL_CONFIG_FILE names",
             )
         ]
-    where = f"{host} ({_source(address, host)})"
+    where = f"{host} ({address_source(address, host)})"
     try:
         client = await asyncio.wait_for(connect(address, namespace), _CONNECTED_WITHIN_S)
         info = await client.workflow_service.get_system_info(
@@ -59,14 +57,6 @@ async def check_temporal(address: str | None, namespace: str | None) -> list[Fin
         Finding(check=_SERVER, seen=f"{where}, version {version}"),
         *await _check_namespace(client),
     ]
-
-
-def _source(address: str | None, host: str, environ: Mapping[str, str] = os.environ) -> str:
-    if address is not None:
-        return "--address"
-    if environ.get("TEMPORAL_ADDRESS"):
-        return "TEMPORAL_ADDRESS"
-    return "default" if host == DEFAULT_ADDRESS else "Temporal's configuration file"
 
 
 def _unreachable(where: str, error: Exception) -> Finding:

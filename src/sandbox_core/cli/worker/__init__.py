@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
@@ -21,44 +21,26 @@ from sandbox_core.cli.connection import connect
 from sandbox_core.cli.worker.health import health_server
 from sandbox_core.cli.worker.logs import set_up_logging
 from sandbox_core.cli.worker.targets import load_targets
+from sandbox_core.config import WorkerSettings
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.worker import HISTOGRAM_BUCKETS, SandboxPlugin
 
 logger = logging.getLogger(__name__)
 
-_DEFAULT_ACTIVITIES = 100  # Temporal's own.
-
 
 async def run_worker(
-    *,
-    targets: Sequence[str],
-    task_queue: str,
-    address: str | None,
-    namespace: str | None,
-    profile: str | None,
-    openai: bool,
-    max_concurrent_activities: int | None,
-    health_port: int | None,
-    metrics_port: int | None,
-    json_log: bool,
-    grace: timedelta,
+    settings: WorkerSettings, *, address: str | None, namespace: str | None, profile: str | None
 ) -> NoReturn:
     """Run a worker until SIGTERM or SIGINT, and end the process.
 
     Its exit code is 0, or 1 if its activities have not ended in time.
 
     Args:
-        targets: The workflows and activities, each MODULE:ATTR; sandboxes need none.
-        task_queue: The task queue.
+        settings: What the worker runs, and how. When four fifths of its grace period have passed,
+            activities are cancelled.
         address: The Temporal server; None for Temporal's own configuration.
         namespace: The namespace; None for Temporal's own configuration.
         profile: The profile of Temporal's own configuration; None for the environment's.
-        openai: Whether to add the OpenAI plugin, which calls models.
-        max_concurrent_activities: How many activities run at once; None for Temporal's default.
-        health_port: The port that answers probes; None for none.
-        metrics_port: The port of the Prometheus metrics; None for none.
-        json_log: Whether to log JSON instead of text.
-        grace: How long the end may take. Activities are cancelled when four fifths have passed.
 
     Raises:
         InvalidRequest: A target is neither a workflow nor an activity, or cannot be imported.
@@ -66,22 +48,22 @@ async def run_worker(
         SandboxCoreError: A required provider or the storage cannot be used.
         RuntimeError: A port cannot be used, or the worker failed.
     """
-    set_up_logging(as_json=json_log)
-    found = load_targets(targets)
-    plugins = _plugins(openai=openai)
-    if metrics_port is not None:
-        _export_metrics(metrics_port)
+    set_up_logging(as_json=settings.log_format == "json")
+    found = load_targets(settings.targets)
+    plugins = _plugins(openai=settings.openai)
+    if settings.metrics_port is not None:
+        _export_metrics(settings.metrics_port)
     client = await connect(address, namespace, profile=profile, plugins=plugins)
-    activities = max_concurrent_activities or _DEFAULT_ACTIVITIES
+    activities = settings.max_concurrent_activities
     with ThreadPoolExecutor(activities) as executor:
         worker = Worker(
             client,
-            task_queue=task_queue,
+            task_queue=settings.task_queue,
             workflows=found.workflows,
             activities=found.activities,
             activity_executor=executor,  # For activities that are ordinary functions.
             max_concurrent_activities=activities,
-            graceful_shutdown_timeout=grace * 0.8,
+            graceful_shutdown_timeout=settings.grace_period * 0.8,
         )
         async with AsyncExitStack() as stack:
             stopping = stack.enter_context(_stop_signals())
@@ -91,17 +73,17 @@ async def run_worker(
                     return "stopping"
                 return "" if worker.is_running else "starting"
 
-            if health_port is not None:
-                await stack.enter_async_context(health_server(health_port, not_ready))
+            if settings.health_port is not None:
+                await stack.enter_async_context(health_server(settings.health_port, not_ready))
             logger.info(
                 "task queue %s, namespace %s at %s: %s workflows, %s activities, and sandboxes",
-                task_queue,
+                settings.task_queue,
                 client.namespace,
                 client.service_client.config.target_host,
                 len(found.workflows),
                 len(found.activities),
             )
-            ended = await _run(worker, stopping, grace)
+            ended = await _run(worker, stopping, settings.grace_period)
             # The end of the event loop would wait for threads that activities have started.
             _exit(0 if ended else 1)
 

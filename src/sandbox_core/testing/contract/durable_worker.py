@@ -20,6 +20,7 @@ from typing import Any, cast
 from temporalio.client import Client as TemporalClient
 from temporalio.worker import Worker
 
+from sandbox_core.config import CONFIG_VARIABLE
 from sandbox_core.providers import Provider, discover
 from sandbox_core.providers.discovery import DISABLED_VARIABLE, REQUIRED_VARIABLE
 from sandbox_core.testing.contract.durable_workflows import HoldSandbox, RunCommand
@@ -83,6 +84,7 @@ def run(address: str, queue: str, module: str) -> None:
 async def _work(address: str, queue: str, module: str) -> None:
     provider: Provider = importlib.import_module(module).sandbox_client_provider()
     # The provider is passed explicitly; importing the other installed ones takes seconds.
+    os.environ[CONFIG_VARIABLE] = os.devnull  # What the promises say does not depend on a file.
     os.environ.pop(REQUIRED_VARIABLE, None)
     os.environ[DISABLED_VARIABLE] = ",".join({each.name for each in discover()})
     action, _, marker = os.environ.get(FAULT_VARIABLE, "").partition(":")

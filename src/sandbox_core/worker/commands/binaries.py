@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-SWITCH = "SANDBOX_CORE_HELPER"
-"""The environment variable of a worker that turns the helper off."""
+_why_off: ContextVar[str | None] = ContextVar("sandbox_core_helper_off", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +26,23 @@ class Binary:
         return _digest(self.content)
 
 
-def switched_off() -> bool:
-    """Return whether the helper is turned off (``SANDBOX_CORE_HELPER=off``)."""
-    return os.environ.get(SWITCH, "").lower() == "off"
+@contextmanager
+def helper_turned_off(why: str | None) -> Iterator[None]:
+    """Turn the helper off for what is started within the context.
+
+    Args:
+        why: The setting that turns it off; None leaves it on.
+    """
+    token = _why_off.set(why)
+    try:
+        yield
+    finally:
+        _why_off.reset(token)
+
+
+def why_off() -> str | None:
+    """Return which setting of this worker turns the helper off; None if none does."""
+    return _why_off.get()
 
 
 def binary_for(system: str, machine: str) -> Binary | None:

@@ -25,7 +25,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 
 from sandbox_core.providers import SupportsHostProcesses, SupportsProcessStreams
 from sandbox_core.providers.registry import Provider
-from sandbox_core.worker.commands.binaries import SWITCH, switched_off
+from sandbox_core.worker.commands.binaries import why_off
 from sandbox_core.worker.commands.host import HostHelper, context_fields, install_on_host
 from sandbox_core.worker.commands.install import Installed, Unusable, install
 from sandbox_core.worker.commands.length import LONGEST_COMMAND
@@ -229,8 +229,8 @@ async def helper_for(
         Unusable: It cannot run there, or is turned off.
         SandboxError: The backend failed.
     """
-    if switched_off():
-        raise Unusable(f"{SWITCH}=off")
+    if why := why_off():
+        raise Unusable(why)
     if not provider.durable_processes:
         raise Unusable("its provider's processes do not outlive the call that started them")
     known = _helpers.setdefault(session, {})
@@ -313,7 +313,7 @@ async def used_helper(
     Raises:
         SandboxError: The backend failed.
     """
-    if switched_off() or not provider.durable_processes:
+    if why_off() or not provider.durable_processes:
         return None
     try:
         if user not in _helpers.get(session, {}):
@@ -333,8 +333,8 @@ async def used_helper(
 
 def why_plain(provider: Provider, session: SandboxSession, user: str | None) -> str | None:
     """Return why the session's commands run without the helper; None if they run under it."""
-    if switched_off():
-        return f"{SWITCH}=off"
+    if why := why_off():
+        return why
     if not provider.durable_processes:
         return "its provider's processes do not outlive the call that started them"
     future = _helpers.get(session, {}).get(user)
