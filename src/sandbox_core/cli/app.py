@@ -65,6 +65,13 @@ _SUBCOMMANDS = {
             examples=("sandbox-core ls", "sandbox-core ls --provider docker --json"),
         ),
         _Subcommand(
+            function=sandboxes.top,
+            examples=(
+                "sandbox-core top",
+                "sandbox-core top --every 1s --ui https://temporal.acme.dev",
+            ),
+        ),
+        _Subcommand(
             function=sandboxes.show,
             examples=("sandbox-core show 4f1c", "sandbox-core show 4f1c --json"),
         ),

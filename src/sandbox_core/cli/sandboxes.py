@@ -74,7 +74,7 @@ async def list_sandboxes(
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
     temporal = await connect(address, namespace)
-    _, found, errors = await _find_all(providers, temporal, answered_within_s=answered_within_s)
+    _, found, errors = await find_all(providers, temporal, answered_within_s=answered_within_s)
     if as_json:
         report = {"sandboxes": [asdict(each) for each in found], "errors": errors}
         json.dump(report, sys.stdout, indent=2)
@@ -147,7 +147,7 @@ async def find_sandbox(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server does not answer, or refuses.
     """
-    askable, matching, errors = await _find_all(providers, temporal, only=sandbox_id)
+    askable, matching, errors = await find_all(providers, temporal, only=sandbox_id)
     if not matching:
         unasked = "".join(f" {name} could not be asked: {why}." for name, why in errors.items())
         raise InvalidRequest(
@@ -160,14 +160,25 @@ async def find_sandbox(
     return askable[matching[0].provider], matching[0]
 
 
-async def _find_all(
+async def find_all(
     providers: Sequence[str],
     temporal: Client,
     *,
     only: str | None = None,
     answered_within_s: float = _ANSWERED_WITHIN_S,
 ) -> tuple[Mapping[str, Reapable], list[Listed], dict[str, str]]:
-    """Return the providers by name, the sandboxes, and why a provider could not be queried."""
+    """Return the providers by name, the sandboxes, and why a provider could not be queried.
+
+    Args:
+        providers: The providers to query; empty for all.
+        temporal: The client of the sandboxes' namespace.
+        only: The id of the only sandbox to return; None for all.
+        answered_within_s: How long a provider may take, in seconds.
+
+    Raises:
+        ProviderError: A named provider cannot be used for this.
+        ServerUnavailable: The Temporal server does not answer, or refuses.
+    """
     chosen = choose_reapable(providers)
     askable = {name: each for name, each in chosen.items() if not isinstance(each, str)}
     errors = {name: why for name, why in chosen.items() if isinstance(why, str)}

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from temporalio.client import Client
 
 from sandbox_core.cli.access.holder import Asked, Where, ask_workers, history_of, queues_of
 from sandbox_core.cli.access.visit import OWN_PREFIX
@@ -45,7 +46,7 @@ class _Worker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shown:
+class Shown:
     """All that is known of a sandbox; the names are those of the JSON."""
 
     sandbox: Listed
@@ -80,10 +81,7 @@ async def show_sandbox(sandbox_id: str, where: Where, *, as_json: bool) -> int:
         ServerUnavailable: The server cannot be reached, refuses, or has no standalone activities.
         StorageError: The storage is not a storage URL.
     """
-    client, sandbox = await where.find(sandbox_id)
-    operations = await history_of(client, sandbox)
-    asked = await ask_workers(client, sandbox, queues_of(sandbox, operations))
-    shown = _shown(sandbox, operations, asked)
+    shown = await look_at(*await where.find(sandbox_id))
     if as_json:
         json.dump(shown.as_json(), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -92,7 +90,19 @@ async def show_sandbox(sandbox_id: str, where: Where, *, as_json: bool) -> int:
     return 0
 
 
-def _shown(sandbox: Listed, operations: Sequence[Operation], asked: Asked) -> _Shown:
+async def look_at(client: Client, sandbox: Listed) -> Shown:
+    """Return what is known of a sandbox.
+
+    Raises:
+        AccessDenied: A worker does not let the caller look at it.
+        ServerUnavailable: The server does not answer, refuses, or has no standalone activities.
+    """
+    operations = await history_of(client, sandbox)
+    asked = await ask_workers(client, sandbox, queues_of(sandbox, operations))
+    return _shown(sandbox, operations, asked)
+
+
+def _shown(sandbox: Listed, operations: Sequence[Operation], asked: Asked) -> Shown:
     states = dict(asked.others)
     inspected = None
     if asked.holder is not None:
@@ -100,7 +110,7 @@ def _shown(sandbox: Listed, operations: Sequence[Operation], asked: Asked) -> _S
         inspected = asked.holder.inspected
     texts = {each.operation_id: each.what for each in operations if each.operation_id is not None}
     commands = None if inspected is None else inspected.commands
-    return _Shown(
+    return Shown(
         sandbox=sandbox,
         workers=[
             _Worker(queue=queue, host=host_of(queue), state=state)
@@ -127,16 +137,17 @@ def _command(command: m.RunningCommand, texts: Mapping[str, str]) -> _Command:
     )
 
 
-def _print(shown: _Shown) -> None:
+def _print(shown: Shown) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
     table.add_column()
-    for name, value in _lines(shown):
+    for name, value in lines_of(shown):
         table.add_row(Text(name), Text(value))
     Console(soft_wrap=True, width=_WIDTH, highlight=False, markup=False).print(table)
 
 
-def _lines(shown: _Shown) -> Iterator[tuple[str, str]]:
+def lines_of(shown: Shown) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of the lines for people."""
     sandbox = shown.sandbox
     yield "sandbox", sandbox.sandbox_id
     yield "provider", sandbox.provider

@@ -1,4 +1,4 @@
-"""The subcommands about the sandboxes of a namespace: `ls`, `show`, `exec`, `run`, `cp`, `rm`."""
+"""The subcommands about a namespace's sandboxes: `ls`, `top`, `show`, `exec`, `run`, `cp`, `rm`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox_core.cli.commands.options import (
     SandboxId,
     Storage,
 )
-from sandbox_core.cli.commands.running import run
+from sandbox_core.cli.commands.running import errors_for_users, run
 
 
 def ls(
@@ -34,6 +34,48 @@ def ls(
         providers=provider or [], as_json=as_json, address=address, namespace=namespace
     )
     run(listing)
+
+
+def top(
+    provider: Providers = None,
+    every: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long to wait after each look.")
+    ] = "5s",
+    ui: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The Temporal UI; by default that of a local server or of Temporal Cloud.",
+        ),
+    ] = None,
+    storage: Storage = None,
+    address: Address = None,
+    namespace: Namespace = None,
+) -> None:
+    """Watch the sandboxes of a namespace in a terminal, and what runs in the selected one.
+
+    `o` opens the workflow of the selected sandbox in the Temporal UI, `q` quits. Requires the extra
+    `top`.
+    """
+    from sandbox_core.cli.durations import parse_duration
+
+    with errors_for_users():
+        try:
+            from sandbox_core.cli.top import watch_sandboxes
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "textual":
+                raise
+            raise RuntimeError("top requires textual: pip install 'sandbox-core[top]'") from error
+        interval = parse_duration(every, "--every")
+    watching = watch_sandboxes(
+        providers=provider or [],
+        every=interval,
+        ui=ui,
+        storage=storage,
+        address=address,
+        namespace=namespace,
+    )
+    run(watching)
 
 
 def show(
