@@ -17,6 +17,7 @@ from temporalio.openai_agents import (
     SandboxClientProvider,
     TemporalWorkerEnvValue,
 )
+from temporalio.runtime import MetricBuffer, MetricBufferDurationFormat, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 from workflows.peer_steps import PeerSteps
 
@@ -85,10 +86,12 @@ async def test_a_workflow_of_the_plugins_own_ends_on_a_worker_of_ours(
 
 
 async def test_a_workflow_that_begins_on_a_worker_of_ours_does_all_there(
-    temporal_client: Client,
+    temporal_address: str,
 ) -> None:
-    """Also under a name that is not the provider's."""
-    client = ours(temporal_client, {"theirs": "local"})
+    """Also under a name that is not the provider's, which the metrics do have."""
+    buffer = MetricBuffer(10_000, MetricBufferDurationFormat.SECONDS)
+    runtime = Runtime(telemetry=TelemetryConfig(metrics=buffer))
+    client = ours(await Client.connect(temporal_address, runtime=runtime), {"theirs": "local"})
     async with running_worker(client, PeerSteps, plugins=()) as queue:
         handle = await client.start_workflow(
             PeerSteps.run, args=["theirs", MANIFEST], id=unique("peer"), task_queue=queue
@@ -96,6 +99,13 @@ async def test_a_workflow_that_begins_on_a_worker_of_ours_does_all_there(
         assert "hello\n0" == await handle.execute_update(PeerSteps.do, "cat hello.txt")
         await handle.signal(PeerSteps.finish)
         await handle.result()
+
+    counted = {
+        (update.attributes["provider"], update.attributes["operation"])
+        for update in buffer.retrieve_updates()
+        if "sandbox_core_operations" == update.metric.name
+    }
+    assert {("local", "client_create"), ("local", "session_exec")} <= counted
 
 
 def test_a_provider_that_is_not_there_is_named(temporal_client: Client) -> None:

@@ -29,6 +29,8 @@ from temporalio.exceptions import ApplicationError
 from sandbox_core.errors import SandboxCoreError
 from sandbox_core.wire.agents_models import load_options, load_snapshot
 from sandbox_core.worker.call import Call
+from sandbox_core.worker.metrics import ProviderMetrics
+from sandbox_core.worker.observation import observed
 from sandbox_core.worker.secrets import Allowed, Secrets, knowing_secrets
 from sandbox_core.worker.sessions.resume import exists, restart, resume, start
 
@@ -48,10 +50,22 @@ class PeerSessions:
         name: The name in these workflows.
         open_call: Returns the context, or raises the error that makes the provider unusable.
         worker_env: The variables of this worker's environment that manifests may read.
+        provider: The provider's name, in metrics.
+        metrics: Returns the metrics that record the operations, under the plugin's names.
     """
 
-    def __init__(self, name: str, open_call: Callable[[], Call], worker_env: Allowed) -> None:
+    def __init__(
+        self,
+        name: str,
+        open_call: Callable[[], Call],
+        worker_env: Allowed,
+        *,
+        provider: str,
+        metrics: Callable[[], ProviderMetrics],
+    ) -> None:
         self._name = name
+        self._provider = provider
+        self._metrics = metrics
         self._open_call = open_call
         self._worker_env = worker_env
         self._sessions: dict[str, SandboxSession] = {}
@@ -82,7 +96,10 @@ class PeerSessions:
         self, operation: str, perform: Callable[[Peer, Secrets], Awaitable[Peer | None]]
     ) -> PeerActivity:
         async def run(args: dict[str, Any]) -> Peer | None:
-            with knowing_secrets(self._worker_env) as secrets:
+            with (
+                observed(self._metrics(), self._provider, operation, b""),
+                knowing_secrets(self._worker_env) as secrets,
+            ):
                 try:
                     return await perform(args, secrets)
                 except SandboxError as error:

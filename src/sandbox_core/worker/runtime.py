@@ -77,7 +77,13 @@ class ProviderRuntime:
 
     def peer_activities(self, name: str) -> list[PeerActivity]:
         """Return the activities of the OpenAI plugin's own sandboxes, for its provider `name`."""
-        return PeerSessions(name, self._call, self._worker_env).activities()
+        return PeerSessions(
+            name,
+            self._call,
+            self._worker_env,
+            provider=self.name,
+            metrics=lambda: self._metrics,
+        ).activities()
 
     def model_modules(self) -> frozenset[str]:
         """Return the packages of the provider and of its models."""
