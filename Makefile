@@ -39,7 +39,7 @@ mutants: $(READY)
 	$(BIN)/pytest -n 4 -m mutants
 
 # Tests that take minutes and rarely change: the Agents SDK's own tests in workflows, chaos in containers,
-# and what the provider kit checks of all hosted services alike.
+# the examples, and what the provider kit checks of all hosted services alike.
 extended: $(READY)
 	$(BIN)/pytest -n 4 --dist loadgroup -m extended
 

@@ -23,6 +23,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
+    "examples/README.md": "examples.md",
     "helper/README.md": "helper.md",
     **{
         f"plugins/{path.parent.name}/README.md": f"plugins/{path.parent.name}.md"
