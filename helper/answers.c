@@ -79,7 +79,8 @@ static void put_chunk(struct buffer *b, const struct waiter *w) {
         put_number(b, "maxrss_kib", (uint64_t)k.usage.ru_maxrss);
         put_number(b, "stored", k.stored);
     }
-    stream_put_chunk(&k.streams[0], b, w->from, w->max, k.finished);
+    if (w->err) put_text(b, "stream", "err");
+    stream_put_chunk(&k.streams[w->err], b, w->from, w->max, k.finished);
 }
 
 /* Nobody is told that a command runs before it is known that it does. */
@@ -91,7 +92,7 @@ static bool is_due(const struct waiter *w) {
     uint64_t at;
     if (k.finished || now_ms() >= due_at(w)) return true;
     if (w->asks != ASKS_CHUNK || !k.executed) return false;
-    size_t n = stream_available(&k.streams[0], w->from, &at);
+    size_t n = stream_available(&k.streams[w->err], w->from, &at);
     return n >= w->max || (w->until_data && n > 0);
 }
 
@@ -153,6 +154,7 @@ void add_waiter(int fd, const struct message *m) {
     w->max = (size_t)message_number(m, "max", 1 << 20, OUTPUT_MAX);
     w->deadline = now_ms() + (int64_t)message_number(m, "wait", 0, INT32_MAX);
     w->until_data = until && strcmp(until, "data") == 0;
+    w->err = reads_stderr(m);
     if (strcmp(verb, "run") == 0) w->asks = ASKS_RESULT;
     else if (strcmp(verb, "end") == 0) w->asks = ASKS_END;
     else if (strcmp(verb, "write") == 0) w->written = accept_input(m);

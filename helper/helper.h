@@ -46,6 +46,8 @@ bool message_parse(struct message *m, char *body, size_t len, bool partly);
 void message_free(struct message *m);
 const struct field *message_field(const struct message *m, const char *name);
 const char *message_text(const struct message *m, const char *name);
+/* Whether a request asks for a command's stderr and not for its stdout. */
+bool reads_stderr(const struct message *m);
 /* The number that `name` has, `missing` if it has none, or `max` + 1 if it is none up to `max`. */
 uint64_t message_number(const struct message *m, const char *name, uint64_t missing, uint64_t max);
 bool message_key_valid(const char *key, size_t max);

@@ -10,7 +10,7 @@ enum { IDS = 256, WAITERS_MAX = 256 };  /* writes that are remembered; who waits
 struct waiter {
     int fd;
     enum { ASKS_RESULT, ASKS_CHUNK, ASKS_END } asks;
-    bool until_data, answered;
+    bool until_data, answered, err;
     int written;                /* -1: nothing was to be written; 2: busy */
     uint64_t from;
     size_t max, sent;

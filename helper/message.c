@@ -66,6 +66,11 @@ const char *message_text(const struct message *m, const char *name) {
     return f ? f->value : NULL;
 }
 
+bool reads_stderr(const struct message *m) {
+    const char *stream = message_text(m, "stream");
+    return stream && strcmp(stream, "err") == 0;
+}
+
 uint64_t message_number(const struct message *m, const char *name, uint64_t missing, uint64_t max) {
     const struct field *f = message_field(m, name);
     if (!f) return missing;

@@ -107,9 +107,12 @@ static void answer_recorded(struct connection *c, const struct entry *e, const c
         answer_end(c);
     } else {
         struct stream s;
-        stream_view(&s, message_field(&m, "out"), message_number(&m, "out_head", 0, OUTPUT_MAX),
-                    message_number(&m, "out_total", 0, INT64_MAX));
+        bool err = reads_stderr(&c->request);
+        stream_view(&s, message_field(&m, err ? "err" : "out"),
+                    message_number(&m, err ? "err_head" : "out_head", 0, OUTPUT_MAX),
+                    message_number(&m, err ? "err_total" : "out_total", 0, INT64_MAX));
         answer_begin(c, "chunk");
+        if (err) put_text(&c->out, "stream", "err");
         if (strcmp(verb, "write") == 0) put_text(&c->out, "written", "0");
         put_all(&c->out, &m, NOT_IN_CHUNK);
         stream_put_chunk(&s, &c->out, message_number(&c->request, "from", 0, INT64_MAX),

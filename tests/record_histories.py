@@ -49,6 +49,7 @@ from workflows.parity import Converse, Request, ScriptedModels
 from workflows.processes import Job, RunJob
 from workflows.sessions import CaughtErrors, EveryOperation, ResizeTerminal, StepByStep, Terminal
 from workflows.storage import Refused
+from workflows.watched import RunWatched, Watched
 from workflows.wrong_types import AcceptedBefore
 
 from sandbox_core.cli.demo import project_files
@@ -74,6 +75,7 @@ WORKFLOWS = (
     RepairWorkflow,
     ResizeTerminal,
     RunJob,
+    RunWatched,
     StepByStep,
     Terminal,
 )
@@ -210,6 +212,18 @@ async def _pinned(client: Client) -> Handle:
     return handle
 
 
+async def _live_output(client: Client, *, process: bool) -> Handle:
+    command = "echo out; echo err >&2; sleep 0.6; echo more; sleep 0.6; exit 3"
+    with tempfile.TemporaryDirectory() as root:
+        async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+            job = Watched([command, "echo short", "sleep 60"], root, process, timeout=2)
+            if process:
+                job.commands.pop()
+            handle = await _start(client, "RunWatched", job)
+            await handle.result()
+    return handle
+
+
 async def _resized(client: Client) -> Handle:
     async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
         handle = await _start(client, "ResizeTerminal", "local")
@@ -324,6 +338,8 @@ _SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
     "pinned": _pinned,
     "reap": _reap,
     "refused": _refused,
+    "live-output": partial(_live_output, process=False),
+    "live-output-of-a-process": partial(_live_output, process=True),
     "resized": _resized,
     "taken-over": _taken_over,
     "timed-out": _timed_out,

@@ -56,6 +56,25 @@ class TestPolled:
 
         assert b"".join(b"%d\n" % n for n in range(1, 3001)) == whole
 
+    def test_both_streams_of_a_command_can_be_read_while_it_runs_and_afterwards(
+        self, ask: Ask
+    ) -> None:
+        script = "echo out; echo err >&2; while test ! -e go; do sleep 0.01; done; echo more >&2"
+        ask("run", shell(script, key="k", wait=0))
+        wait: Fields = {"key": "k", "wait": 5000, "until": "data"}
+
+        out, err = ask("read", wait), ask("read", {**wait, "stream": "err"})
+        waiting = ask("read", {**wait, "from": 4, "stream": "err", "wait": 20})
+        ask("run", shell("touch go", key="other", wait=5000))
+        more = ask("read", {**wait, "from": 4, "stream": "err", "until": "end"})
+        again = ask("read", {"key": "k", "stream": "err"})
+
+        assert (b"out\n", b"0", None) == (out["data"], out["end"], out.get("stream"))
+        assert (b"err\n", b"0", b"err") == (err["data"], err["end"], err["stream"])
+        assert (b"", b"0") == (waiting["data"], waiting["end"])
+        assert (b"more\n", b"1", b"err") == (more["data"], more["end"], more["stream"])
+        assert (b"err\nmore\n", b"1", b"err") == (again["data"], again["end"], again["stream"])
+
     def test_a_write_is_written_once(self, ask: Ask) -> None:
         ask("start", shell("cat; echo end", key="k", stdin=1, wait=0))
         write: Fields = {"key": "k", "id": "w1", "data": "one\n", "wait": 2000, "until": "data"}

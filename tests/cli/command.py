@@ -22,6 +22,7 @@ import sandbox_core.cli.check
 import sandbox_core.cli.config
 import sandbox_core.cli.doctor
 import sandbox_core.cli.fresh
+import sandbox_core.cli.logs
 import sandbox_core.cli.providers
 import sandbox_core.cli.reap
 import sandbox_core.cli.sandboxes

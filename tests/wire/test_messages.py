@@ -52,6 +52,8 @@ def values(annotation: object) -> st.SearchStrategy[object]:
     if origin is tuple:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
     assert origin is dict, f"no strategy for {annotation}"
+    if arguments[1] in SCALARS:
+        return st.dictionaries(st.text(), SCALARS[arguments[1]], max_size=3)
     return JSON_OBJECTS
 
 

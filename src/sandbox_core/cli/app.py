@@ -116,6 +116,10 @@ _SUBCOMMANDS = {
             examples=("sandbox-core audit repair-42", "sandbox-core audit repair-42 --json"),
         ),
         _Subcommand(
+            function=upkeep.logs,
+            examples=("sandbox-core logs repair-42", "sandbox-core logs repair-42 --follow"),
+        ),
+        _Subcommand(
             function=upkeep.usage,
             examples=("sandbox-core usage", "sandbox-core usage --since 7d --json"),
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -11,8 +11,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
 
-from sandbox_core.errors import StorageError
 from sandbox_core.wire.naming import split_activity_name
+from sandbox_core.wire.payloads import decoded
 
 _OUTCOMES = {
     "activity_task_completed_event_attributes": "ok",
@@ -107,8 +107,8 @@ async def _scheduled(client: Client, event: HistoryEvent) -> Operation | None:
     if names is None:
         return None
     provider, name = names
-    request = await _decoded(client, of.input.payloads[:1])
-    summary = await _decoded(client, [event.user_metadata.summary])
+    request = await decoded(client, of.input.payloads[:1])
+    summary = await decoded(client, [event.user_metadata.summary])
     what = summary if isinstance(summary, str) else ""
     return Operation(
         operation=name,
@@ -143,7 +143,7 @@ async def _ended(
         payloads = end.result.payloads
         operation.output_bytes = sum(map(_size, payloads))
         if operation.session_id is None or operation.operation in (*_COMMANDS, *_OPENING):
-            response = await _decoded(client, payloads[:1])
+            response = await decoded(client, payloads[:1])
             operation.session_id = operation.session_id or _session_id(response)
             operation.exit_code = _exit_code(operation.operation, response)
             if operation.operation in _OPENING:
@@ -160,18 +160,6 @@ def _exit_code(operation: str, response: object) -> int | None:
     # Messages leave out what is their default; a process that is polled may have none yet.
     code = response.get("exit_code", 0 if operation == "exec" else None)
     return code if isinstance(code, int) else None
-
-
-async def _decoded(client: Client, payloads: Iterable[Payload]) -> object:
-    """Return the value of the only payload; None if there is none, or nobody here can read it."""
-    given = list(payloads)
-    if not given or not given[0].metadata:
-        return None
-    try:
-        (value,) = await client.data_converter.decode(given)
-    except (RuntimeError, ValueError, KeyError, StorageError):  # A codec's, or another storage.
-        return None
-    return value
 
 
 def _session_id(message: object) -> str | None:

@@ -22,7 +22,7 @@ FAILED = 125
 def pass_on(result: m.ExecResponse, *, as_json: bool) -> int:
     """Write a command's output to the two streams, or all as one JSON object; return its code."""
     if as_json:
-        json.dump(result.model_dump(mode="json"), sys.stdout, indent=2)
+        json.dump(result.model_dump(mode="json", exclude={"published"}), sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
         sys.stdout.buffer.write(result.stdout)

@@ -157,6 +157,28 @@ class Secrets:
         content = output.encode("utf-8", "surrogatepass")
         return self._whole_and_pieces(content).decode("utf-8", "surrogatepass")
 
+    def held_back(self, text: bytes) -> int:
+        """Return how many bytes at the end must wait for what follows: it may end a secret there.
+
+        What is before them can be redacted by itself.
+        """
+        forms = _forms(frozenset(self.values))
+        end = len(text)
+        for form in forms:
+            end = min(end, len(text) - _overlap(text, form[:-1], 1))
+        while True:  # The end must not be inside a secret either.
+            inside = [
+                start
+                for form in forms
+                if 0
+                <= (start := text.rfind(form, 0, end + len(form) - 1))
+                < end
+                < start + len(form)
+            ]
+            if not inside:
+                return len(text) - end
+            end = min(inside)
+
     def _redacted(self, value: object) -> object:
         if isinstance(value, bytes):
             return self._whole_and_pieces(value)

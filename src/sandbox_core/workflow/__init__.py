@@ -6,11 +6,13 @@ from sandbox_core.workflow.agents_patches import keep_inside_workflows
 from sandbox_core.workflow.binding import Restoration
 from sandbox_core.workflow.client import TemporalSandboxClient, temporal_sandbox_client
 from sandbox_core.workflow.lending import with_session
+from sandbox_core.workflow.live_output import LiveOutput
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession
 from sandbox_core.workflow.usage import Usage
 
 __all__ = [
+    "LiveOutput",
     "Restoration",
     "TemporalSandboxClient",
     "TemporalSandboxSession",

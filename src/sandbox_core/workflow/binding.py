@@ -31,6 +31,7 @@ from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.wire.snapshot_ids import is_saved
 from sandbox_core.workflow.dispatch import dispatch
 from sandbox_core.workflow.handles import add_handle
+from sandbox_core.workflow.live_output import LiveOutput, Published
 from sandbox_core.workflow.placement import Move, Placement, Trouble
 from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.resuming import (
@@ -116,6 +117,7 @@ class PlacedSession(BaseSandboxSession):
         opened: m.OpenSessionResponse,
         state: SandboxSessionState,
         idempotency_key: str | None = None,
+        live: LiveOutput | None = None,
     ) -> None:
         self.state = state
         self.restorations: tuple[Restoration, ...] = ()
@@ -145,6 +147,9 @@ class PlacedSession(BaseSandboxSession):
         self._told_state = state
         self._told_settings = m.SessionSettings()
         self._recovering: asyncio.Task[None] | None = None
+        self._published = (
+            None if live is None else Published(live, provider, opened.session.session_id)
+        )
 
     # --- The wire -------------------------------------------------------------------------------
 
@@ -227,8 +232,11 @@ class PlacedSession(BaseSandboxSession):
                 f"its first start failed, so {operation.name} is not possible. Start the session "
                 f"again, which creates another sandbox, or create a session."
             )
-        patience, moves = Patience(self._config), 0
+        patience, moves, asked = Patience(self._config), 0, False
         while moves < _MAX_RESUMES:
+            if asked and self._published is not None:
+                request = self._published.again(request)
+            asked = True
             current, state, asked_at = self._current(request), self.state, self._placement.queue
             try:
                 response = await dispatch(

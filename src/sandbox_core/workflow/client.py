@@ -33,6 +33,7 @@ from sandbox_core.workflow.convert import expect, kind_of, refuse
 from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
 from sandbox_core.workflow.groups import in_group, same_group, session_group
+from sandbox_core.workflow.live_output import LiveOutput, open_stream
 from sandbox_core.workflow.resuming import next_epoch, resume_session
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession, workflow_session
@@ -58,22 +59,36 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         name: The provider's name, which is part of every activity type in the history.
         config: Temporal's activity options. By default the start-to-close timeout is five minutes
             and the heartbeat timeout 30 seconds.
+        live_output: Publishes what commands write while they run, for those who follow the
+            workflow; see `LiveOutput`. By default, nothing is published.
 
     Raises:
         InvalidProviderName: `name` is not a valid provider name.
-        InvalidRequest: `config` has an unknown key, or a value that is wrong.
+        InvalidRequest: `config` has an unknown key, or a value that is wrong; or `live_output` is
+            not a `LiveOutput`.
     """
 
     # Without options, the provider's default applies on the worker.
     supports_default_options = True
 
-    def __init__(self, name: str, config: ActivityConfig | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: ActivityConfig | None = None,
+        *,
+        live_output: LiveOutput | None = None,
+    ) -> None:
         self._name = check_provider_name(name)
         if config is not None and (mistake := _mistake_in(config)):
             refuse(InvalidRequest(mistake))
         self._config = config or ActivityConfig(
             start_to_close_timeout=DEFAULT_START_TO_CLOSE_TIMEOUT
         )
+        if live_output is not None:
+            expect(live_output, (LiveOutput,), "live_output is a LiveOutput")
+            if workflow.in_workflow():
+                open_stream()  # From now on, others can subscribe to it.
+        self._live_output = live_output
         self.backend_id = name
         _register_with_openai_runner()
 
@@ -202,15 +217,16 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
                 opened=opened,
                 state=state,
                 idempotency_key=idempotency_key,
+                live=self._live_output,
             )
         )
 
 
 def temporal_sandbox_client(
-    name: str, config: ActivityConfig | None = None
+    name: str, config: ActivityConfig | None = None, *, live_output: LiveOutput | None = None
 ) -> TemporalSandboxClient:
     """Return the sandbox client for provider `name`; see `TemporalSandboxClient`."""
-    return TemporalSandboxClient(name, config)
+    return TemporalSandboxClient(name, config, live_output=live_output)
 
 
 def _ancestor() -> m.WorkflowRun | None:

@@ -9,9 +9,13 @@ from sandbox_core.wire import messages as m
 
 @dataclass(kw_only=True)
 class PolledProcess:
-    """One process: its user, how much of its output was delivered, and whether it has ended."""
+    """One process: its user, how much of its output was delivered, and whether it has ended.
+
+    `operation_id` is that of the command; None if it was started through another handle.
+    """
 
     user: str | None = None
+    operation_id: str | None = None
     offset: int = 0
     ended: bool = False
 

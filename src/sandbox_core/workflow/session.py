@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from agents.run_config import SandboxArchiveLimits, SandboxConcurrencyLimits
 from agents.sandbox import Manifest
@@ -21,6 +22,7 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import dump_entry, dump_state
 from sandbox_core.wire.naming import host_of
+from sandbox_core.wire.operations import Operation
 from sandbox_core.workflow import convert
 from sandbox_core.workflow.binding import DOUBTED
 from sandbox_core.workflow.creation import clean_up, cleaning_up, delete_session
@@ -28,6 +30,9 @@ from sandbox_core.workflow.handles import mark_deleted
 from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.resuming import Patience, unanswered
 from sandbox_core.workflow.session_files import SessionFiles
+
+_CommandT = TypeVar("_CommandT", bound=m.CommandRequest)
+_ResponseT = TypeVar("_ResponseT", bound=m.WatchedResponse)
 
 
 class TemporalSandboxSession(SessionFiles):
@@ -199,7 +204,7 @@ class TemporalSandboxSession(SessionFiles):
             OutcomeUnknown: The command started, and its result is unknown.
             SandboxLost: The sandbox is gone, and the command with it.
         """
-        result = await self._call(
+        result = await self._command(
             ops.EXEC,
             m.ExecRequest(
                 session=self._ref,
@@ -212,6 +217,16 @@ class TemporalSandboxSession(SessionFiles):
         )
         self._note(convert.user_name(user), result.at_most_once)
         return ExecResult(stdout=result.stdout, stderr=result.stderr, exit_code=result.exit_code)
+
+    async def _command(
+        self, operation: Operation[_CommandT, _ResponseT], request: _CommandT
+    ) -> _ResponseT:
+        if self._published is None:
+            return await self._call(operation, request)
+        return await self._published.command(
+            request,
+            lambda live: self._call(operation, request.model_copy(update={"live": live})),
+        )
 
     def _note(self, user: str | None, at_most_once: str | None) -> None:
         if user is not None:
@@ -253,25 +268,32 @@ class TemporalSandboxSession(SessionFiles):
             The output, the exit code (None while the command runs), and the process id for
             `pty_write_stdin` (None once it has ended).
         """
-        process = PolledProcess(user=convert.user_name(user))
-        started = await self._call(
-            ops.PTY_EXEC_START,
-            m.PtyExecStartRequest(
-                session=self._ref,
-                operation_id=workflow.uuid4().hex,
-                command=convert.command_words(command),
-                timeout=timeout,
-                shell=convert.shell_words(shell),
-                user=process.user,
-                tty=tty,
-                yield_time_s=yield_time_s,
-                max_output_tokens=max_output_tokens,
-            ),
+        request = m.PtyExecStartRequest(
+            session=self._ref,
+            operation_id=workflow.uuid4().hex,
+            command=convert.command_words(command),
+            timeout=timeout,
+            shell=convert.shell_words(shell),
+            user=convert.user_name(user),
+            tty=tty,
+            yield_time_s=yield_time_s,
+            max_output_tokens=max_output_tokens,
         )
+        process = PolledProcess(user=request.user, operation_id=request.operation_id)
+        started = await self._command(ops.PTY_EXEC_START, request)
         self._note(process.user, started.at_most_once)
         if started.process_id is not None:
             self._processes[started.process_id] = process
-        return convert.pty_update(process.take(started, since=0))
+        return convert.pty_update(self._taken(process, started, since=0))
+
+    def _taken(
+        self, process: PolledProcess, response: m.PtyResponse, *, since: int
+    ) -> m.PtyResponse:
+        delivered, ended = max(since, process.offset), process.ended
+        new = process.take(response, since=since)
+        if self._published is not None and process.operation_id is not None and not ended:
+            self._published.polled(process.operation_id, new, delivered)
+        return new
 
     async def pty_write_stdin(
         self,
@@ -298,6 +320,9 @@ class TemporalSandboxSession(SessionFiles):
         convert.number(session_id, "session_id")
         process = self._processes.setdefault(session_id, PolledProcess())
         since = process.offset
+        live = None
+        if self._published is not None and process.operation_id is not None:
+            live = self._published.live(process.operation_id)
         polled = await self._call(
             ops.PTY_WRITE_STDIN,
             m.PtyWriteStdinRequest(
@@ -310,9 +335,10 @@ class TemporalSandboxSession(SessionFiles):
                 offset=since,
                 user=process.user,
                 ended=process.ended,
+                live=live,
             ),
         )
-        return convert.pty_update(process.take(polled, since=since))
+        return convert.pty_update(self._taken(process, polled, since=since))
 
     async def pty_resize(self, session_id: int, *, rows: int, columns: int) -> None:
         """Resize a command's terminal, in characters."""
@@ -335,6 +361,12 @@ class TemporalSandboxSession(SessionFiles):
             ops.PTY_TERMINATE_ALL,
             m.PtyTerminateAllRequest(session=self._ref, users=tuple(sorted(self._users))),
         )
+        if self._published is not None:
+            self._published.terminated(
+                each.operation_id
+                for each in self._processes.values()
+                if each.operation_id is not None and not each.ended
+            )
         self._processes.clear()
 
     # --- The workspace as a whole -----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The subcommands for operators: `doctor`, `audit`, `usage`, `reap`, `storage gc`."""
+"""The subcommands for operators: `doctor`, `audit`, `logs`, `usage`, `reap`, `storage gc`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,41 @@ def audit(
     run(
         run_audit(
             workflow_id=workflow,
+            run_id=run_id,
+            storage=storage,
+            as_json=as_json,
+            address=address,
+            namespace=namespace,
+        )
+    )
+
+
+def logs(
+    of: Annotated[
+        str, typer.Argument(metavar="WORKFLOW|ID", help="The workflow's id, or its sandbox's.")
+    ],
+    wait: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for what is to come, until its end.")
+    ] = False,
+    run_id: Annotated[
+        str | None, typer.Option(help="The run to begin with; by default the latest.")
+    ] = None,
+    storage: Storage = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+    address: Address = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show the commands of a workflow, what they wrote, and how they ended.
+
+    It is read from the workflow's history, which stays as it is. Output comes while a command runs
+    if the workflow's client has live_output=LiveOutput(), otherwise when it has ended.
+    """
+    from sandbox_core.cli.logs import run_logs
+
+    run(
+        run_logs(
+            of=of,
+            wait=wait,
             run_id=run_id,
             storage=storage,
             as_json=as_json,

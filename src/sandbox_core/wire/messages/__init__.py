@@ -19,6 +19,7 @@ from sandbox_core.wire.messages.commands import *
 from sandbox_core.wire.messages.files import *
 from sandbox_core.wire.messages.inspect import *
 from sandbox_core.wire.messages.lifecycle import *
+from sandbox_core.wire.messages.live import *
 from sandbox_core.wire.messages.reap import *
 from sandbox_core.wire.messages.skills import *
 from sandbox_core.wire.messages.workspace import *

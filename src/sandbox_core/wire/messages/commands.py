@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import shlex
 
+from pydantic import Field
+
 from sandbox_core.wire.messages.base import KeyedRequest, Message, Output, SessionRequest
+from sandbox_core.wire.messages.live import LiveRequest
 
 
-class CommandRequest(KeyedRequest):
+class WatchedRequest(KeyedRequest):
+    """Base of the requests that wait for a command's output, which `live` publishes meanwhile."""
+
+    live: LiveRequest | None = None
+
+
+class WatchedResponse(Message):
+    """Base of the responses to them.
+
+    `published` says, by stream, up to which offset `live` has published the output; empty if the
+    output is all in the response.
+    """
+
+    published: dict[str, int] = Field(default_factory=dict)
+
+
+class CommandRequest(WatchedRequest):
     """Base of the requests that run a command.
 
     `timeout` is in seconds; None means no timeout. `shell` is True for the backend's default shell,
@@ -27,7 +46,7 @@ class ExecRequest(CommandRequest):
     """Run a command and wait for it."""
 
 
-class ExecResponse(Message):
+class ExecResponse(WatchedResponse):
     """A command's output and exit code.
 
     `at_most_once` is why the command ran without the helper, if it did.
@@ -50,7 +69,7 @@ class PtyExecStartRequest(CommandRequest):
     max_output_tokens: int | None = None
 
 
-class PtyWriteStdinRequest(KeyedRequest):
+class PtyWriteStdinRequest(WatchedRequest):
     """Write `chars` (may be empty) to a running process and return its output.
 
     The output starts at `offset`, the number of bytes that the workflow already has. `user` owns
@@ -72,7 +91,7 @@ class PtyWriteStdinRequest(KeyedRequest):
         return len(self.chars.encode("utf-8", "surrogatepass"))
 
 
-class PtyResponse(Message):
+class PtyResponse(WatchedResponse):
     """New output of a process; `process_id` is None once it has ended.
 
     `offset` is where the next output starts, in bytes; None if only the worker that started the

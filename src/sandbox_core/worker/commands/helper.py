@@ -48,6 +48,11 @@ class Helper(abc.ABC):
     attached_s: float
     """How long one request waits for a running command before another is made."""
 
+    @property
+    @abc.abstractmethod
+    def read_s(self) -> float:
+        """How long a read may wait for output, in seconds; 0 where it is a call of the backend."""
+
     @abc.abstractmethod
     async def command(self, argv: Sequence[str], *, tty: bool = False) -> list[Field]:
         """Return the fields of a request that describe the command to run.
@@ -80,6 +85,7 @@ class _OnHost(Helper):
     """Is asked over its socket; each request carries what its command inherits."""
 
     attached_s = 300.0
+    read_s = 300.0
 
     def __init__(
         self, provider: SupportsHostProcesses, session: BaseSandboxSession, installed: Installed
@@ -121,6 +127,10 @@ class _ThroughExec(Helper):
         self._user = user
         self._installed = installed
         self._relays = relays
+
+    @property
+    def read_s(self) -> float:
+        return self.attached_s if self._relays is not None and self._relays.in_use else 0.0
 
     @property
     def records(self) -> str:

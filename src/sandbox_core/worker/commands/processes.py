@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 from agents.sandbox.errors import ExecTransportError, PtySessionNotFoundError, SandboxError
@@ -36,6 +36,7 @@ from sandbox_core.worker.commands.ending import end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
 from sandbox_core.worker.commands.length import check_length, too_long
+from sandbox_core.worker.commands.live import BOTH, Live, publishing
 from sandbox_core.worker.commands.output import dropped_line, partial_character
 from sandbox_core.worker.commands.plain import at_most_once, final, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
@@ -63,11 +64,14 @@ _OTHER_USERS = 50_000
 class Polled:
     """What a process wrote, and the offset in bytes at which the next poll continues.
 
-    The offset is None for a process of the backend's own, which keeps it itself.
+    The offset is None for a process of the backend's own, which keeps it itself. `whole` means that
+    the update has all bytes up to there. `published` says up to where they are published, if any.
     """
 
     update: PtyExecUpdate
     offset: int | None = None
+    whole: bool = True
+    published: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -123,6 +127,25 @@ async def start(
         ("taken", " ".join(map(str, sorted(_of(session).plain)))),
         *described,
     ]
+    async with publishing(helper, request, ("key", key), (BOTH,)) as live:
+        polled = await _started(helper, session, request, argv, fields)
+        _note(live, polled)
+    return replace(polled, published=live.published)
+
+
+def _note(live: Live, polled: Polled) -> None:
+    live.goes_on = polled.update.process_id is not None
+    live.whole = not polled.whole  # The response does not have it.
+
+
+async def _started(
+    helper: Helper,
+    session: SandboxSession,
+    request: m.PtyExecStartRequest,
+    argv: Sequence[str],
+    fields: Sequence[Field],
+) -> Polled:
+    key = request.operation_id
     started = is_repeated(request)
     while True:
         try:
@@ -195,10 +218,14 @@ async def write(
         helper = None
     if helper is None or request.process_id in _of(session).plain:
         return await _plain_write(session, request)
-    answer = await _write_and_read(helper, request)
-    if answer.word != "chunk" or "reason" in answer.fields:
-        raise PtySessionNotFoundError(session_id=request.process_id)
-    return await _polled(helper, answer, request.offset, request.max_output_tokens)
+    number: Field = ("number", request.process_id)
+    async with publishing(helper, request, number, (BOTH,), since=request.offset) as live:
+        answer = await _write_and_read(helper, request)
+        if answer.word != "chunk" or "reason" in answer.fields:
+            raise PtySessionNotFoundError(session_id=request.process_id)
+        polled = await _polled(helper, answer, request.offset, request.max_output_tokens)
+        _note(live, polled)
+    return replace(polled, published=live.published)
 
 
 async def _plain_write(session: SandboxSession, request: m.PtyWriteStdinRequest) -> Polled:
@@ -295,14 +322,16 @@ async def _polled(
     text, original_token_count = truncate_text_by_tokens(
         output.decode("utf-8", errors="replace"), max_output_tokens
     )
+    shown = text.encode("utf-8", errors="replace")
     return Polled(
         update=PtyExecUpdate(
             process_id=answer.number("number") if running else None,
-            output=text.encode("utf-8", errors="replace"),
+            output=shown,
             exit_code=None if running else helper.exit_code(answer),
             original_token_count=original_token_count,
         ),
         offset=offset,
+        whole=shown == output,
     )
 
 

@@ -38,6 +38,11 @@ class Relays:
         self._not_before = 0.0
         self._closed = False
 
+    @property
+    def in_use(self) -> bool:
+        """Whether requests go through a relay at present."""
+        return self._current is not None and self._current.usable
+
     async def ask(self, where: Installed, verb: str, fields: Sequence[Field]) -> Answer | None:
         """Make a request; return None if it was not made.
 

@@ -24,6 +24,7 @@ from sandbox_core.worker.commands.ending import Overdue, TimeLimit, end_command,
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
 from sandbox_core.worker.commands.length import check_length, too_long
+from sandbox_core.worker.commands.live import STREAMS, publishing
 from sandbox_core.worker.commands.output import cut_output, kept_output
 from sandbox_core.worker.commands.plain import at_most_once, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import (
@@ -41,10 +42,16 @@ BACKEND_SAYS = ("missing", "denied", "nocwd", "exec")
 """Reasons why nothing ran for which the backend has an error of its own."""
 
 
-async def run(provider: Provider, session: SandboxSession, request: m.ExecRequest) -> ExecResult:
+async def run(
+    provider: Provider,
+    session: SandboxSession,
+    request: m.ExecRequest,
+    published: dict[str, int] | None = None,
+) -> ExecResult:
     """Run the command of `request` once, or attach to it if it was started before.
 
-    Output beyond `current_limits` is cut in the middle.
+    Output beyond `current_limits` is cut in the middle. How much of it was published is written to
+    `published`, by stream.
 
     Raises:
         InvalidRequest: It is too long for Linux; it did not run.
@@ -68,7 +75,11 @@ async def run(provider: Provider, session: SandboxSession, request: m.ExecReques
                 note_refusal(session, request.user, str(error))
                 await note_plain(request.command)
             return await _plain(session, request, repeated=is_repeated(request))
-        result = await _run(helper, session, request, argv, described)
+        live = publishing(helper, request, ("key", request.operation_id), tuple(STREAMS))
+        async with live as publication:
+            result = await _run(helper, session, request, argv, described)
+        if published is not None:
+            published.update(publication.published)
         retention.after_command(helper, session, request.user, result)
         return result
 

@@ -36,14 +36,16 @@ async def _use(call: Call, request: m.KeyedRequest) -> AsyncIterator[SandboxSess
 
 @handles(ops.EXEC)
 async def _exec(call: Call, request: m.ExecRequest) -> m.ExecResponse:
+    published: dict[str, int] = {}
     async with _use(call, request) as session:
-        result = await run.run(call.provider, session, request)
+        result = await run.run(call.provider, session, request, published)
         plain = why_plain(call.provider, session, request.user)
     return m.ExecResponse(
         stdout=result.stdout,
         stderr=result.stderr,
         exit_code=result.exit_code,
         at_most_once=plain,
+        published=published,
     )
 
 
@@ -72,6 +74,7 @@ def _response(polled: processes.Polled, plain: str | None) -> m.PtyResponse:
         original_token_count=update.original_token_count,
         offset=polled.offset,
         at_most_once=plain,
+        published=dict(polled.published),
     )
 
 

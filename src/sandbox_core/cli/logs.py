@@ -1,0 +1,113 @@
+"""`sandbox-core logs`: shows the commands of a workflow, their output, and how they ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import aclosing
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from sandbox_core.cli.connection import connect, server_errors
+from sandbox_core.cli.sandboxes import find_sandbox
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.live import LiveEvent, follow
+from sandbox_core.worker import SandboxPlugin
+
+
+async def run_logs(
+    *,
+    of: str,
+    wait: bool,
+    run_id: str | None,
+    storage: str | None,
+    as_json: bool,
+    address: str | None,
+    namespace: str | None,
+) -> int:
+    """Show the commands of a workflow; return 0.
+
+    Args:
+        of: The id of the workflow, or that of its sandbox.
+        wait: Whether to wait for further ones, until the workflow ends.
+        run_id: The run to begin with; None for the latest.
+        storage: The workers' storage; None for the environment's, or the default one.
+        as_json: Whether to print a JSON object a line for each event.
+        address: The Temporal server; None for Temporal's own configuration.
+        namespace: The namespace; likewise.
+
+    Raises:
+        InvalidRequest: There is neither such a workflow nor such a sandbox.
+        ServerUnavailable: The server cannot be reached, or refuses.
+        StorageError: `storage` is not a storage URL.
+    """
+    plugin = SandboxPlugin(storage=storage, register_activities=False)
+    client = await connect(address, namespace, plugins=[plugin])
+    workflow_id, run_id = await _workflow(client, of, run_id)
+    show = _json if as_json else _Lines().show
+    try:
+        with server_errors(client):
+            async with aclosing(follow(client, workflow_id, run_id=run_id, wait=wait)) as events:
+                async for event in events:
+                    show(event)
+                    sys.stdout.flush()
+    except BrokenPipeError:  # As of `logs | head`. Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+async def _workflow(client: Client, of: str, run_id: str | None) -> tuple[str, str | None]:
+    with server_errors(client):
+        try:
+            await client.get_workflow_handle(of, run_id=run_id).describe()
+        except RPCError as error:
+            if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
+                raise
+        else:
+            return of, run_id
+    try:
+        _, sandbox = await find_sandbox(of, (), client)
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"namespace {client.namespace} has no workflow {of!r}, and as a sandbox: {error}"
+        ) from error
+    return sandbox.workflow_id, sandbox.run_id
+
+
+def _json(event: LiveEvent) -> None:
+    sys.stdout.write(json.dumps(event.dump()) + "\n")
+
+
+class _Lines:
+    """Prints commands, and what they write, as a terminal would show it."""
+
+    def __init__(self) -> None:
+        self._commands: dict[str, str] = {}
+        self._last = ""
+        self._at_start_of_line = True
+
+    def show(self, event: LiveEvent) -> None:
+        command = self._commands.get(event.operation_id, event.operation_id)
+        if event.kind == "started":
+            self._commands[event.operation_id] = event.command or ""
+            self._line(f"$ {event.command}")
+        elif self._last != event.operation_id:
+            self._line(f"$ {command} (continued)")
+        self._last = event.operation_id
+        if event.kind == "output":
+            sys.stdout.flush()
+            sys.stdout.buffer.write(event.data)
+            self._at_start_of_line = event.data.endswith(b"\n")
+        elif event.kind == "dropped":
+            missing = (
+                "the rest" if event.next is None else f"{event.next - (event.offset or 0):,} bytes"
+            )
+            self._line(f"[... {missing} of its {event.stream} not shown ...]")
+        elif event.kind == "ended":
+            self._line(f"[exit {event.exit_code}]" if event.error is None else f"[{event.error}]")
+
+    def _line(self, text: str) -> None:
+        sys.stdout.write(f"{text}\n" if self._at_start_of_line else f"\n{text}\n")
+        self._at_start_of_line = True

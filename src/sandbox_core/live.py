@@ -1,0 +1,287 @@
+"""Follows the commands of a workflow from outside, live if it publishes their output."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import ValidationError
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import TimeoutType
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client
+
+from sandbox_core.errors import SandboxCoreError, SessionNotOpen
+from sandbox_core.wire import messages as m
+from sandbox_core.wire import operations as ops
+from sandbox_core.wire.live_output import PUBLISH_SIGNAL, published_stream
+from sandbox_core.wire.messages import LiveEvent
+from sandbox_core.wire.naming import split_activity_name
+from sandbox_core.wire.payloads import decoded
+from sandbox_core.wire.summaries import summarize
+
+__all__ = ["LiveEvent", "follow"]
+
+_UNREADABLE = "its result cannot be read here"
+
+_MessageT = TypeVar("_MessageT", bound=m.Message)
+
+
+async def follow(
+    client: Client, workflow_id: str, *, run_id: str | None = None, wait: bool = True
+) -> AsyncGenerator[LiveEvent, None]:
+    """Yield what happens to the commands of a workflow, from its beginning on.
+
+    It is read from the workflow's history, to which nothing is added. Without `LiveOutput`, a
+    command's output comes with its end. With payloads that the client cannot read, such as those in
+    a storage that it does not have, outputs are missing.
+
+    Args:
+        client: A client with the data converter and plugins of those that start the workflow.
+        workflow_id: The workflow.
+        run_id: The run to begin with; by default the latest. Runs that continue it follow.
+        wait: Whether to wait for what is still to come, until the workflow ends.
+
+    Raises:
+        RPCError: The server does not answer, refuses, or has no such workflow.
+    """
+    run: str | None = run_id
+    while True:
+        commands, following = _Commands(client), ""
+        handle = client.get_workflow_handle(workflow_id, run_id=run)
+        async for event in handle.fetch_history_events(wait_new_event=wait):
+            async for happened in commands.happened(event):
+                yield happened
+            next_run = _end_of_run(event)
+            if next_run is not None:
+                following = next_run
+                for happened in commands.left():
+                    yield happened
+        if not following:
+            return
+        run = following
+
+
+_ENDS = {
+    f"workflow_execution_{how}_event_attributes"
+    for how in ("completed", "failed", "timed_out", "canceled", "terminated", "continued_as_new")
+}
+
+
+def _end_of_run(event: HistoryEvent) -> str | None:
+    """Return the id of the run that continues the one that ends here, or that there is none: "".
+
+    None if `event` is not the end of a run.
+    """
+    kind = event.WhichOneof("attributes")
+    if kind not in _ENDS:
+        return None
+    return str(getattr(getattr(event, kind), "new_execution_run_id", ""))
+
+
+@dataclass(kw_only=True)
+class _Command:
+    """One command: up to where its streams were yielded, and whether it has ended."""
+
+    operation_id: str
+    at: dict[str, int] = field(default_factory=dict)
+    ended: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    """An activity that waits for a command's output from the offset `since` on."""
+
+    operation: str
+    session_id: str
+    command: _Command
+    since: int = 0
+
+
+class _Commands:
+    """The commands of one run."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._commands: dict[str, _Command] = {}
+        self._waiting: dict[int, _Waiting] = {}
+        self._processes: dict[tuple[str, int], _Command] = {}
+        self._sequences: dict[str, int] = {}
+
+    async def happened(self, event: HistoryEvent) -> AsyncIterator[LiveEvent]:
+        """Yield what a history event says of commands."""
+        kind = event.WhichOneof("attributes")
+        events: Iterable[LiveEvent] = ()
+        if kind == "activity_task_scheduled_event_attributes":
+            events = await self._scheduled(event)
+        elif kind == "workflow_execution_signaled_event_attributes":
+            signaled = event.workflow_execution_signaled_event_attributes
+            if signaled.signal_name == PUBLISH_SIGNAL:
+                events = self._published(await self._decoded(signaled.input.payloads))
+        elif kind == "activity_task_completed_event_attributes":
+            completed = event.activity_task_completed_event_attributes
+            waiting = self._waiting.pop(completed.scheduled_event_id, None)
+            if waiting is not None:
+                events = self._answered(waiting, await self._decoded(completed.result.payloads))
+        elif kind == "activity_task_failed_event_attributes":
+            failed = event.activity_task_failed_event_attributes
+            events = self._failed(failed.scheduled_event_id, failed.failure)
+        elif kind == "activity_task_timed_out_event_attributes":
+            timed_out = event.activity_task_timed_out_event_attributes
+            events = self._failed(timed_out.scheduled_event_id, timed_out.failure)
+        elif kind == "activity_task_canceled_event_attributes":
+            canceled = event.activity_task_canceled_event_attributes
+            events = self._failed(canceled.scheduled_event_id, Failure(message="cancelled"))
+        for each in events:
+            yield each
+
+    def left(self) -> Iterator[LiveEvent]:
+        """Yield the ends of the commands that have not ended before their workflow."""
+        for command in self._commands.values():
+            yield from self._end(command, error="its workflow has ended")
+
+    async def _decoded(self, payloads: Iterable[Payload]) -> object:
+        return await decoded(self._client, list(payloads)[:1])
+
+    async def _scheduled(self, event: HistoryEvent) -> Iterable[LiveEvent]:
+        of = event.activity_task_scheduled_event_attributes
+        provider, name = split_activity_name(of.activity_type.name) or ("", "")
+        if name == ops.PTY_WRITE_STDIN.name:
+            polls = _message(m.PtyWriteStdinRequest, await self._decoded(of.input.payloads))
+            if polls is not None:
+                self._polls(event.event_id, polls)
+        elif name in (ops.EXEC.name, ops.PTY_EXEC_START.name):
+            runs = _message(m.CommandRequest, await self._decoded(of.input.payloads))
+            if runs is not None:
+                return self._runs(event.event_id, provider, name, runs)
+        return ()
+
+    def _polls(self, event_id: int, request: m.PtyWriteStdinRequest) -> None:
+        session_id = request.session.session_id
+        command = self._processes.get((session_id, request.process_id))
+        if command is not None:
+            self._waiting[event_id] = _Waiting(
+                operation=ops.PTY_WRITE_STDIN.name,
+                session_id=session_id,
+                command=command,
+                since=request.offset,
+            )
+
+    def _runs(
+        self, event_id: int, provider: str, operation: str, request: m.CommandRequest
+    ) -> Iterator[LiveEvent]:
+        session_id, operation_id = request.session.session_id, request.operation_id
+        known = operation_id in self._commands  # It was asked for again, at another worker.
+        command = self._commands.setdefault(operation_id, _Command(operation_id=operation_id))
+        self._waiting[event_id] = _Waiting(
+            operation=operation, session_id=session_id, command=command
+        )
+        if not known:
+            yield LiveEvent(
+                operation_id=operation_id,
+                kind="started",
+                command=summarize(request.summary()),
+                provider=provider,
+                session_id=session_id,
+            )
+
+    def _published(self, signal: object) -> Iterator[LiveEvent]:
+        if not isinstance(signal, dict):
+            return
+        publisher, sequence = str(signal.get("publisher_id")), signal.get("sequence")
+        if published_stream(publisher) is None or not isinstance(sequence, int):
+            return  # The application's own.
+        if sequence <= self._sequences.get(publisher, -1):
+            return
+        self._sequences[publisher] = sequence
+        converter = self._client.data_converter.payload_converter
+        for item in signal.get("items", ()):
+            payload = Payload.FromString(base64.b64decode(item["data"]))
+            event = _message(LiveEvent, converter.from_payload(payload))
+            command = self._commands.get(event.operation_id) if event is not None else None
+            if event is not None and command is not None:
+                yield from self._new(command, event)
+
+    def _new(self, command: _Command, event: LiveEvent) -> Iterator[LiveEvent]:
+        """Yield what is new of a piece of a stream."""
+        stream, offset, end = event.stream or "", event.offset or 0, event.next
+        at = command.at.get(stream, 0)
+        if end is None:
+            yield event
+            return
+        if end <= at:
+            return
+        if offset < at and len(event.data) == end - offset:
+            event = event.model_copy(update={"offset": at, "data": event.data[at - offset :]})
+        command.at[stream] = end
+        yield event
+
+    def _answered(self, waiting: _Waiting, response: object) -> Iterator[LiveEvent]:
+        command = waiting.command
+        if waiting.operation == ops.EXEC.name:
+            result = _message(m.ExecResponse, response)
+            if result is None:
+                yield from self._end(command, error=_UNREADABLE)
+                return
+            if not result.published:
+                yield from self._output(command, "stdout", result.stdout, 0, None)
+                yield from self._output(command, "stderr", result.stderr, 0, None)
+            yield from self._end(command, exit_code=result.exit_code)
+            return
+        polled = _message(m.PtyResponse, response)
+        if polled is None:
+            return
+        if not polled.published:
+            # A process of the backend's own has no offsets.
+            since = waiting.since if polled.offset is not None else command.at.get("output", 0)
+            yield from self._output(command, "output", polled.output, since, polled.offset)
+        if polled.process_id is None:
+            yield from self._end(command, exit_code=polled.exit_code)
+        else:
+            self._processes[waiting.session_id, polled.process_id] = command
+
+    def _failed(self, scheduled: int, failure: Failure) -> Iterator[LiveEvent]:
+        waiting = self._waiting.pop(scheduled, None)
+        if waiting is None or waiting.operation == ops.PTY_WRITE_STDIN.name:
+            return  # The process may go on.
+        cause = failure.cause if failure.HasField("activity_failure_info") else failure
+        if cause.application_failure_info.type == SessionNotOpen.__name__ or (
+            cause.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+        ):
+            return  # It is asked for again.
+        yield from self._end(waiting.command, error=cause.message)
+
+    def _output(
+        self, command: _Command, stream: str, data: bytes, offset: int, end: int | None
+    ) -> Iterator[LiveEvent]:
+        if data:
+            yield from self._new(
+                command,
+                LiveEvent(
+                    operation_id=command.operation_id,
+                    kind="output",
+                    stream=stream,
+                    offset=offset,
+                    next=offset + len(data) if end is None else end,
+                    data=data,
+                ),
+            )
+
+    def _end(
+        self, command: _Command, *, exit_code: int | None = None, error: str | None = None
+    ) -> Iterator[LiveEvent]:
+        if not command.ended:
+            command.ended = True
+            yield LiveEvent(
+                operation_id=command.operation_id, kind="ended", exit_code=exit_code, error=error
+            )
+
+
+def _message(model: type[_MessageT], value: object) -> _MessageT | None:
+    try:
+        return model.model_validate(value)
+    except (ValidationError, SandboxCoreError):  # Not what it seemed to be.
+        return None

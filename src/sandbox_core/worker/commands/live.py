@@ -1,0 +1,280 @@
+"""Publishes what a command writes while it runs, to the stream of the workflow that waits for it.
+
+Each stream of the command is read from the helper by offset. A piece carries its offset and is
+published under an id of the command's own with the offset behind it as its sequence: the workflow
+drops what it already has. A later attempt goes on at the offset that the workflow tells it.
+Publishing never fails a command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Literal
+
+from agents.sandbox.errors import SandboxError
+from temporalio import activity
+from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
+from temporalio.service import RPCError, RPCStatusCode
+
+from sandbox_core.wire import messages as m
+from sandbox_core.wire.live_output import PUBLISH_SIGNAL, TOPIC, publisher_id
+from sandbox_core.worker.attempts import uncancellable
+from sandbox_core.worker.commands.helper import Helper
+from sandbox_core.worker.commands.output import partial_character
+from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
+from sandbox_core.worker.secrets import current_secrets
+
+logger = logging.getLogger(__name__)
+
+FIRST_S = 0.25
+"""How long a command runs before anything is published, and the shortest time between pieces."""
+
+_SHARE = 0.01
+"""The time between pieces, as a share of how long the command has been running."""
+
+_PIECE_BYTES = 64 * 1024
+"""The most bytes of output in one signal. JSON and base64 may triple them."""
+
+_CALL_S = 1.0
+"""The shortest time between pieces where each read is a call of the backend, in seconds."""
+
+_LAST_S = 5.0
+"""How long publishing may go on after the command's end."""
+
+_TEMPORARY = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.ABORTED,
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.INTERNAL,
+)
+
+STREAMS: Mapping[str, str] = {"stdout": "out", "stderr": "err"}
+"""The streams of a command with two, and what the helper calls them."""
+
+BOTH = "output"
+"""The stream of a process whose stdout and stderr are one."""
+
+
+class Live:
+    """The publication of one command, during one operation.
+
+    Attributes:
+        published: By stream, the offset before which all is published, by this or an earlier
+            operation. If any of it is, the rest follows when the operation ends.
+        whole: Whether all is to be published at the end, because the response does not have it.
+        goes_on: Whether the command goes on after the operation.
+    """
+
+    def __init__(self, published: Mapping[str, int]) -> None:
+        self.published = dict(published)
+        self.whole = False
+        self.goes_on = False
+
+
+@asynccontextmanager
+async def publishing(
+    helper: Helper,
+    request: m.WatchedRequest,
+    which: Field,
+    streams: Sequence[str],
+    *,
+    since: int = 0,
+) -> AsyncIterator[Live]:
+    """Publish a command's output while the context lasts, if `request` asks for that.
+
+    Args:
+        helper: The helper that runs the command.
+        request: The request that waits for it.
+        which: The helper's field that identifies the command.
+        streams: The names of its streams: `STREAMS`, or `BOTH`.
+        since: The offset from which on the request waits for output.
+    """
+    asked = request.live
+    if asked is None or not activity.in_activity() or activity.info().workflow_id is None:
+        yield Live({})
+        return
+    live = Live(asked.published)
+    publishers = [_Publisher(helper, live, asked, which, stream, since) for stream in streams]
+    tasks = [asyncio.create_task(each.run()) for each in publishers]
+    try:
+        yield live
+    except BaseException:
+        live.whole = True  # There is no response.
+        raise
+    finally:
+        await uncancellable(_finished(publishers, tasks))
+
+
+async def _finished(publishers: Sequence[_Publisher], tasks: Sequence[asyncio.Task[None]]) -> None:
+    for each in publishers:
+        each.ending.set()
+    _, late = await asyncio.wait(tasks, timeout=_LAST_S)
+    for task in late:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            logger.debug("the output of a command is not published: %r", result)
+
+
+class _Publisher:
+    """Publishes one stream of a command."""
+
+    def __init__(
+        self,
+        helper: Helper,
+        live: Live,
+        asked: m.LiveRequest,
+        which: Field,
+        stream: str,
+        since: int,
+    ) -> None:
+        self.ending = asyncio.Event()
+        self._helper = helper
+        self._live = live
+        self._asked = asked
+        self._which = which
+        self._stream = stream
+        self._offset = asked.published.get(stream, since)
+        """Before it, all is published."""
+        self._held = b""
+        """What was read from there on."""
+        self._secrets = current_secrets()
+        self._began = asyncio.get_running_loop().time()
+        info = activity.info()
+        self._workflow = activity.client().get_workflow_handle(
+            info.workflow_id or "", run_id=info.workflow_run_id
+        )
+
+    async def run(self) -> None:
+        """Publish until the end of the stream, or of the operation."""
+        await self._pause()
+        while self._offset < self._asked.max_bytes:
+            last = self.ending.is_set()
+            if last and not (self._live.published or self._live.whole):
+                return  # It is all in the response.
+            answer = await self._read()
+            if answer is None and not self.ending.is_set():
+                await self._pause()
+                continue
+            if answer is not None and answer.word == "chunk":
+                if not self._is_of_stream(answer):
+                    return  # The helper is of an earlier version.
+                await self._take(answer)
+            if answer is not None and answer.number("end"):
+                await self._publish_output(len(self._held))
+                return
+            if last and (answer is None or self._offset_read >= answer.number("total")):
+                if not self._live.goes_on:
+                    await self._publish_output(len(self._held))
+                return
+            if not self.ending.is_set():
+                await self._pause()
+
+    @property
+    def _offset_read(self) -> int:
+        return self._offset + len(self._held)
+
+    async def _pause(self) -> None:
+        running = asyncio.get_running_loop().time() - self._began
+        pause = max(FIRST_S, running * _SHARE, 0 if self._helper.read_s else _CALL_S)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.ending.wait(), pause)
+
+    async def _read(self) -> Answer | None:
+        """Return the helper's answer; None if there is none."""
+        wait = 0.0 if self.ending.is_set() else self._helper.read_s
+        fields: list[Field] = [
+            self._which,
+            ("from", self._offset_read),
+            ("max", _PIECE_BYTES - len(self._held)),
+            ("wait", round(wait * 1000)),
+            ("until", "data"),
+            ("stream", STREAMS.get(self._stream, "out")),
+        ]
+        asking = asyncio.ensure_future(self._helper.ask("read", fields))
+        if wait:
+            ending = asyncio.ensure_future(self.ending.wait())
+            await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
+            ending.cancel()
+            if not asking.done():
+                asking.cancel()
+        try:
+            return await asking
+        except (asyncio.CancelledError, NotAnAnswer, SandboxError):
+            return None  # The operation itself meets these errors too.
+
+    def _is_of_stream(self, answer: Answer) -> bool:
+        return (answer.text("stream") == "err") == (self._stream == "stderr")
+
+    async def _take(self, answer: Answer) -> None:
+        """Publish what can be."""
+        at = answer.number("at")
+        if at > self._offset_read:
+            await self._publish_output(len(self._held))
+            await self._publish([self._event("dropped", at)], at)
+        self._held += answer.fields.get("data", b"")
+        undecided = max(self._secrets.held_back(self._held), partial_character(self._held))
+        if undecided >= _PIECE_BYTES // 2:
+            undecided = 0
+        await self._publish_output(len(self._held) - undecided)
+
+    async def _publish_output(self, size: int) -> None:
+        size = min(size, self._asked.max_bytes - self._offset)
+        if size <= 0:
+            return
+        piece, end = self._held[:size], self._offset + size
+        events = [self._event("output", end, self._secrets.redact_output(piece))]
+        if end >= self._asked.max_bytes:
+            events.append(self._event("dropped", None, offset=end))
+        await self._publish(events, end)
+        self._held = self._held[size:]
+
+    def _event(
+        self,
+        kind: Literal["output", "dropped"],
+        end: int | None,
+        data: bytes = b"",
+        offset: int | None = None,
+    ) -> m.LiveEvent:
+        return m.LiveEvent(
+            operation_id=self._asked.operation_id,
+            kind=kind,
+            stream=self._stream,
+            offset=self._offset if offset is None else offset,
+            next=end,
+            data=data,
+        )
+
+    async def _publish(self, events: Sequence[m.LiveEvent], end: int) -> None:
+        """Publish events, after which all before `end` is published.
+
+        Raises:
+            RPCError: The workflow is closed, or Temporal refuses.
+        """
+        converter = activity.client().data_converter.payload_converter
+        payloads = converter.to_payloads([event.dump() for event in events])
+        entries = [base64.b64encode(each.SerializeToString()).decode("ascii") for each in payloads]
+        signal = PublishInput(
+            items=[PublishEntry(topic=TOPIC, data=entry) for entry in entries],
+            publisher_id=publisher_id(self._asked.operation_id, self._stream),
+            sequence=end,
+        )
+        # Where it is unknown what came of it, it is sent again as it was.
+        while not await self._sent(signal):
+            await self._pause()
+        self._offset = self._live.published[self._stream] = end
+
+    async def _sent(self, signal: PublishInput) -> bool:
+        try:
+            await self._workflow.signal(PUBLISH_SIGNAL, signal)
+        except RPCError as error:
+            if error.status not in _TEMPORARY or self.ending.is_set():
+                raise
+            return False
+        return True
