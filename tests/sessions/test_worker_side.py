@@ -17,6 +17,7 @@ from workflows.worker_side import (
     LoadsSkill,
     MisspellsSecret,
     MountsBucket,
+    PassesSecret,
     SavesSecret,
     UsesSecret,
 )
@@ -29,7 +30,14 @@ SECRET = "s3cr3t-0f-th3-w0rk3r"
 async def _failure(client: Client, plugin: SandboxPlugin, workflow: str, *args: str) -> str:
     """Return what a workflow fails with at once, in one attempt of its last activity."""
     plugins = [plugin]
-    workflows = (CopiesFromWorker, LoadsSkill, MisspellsSecret, MountsBucket, UsesSecret)
+    workflows = (
+        CopiesFromWorker,
+        LoadsSkill,
+        MisspellsSecret,
+        MountsBucket,
+        PassesSecret,
+        UsesSecret,
+    )
     async with running_worker(client, *workflows, plugins=plugins) as queue:
         handle = await client.start_workflow(
             workflow,
@@ -65,6 +73,16 @@ class TestWorkerEnv:
         written = bytes_of(await handle.fetch_history())
         assert b"ACME_TOKEN" in written
         assert SECRET.encode() not in written
+
+    async def test_takes_the_place_of_text_in_options(self, temporal_client: Client) -> None:
+        """No activity gets them, so the history does not have the secret."""
+        message = await _failure(temporal_client, SandboxPlugin(), "PassesSecret")
+
+        assert (
+            "the options of provider 'docker' contain what looks like a secret, "
+            "labels.DEPLOY_TOKEN: "
+        ) in message
+        assert "WorkerEnv('NAME') in the manifest's environment" in message
 
     async def test_is_left_in_the_bytes_of_files_and_archives(
         self, temporal_client: Client, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from agents.sandbox.entries.mounts import InContainerMountStrategy
 from agents.sandbox.entries.mounts.patterns import MountpointMountPattern, RcloneMountPattern
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.manifest import Environment
+from agents.sandbox.sandboxes.docker import DockerSandboxClientOptions
 from temporalio import workflow
 from workflows.sessions import lazy_skills, new_session
 
@@ -44,6 +45,18 @@ class MisspellsSecret:
     async def run(self, field: str) -> None:
         fields: dict[str, Any] = {field: "ACME_TOKEN"}
         WorkerEnv(**fields)
+
+
+@workflow.defn
+class PassesSecret:
+    """Has a secret in its code, and puts it into the options of a sandbox."""
+
+    @workflow.run
+    async def run(self) -> None:
+        options = DockerSandboxClientOptions(
+            "image", labels={"team": "a", "DEPLOY_TOKEN": "s3cr3t-0f-th3-w0rk3r"}
+        )
+        await temporal_sandbox_client("docker").create(options=options)
 
 
 @workflow.defn

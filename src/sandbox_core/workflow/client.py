@@ -29,6 +29,7 @@ from sandbox_core.wire.agents_models import (
     with_encoded_contents,
 )
 from sandbox_core.wire.naming import check_provider_name
+from sandbox_core.wire.option_secrets import find_secrets
 from sandbox_core.workflow.convert import expect, kind_of, refuse
 from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
@@ -108,7 +109,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
             options: The backend's options; None is the provider's default.
 
         Raises:
-            InvalidOptions: `options` belong to another backend.
+            InvalidOptions: `options` belong to another backend, or contain a secret.
             InvalidRequest: An argument is of another type.
             UnknownProvider: No worker of the task queue offers the provider.
             StorageError: `snapshot` was saved, and the storage of the worker does not have it.
@@ -127,12 +128,23 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         if snapshot is not None:
             classes = (SnapshotSpec, SnapshotBase)
             expect(snapshot, classes, "snapshot is a snapshot of another session or a SnapshotSpec")
+        chosen = None if options is None else dump_options(options)
+        if secrets := sorted({".".join(path) for path in find_secrets(chosen)}):
+            refuse(
+                InvalidOptions(
+                    f"the options of provider {self._name!r} contain what looks like a secret, "
+                    f"{', '.join(secrets)}: the workflow's history would record it. Keep it in the "
+                    f"worker's environment: the provider reads its own credentials there, and "
+                    f"WorkerEnv('NAME') in the manifest's environment passes a variable to the "
+                    f"sandbox. What is no secret can be text in the manifest's environment."
+                )
+            )
         request = m.CreateSessionRequest(
             create_key=workflow.uuid4().hex,
             epoch=next_epoch(),
             manifest=None if manifest is None else dump_manifest(manifest),
             snapshot=None if snapshot is None else dump_snapshot(snapshot),
-            options=None if options is None else dump_options(options),
+            options=chosen,
         )
         group = session_group(self._name, request.create_key)
         config = in_group(self._config, group)

@@ -1,0 +1,44 @@
+"""Finds secrets in client options, which must not enter a workflow's history."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pydantic import JsonValue
+
+_NAMED = re.compile(
+    r"(token|secret|passw(or)?d|passphrase|credentials?|authorization|cookie"
+    r"|(api|access|account|private|secret|signing|encryption|auth)[_-]?key)$",
+    re.IGNORECASE,
+)
+_ALL_OF = re.compile(r"(secrets|credentials)$", re.IGNORECASE)
+
+# In the options of a gateway, `secret` is the name of one that the backend stores. A variable of
+# that name is in capitals.
+_REFERENCE = "secret"
+
+# What shows by itself what it is: tokens of GitHub, GitLab, Slack, AWS and models; private keys.
+_EVIDENT = re.compile(
+    r"gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{16,}|xox[abprs]-[\w-]{10,}"
+    r"|AKIA[A-Z0-9]{16}|(Bearer|Basic) \S{8,}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*"
+)
+
+
+def find_secrets(options: JsonValue, *, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each text in options, as JSON, that looks like a secret.
+
+    It does if its name ends like that of one, as in ``GITHUB_TOKEN`` and ``apiKey``, if it is in a
+    table of secrets, or if it has the form of a well-known kind of token.
+    """
+    if isinstance(options, dict):
+        for name, value in options.items():
+            yield from find_secrets(value, path=(*path, name))
+    elif isinstance(options, list):
+        for value in options:
+            yield from find_secrets(value, path=path)
+    elif isinstance(options, str) and options and path:
+        *tables, name = path
+        named = _NAMED.search(name) and name != _REFERENCE
+        if named or any(map(_ALL_OF.search, tables)) or _EVIDENT.fullmatch(options):
+            yield path
