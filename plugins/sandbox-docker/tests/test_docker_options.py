@@ -22,6 +22,7 @@ from support import running_worker, unique
 from temporalio.client import Client
 
 from sandbox_core.errors import InvalidOptions
+from sandbox_core.wire.agents_models import dump_options, load_options
 from sandbox_docker import DockerSandboxClientOptions, sandbox_client_provider
 from sandbox_docker.client import ThreadedDockerSandboxClient
 
@@ -84,6 +85,24 @@ class TestOptions:
         theirs = sdk.DockerSandboxClientOptions("image", (8000,), labels={"a": "b"})
         for name in set(type(theirs).model_fields) - {"type"}:
             assert getattr(theirs, name) == getattr(options, name)
+
+    @pytest.mark.parametrize(
+        ("chosen", "network"),
+        [
+            ({}, "none"),
+            ({"exposed_ports": (80,)}, None),
+            ({"network_mode": None}, None),
+            ({"network_mode": "none"}, "none"),
+        ],
+    )
+    def test_there_is_a_network_only_where_one_is_asked_for(
+        self, chosen: dict[str, Any], network: str | None
+    ) -> None:
+        """Also after the wire, which leaves defaults out."""
+        options = DockerSandboxClientOptions("image", **chosen)
+
+        assert network == options.network_mode
+        assert options == load_options(dump_options(options))
 
     @pytest.mark.parametrize(
         ("wrong", "named"),
@@ -173,6 +192,31 @@ class TestRestrictions:
 
         assert "[111, 101] and reached itself\n" == (seen.stdout + seen.stderr).decode()
         assert "0" == await said(session, "tail -n +2 /proc/net/route | wc -l")
+
+    async def test_a_worker_may_allow_none(
+        self, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Options that do not forbid it are refused; those without any are without a network."""
+        monkeypatch.setenv("SANDBOX_DOCKER_NETWORK", "none")
+        monkeypatch.setenv("SANDBOX_DOCKER_IMAGE", IMAGE)
+        provider = sandbox_client_provider()
+        client = provider.create_client()
+        for options in (
+            sdk.DockerSandboxClientOptions(IMAGE),
+            DockerSandboxClientOptions(IMAGE, network_mode=None),
+            DockerSandboxClientOptions(IMAGE, exposed_ports=(80,)),
+        ):
+            with pytest.raises(InvalidOptions, match="Pass options with network_mode='none'"):
+                await client.create(options=options)
+        assert [] == engine.client.containers.list(all=True)
+        await client.create(options=provider.default_options())
+        (container,) = engine.client.containers.list(all=True)
+
+        assert "none" == container.attrs["HostConfig"]["NetworkMode"]
+        client.close()
+        monkeypatch.setenv("SANDBOX_DOCKER_NETWORK", "off")
+        with pytest.raises(ValueError, match="SANDBOX_DOCKER_NETWORK is 'off': set it to 'none'"):
+            provider.create_client()
 
     async def test_commands_run_as_the_user(self, make: Make) -> None:
         """Whose the workspace is, also with a root that cannot be written to."""

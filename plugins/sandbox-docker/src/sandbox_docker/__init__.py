@@ -1,8 +1,8 @@
 """Provider `docker`: containers of a Docker engine.
 
 On the worker, ``DOCKER_HOST``, ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` determine the engine,
-by default the local one. ``SANDBOX_DOCKER_IMAGE`` names the image of sessions whose options name
-none.
+by default the local one. ``SANDBOX_DOCKER_IMAGE`` is the image of sessions without options, and
+``SANDBOX_DOCKER_NETWORK=none`` refuses sessions whose containers would have a network.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 IMAGE_VARIABLE = "SANDBOX_DOCKER_IMAGE"
+NETWORK_VARIABLE = "SANDBOX_DOCKER_NETWORK"
 
 _LOCAL_ENGINE = "unix:///var/run/docker.sock"
 _LOCAL_SCHEMES = ("unix://", "http+unix://", "npipe://")
@@ -63,14 +64,23 @@ class DockerProvider(SandboxClientProvider[sdk.DockerSandboxClientOptions]):
 
         Raises:
             EngineUnreachable: The engine does not answer, or refuses.
+            ValueError: ``SANDBOX_DOCKER_NETWORK`` is not ``none``.
         """
+        network = os.environ.get(NETWORK_VARIABLE) or None
+        if network not in (None, "none"):
+            raise ValueError(
+                f"{NETWORK_VARIABLE} is {network!r}: set it to 'none', so that no container has a "
+                f"network, or unset it, so that the options decide"
+            )
         from sandbox_docker.client import ThreadedDockerSandboxClient
         from sandbox_docker.engine import connect
 
-        return ThreadedDockerSandboxClient(connect(self._engine))
+        client = ThreadedDockerSandboxClient(connect(self._engine))
+        client.networks_allowed = network is None
+        return client
 
     def default_options(self) -> sdk.DockerSandboxClientOptions:
-        """Return options with the image named by ``SANDBOX_DOCKER_IMAGE``.
+        """Return options with the image named by ``SANDBOX_DOCKER_IMAGE``, and without a network.
 
         Raises:
             ValueError: The variable is not set.
@@ -78,7 +88,7 @@ class DockerProvider(SandboxClientProvider[sdk.DockerSandboxClientOptions]):
         image = os.environ.get(IMAGE_VARIABLE)
         if not image:
             raise ValueError(f"no image is named, and {IMAGE_VARIABLE} is not set on the worker")
-        return sdk.DockerSandboxClientOptions(image=image)
+        return sdk.DockerSandboxClientOptions(image=image, network_mode="none")
 
     def identity(self, state: SandboxSessionState) -> str:
         """Return the container's id.

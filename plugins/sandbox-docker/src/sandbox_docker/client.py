@@ -47,6 +47,9 @@ _SESSION_VOLUME: Final = re.compile(r"sandbox_[0-9a-f]{32}_[0-9a-f]{12}_")
 class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
     """The SDK's client, but it calls the engine in threads."""
 
+    networks_allowed: bool = True
+    """Whether containers may have a network, if the options say so; set by the provider."""
+
     _settings: ContainerSettings | None = None
 
     def close(self) -> None:
@@ -63,7 +66,7 @@ class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
         """Create a container, pulling its image if the engine does not have it.
 
         Raises:
-            InvalidOptions: The options name no image.
+            InvalidOptions: The options name no image, or the worker allows no network.
         """
         if not options.image.strip():
             raise InvalidOptions("image is empty: name one, for example 'python:3.12-slim'")
@@ -125,6 +128,11 @@ class ThreadedDockerSandboxClient(LabellingClient, DockerSandboxClient):
         session_id: uuid.UUID | None = None,
         labels: dict[str, str] | None = None,
     ) -> Container:
+        if network_mode is None and not self.networks_allowed:
+            raise InvalidOptions(
+                "SANDBOX_DOCKER_NETWORK=none on this worker: no container has a network. Pass "
+                "options with network_mode='none'"
+            )
         return await super()._create_container(
             image,
             manifest=manifest,

@@ -1,4 +1,4 @@
-"""Options that the Agents SDK's lack: limits, a runtime, a read-only root, a user."""
+"""Options that the Agents SDK's lack: limits, a runtime, a read-only root, a user, no network."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ class DockerSandboxClientOptions(StrictOptions, sdk.DockerSandboxClientOptions, 
     """The Agents SDK's options of the same name, plus restrictions of the container.
 
     Args:
-        image: As in the SDK's class, like `exposed_ports`, `network_mode` and `labels`.
+        image: As in the SDK's class, like `exposed_ports` and `labels`.
+        network_mode: ``"none"`` is no network but a loopback of the container's own; None is the
+            engine's default network. By default, it is None if there are `exposed_ports`, and
+            otherwise ``"none"``.
         memory_mb: MiB that all processes together may use, without /tmp and swap; a process that
             needs more is killed.
         cpus: The number of CPUs that all processes together may use, such as 1.5.
@@ -73,6 +76,8 @@ class DockerSandboxClientOptions(StrictOptions, sdk.DockerSandboxClientOptions, 
 
     # Each class needs its own type, and "docker" is the SDK's.
     type: Literal["sandbox-docker"] = "sandbox-docker"  # type: ignore[assignment]
+    # Defaults are left out of JSON, and `__init__` would take None for nothing said.
+    network_mode: Literal["none"] | None = "none"
 
     def __init__(
         self,
@@ -80,7 +85,7 @@ class DockerSandboxClientOptions(StrictOptions, sdk.DockerSandboxClientOptions, 
         exposed_ports: tuple[int, ...] = (),
         *,
         type: Literal["sandbox-docker"] = "sandbox-docker",  # noqa: A002 - the SDK's name
-        network_mode: Literal["none"] | None = None,
+        network_mode: Literal["none", "as-needed"] | None = "as-needed",
         labels: dict[str, str] | None = None,
         memory_mb: int | None = None,
         cpus: float | None = None,
@@ -89,6 +94,8 @@ class DockerSandboxClientOptions(StrictOptions, sdk.DockerSandboxClientOptions, 
         read_only: bool = False,
         user: str | None = None,
     ) -> None:
+        if network_mode == "as-needed":
+            network_mode = None if exposed_ports else "none"
         # Not the SDK's `__init__`, which accepts only its own arguments.
         BaseSandboxClientOptions.__init__(
             self,
