@@ -20,7 +20,7 @@ from temporalio.client import Client as Temporal
 from temporalio.client import WorkflowHandle
 from workflows.creates import CreateAndHold, Hold
 
-from loopback.server import LoopbackServer
+from loopback.faults import FaultyServer
 from sandbox_core.errors import AtCapacity
 from sandbox_core.providers import (
     SupportsCheck,
@@ -82,11 +82,11 @@ class HttpFaults:
         return created
 
     @pytest.fixture(autouse=True)
-    def _answers_are_final(self, server: LoopbackServer) -> None:
+    def _answers_are_final(self, server: FaultyServer) -> None:
         server.fault_headers = self.headers
 
     async def test_a_create_that_is_refused_for_now_is_worth_another_attempt(
-        self, server: LoopbackServer, provider: Provider, client: Client
+        self, server: FaultyServer, provider: Provider, client: Client
     ) -> None:
         """Nothing was made."""
         for status in self.refused_for_now:
@@ -100,7 +100,7 @@ class HttpFaults:
         assert {} == dict(server.machines)
 
     async def test_the_next_attempt_waits_as_long_as_the_vendor_says(
-        self, server: LoopbackServer, provider: Provider, client: Client
+        self, server: FaultyServer, provider: Provider, client: Client
     ) -> None:
         """Whether the vendor's SDK keeps it or not."""
         headers = {**self.headers, "Retry-After": "7"}
@@ -111,7 +111,7 @@ class HttpFaults:
         assert timedelta(seconds=7) == encode_error(raised.value).next_retry_delay
 
     async def test_expired_credentials_end_a_create_at_once(
-        self, server: LoopbackServer, provider: Provider, client: Client
+        self, server: FaultyServer, provider: Provider, client: Client
     ) -> None:
         """No attempt will be better."""
         for status in self.forbidden:
@@ -124,7 +124,7 @@ class HttpFaults:
         assert {} == dict(server.machines)
 
     async def test_the_vendors_limit_is_waited_for(
-        self, server: LoopbackServer, provider: Provider, client: Client
+        self, server: FaultyServer, provider: Provider, client: Client
     ) -> None:
         """As the worker's own limit is."""
         status, body = self.at_capacity
@@ -135,7 +135,7 @@ class HttpFaults:
         assert {} == dict(server.machines)
 
     async def test_a_worker_passes_on_how_long_the_vendor_says_to_wait(
-        self, server: LoopbackServer, provider: Provider, client: Client
+        self, server: FaultyServer, provider: Provider, client: Client
     ) -> None:
         """Whether the vendor's SDK keeps it or not."""
         status, body = self.at_capacity
@@ -147,7 +147,7 @@ class HttpFaults:
         assert timedelta(seconds=7) == full.value.next_retry_delay
 
     async def test_a_workflow_waits_for_the_vendors_limit(
-        self, server: LoopbackServer, provider: Provider, temporal_client: Temporal
+        self, server: FaultyServer, provider: Provider, temporal_client: Temporal
     ) -> None:
         """Until there is room, for as long as it may."""
         status, body = self.at_capacity
@@ -166,7 +166,7 @@ class HttpFaults:
         assert (1, {}) == (made, dict(server.machines))
 
     async def test_a_lookup_without_an_answer_is_not_a_no(
-        self, server: LoopbackServer, provider: Provider, client: Client, session: SandboxSession
+        self, server: FaultyServer, provider: Provider, client: Client, session: SandboxSession
     ) -> None:
         """Neither of a server in trouble, nor of one that does not accept the credentials."""
         sandbox_id = provider.identity(session.state)
@@ -180,7 +180,7 @@ class HttpFaults:
         assert await provider.exists(client, sandbox_id)
 
     async def test_a_resume_without_an_answer_makes_no_second_sandbox(
-        self, server: LoopbackServer, provider: Provider, client: Client, session: SandboxSession
+        self, server: FaultyServer, provider: Provider, client: Client, session: SandboxSession
     ) -> None:
         """The one that there is has the workspace."""
         state = client.deserialize_session_state(client.serialize_session_state(session.state))
@@ -192,7 +192,7 @@ class HttpFaults:
         assert [provider.identity(session.state)] == list(server.machines)
 
     async def test_a_delete_that_is_refused_is_an_error(
-        self, server: LoopbackServer, provider: Provider, client: Client, session: SandboxSession
+        self, server: FaultyServer, provider: Provider, client: Client, session: SandboxSession
     ) -> None:
         """Nobody believes that the sandbox is gone; the next attempt deletes it."""
         server.fail(self.delete, 502, times=100)
@@ -207,7 +207,7 @@ class HttpFaults:
         assert {} == dict(server.machines)
 
     async def test_a_command_whose_answer_is_lost_is_not_run_again(
-        self, server: LoopbackServer, session: SandboxSession
+        self, server: FaultyServer, session: SandboxSession
     ) -> None:
         """It has been run, and may not be repeatable."""
         server.fail(self.execute, None)
@@ -219,7 +219,7 @@ class HttpFaults:
         assert b"run\n" == shown.stdout
 
     async def test_expired_credentials_end_a_command_at_once(
-        self, server: LoopbackServer, session: SandboxSession
+        self, server: FaultyServer, session: SandboxSession
     ) -> None:
         """As an error of the sandbox, which the SDK's tools tell the model of."""
         server.fail(self.execute, 401, times=100)
@@ -230,7 +230,7 @@ class HttpFaults:
         assert raised.value.retryable is not True
 
     async def test_check_tells_expired_credentials(
-        self, server: LoopbackServer, provider: Provider, client: Client
+        self, server: FaultyServer, provider: Provider, client: Client
     ) -> None:
         """Before anything is created."""
         for status in self.forbidden:

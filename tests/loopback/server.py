@@ -1,54 +1,26 @@
-"""Shared by the loopback servers of vendors: a thread, a port, and faults at the HTTP level."""
+"""Shared by the loopback servers of vendors: a thread, a port, and the place of another host."""
 
 from __future__ import annotations
 
 import abc
 import asyncio
-import re
 import threading
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from aiohttp import web
 
+from loopback.faults import FaultyServer, Handler
 from loopback.machine import Machine, unavailable
 from loopback.tls import issue, start_proxy
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 _Server = TypeVar("_Server", bound="LoopbackServer")
 
-_RESET = web.RequestKey("reset", bool)
 
-
-@dataclass(kw_only=True)
-class Fault:
-    """An answer other than the server's own, to requests of one kind."""
-
-    method: str
-    path: str
-    """Both are regular expressions for the whole."""
-
-    status: int | None
-    """The status of the answer, or None if the connection is reset after the request was done."""
-
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: object = None
-    times: int = 1
-
-    def is_of(self, request: web.Request) -> bool:
-        return (
-            self.times > 0
-            and re.fullmatch(self.method, request.method) is not None
-            and re.fullmatch(self.path, request.path) is not None
-        )
-
-
-class LoopbackServer(abc.ABC):
+class LoopbackServer(FaultyServer):
     """A server in a thread and an event loop of its own while its context is entered."""
 
     def __init__(self, root: Path, *, host: str | None = None) -> None:
@@ -60,15 +32,13 @@ class LoopbackServer(abc.ABC):
         """
         if reason := unavailable():
             pytest.skip(reason)
+        super().__init__()
         self.root = root.resolve()
         self.url = ""
         self.proxied: dict[str, str] = {}
         """The environment that leads an SDK here that asks for `host`."""
 
         self._host = host
-        self.requests: list[str] = []
-        self.faults: list[Fault] = []
-        self.fault_headers: Mapping[str, str] = {}
         self.answering = threading.Event()
         """Cleared, it holds back the answers to creates that have made a sandbox."""
 
@@ -89,32 +59,6 @@ class LoopbackServer(abc.ABC):
     @abc.abstractmethod
     def environment(self) -> Mapping[str, str]:
         """The environment that points the vendor's SDK at this server."""
-
-    def refuse(self, request: web.Request) -> web.StreamResponse | None:
-        """Return the answer to a request without the right credentials."""
-        return None
-
-    def fail(
-        self,
-        request: str,
-        status: int | None,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: object = None,
-        times: int = 1,
-    ) -> Fault:
-        """Answer the next requests of a kind, `GET /sandboxes/.*`, otherwise; None resets them."""
-        method, path = request.split()
-        made = Fault(
-            method=method,
-            path=path,
-            status=status,
-            headers=self.fault_headers if headers is None else headers,
-            body={"code": status, "message": "a fault"} if body is None else body,
-            times=times,
-        )
-        self.faults.append(made)
-        return made
 
     async def until_answering(self) -> None:
         """Return when creates are answered."""
@@ -143,8 +87,8 @@ class LoopbackServer(abc.ABC):
     async def _serve(self, ready: Future[int]) -> None:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         self._stop_serving = lambda: loop.call_soon_threadsafe(stopping.set)
-        app = web.Application(middlewares=[self._with_faults], client_max_size=2**30)
-        app.on_response_prepare.append(_reset)
+        app = web.Application(client_max_size=2**30)
+        self.add_faults(app)
         for route, handler in self.routes().items():
             method, path = route.split()
             app.router.add_route(method, path, handler)
@@ -172,27 +116,6 @@ class LoopbackServer(abc.ABC):
             for machine in tuple(self.machines.values()):
                 await machine.remove()
             await runner.cleanup()
-
-    @web.middleware
-    async def _with_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self.requests.append(f"{request.method} {request.path}")
-        if refusal := self.refuse(request):
-            return refusal
-        fault = next((fault for fault in self.faults if fault.is_of(request)), None)
-        if fault is None:
-            return await handler(request)
-        fault.times -= 1
-        if fault.status is not None:
-            return web.json_response(fault.body, status=fault.status, headers=fault.headers)
-        request[_RESET] = True
-        return await handler(request)
-
-
-async def _reset(request: web.Request, _: web.StreamResponse) -> None:
-    """Reset the connection when the answer begins: the request has been done by then."""
-    if _RESET in request:
-        assert request.transport is not None
-        request.transport.abort()
 
 
 def started(

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import WSMsgType, web
+from loopback.faults import Handler
 from loopback.machine import Machine
-from loopback.server import Handler, LoopbackServer
+from loopback.server import LoopbackServer
 
 API_KEY = "s3cr3t-blaxel-loopback"
 """The same for all servers: Blaxel's SDK reads it once for a process."""

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aiohttp import WSMsgType, web
+from loopback.faults import Handler
 from loopback.machine import Machine
-from loopback.server import Handler, LoopbackServer
+from loopback.server import LoopbackServer
 
 
 class CloudflareLoopback(LoopbackServer):

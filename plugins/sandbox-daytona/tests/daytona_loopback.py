@@ -108,7 +108,7 @@ class DaytonaLoopback:
         """The sandboxes that exist, by id."""
         return MappingProxyType(self._sandboxes)
 
-    def __enter__(self) -> DaytonaLoopback:
+    def __enter__(self):  # type: ignore[no-untyped-def]  # typing.Self is of Python 3.11.
         ready: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()

@@ -9,6 +9,7 @@ from agents.sandbox import Manifest
 from daytona import DaytonaAuthenticationError
 from daytona_loopback import DaytonaLoopback
 from daytona_workflows import CreateFromImage
+from loopback.http_faults import HttpFaults
 from support import attempts, running_worker, unique
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
@@ -87,3 +88,22 @@ class TestCreate:
         assert failed.value.cause.message.startswith("DaytonaAuthenticationError: ")
         assert [1] == attempts(await handle.fetch_history())
         assert 0 == server.created
+
+
+class TestFault(HttpFaults):
+    """Of Daytona's API."""
+
+    create = "POST /api/sandbox"
+    lookup = "GET /api/sandbox/.+"
+    delete = "DELETE /api/sandbox/.+"
+    execute = "POST /toolbox/.+/process/session/.+/exec"
+    listing = "GET /api/sandbox"
+    at_capacity = (
+        403,
+        {
+            "statusCode": 403,
+            "message": "Total CPU limit exceeded. Maximum allowed: 10.\nTo increase your limits, "
+            "upgrade your organization's tier",
+            "code": "FORBIDDEN",
+        },
+    )

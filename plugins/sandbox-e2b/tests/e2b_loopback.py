@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from loopback.faults import Handler
 from loopback.machine import Machine, Process
-from loopback.server import Handler, LoopbackServer
+from loopback.server import LoopbackServer
 
 _ENVD_VERSION = "0.5.8"
 _END_OF_STREAM = 2

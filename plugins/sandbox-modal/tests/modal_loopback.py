@@ -23,8 +23,8 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Server, Stream
+from loopback.faults import Handler as HttpHandler
 from loopback.machine import Machine, Process
-from loopback.server import Handler as HttpHandler
 from loopback.server import LoopbackServer
 from loopback.tls import issue
 from modal_proto import api_pb2 as api

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from loopback.faults import Handler
 from loopback.machine import Machine, Process, copy_disk
-from loopback.server import Handler, LoopbackServer
+from loopback.server import LoopbackServer
 
 HOME = "/vercel/sandbox"
 

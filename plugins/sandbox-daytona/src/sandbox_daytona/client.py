@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from agents.extensions.sandbox.daytona import (
     DaytonaSandboxClient,
+    DaytonaSandboxClientOptions,
     DaytonaSandboxResources,
     DaytonaSandboxSessionState,
 )
 from agents.sandbox import Manifest
 from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
 
-from sandbox_core.providers import LabellingClient
+from sandbox_core.errors import AtCapacity
+from sandbox_core.providers import LabellingClient, retry_after_of
 
 if TYPE_CHECKING:
     from daytona import (
@@ -20,6 +24,11 @@ if TYPE_CHECKING:
         CreateSandboxFromImageParams,
         CreateSandboxFromSnapshotParams,
     )
+
+
+# What all sandboxes of an organization use together, in the words of an answer with status 403.
+# "CPU request 8 exceeds maximum allowed per sandbox" is another: waiting does not help there.
+_NO_ROOM: Final = re.compile(r"Total \w+ limit exceeded")
 
 
 async def find_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> AsyncSandbox | None:
@@ -44,6 +53,31 @@ async def delete_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> None:
 
 class LabellingDaytonaSandboxClient(LabellingClient, DaytonaSandboxClient):
     """The SDK's client, optionally with labels for its sandboxes."""
+
+    async def create(
+        self,
+        *,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        manifest: Manifest | None = None,
+        options: DaytonaSandboxClientOptions,
+    ) -> SandboxSession:
+        """Create a sandbox.
+
+        Raises:
+            AtCapacity: The organization's CPUs, memory or disk are in use.
+            DaytonaError: Daytona did not create it.
+        """
+        from daytona import DaytonaError
+
+        try:
+            return await super().create(snapshot=snapshot, manifest=manifest, options=options)
+        except DaytonaError as error:
+            if not _NO_ROOM.search(error.message):
+                raise
+            raise AtCapacity(
+                f"provider 'daytona' has no room for another sandbox: {error}",
+                retry_after=retry_after_of(error),
+            ) from error
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
         """Delete the session's sandbox, or pause it if its options say so.
