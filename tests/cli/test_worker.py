@@ -195,6 +195,9 @@ class TestWorker:
             assert 200 == status
             assert "temporal_worker_task_slots_available" in exported
             assert "sandbox_core_open_sessions" in exported
+            # The names that the dashboard and docs/observe.md have.
+            assert "sandbox_core_operation_duration_seconds_bucket" in exported
+            assert "sandbox_core_operations_total" in exported
             assert 0 == await running.stop()
 
         lines = [json.loads(line) for line in running.log.splitlines()]

@@ -32,10 +32,16 @@ from temporalio.runtime import (
 )
 from workflows.telemetry import SPOKEN, Traced
 
-from sandbox_core.worker import HISTOGRAM_BUCKETS
+from sandbox_core.worker import HISTOGRAM_BUCKETS, SandboxPlugin
 from sandbox_core.worker.spans import span_of
 
+SECRET = "s3cr3t-0f-th3-w0rk3r"
 PERIOD = timedelta(milliseconds=100)
+
+
+@pytest.fixture(autouse=True)
+def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_TOKEN", SECRET)
 
 
 @pytest.fixture
@@ -65,7 +71,8 @@ def exporting_spans(provider: ProviderT, url: str) -> ProviderT:
 
 async def traced(client: Client, tracer: trace.Tracer) -> None:
     """Run the workflow within a span of the application."""
-    async with running_worker(client, Traced) as queue:
+    plugins = [SandboxPlugin(worker_env=["ACME_TOKEN"])]
+    async with running_worker(client, Traced, plugins=plugins) as queue:
         with tracer.start_as_current_span("application"):
             await client.execute_workflow(Traced.run, id=unique("traced"), task_queue=queue)
 
@@ -114,6 +121,7 @@ def check(receiver: Receiver) -> dict[str, Span]:
     }
     assert expected == {key: value for key, value in ran.items() if not key.startswith("temporal")}
     assert SPOKEN.encode() not in receiver.raw
+    assert SECRET.encode() not in receiver.raw
     return spans
 
 

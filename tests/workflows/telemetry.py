@@ -7,14 +7,16 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from agents.sandbox import Manifest
 from agents.sandbox.errors import SandboxError
+from agents.sandbox.manifest import Environment
 from agents.sandbox.snapshot import RemoteSnapshotSpec
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityConfig
 
 from sandbox_core.storage import SNAPSHOT_DEPENDENCY
-from sandbox_core.workflow import Usage, temporal_sandbox_client
+from sandbox_core.workflow import Usage, WorkerEnv, temporal_sandbox_client
 
 SPOKEN = "printf hello; printf oops >&2; exit 3"
 LARGE = b"0123456789abcdef" * 20_000
@@ -106,16 +108,20 @@ class Uses:
 
 @workflow.defn
 class Traced:
-    """Runs a command, and fails to read a file."""
+    """Runs a command, and fails to read two files, of which the second leads to a secret."""
 
     @workflow.run
     async def run(self) -> None:
         client = temporal_sandbox_client("local")
-        session = await client.create()
+        environment = Environment(value={"TOKEN": WorkerEnv(name="ACME_TOKEN")})
+        session = await client.create(manifest=Manifest(environment=environment))
         try:
             await session.start()
             await session.exec(SPOKEN)
             with suppress(SandboxError):
                 await session.read(Path("missing"))
+            await session.pty_exec_start('env; ln -s "/outside/$TOKEN" link')
+            with suppress(SandboxError):
+                await session.read(Path("link"))
         finally:
             await client.delete(session)

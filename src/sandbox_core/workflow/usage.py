@@ -38,8 +38,7 @@ class UsageMeter:
     """Counts for one handle of a session."""
 
     def __init__(self) -> None:
-        # A session that is made outside of workflows, to look at it, uses nothing.
-        self.sandbox_since = workflow.time() if workflow.in_workflow() else 0.0
+        self.sandbox_since = _now()
         """When the workflow received the present sandbox, as a Unix time."""
 
         self._opened = self.sandbox_since
@@ -64,18 +63,23 @@ class UsageMeter:
     def sandbox_deleted(self) -> None:
         """End the time of the sandbox."""
         if self._gone is None:
-            self._gone = workflow.time()
+            self._gone = _now()
 
     def sandbox_replaced(self) -> None:
         """Begin the time of another sandbox."""
-        self.sandbox_since, self._gone = workflow.time(), None
+        self.sandbox_since, self._gone = _now(), None
 
     def usage(self) -> Usage:
         """Return what was counted so far."""
-        until = workflow.time() if self._gone is None else self._gone
+        until = _now() if self._gone is None else self._gone
         return Usage(
             seconds=until - self._opened,
             commands=self._commands,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
         )
+
+
+def _now() -> float:
+    # A session that is made outside of workflows, to look at it, uses nothing.
+    return workflow.time() if workflow.in_workflow() else 0.0
