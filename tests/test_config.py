@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -151,6 +152,27 @@ class TestPrecedence:
         written = load_configuration({setting.variable: write_value(value)})
         assert value == setting.of(written.settings)
 
+    @pytest.mark.parametrize(
+        "setting",
+        [row for row in SETTINGS if "SandboxPlugin" in row.argument],
+        ids=lambda s: s.name,
+    )
+    def test_of_an_argument_of_the_plugin(
+        self, setting: Setting, write: Callable[[str], None]
+    ) -> None:
+        sample = SAMPLES[setting.name]
+
+        def plugin(**arguments: Any) -> object:  # noqa: ANN401 - any of them
+            return SandboxPlugin(**arguments)._settings
+
+        default = plugin()
+        as_file = plugin(**{setting.key: sample.of_file})
+        as_argument = plugin(**{setting.key: sample.of_variable})
+        write(f"{setting.name} = {sample.toml}")
+
+        assert as_file == plugin() != default
+        assert as_argument == plugin(**{setting.key: sample.of_variable}) != as_file
+
     def test_the_plugin_has_the_file_the_variables_and_its_arguments(
         self, write: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, folder: Path
     ) -> None:
@@ -272,17 +294,19 @@ class TestTheFile:
         write(
             '# "x\nstorage_patience = "1m"  # storage = 1\n'
             'worker_env = [\n  "A", # ]\n\n  "B",\n]\n'
-            'storage = """\\\n  s3://b/\\\n  p"""\n\n[max_sandboxes]\r\n# none\n"local" = 1\n'
-            "[ worker ]\nopenai = true\n"
+            'peer_clients.a = "x"\npeer_clients.b = "y"\n'
+            'storage = """\\\n  s3://b/\\\n  p"""\n\n'
+            '[max_sandboxes]\r\n# none\n"local" = 1\n[ worker ]\nopenai = true\n'
         )
         read = load_configuration({})
 
         assert {
             "storage_patience": "sandbox.toml:2",
             "worker_env": "sandbox.toml:3",
-            "storage": "sandbox.toml:8",
-            "max_sandboxes": "sandbox.toml:12",
-            "worker.openai": "sandbox.toml:16",
+            "peer_clients": "sandbox.toml:8",
+            "storage": "sandbox.toml:10",
+            "max_sandboxes": "sandbox.toml:14",
+            "worker.openai": "sandbox.toml:18",
         } == read.origins
         assert "s3://b/p" == read.settings.storage
 

@@ -251,7 +251,11 @@ class TestSchedule:
     async def test_without_delete_it_only_reports(
         self, site: Site, schedule: ScheduleHandle
     ) -> None:
-        await self._schedule(site, "--older-than", "0s")
+        """The queue may also be that of the settings."""
+        scheduled = await site.reap(
+            "--every", "10m", "--older-than", "0s", SANDBOX_CORE_WORKER_TASK_QUEUE=site.queue
+        )
+        assert 0 == scheduled.returncode, scheduled.stderr
         _, root = await site.orphan()
 
         handle = await triggered(site.client, schedule)
