@@ -1,7 +1,8 @@
-"""A receiver of OTLP over HTTP: it decodes the requests of real exporters."""
+"""Receivers of OTLP, over HTTP and gRPC: they decode the requests of real exporters."""
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from grpclib.const import Cardinality, Handler
+from grpclib.server import Server, Stream
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -20,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from telemetry.prometheus import free_port
 
 
 @dataclass(kw_only=True)
@@ -43,7 +47,10 @@ class Receiver:
                     self.spans += of_scope.spans
             return ExportTraceServiceResponse().SerializeToString()
         assert path == "/v1/metrics", path
-        measured = ExportMetricsServiceRequest.FromString(body)
+        return self.take_metrics(ExportMetricsServiceRequest.FromString(body)).SerializeToString()
+
+    def take_metrics(self, measured: ExportMetricsServiceRequest) -> ExportMetricsServiceResponse:
+        """Take a request, and return the response."""
         with suppress(queue.Empty):
             self._metrics.get_nowait()  # Each export has all that was counted.
         self._metrics.put(
@@ -54,7 +61,7 @@ class Receiver:
                 for metric in of_scope.metrics
             ]
         )
-        return ExportMetricsServiceResponse().SerializeToString()
+        return ExportMetricsServiceResponse()
 
     def exports(self, *, within_s: float = 20) -> Iterator[dict[str, Metric]]:
         """Iterate over the exports of metrics, by name, as they arrive.
@@ -85,6 +92,38 @@ def start_receiver(port: int = 0) -> Receiver:
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     receiver = Receiver(url=f"http://127.0.0.1:{server.server_port}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return receiver
+
+
+def start_grpc_receiver() -> Receiver:
+    """Run a receiver of metrics on loopback, for as long as the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    port = free_port()
+    receiver = Receiver(url=f"http://127.0.0.1:{port}")
+
+    async def export(
+        stream: Stream[ExportMetricsServiceRequest, ExportMetricsServiceResponse],
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        await stream.send_message(receiver.take_metrics(request))
+
+    class Metrics:
+        def __mapping__(self) -> dict[str, Handler]:
+            return {
+                "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": Handler(
+                    export,
+                    Cardinality.UNARY_UNARY,
+                    ExportMetricsServiceRequest,
+                    ExportMetricsServiceResponse,
+                )
+            }
+
+    async def start() -> None:
+        await Server([Metrics()]).start("127.0.0.1", port)
+
+    asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     return receiver
 
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from support import running_worker, unique
 from telemetry.prometheus import free_port
-from telemetry.receiver import Receiver, attributes_of, start_receiver
+from telemetry.receiver import Receiver, attributes_of, start_grpc_receiver, start_receiver
 from temporalio.client import Client
 from temporalio.contrib.opentelemetry import (
     OpenTelemetryPlugin,
@@ -49,10 +49,10 @@ def receiver() -> Receiver:
     return start_receiver()
 
 
-def exporting_metrics(url: str) -> Runtime:
+def exporting_metrics(url: str, *, http: bool = True) -> Runtime:
     config = OpenTelemetryConfig(
-        url=f"{url}/v1/metrics",
-        http=True,
+        url=f"{url}/v1/metrics" if http else url,
+        http=http,
         metric_periodicity=PERIOD,
         durations_as_seconds=True,
         histogram_bucket_overrides=HISTOGRAM_BUCKETS,
@@ -177,8 +177,10 @@ class TestSpans:
 
 
 class TestMetrics:
-    async def test_arrive_with_their_units(self, receiver: Receiver, temporal_address: str) -> None:
-        runtime = exporting_metrics(receiver.url)
+    @pytest.mark.parametrize("http", [True, False], ids=["http", "grpc"])
+    async def test_arrive_with_their_units(self, http: bool, temporal_address: str) -> None:
+        receiver = start_receiver() if http else start_grpc_receiver()
+        runtime = exporting_metrics(receiver.url, http=http)
         client = await Client.connect(temporal_address, runtime=runtime)
         await traced(client, trace.NoOpTracer())
 
