@@ -84,6 +84,10 @@ _SUBCOMMANDS = {
             ),
         ),
         _Subcommand(
+            function=sandboxes.shell,
+            examples=("sandbox-core shell 4f1c", "sandbox-core shell 4f1c -- python3"),
+        ),
+        _Subcommand(
             function=sandboxes.run_,
             examples=(
                 "sandbox-core run docker -- python3 --version",

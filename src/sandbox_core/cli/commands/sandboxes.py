@@ -1,4 +1,4 @@
-"""The subcommands about a namespace's sandboxes: `ls`, `top`, `show`, `exec`, `run`, `cp`, `rm`."""
+"""The subcommands about the sandboxes of a namespace: `ls`, `show`, `exec`, `shell` and others."""
 
 from __future__ import annotations
 
@@ -140,6 +140,32 @@ def exec_(
         as_json=as_json,
     )
     run(running, failed=FAILED)
+
+
+def shell(
+    sandbox_id: SandboxId,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- COMMAND...", help="By default bash, or sh without it."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="The user in the sandbox to run it as.")] = None,
+    provider: LookAt = None,
+    storage: Storage = None,
+    address: Address = None,
+    namespace: Namespace = None,
+) -> None:
+    """Open a terminal in the sandbox of a running agent, and exit with its exit code.
+
+    It runs in the workspace, at the worker that holds the sandbox; the workflow's history stays as
+    it is. All keys go there, Ctrl-C too. `~.` at the beginning of a line ends it, as does closing
+    the terminal; `~~` is a `~`. Exits 125 if it could not be run.
+    """
+    from sandbox_core.cli.access.holder import Where
+    from sandbox_core.cli.access.shell import run_shell
+    from sandbox_core.cli.outcome import FAILED
+
+    where = Where(providers=provider or (), storage=storage, address=address, namespace=namespace)
+    run(run_shell(sandbox_id, command or (), where, user=user), failed=FAILED)
 
 
 def run_(

@@ -73,7 +73,8 @@ class PtyWriteStdinRequest(WatchedRequest):
     """Write `chars` (may be empty) to a running process and return its output.
 
     The output starts at `offset`, the number of bytes that the workflow already has. `user` owns
-    the process. `ended` means that the workflow was told of its end.
+    the process. `ended` means that the workflow was told of its end. `until_output` returns as soon
+    as there is any output; `hang_up` ends the process.
     """
 
     process_id: int
@@ -83,6 +84,8 @@ class PtyWriteStdinRequest(WatchedRequest):
     offset: int = 0
     user: str | None = None
     ended: bool = False
+    until_output: bool = False
+    hang_up: bool = False
 
     def summary(self) -> str:
         return f"{self.process_id} {self.chars!r}" if self.chars else f"{self.process_id}"

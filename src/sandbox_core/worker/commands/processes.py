@@ -247,11 +247,12 @@ async def _write_and_read(helper: Helper, request: m.PtyWriteStdinRequest) -> An
         yield_time_ms=_milliseconds(request.yield_time_s, default=250),
         input_empty=request.chars == "",
     )
-    asked: list[Field] = [
-        ("number", request.process_id),
-        ("from", request.offset),
-        ("max", KEPT_BYTES),
-    ]
+    number: Field = ("number", request.process_id)
+    if request.hang_up:
+        await _asked(helper, "end", [number, ("reason", "hang-up")], 0)
+    asked: list[Field] = [number, ("from", request.offset), ("max", KEPT_BYTES)]
+    if request.until_output:
+        asked.append(("until", "data"))
     data = request.chars.encode()
     answer = Answer(word="chunk")
     for start_at in range(0, len(data), _DATA_BYTES):
