@@ -12,8 +12,12 @@ import termios
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from cli.command import environment
+from temporalio.client import Client, WorkflowHandle
+
+from sandbox_core.cli.history import operations_of
 
 
 class Screen:
@@ -83,3 +87,11 @@ async def shell(
         screen.close()
         if process.returncode is None:
             process.kill()
+
+
+async def sandbox_of(client: Client, handle: WorkflowHandle[Any, Any]) -> str:
+    """Return the id of the sandbox that a workflow has created."""
+    async for each in operations_of(client, handle):
+        if each.sandbox_id is not None:
+            return each.sandbox_id
+    raise AssertionError(f"{handle.id} has no sandbox")

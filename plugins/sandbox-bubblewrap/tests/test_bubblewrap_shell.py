@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli.screen import shell
+from cli.screen import sandbox_of, shell
 from support import running_worker, unique
 from temporalio.client import Client
 from workflows.visited import Visited
+
+pytest_plugins = ["bubblewrap_fixtures"]
 
 
 async def test_a_terminal_inside(
@@ -24,7 +26,8 @@ async def test_a_terminal_inside(
         handle = await temporal_client.start_workflow(
             Visited.run, "bubblewrap", id=unique("visited"), task_queue=queue
         )
-        sandbox_id = await handle.execute_update(Visited.sandbox_id)
+        await handle.execute_update(Visited.sandbox_root)
+        sandbox_id = await sandbox_of(temporal_client, handle)
         async with shell(variables, sandbox_id) as screen:
             screen.type("test -t 0 && echo $((6 * 7)) of $(stty size); exit 3\n")
             await screen.shows("42 of 30 100")
