@@ -15,6 +15,7 @@ from pathlib import Path
 # What its subcommands import.
 import sandbox_core.cli.access.copy
 import sandbox_core.cli.access.exec
+import sandbox_core.cli.access.shell
 import sandbox_core.cli.access.show
 import sandbox_core.cli.app
 import sandbox_core.cli.audit

@@ -76,7 +76,9 @@ async def shell(
         Path(sys.executable).parent / "sandbox-core",
         *("shell", sandbox_id, *arguments),
         env=environment(**variables, TERM="xterm-256color"),
-        **dict.fromkeys(("stdin", "stdout", "stderr"), slave),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
     )
     screen = Screen(master, process)
     try:

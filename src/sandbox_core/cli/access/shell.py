@@ -93,17 +93,18 @@ class _Shell:
         self._ended = asyncio.Event()
         self._exit_code = 128 + signal.SIGHUP
         self._resized = asyncio.Event()
+        self._closed = asyncio.Event()
 
     async def run(self) -> int:
         """Pass keys and output on until the process ends, or the terminal does."""
         self._resized.set()
-        with raw_terminal(self._resized.set) as terminal:
+        with raw_terminal(resized=self._resized.set, closed=self._closed.set) as terminal:
             self._show(terminal, self._started, 0)
             reading = asyncio.ensure_future(self._read(terminal))
             typing = asyncio.ensure_future(self._type(terminal))
             others = [
                 asyncio.ensure_future(self._resize(terminal)),
-                asyncio.ensure_future(_signalled(signal.SIGHUP)),
+                asyncio.ensure_future(self._closed.wait()),
                 asyncio.ensure_future(self._ended.wait()),
             ]
             try:
@@ -196,14 +197,3 @@ class _Shell:
                 **fields,
             }
         )
-
-
-async def _signalled(signum: signal.Signals) -> None:
-    """Return when this process gets a signal."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signum, told.set)
-    try:
-        await told.wait()
-    finally:
-        loop.remove_signal_handler(signum)

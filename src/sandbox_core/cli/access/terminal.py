@@ -48,21 +48,25 @@ class Terminal:
 
 
 @contextmanager
-def raw_terminal(resized: Callable[[], None]) -> Iterator[Terminal]:
+def raw_terminal(*, resized: Callable[[], None], closed: Callable[[], None]) -> Iterator[Terminal]:
     """Yield standard input as a terminal in raw mode, and restore it.
 
     Args:
         resized: Called when its size has changed.
+        closed: Called when it is closed.
     """
+    handlers = {signal.SIGWINCH: resized, signal.SIGHUP: closed}
     descriptor = sys.stdin.fileno()
     loop, before = asyncio.get_running_loop(), termios.tcgetattr(descriptor)
     terminal = Terminal(descriptor)
     tty.setraw(descriptor, termios.TCSADRAIN)  # What was typed ahead is kept.
     try:
         loop.add_reader(descriptor, terminal.read)
-        loop.add_signal_handler(signal.SIGWINCH, resized)
+        for signum, handler in handlers.items():
+            loop.add_signal_handler(signum, handler)
         yield terminal
     finally:
-        loop.remove_signal_handler(signal.SIGWINCH)
+        for signum in handlers:
+            loop.remove_signal_handler(signum)
         loop.remove_reader(descriptor)
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
