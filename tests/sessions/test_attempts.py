@@ -22,6 +22,8 @@ from sandbox_core.worker.attempts import finished, overdue, timed
 from sandbox_core.worker.commands.plain import refuse_if_noted
 from sandbox_core.worker.heartbeats import heartbeats, tell_later_attempts, told
 
+pytestmark = pytest.mark.any_sdk
+
 
 def attempt_of(start_to_close: timedelta, *, started: timedelta) -> ActivityEnvironment:
     """Return an attempt that began at a time from now by the server's clock."""

@@ -22,6 +22,8 @@ from workflows.authorized import Intruder, Owner
 
 from sandbox_core.worker import Authorize, SandboxAccess, SandboxPlugin
 
+pytestmark = pytest.mark.any_sdk
+
 _OWNER = "sandbox-core.workflow-id"
 
 

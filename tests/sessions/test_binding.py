@@ -18,6 +18,8 @@ from sandbox_core.providers.registry import Provider
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.own_queue import own_queue
 
+pytestmark = pytest.mark.any_sdk
+
 
 class RoamingProvider(LocalProvider):
     """The local one, as if its sandboxes were anywhere."""

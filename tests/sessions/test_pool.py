@@ -24,6 +24,8 @@ from sandbox_core.worker.handlers.table import HANDLERS
 from sandbox_core.worker.sessions.pool import Client as SandboxClient
 from sandbox_core.worker.sessions.pool import SessionPool
 
+pytestmark = pytest.mark.any_sdk
+
 
 def call_with(pool: SessionPool) -> Call:
     provider = LocalProvider()

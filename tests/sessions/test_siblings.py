@@ -34,6 +34,8 @@ from workflows.siblings import Crowd
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.siblings import SharedSlots
 
+pytestmark = pytest.mark.any_sdk
+
 
 @dataclass(frozen=True)
 class Reserve:

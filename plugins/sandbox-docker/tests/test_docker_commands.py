@@ -22,7 +22,7 @@ from sandbox_docker.session import _output_of
 
 pytest_plugins = ["docker_fixtures"]
 
-pytestmark = pytest.mark.xdist_group("docker")
+pytestmark = [pytest.mark.any_sdk, pytest.mark.xdist_group("docker")]
 
 
 TestLength = of_any_backend(test_length.TestOfAnyBackend)

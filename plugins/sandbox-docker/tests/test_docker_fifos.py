@@ -12,7 +12,7 @@ from test_docker_lost import failure, kept_session
 
 pytest_plugins = ["docker_fixtures"]
 
-pytestmark = pytest.mark.xdist_group("docker")
+pytestmark = [pytest.mark.any_sdk, pytest.mark.xdist_group("docker")]
 
 AT_ONCE_S = 4.0
 

@@ -22,6 +22,7 @@ from sandbox_docker import sandbox_client_provider
 pytest_plugins = ["docker_fixtures"]
 
 pytestmark = [
+    pytest.mark.any_sdk,
     pytest.mark.xdist_group("docker"),
     pytest.mark.skipif(
         shutil.which("busybox") is None, reason="needs busybox (apt-get install busybox-static)"

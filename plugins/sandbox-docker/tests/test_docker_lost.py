@@ -18,7 +18,7 @@ from workflows.fleet import KeepSession, Kept
 
 pytest_plugins = ["docker_fixtures"]
 
-pytestmark = pytest.mark.xdist_group("docker")
+pytestmark = [pytest.mark.any_sdk, pytest.mark.xdist_group("docker")]
 
 Handle = WorkflowHandle[KeepSession, None]
 

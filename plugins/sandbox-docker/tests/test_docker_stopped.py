@@ -19,7 +19,7 @@ from sandbox_docker import sandbox_client_provider
 
 pytest_plugins = ["docker_fixtures"]
 
-pytestmark = pytest.mark.xdist_group("docker")
+pytestmark = [pytest.mark.any_sdk, pytest.mark.xdist_group("docker")]
 
 
 async def stop_container(engine: DockerEngine) -> str:

@@ -23,7 +23,7 @@ from sandbox_docker.streams import ExecStream
 
 pytest_plugins = ["docker_boxes", "docker_fixtures"]
 
-pytestmark = pytest.mark.xdist_group("docker")
+pytestmark = [pytest.mark.any_sdk, pytest.mark.xdist_group("docker")]
 
 WAITING = "echo run >> runs; until [ -e go ]; do sleep 0.05; done; echo out; exit 3"
 
