@@ -98,9 +98,10 @@ $(READY): Makefile $(PROJECTS:%=%/pyproject.toml)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev $(PROJECTS:%=-e %)
 	touch $@
 
+# An override takes the place of the plugins' own requirements, with the extras that they name.
 $(NEWEST)/ready: Makefile $(PROJECTS:%=%/pyproject.toml) $(READY)
 	$(PYTHON) -m venv $(NEWEST)
-	echo "openai-agents>=0.24,<0.25" > $(NEWEST)/overrides.txt
+	echo "openai-agents[daytona,docker]>=0.24,<0.25" > $(NEWEST)/overrides.txt
 	$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --override $(NEWEST)/overrides.txt \
 	    --group dev $(PROJECTS:%=-e %)
 	touch $@
