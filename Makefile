@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests start hundreds of interpreters. With this set, each would compile everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs pictures bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper dist release clean
+.PHONY: demo docs pictures bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper helper-check dist release clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
@@ -70,9 +70,12 @@ chaos: $(READY)
 	SANDBOX_CHAOS_MINUTES=$${SANDBOX_CHAOS_MINUTES:-15} $(BIN)/pytest -m chaos -s
 
 # Builds the two committed binaries of the helper, with a compiler from a wheel. The bytes are the same
-# everywhere: `make -C helper check` builds them again and compares.
+# everywhere: `make helper-check` builds them again and compares.
 helper:
 	$(MAKE) -C helper binaries
+
+helper-check:
+	$(MAKE) -C helper check
 
 # Builds the sdists and wheels of all distributions into dist/, and checks them.
 dist: $(READY)
