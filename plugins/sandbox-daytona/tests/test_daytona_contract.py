@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import pytest
+from daytona import AsyncDaytona
 from daytona_loopback import DaytonaLoopback
 from loopback.contract import OF_THE_SDK, LoopbackContract
 
@@ -36,11 +37,16 @@ class TestDaytona(LoopbackContract):
         async def sandboxes() -> set[str]:
             return set(server.sandboxes)
 
+        async def stop(sandbox_id: str) -> None:
+            async with AsyncDaytona() as daytona:
+                await (await daytona.get(sandbox_id)).stop()
+
         with pytest.MonkeyPatch.context() as patch, server:
             for name, value in server.environment.items():
                 patch.setenv(name, value)
             yield Backend(
                 backend_ids=sandboxes,
+                stop_sandbox=stop,
                 unreachable={"DAYTONA_API_URL": "http://127.0.0.1:1"},
                 max_sandboxes=8,
             )

@@ -1,22 +1,28 @@
-"""The SDK's Daytona client, with labels on what it makes, and deletes that can fail."""
+"""The SDK's Daytona client, with labels on what it makes, and errors that say what happened."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agents.extensions.sandbox.daytona import (
     DaytonaSandboxClient,
     DaytonaSandboxClientOptions,
     DaytonaSandboxResources,
+    DaytonaSandboxSession,
     DaytonaSandboxSessionState,
 )
 from agents.sandbox import Manifest
+from agents.sandbox.errors import ExecTransportError
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+from agents.sandbox.session.manager import Instrumentation
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec
+from agents.sandbox.types import ExecResult
 
 from sandbox_core.errors import AtCapacity
-from sandbox_core.providers import LabellingClient, retry_after_of
+from sandbox_core.providers import LabellingClient, SandboxStopped, retry_after_of
 
 if TYPE_CHECKING:
     from daytona import (
@@ -29,6 +35,9 @@ if TYPE_CHECKING:
 # What all sandboxes of an organization use together, in the words of an answer with status 403.
 # "CPU request 8 exceeds maximum allowed per sandbox" is another: waiting does not help there.
 _NO_ROOM: Final = re.compile(r"Total \w+ limit exceeded")
+
+# How Daytona ends its answer to a request for the inside of a sandbox that does not run.
+_STOPPED: Final = "Is the Sandbox started?"
 
 
 async def find_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> AsyncSandbox | None:
@@ -49,6 +58,21 @@ async def delete_sandbox(client: DaytonaSandboxClient, sandbox_id: str) -> None:
     sandbox = await find_sandbox(client, sandbox_id)
     if sandbox is not None:
         await sandbox.delete()
+
+
+class StoppableDaytonaSandboxSession(DaytonaSandboxSession):
+    """The SDK's session, but it says that Daytona has stopped its sandbox, such as an idle one."""
+
+    async def _exec_internal(
+        self, *command: str | Path, timeout: float | None = None
+    ) -> ExecResult:
+        # The SDK's other operations begin with a command too, which checks their path.
+        try:
+            return await super()._exec_internal(*command, timeout=timeout)
+        except ExecTransportError as error:
+            if _STOPPED not in str(error):
+                raise
+            raise SandboxStopped(command=command, message=str(error), cause=error) from error
 
 
 class LabellingDaytonaSandboxClient(LabellingClient, DaytonaSandboxClient):
@@ -78,6 +102,15 @@ class LabellingDaytonaSandboxClient(LabellingClient, DaytonaSandboxClient):
                 f"provider 'daytona' has no room for another sandbox: {error}",
                 retry_after=retry_after_of(error),
             ) from error
+
+    def _wrap_session(
+        self, inner: BaseSandboxSession, *, instrumentation: Instrumentation | None = None
+    ) -> SandboxSession:
+        if isinstance(inner, DaytonaSandboxSession):
+            taken = StoppableDaytonaSandboxSession.from_state(inner.state, sandbox=inner._sandbox)
+            vars(taken).update(vars(inner))
+            inner = taken
+        return super()._wrap_session(inner, instrumentation=instrumentation)
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
         """Delete the session's sandbox, or pause it if its options say so.
