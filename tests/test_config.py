@@ -26,6 +26,7 @@ from sandbox_core.config import (
     write_value,
 )
 from sandbox_core.errors import ConfigError, UnknownProvider
+from sandbox_core.testing.contract.fleet import connect
 from sandbox_core.worker import SandboxPlugin
 
 
@@ -309,6 +310,17 @@ class TestTheFile:
             "worker.openai": "sandbox.toml:18",
         } == read.origins
         assert "s3://b/p" == read.settings.storage
+
+
+async def test_the_provider_kit_reads_no_file(
+    write: Callable[[str], None], temporal_address: str
+) -> None:
+    """A provider is checked in the same way in every directory."""
+    write("storge = 1")
+
+    client = await connect(temporal_address)
+
+    assert ["sandbox-core"] == [plugin.name() for plugin in client.config()["plugins"]]
 
 
 class TestUnknown:

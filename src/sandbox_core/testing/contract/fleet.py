@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
+from unittest.mock import patch
 
 from agents.sandbox.session.sandbox_session import SandboxSession
 from temporalio.client import Client as TemporalClient
@@ -21,6 +23,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
+from sandbox_core.config import CONFIG_VARIABLE
 from sandbox_core.testing.contract.durable_worker import start_worker
 from sandbox_core.testing.contract.durable_workflows import HoldSandbox, Order
 from sandbox_core.testing.contract.model import NotApplicable, PromiseBroken, told
@@ -179,7 +182,9 @@ async def _new_fleet(subject: Subject, folder: str) -> Fleet:
 
 async def connect(address: str) -> TemporalClient:
     """Return a client of a server, with the workers' storage for large payloads."""
-    return await TemporalClient.connect(address, plugins=[SandboxPlugin()])
+    with patch.dict(os.environ, {CONFIG_VARIABLE: os.devnull}):  # As for the workers.
+        plugin = SandboxPlugin()
+    return await TemporalClient.connect(address, plugins=[plugin])
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
