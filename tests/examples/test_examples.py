@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -68,3 +69,54 @@ def test_a_project_is_tested_built_and_run_without_an_agent(run: Run) -> None:
     assert re.search(r"^Ran 1 test in .*\n\nOK$", said, re.M)
     assert "$ python3 greet.pyz\nHello, world!\n" in said
     assert re.search(r"^greet\.pyz: \d+ bytes$", said, re.M)
+
+
+@pytest.mark.extended
+async def test_an_agent_asks_before_each_command(run: Run, temporal_client: Client) -> None:
+    """A fork and a moved workspace have what was there, and the conversation outlives its runs."""
+    said = run(
+        "approval",
+        "\n".join(
+            [
+                "echo one > notes; cat notes",
+                "y",
+                "rm notes",
+                "n",
+                "/fork",
+                "/2",
+                "echo fork >> notes; cat notes",
+                "y",
+                "/switch bubblewrap",
+                "echo moved >> notes; cat notes",
+                "y",
+                "/switch nothing",
+                "/1",
+                "cat notes; pwd",
+                "y",
+                "cat notes; echo still",
+                "y",
+            ]
+        ),
+    )
+
+    answers = re.findall(r"^Allow\? \[y/N\] (.*?)\nchat-", said, re.M | re.S)
+    assert ["one", "Tool execution was not approved."] == answers[:2]
+    assert ["one\nfork", "one\nfork\nmoved", "one\nstill"] == [*answers[2:4], answers[5]]
+    assert answers[4].startswith("one\n/")
+    assert 6 == said.count("The agent wants to run ")
+    assert "That failed: UnknownProvider: no provider 'nothing'" in said
+    first, _fork = dict.fromkeys(re.findall(r"chat-\w+", said))
+    last = (await temporal_client.get_workflow_handle(first).describe()).raw_info
+    assert last.first_run_id != last.execution.run_id
+
+
+@pytest.mark.extended
+def test_a_large_tenant_does_not_hold_up_a_small_one(run: Run) -> None:
+    """Without fairness keys, both are done at about the same time."""
+    said = re.findall(
+        r"([\d.]+) s: the (\d+) agents of tenant '(\w+)' are done", run("many_agents")
+    )
+
+    (small, *of_small), (large, *of_large) = said
+    assert (["2", "small"], ["50", "large"]) == (of_small, of_large)
+    assert float(small) < 0.7 * float(large)

@@ -29,6 +29,8 @@ _TUNING = {
     # Workers learn of a cancellation at once, not with the answer to their next heartbeat.
     "frontend.WorkerCommandsEnabled": True,
     "system.enableCancelActivityWorkerCommand": True,
+    # Fairness keys have an effect, as in Temporal Cloud.
+    "matching.enableFairness": True,
 }
 # Collecting garbage as often as Go does by default is a sixth of the server's CPU time. It does so
 # again once the server, which keeps everything in memory, holds this much.
