@@ -120,3 +120,8 @@ def test_a_large_tenant_does_not_hold_up_a_small_one(run: Run) -> None:
     (small, *of_small), (large, *of_large) = said
     assert (["2", "small"], ["50", "large"]) == (of_small, of_large)
     assert float(small) < 0.7 * float(large)
+
+
+@pytest.mark.extended
+def test_an_agent_of_pydantic_ai_works_in_a_sandbox(run: Run) -> None:
+    assert "There are 1229 of them.\n" == run("pydantic_ai_tools")
