@@ -78,9 +78,9 @@ def tree(once: Callable[..., Path]) -> Path:
 def dist(once: Callable[..., Path], tree: Path) -> Path:
     """What `make dist` makes and checks: the wheels and sdists of the core and of every plugin.
 
-    `SANDBOX_CORE_TEST_DIST` names a folder in which they are already.
+    `PACKAGING_TEST_DIST` names a folder in which they are already.
     """
-    if made := os.environ.get("SANDBOX_CORE_TEST_DIST"):
+    if made := os.environ.get("PACKAGING_TEST_DIST"):
         return Path(made).resolve()
     script = tree / "release" / "dist.py"
     return once("dist", lambda target: _run(sys.executable, script, "--out", target) and None)

@@ -1,7 +1,7 @@
 """What the README says works with what would be published, with plain pip, outside this tree.
 
-`SANDBOX_CORE_TEST_DIST` names a folder of distributions, in place of those of this tree, and
-`SANDBOX_CORE_TEST_PYTHONS` the interpreters, in place of the oldest that is here.
+`PACKAGING_TEST_DIST` names a folder of distributions, in place of those of this tree, and
+`PACKAGING_TEST_PYTHONS` the interpreters, in place of the oldest that is here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _works(python: str) -> bool:
     )
 
 
-PYTHONS = os.environ.get("SANDBOX_CORE_TEST_PYTHONS", "").split() or [_oldest()]
+PYTHONS = os.environ.get("PACKAGING_TEST_PYTHONS", "").split() or [_oldest()]
 
 
 @pytest.fixture(scope="module")
