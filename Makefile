@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests start hundreds of interpreters. With this set, each would compile everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs pictures bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper helper-check dist release clean
+.PHONY: demo docs pictures bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper helper-check dist image release clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
@@ -80,6 +80,13 @@ helper-check:
 # Builds the sdists and wheels of all distributions into dist/, and checks them.
 dist: $(READY)
 	$(BIN)/python release/dist.py
+
+# Builds an image of a worker, with the providers in PACKAGES. docs/deploy.md says how to run it.
+PACKAGES ?= sandbox-docker temporalio-openai-agents
+image: dist
+	$(BIN)/python release/image.py
+	docker build --file deploy/Dockerfile --tag sandbox-worker --build-arg PACKAGES="$(PACKAGES)" \
+	    --build-arg VERSION=$$($(BIN)/python -c 'import sandbox_core; print(sandbox_core.__version__)') build/image
 
 # Changes the files of the tree for a release: `make release VERSION=1.2.3`. CONTRIBUTING.md says how to go on.
 release: $(READY)

@@ -132,7 +132,7 @@ class DockerEngine:
 
     def _import_image(self) -> None:
         with tempfile.TemporaryFile() as archive:
-            _write_file_system(archive)
+            write_file_system(archive)
             archive.seek(0)
             self.client.api.import_image_from_data(archive, *IMAGE.split(":"))
 
@@ -142,8 +142,9 @@ def _mounts_below(root: Path) -> list[str]:
     return [path for path in mounted if path.startswith(f"{root}/")]
 
 
-def _write_file_system(archive: IO[bytes]) -> None:
-    files = {_real(path) for path in _package_files()}
+def write_file_system(archive: IO[bytes], *more: str) -> None:
+    """Write the file system of `IMAGE` as a tar file, with the files of `more` Debian packages."""
+    files = {_real(path) for path in _package_files(*_PACKAGES, *more)}
     libraries = {_real(path) for path in _libraries(files)}
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for directory in ("etc", "proc", "root", "run", "tmp", "var/tmp"):
@@ -163,9 +164,9 @@ def _write_file_system(archive: IO[bytes]) -> None:
             tar.add(path, recursive=False)
 
 
-def _package_files() -> Iterator[Path]:
+def _package_files(*packages: str) -> Iterator[Path]:
     listed = subprocess.run(
-        ["dpkg", "-L", *_PACKAGES], capture_output=True, text=True, check=True
+        ["dpkg", "-L", *packages], capture_output=True, text=True, check=True
     ).stdout
     for line in listed.splitlines():
         path = Path(line)
