@@ -357,6 +357,7 @@ class TestUnknown:
             "SANDBOX_CORE_STORGE": "x",
             "SANDBOX_CORE_XYZZY": "",
             **dict.fromkeys(OTHER_VARIABLES, ""),
+            "SANDBOX_CORE_TEST_PYTHONS": "3.10",
         }
 
         assert [

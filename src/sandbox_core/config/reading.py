@@ -27,6 +27,7 @@ _BY_VARIABLE = {setting.variable: setting for setting in SETTINGS}
 _TABLES = frozenset(setting.name.rpartition(".")[0] for setting in SETTINGS) - {""}
 _WRITTEN: Mapping[type, str] = {tuple: ", written as a,b", dict: ", written as a=1,b=2"}
 
+_OF_TESTS = f"{PREFIX}TEST_"
 _OF_KUBERNETES = re.compile(
     r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
 )
@@ -151,7 +152,8 @@ def _of_variables(environ: Mapping[str, str]) -> Iterator[_Found | Problem]:
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
         text = environ[variable]
         setting = _BY_VARIABLE.get(variable)
-        if variable in OTHER_VARIABLES or _is_of_kubernetes(variable, text):
+        is_other = variable in OTHER_VARIABLES or variable.startswith(_OF_TESTS)
+        if is_other or _is_of_kubernetes(variable, text):
             continue
         if setting is None:
             near = _nearest_variable(variable)
