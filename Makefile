@@ -81,11 +81,11 @@ helper-check:
 dist: $(READY)
 	$(BIN)/python release/dist.py
 
-# Builds an image of a worker, with the providers in PACKAGES. docs/deploy.md says how to run it.
+# Builds an image of a worker, with the providers in PACKAGES, on BASE. docs/deploy.md says how to run it.
 PACKAGES ?= sandbox-docker temporalio-openai-agents
 image: dist
 	$(BIN)/python release/image.py
-	docker build --file deploy/Dockerfile --tag sandbox-worker --build-arg PACKAGES="$(PACKAGES)" \
+	docker build --file deploy/Dockerfile --tag sandbox-worker --build-arg PACKAGES="$(PACKAGES)" $(BASE:%=--build-arg BASE=%) \
 	    --build-arg VERSION=$$($(BIN)/python -c 'import sandbox_core; print(sandbox_core.__version__)') build/image
 
 # Changes the files of the tree for a release: `make release VERSION=1.2.3`. CONTRIBUTING.md says how to go on.
