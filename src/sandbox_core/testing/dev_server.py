@@ -26,6 +26,9 @@ _TUNING = {
     "history.timerProcessorMaxTimeShift": "10ms",
     # Otherwise the deletion of a workflow takes half a minute.
     "history.transferProcessorUpdateAckInterval": "1s",
+    # The partitions of a task queue, four by default, would all be on this one server.
+    "matching.numTaskqueueReadPartitions": 1,
+    "matching.numTaskqueueWritePartitions": 1,
     # Workers learn of a cancellation at once, not with the answer to their next heartbeat.
     "frontend.WorkerCommandsEnabled": True,
     "system.enableCancelActivityWorkerCommand": True,
