@@ -259,6 +259,23 @@ class TestTheFile:
             failed.value
         )
 
+    def test_a_working_directory_that_may_not_be_read(self, folder: Path) -> None:
+        """As that of a container, mounted from another user's."""
+        folder.chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # Root may read everything.
+        try:
+            (problem,) = read_configuration().problems
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o700)
+
+        assert (
+            "sandbox.toml: Permission denied; start in a directory that may be read, or set "
+            "SANDBOX_CORE_CONFIG=/dev/null"
+        ) == str(problem)
+
     def test_a_directory_of_its_name_is_another_matter(self, folder: Path) -> None:
         (folder / "sandbox.toml").mkdir()
 

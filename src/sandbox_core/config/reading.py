@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,14 +119,33 @@ def _file(environ: Mapping[str, str]) -> tuple[Path | None, TomlFile, list[Probl
     named = environ.get(CONFIG_VARIABLE)
     path = Path(named or FILE_NAME)
     nothing = TomlFile(shown=str(path))
-    if not named and not path.is_file():
-        return None, nothing, []
     try:
+        if not named and not _is_file(path):
+            return None, nothing, []
         return path.absolute(), read_toml(path, str(path)), []
+    except PermissionError as error:
+        fix = f"start in a directory that may be read, or set {CONFIG_VARIABLE}={os.devnull}"
+        return (
+            path.absolute(),
+            nothing,
+            [Problem(where=str(path), what=f"{error.strerror}", fix=fix)],
+        )
     except UnreadableFile as error:
         is_missing = isinstance(error.__cause__, OSError)
         fix = f"correct or unset {CONFIG_VARIABLE}" if is_missing and named else ""
         return path.absolute(), nothing, [Problem(where=error.where, what=error.reason, fix=fix)]
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a path is a file; `Path.is_file` hides some errors, depending on the Python.
+
+    Raises:
+        OSError: That cannot be known.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _of_file(file: TomlFile) -> Iterator[_Found | Problem]:
