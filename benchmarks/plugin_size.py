@@ -32,8 +32,10 @@ for name in sys.argv[1:]:
 def install(folder: Path, *projects: Path) -> float:
     """Install projects into a folder, and return its size in megabytes."""
     uv = Path(sys.executable).parent / "uv"
-    command = [str(uv), "pip", "install", "--quiet", "--target", str(folder), *map(str, projects)]
-    subprocess.run([*command, "--python", sys.executable, "--compile-bytecode"], check=True)
+    # The workspace would have the core installed as an editable project, without its files.
+    command = [str(uv), "pip", "install", "--quiet", "--no-sources", "--target", str(folder)]
+    command += [*map(str, projects), "--python", sys.executable, "--compile-bytecode"]
+    subprocess.run(command, check=True)
     return sum(f.lstat().st_size for f in folder.rglob("*") if not f.is_dir()) / 1e6
 
 
