@@ -19,7 +19,7 @@ README = EXAMPLES / "README.md"
 
 Run = Callable[..., str]
 
-pytestmark = pytest.mark.timeout(300)  # The first run installs the dependencies.
+pytestmark = pytest.mark.timeout(160)  # The first run installs the dependencies.
 
 
 def _commands() -> dict[str, str]:
@@ -47,7 +47,7 @@ def run(temporal_address: str, tmp_path: Path) -> Run:
             input=text,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=150,
             check=False,
         )
         assert 0 == ended.returncode, ended.stderr
@@ -120,6 +120,15 @@ def test_a_large_tenant_does_not_hold_up_a_small_one(run: Run) -> None:
     (small, *of_small), (large, *of_large) = said
     assert (["2", "small"], ["50", "large"]) == (of_small, of_large)
     assert float(small) < 0.7 * float(large)
+
+
+@pytest.mark.extended
+def test_an_mcp_server_in_the_sandbox_answers_the_workflow(run: Run) -> None:
+    said = run("mcp_inside")
+
+    assert (
+        "add_note: Add a note, and return all of them.\nbuy milk\n\nbuy milk\nsell eggs\n" in said
+    )
 
 
 @pytest.mark.extended
