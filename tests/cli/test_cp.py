@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cli.site import Site
+from cli.site import Site, words
 from workflows.visited import Visited
 
 
@@ -54,7 +54,6 @@ async def test_what_cannot_be_copied_is_one_error(site: Site, root: Path, tmp_pa
         (f"{root}:moon", target / "moon", "moon"),
         (f"{root}:../../etc/passwd", target / "passwd", "passwd"),
         (target / "moon", f"{root}:moon", "No such file or directory"),
-        (target, f"{root}:moon", "is a directory: pack it"),
         ("-", f"{root}:sub/", "is a directory: name the file"),
     ):
         result = await site.run("cp", str(source), str(to))
@@ -74,3 +73,63 @@ async def test_exactly_one_of_the_two_is_in_a_sandbox(site: Site, source: str, t
 
     assert 2 == result.returncode
     assert "ID:PATH" in result.stderr
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Return the modes and contents of what is in a directory."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        what = f"-> {path.readlink()}" if path.is_symlink() else f"{path.stat().st_mode:o}"
+        text = path.read_text() if path.is_file() and not path.is_symlink() else ""
+        found[str(path.relative_to(root))] = f"{what} {text}".rstrip()
+    return found
+
+
+async def test_a_directory_goes_in_and_comes_out_as_it_is(
+    site: Site, root: Path, tmp_path: Path
+) -> None:
+    """Under its name into one that exists; with `/.`, what is in it. No archive is left."""
+    made = tmp_path / "made"
+    (made / "sub").mkdir(parents=True)
+    (made / "sub" / "run").write_text("#!/bin/sh")
+    (made / "sub" / "run").chmod(0o751)
+    (made / "away").symlink_to("/etc")
+    (made / "to").symlink_to("sub/run")
+
+    for source, target in (
+        (str(made), f"{root}:new"),
+        (str(made), f"{root}:new"),
+        (f"{made}/.", f"{root}:."),
+        (f"{root}:new/made", str(tmp_path / "out")),
+        (f"{root}:new/made", str(tmp_path / "out")),
+        (f"{root}:new/made/.", str(tmp_path / "out")),
+    ):
+        result = await site.run("cp", source, target)
+        assert (0, "", "") == (result.returncode, result.stdout, result.stderr)
+
+    before = tree(made)
+    assert before == tree(root / "new" / "made")
+    assert {"away", "new", "sub", "to"} == set(names(root))
+    assert before == tree(tmp_path / "out" / "made")
+    assert {*before, *(f"made/{name}" for name in before), "made"} == set(tree(tmp_path / "out"))
+
+
+async def test_no_link_is_followed_out_of_the_target(
+    site: Site, root: Path, tmp_path: Path
+) -> None:
+    for folder in (tmp_path / "made" / "sub", tmp_path / "elsewhere", root / "made" / "sub"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("new")
+    for target in (root / "in" / "made", tmp_path / "out" / "made"):
+        target.mkdir(parents=True)
+        (target / "sub").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "file").write_text("old")
+
+    sent = await site.run("cp", str(tmp_path / "made"), f"{root}:in")
+    received = await site.run("cp", f"{root}:made", str(tmp_path / "out"))
+
+    assert (1, 1) == (sent.returncode, received.returncode)
+    assert "is a link" in words(sent.stderr)
+    assert "a file or a link" in words(received.stderr)
+    assert "old" == (tmp_path / "elsewhere" / "file").read_text()
+    assert ["made"] == names(tmp_path / "out")

@@ -57,11 +57,16 @@ async def test_an_operator_looks_into_a_container(container: Container, tmp_path
         "exec", container.sandbox_id, "--", "sh", "-c", "cat folder/in.txt; exit 3"
     )
     back = await container.run("cp", f"{container.sandbox_id}:folder/in.txt", str(tmp_path / "out"))
+    folder = await container.run("cp", f"{container.sandbox_id}:folder", str(tmp_path / "folder"))
+    again = await container.run("cp", str(tmp_path / "folder"), f"{container.sandbox_id}:folder")
+    listed = await container.run("exec", container.sandbox_id, "--", "ls", "folder/folder")
     shown = await container.run("show", container.sandbox_id, "--json")
 
     assert (0, 0, 0) == (copied.returncode, back.returncode, shown.returncode), copied.stderr
     assert (3, "carried") == (ran.returncode, ran.stdout)
     assert "carried" == (tmp_path / "out").read_text()
+    assert (0, 0, "in.txt\n") == (folder.returncode, again.returncode, listed.stdout), again.stderr
+    assert "carried" == (tmp_path / "folder" / "in.txt").read_text()
     assert container.sandbox_id == json.loads(shown.stdout)["sandbox_id"]
 
 

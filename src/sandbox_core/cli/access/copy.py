@@ -1,4 +1,4 @@
-"""`sandbox-core cp`: copies a file into or out of the sandbox of a running agent."""
+"""`sandbox-core cp`: copies files and directories into or out of the sandbox of a running agent."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import typer
 from agents.sandbox.errors import SandboxError
 
+from sandbox_core.cli.access.directories import receive, send
 from sandbox_core.cli.access.holder import Where
 from sandbox_core.cli.access.standard_input import read_standard_input
 from sandbox_core.cli.access.visit import Visit
@@ -51,7 +52,7 @@ def parse_place(text: str) -> InSandbox | str:
 
 
 async def copy_file(source: str, target: str, where: Where, *, user: str | None) -> int:
-    """Copy one file, one of `source` and `target` being in a sandbox, and return 0.
+    """Copy one file or directory, one of `source` and `target` in a sandbox, and return 0.
 
     Raises:
         InvalidRequest: A local file cannot be read or written; or the sandbox does not exist.
@@ -63,7 +64,11 @@ async def copy_file(source: str, target: str, where: Where, *, user: str | None)
     here, there = parse_place(source), parse_place(target)
     try:
         if isinstance(here, InSandbox) and isinstance(there, str):
-            _save(await _read(here, where, user), there, Path(here.path).name)
+            await _fetch(here, there, where, user)
+        elif isinstance(there, InSandbox) and isinstance(here, str) and _is_directory(here):
+            visit = await Visit.begin(*await where.find(there.sandbox_id))
+            named = Path("." if here.endswith(("/.", "/..")) else here)
+            await send(visit, Path(here), there.path, name=named, user=user)
         elif isinstance(there, InSandbox) and isinstance(here, str):
             content = await (
                 read_standard_input() if here == STANDARD else asyncio.to_thread(_content, here)
@@ -79,11 +84,16 @@ async def copy_file(source: str, target: str, where: Where, *, user: str | None)
     return 0
 
 
-async def _read(file: InSandbox, where: Where, user: str | None) -> bytes:
+async def _fetch(file: InSandbox, target: str, where: Where, user: str | None) -> None:
     visit = await Visit.begin(*await where.find(file.sandbox_id))
-    return await visit.perform(
-        ops.READ, m.ReadRequest(session=visit.session, path=file.path, user=user)
-    )
+    request = m.ReadRequest(session=visit.session, path=file.path, user=user)
+    try:
+        content = await visit.perform(ops.READ, request)
+    except (SandboxError, InvalidRequest):
+        if target == STANDARD or not await receive(visit, file.path, Path(target), user=user):
+            raise
+    else:
+        _save(content, target, Path(file.path).name)
 
 
 async def _write(
@@ -97,12 +107,11 @@ async def _write(
     await visit.perform(ops.WRITE, request, content)
 
 
+def _is_directory(path: str) -> bool:
+    return path != STANDARD and Path(path).is_dir()
+
+
 def _content(path: str) -> bytes:
-    if Path(path).is_dir():
-        raise InvalidRequest(
-            f"{path!r} is a directory: pack it, copy the archive, and unpack it with sandbox-core "
-            f"exec ID -- tar -xf ARCHIVE."
-        )
     return Path(path).read_bytes()
 
 

@@ -202,11 +202,12 @@ def cp(
     address: Address = None,
     namespace: Namespace = None,
 ) -> None:
-    """Copy a file into or out of the sandbox of a running agent.
+    """Copy a file or a directory into or out of the sandbox of a running agent.
 
     Exactly one of the two is in a sandbox. Paths there are relative to the workspace. A target that
-    is a directory, or in a sandbox ends with a slash, gets the file under its name. `-` is standard
-    input or output. Write ./a:b for a local file whose name has a colon.
+    is a directory, or in a sandbox ends with a slash, gets the file under its name. A directory is
+    copied whole, under its name into a directory that exists; DIR/. is only what is in it. `-` is
+    standard input or output. Write ./a:b for a local file whose name has a colon.
     """
     from sandbox_core.cli.access.copy import copy_file
     from sandbox_core.cli.access.holder import Where
