@@ -88,7 +88,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         if live_output is not None:
             expect(live_output, (LiveOutput,), "live_output is a LiveOutput")
             if workflow.in_workflow():
-                open_stream()  # From now on, others can subscribe to it.
+                open_stream()
         self._live_output = live_output
         self.backend_id = name
         _register_with_openai_runner()

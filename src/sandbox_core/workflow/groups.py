@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TypeAlias
-from weakref import WeakKeyDictionary
-
 from temporalio import workflow
 from temporalio.workflow import ActivityConfig, EventGroup
 
-_Groups: TypeAlias = "dict[tuple[str, str], EventGroup]"
+from sandbox_core.workflow.per_workflow import PerWorkflow
 
-# Temporal runs each workflow in an event loop of its own.
-_groups: WeakKeyDictionary[asyncio.AbstractEventLoop, _Groups] = WeakKeyDictionary()
+_groups: PerWorkflow[dict[tuple[str, str], EventGroup]] = PerWorkflow(dict)
 
 
 def session_group(provider: str, key: str) -> EventGroup:
@@ -25,7 +20,7 @@ def session_group(provider: str, key: str) -> EventGroup:
         key: What the group was asked for with before: the session's id, or the idempotency key of
             a create; see `same_group`.
     """
-    known = _groups.setdefault(asyncio.get_running_loop(), {})
+    known = _groups.get()
     found = known.get((provider, key))
     if found is None:
         number = len(set(known.values())) + 1
@@ -35,7 +30,7 @@ def session_group(provider: str, key: str) -> EventGroup:
 
 def same_group(provider: str, key: str, session_id: str) -> None:
     """Give the session that was created with an idempotency key the group of its create."""
-    known = _groups[asyncio.get_running_loop()]
+    known = _groups.get()
     known[provider, session_id] = known[provider, key]
 
 

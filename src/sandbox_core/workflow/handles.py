@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from temporalio import workflow
+
+from sandbox_core.workflow.per_workflow import PerWorkflow
 
 
 class Handle(Protocol):
@@ -22,19 +23,18 @@ class Handle(Protocol):
         ...
 
 
-# Temporal runs each workflow in an event loop of its own.
-_handles: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Handle]] = WeakKeyDictionary()
+_handles: PerWorkflow[WeakSet[Handle]] = PerWorkflow(WeakSet)
 
 
 def add_handle(handle: Handle) -> None:
     """Register `handle`, so that a delete through another handle of this workflow marks it."""
     if workflow.in_workflow():
-        _handles.setdefault(asyncio.get_running_loop(), WeakSet()).add(handle)
+        _handles.get().add(handle)
 
 
 def mark_deleted(deleted: Handle) -> None:
     """Mark this workflow's current handles of the session; a later resume makes a fresh one."""
     deleted.mark_deleted()
-    for handle in _handles.get(asyncio.get_running_loop(), ()):
+    for handle in _handles.get():
         if handle.session_key == deleted.session_key:
             handle.mark_deleted()

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.contrib.workflow_streams import WorkflowStream
@@ -14,6 +13,7 @@ from temporalio.contrib.workflow_streams import WorkflowStream
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.live_output import PUBLISH_SIGNAL, TOPIC, published_stream
 from sandbox_core.wire.summaries import summarize
+from sandbox_core.workflow.per_workflow import PerWorkflow
 
 _ResponseT = TypeVar("_ResponseT", bound=m.WatchedResponse)
 _RequestT = TypeVar("_RequestT", bound=m.SessionRequest)
@@ -40,7 +40,7 @@ class LiveOutput:
 
 
 class _Feed:
-    """The stream of one workflow."""
+    """The stream of the calling workflow."""
 
     def __init__(self) -> None:
         handler = workflow.get_signal_handler(PUBLISH_SIGNAL)
@@ -63,16 +63,12 @@ class _Feed:
         return offsets
 
 
-# Temporal runs each workflow in an event loop of its own.
-_feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, _Feed] = WeakKeyDictionary()
+_feeds = PerWorkflow(_Feed)
 
 
-def open_stream() -> _Feed:
-    """Return the stream of this workflow, which exists from now on if it did not before."""
-    loop = asyncio.get_running_loop()
-    if loop not in _feeds:
-        _feeds[loop] = _Feed()
-    return _feeds[loop]
+def open_stream() -> None:
+    """Make the stream of this workflow, unless it exists, so that others can subscribe to it."""
+    _feeds.get()
 
 
 class Published:
@@ -82,7 +78,7 @@ class Published:
         self._settings = settings
         self._provider = provider
         self._session_id = session_id
-        self._feed = open_stream()
+        self._feed = _feeds.get()
         # Of processes: what workers have published; and of the backend's own, which have no
         # offsets, what they have written.
         self._by_workers: dict[str, dict[str, int]] = {}
