@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 
-from rich.console import Console
-from rich.table import Table
+import typer
 from rich.text import Text
 from temporalio.service import RPCError, RPCStatusCode
 
 from sandbox_core.cli.connection import ServerUnavailable, connect, server_errors
 from sandbox_core.cli.history import Operation, operations_of
+from sandbox_core.cli.printing import new_table, print_json, print_table
 from sandbox_core.worker import SandboxPlugin
-
-_WIDTH = 1000  # A command that is cut or wrapped cannot be searched for.
 
 
 async def run_audit(
@@ -48,30 +44,25 @@ async def run_audit(
                 f"and --namespace."
             ) from error
     if as_json:
-        json.dump([dataclasses.asdict(each) for each in operations], sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json([dataclasses.asdict(each) for each in operations])
     else:
         _print(operations)
     return 0
 
 
 def _print(operations: list[Operation]) -> None:
-    console = Console(soft_wrap=True, width=_WIDTH, highlight=False, markup=False)
     if operations:
-        table = Table(box=None, pad_edge=False)
-        for column in ("TIME", "PROVIDER", "SESSION", "OPERATION", "WHAT", "OUTCOME"):
-            table.add_column(column)
-        for column in ("TOOK", "ATTEMPTS", "IN", "OUT"):
-            table.add_column(column, justify="right")
-        table.add_column("WORKER")
+        numbers = ("TOOK", "ATTEMPTS", "IN", "OUT")
+        texts = ("TIME", "PROVIDER", "SESSION", "OPERATION", "WHAT", "OUTCOME")
+        table = new_table(*texts, *numbers, "WORKER", right=numbers)
         for each in operations:
             table.add_row(*map(Text, _row(each)))
-        console.print(table)
+        print_table(table)
     commands = sum(each.exit_code is not None for each in operations)
     unsuccessful = sum(bool(each.exit_code) for each in operations)
     failed = sum(each.outcome not in ("ok", "pending") for each in operations)
     sessions = len({each.session_id for each in operations} - {None})
-    console.print(
+    typer.echo(
         f"{_count(len(operations), 'operation')} in {_count(sessions, 'session')}, {failed} of "
         f"which failed; {_count(commands, 'command')}, {unsuccessful} of which did not exit with 0"
     )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import cast
 
 import typer
 from pydantic import JsonValue
-from rich.table import Table
 from rich.text import Text
 
 from sandbox_core.cli.connection import ServerUnavailable, address_source, connection_settings
+from sandbox_core.cli.printing import new_table, print_json, print_table
 from sandbox_core.cli.secret_values import remove_secrets
-from sandbox_core.cli.tables import print_table
 from sandbox_core.config import (
     FILE_NAME,
     SETTINGS,
@@ -47,8 +44,7 @@ def show_configuration(*, as_json: bool) -> int:
             "settings": [_as_json(setting, configuration) for setting in SETTINGS],
             "errors": list[JsonValue](problems),
         }
-        json.dump(report, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json(report)
     else:
         _print(configuration, server)
     for problem in problems:
@@ -115,13 +111,11 @@ def _print(configuration: Configuration, server: JsonObject) -> None:
             f"Temporal  {server['address']}, namespace {server['namespace']} ({server['from']})"
         )
     typer.echo()
-    table = Table(box=None, pad_edge=False)
-    for column in ("SETTING", "VALUE", "FROM"):
-        table.add_column(column, overflow="fold")
+    table = new_table("SETTING", "VALUE", "FROM")
     for setting in SETTINGS:
         origin = configuration.origins.get(setting.name, "default")
         table.add_row(setting.name, Text(_shown(setting, configuration) or "-"), origin)
-    print_table(table)
+    print_table(table, fold=True)
     typer.echo(
         "\nArguments of SandboxPlugin(...) and options of commands take precedence. The connection "
         "is\nTemporal's own configuration."

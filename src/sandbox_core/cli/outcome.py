@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 
 from agents.sandbox.errors import ExecTransportError, SandboxError
 
+from sandbox_core.cli.printing import print_json
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.summaries import summarize
 
@@ -22,8 +22,7 @@ FAILED = 125
 def pass_on(result: m.ExecResponse, *, as_json: bool) -> int:
     """Write a command's output to the two streams, or all as one JSON object; return its code."""
     if as_json:
-        json.dump(result.model_dump(mode="json", exclude={"published"}), sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json(result.model_dump(mode="json", exclude={"published"}))
     else:
         sys.stdout.buffer.write(result.stdout)
         sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import sys
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sandbox_core.cli.ending import gather, let_end
+from sandbox_core.cli.printing import print_json
 from sandbox_core.config import Configuration, load_configuration
 from sandbox_core.errors import ProviderLoad
 from sandbox_core.providers import (
@@ -76,8 +76,7 @@ async def list_providers(
     configuration = load_configuration()
     reports = await report_providers(configuration, check=check, check_within_s=check_within_s)
     if as_json:
-        json.dump([report.as_json() for report in reports], sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json([report.as_json() for report in reports])
     else:
         _print(reports, configuration)
     for sentence in misspelt_groups():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,8 +10,7 @@ from datetime import timedelta
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 from temporalio.client import (
     Client,
     Schedule,
@@ -30,6 +27,7 @@ from temporalio.client import (
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.ending import gather
+from sandbox_core.cli.printing import new_table, print_json, print_table
 from sandbox_core.config import load_configuration
 from sandbox_core.errors import ProviderError, UnknownProvider
 from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
@@ -44,7 +42,6 @@ from sandbox_core.worker.sessions.pool import Client as SandboxClient
 
 MIN_INTERVAL = timedelta(minutes=1)
 _CATCHUP_WINDOW = timedelta(minutes=1)
-_WIDTH = 1000  # An id that is cut or wrapped cannot be copied.
 _OUTCOMES = {
     "orphan": "would be deleted",
     "deleted": "deleted",
@@ -236,21 +233,17 @@ def _print_json(answers: Mapping[str, ReapResponse | str]) -> None:
         "recent": sum(answer.recent for answer in given.values()),
         "errors": {name: answer for name, answer in answers.items() if isinstance(answer, str)},
     }
-    json.dump(report, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    print_json(report)
 
 
 def _print(answers: Mapping[str, ReapResponse | str], request: ReapRequest) -> None:
     given = {name: answer for name, answer in answers.items() if isinstance(answer, ReapResponse)}
     rows = [(name, found) for name, answer in given.items() for found in answer.sandboxes]
-    console = Console(soft_wrap=True, width=_WIDTH, highlight=False, markup=False)
     if rows:
-        table = Table(box=None, pad_edge=False)
-        for column in ("PROVIDER", "SANDBOX", "WORKFLOW", "RUN", "OWNER", "AGE", "OUTCOME"):
-            table.add_column(column)
+        table = new_table("PROVIDER", "SANDBOX", "WORKFLOW", "RUN", "OWNER", "AGE", "OUTCOME")
         for name, found in rows:
-            table.add_row(*(escape(text) for text in _row(name, found)))
-        console.print(table)
+            table.add_row(*map(Text, _row(name, found)))
+        print_table(table)
     counts = Counter(found.outcome for _, found in rows)
     recent = format_duration(timedelta(seconds=request.older_than_s))
     parts = {
@@ -262,9 +255,9 @@ def _print(answers: Mapping[str, ReapResponse | str], request: ReapRequest) -> N
         f"of workflows closed less than {recent} ago": sum(a.recent for a in given.values()),
     }
     said = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
-    console.print(f"Sandboxes at {', '.join(given) or 'no provider'}: {said or 'none'}")
+    typer.echo(f"Sandboxes at {', '.join(given) or 'no provider'}: {said or 'none'}")
     if counts["orphan"]:
-        console.print("Nothing was deleted. Use --delete to delete the orphans.")
+        typer.echo("Nothing was deleted. Use --delete to delete the orphans.")
 
 
 def _row(provider: str, found: Reaped) -> Iterator[str]:

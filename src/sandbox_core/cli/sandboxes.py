@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
+from sandbox_core.cli.printing import new_table, print_json, print_table
 from sandbox_core.cli.reap import choose_reapable, client_of
 from sandbox_core.errors import InvalidRequest, OperationFailed
 from sandbox_core.providers import LabelledSandbox
@@ -34,7 +31,6 @@ logger = logging.getLogger(__name__)
 _CONCURRENCY = 8
 _ANSWERED_WITHIN_S = 60.0
 _DELETED_WITHIN_S = 60.0
-_WIDTH = 1000  # An id that is cut or wrapped cannot be copied.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +73,7 @@ async def list_sandboxes(
     _, found, errors = await find_all(providers, temporal, answered_within_s=answered_within_s)
     if as_json:
         report = {"sandboxes": [asdict(each) for each in found], "errors": errors}
-        json.dump(report, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json(report)
     else:
         _print(found)
     for name, error in errors.items():
@@ -250,15 +245,12 @@ async def _listed(provider: str, sandbox: LabelledSandbox, temporal: Client) -> 
 
 
 def _print(found: Sequence[Listed]) -> None:
-    console = Console(soft_wrap=True, width=_WIDTH, highlight=False)
     if not found:
-        console.print("No sandbox is labelled with this namespace.")
+        typer.echo("No sandbox is labelled with this namespace.")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("PROVIDER", "SANDBOX", "WORKFLOW", "RUN", "OWNER", "AGE"):
-        table.add_column(column)
+    table = new_table("PROVIDER", "SANDBOX", "WORKFLOW", "RUN", "OWNER", "AGE")
     for each in found:
         age = "" if each.age_s is None else format_duration(timedelta(seconds=each.age_s))
         cells = (each.provider, each.sandbox_id, each.workflow_id, each.run_id, each.owner, age)
-        table.add_row(*map(escape, cells))
-    console.print(table)
+        table.add_row(*map(Text, cells))
+    print_table(table)

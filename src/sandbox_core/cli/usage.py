@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 
-from rich.console import Console
-from rich.table import Table
+import typer
 from rich.text import Text
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.history import Operation, operations_of
+from sandbox_core.cli.printing import new_table, print_json, print_table
 from sandbox_core.worker import SandboxPlugin
-
-_WIDTH = 1000
 
 
 @dataclass(kw_only=True)
@@ -67,8 +63,7 @@ async def run_usage(
         sandboxes = await _sandboxes(client, begin=now - since, now=now)
     totals = _totals(sandboxes, begin=now - since)
     if as_json:
-        json.dump([asdict(each) for each in totals], sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json([asdict(each) for each in totals])
     else:
         _print(totals)
     return 0
@@ -142,16 +137,12 @@ def _totals(sandboxes: Iterable[_Sandbox], *, begin: datetime) -> list[_Total]:
 
 
 def _print(totals: list[_Total]) -> None:
-    console = Console(soft_wrap=True, width=_WIDTH, highlight=False, markup=False)
     if not totals:
-        console.print("No workflow of this namespace has used a sandbox in this time.")
+        typer.echo("No workflow of this namespace has used a sandbox in this time.")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("WORKFLOW TYPE", "PROVIDER"):
-        table.add_column(column)
-    for column in ("SANDBOXES", "SECONDS", "NOT DELETED"):
-        table.add_column(column, justify="right")
+    numbers = ("SANDBOXES", "SECONDS", "NOT DELETED")
+    table = new_table("WORKFLOW TYPE", "PROVIDER", *numbers, right=numbers)
     for each in totals:
         counts = (f"{each.sandboxes:,}", f"{each.seconds:,.1f}", f"{each.not_deleted:,}")
         table.add_row(*map(Text, (each.workflow_type, each.provider, *counts)))
-    console.print(table)
+    print_table(table)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from temporalio.client import Client
 
@@ -17,11 +13,10 @@ from sandbox_core.cli.access.holder import Asked, Where, ask_workers, history_of
 from sandbox_core.cli.access.visit import OWN_PREFIX
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.history import Operation
+from sandbox_core.cli.printing import new_table, print_json, print_table
 from sandbox_core.cli.sandboxes import Listed
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.naming import host_of
-
-_WIDTH = 1000  # A command that is cut or wrapped cannot be searched for.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +78,7 @@ async def show_sandbox(sandbox_id: str, where: Where, *, as_json: bool) -> int:
     """
     shown = await look_at(*await where.find(sandbox_id))
     if as_json:
-        json.dump(shown.as_json(), sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json(shown.as_json())
     else:
         _print(shown)
     return 0
@@ -138,12 +132,10 @@ def _command(command: m.RunningCommand, texts: Mapping[str, str]) -> _Command:
 
 
 def _print(shown: Shown) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column()
+    table = new_table()
     for name, value in lines_of(shown):
         table.add_row(Text(name), Text(value))
-    Console(soft_wrap=True, width=_WIDTH, highlight=False, markup=False).print(table)
+    print_table(table)
 
 
 def lines_of(shown: Shown) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox_core.cli.doctor.findings import print_json, print_table, without_secrets, worst
+from sandbox_core.cli.doctor.findings import print_findings, without_secrets, worst
 from sandbox_core.cli.doctor.providers import check_providers
 from sandbox_core.cli.doctor.settings import check_settings
 from sandbox_core.cli.doctor.storage import check_storage
@@ -32,8 +32,5 @@ async def run_doctor(
     findings = without_secrets(
         [*temporal, *stored, *providers, *check_versions(), *check_settings(configuration)]
     )
-    if as_json:
-        print_json(findings)
-    else:
-        print_table(findings)
+    print_findings(findings, as_json=as_json)
     return int(worst(findings) == "problem")

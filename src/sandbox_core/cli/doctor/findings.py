@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from rich.table import Table
 from rich.text import Text
 
-from sandbox_core.cli import tables
+from sandbox_core.cli.printing import new_table, print_json, print_table
 from sandbox_core.cli.secret_values import remove_secrets
 
 Verdict = Literal["ok", "warning", "problem"]
@@ -51,23 +48,17 @@ def worst(findings: Iterable[Finding]) -> Verdict:
     return max((each.verdict for each in findings), key=order.index, default="ok")
 
 
-def print_json(findings: Sequence[Finding]) -> None:
-    """Print the findings for programs."""
-    report = {"verdict": worst(findings), "findings": [asdict(each) for each in findings]}
-    json.dump(report, sys.stdout, indent=2)
-    sys.stdout.write("\n")
-
-
-def print_table(findings: Sequence[Finding]) -> None:
-    """Print the findings for people; each fix below what was seen."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("VERDICT", no_wrap=True)
-    table.add_column("CHECK", overflow="fold")
-    table.add_column("SEEN", overflow="fold")
+def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """Print the findings: as JSON, or in a table with each fix below what was seen."""
+    if as_json:
+        print_json({"verdict": worst(findings), "findings": [asdict(each) for each in findings]})
+        return
+    table = new_table("VERDICT", "CHECK", "SEEN")
+    table.columns[0].no_wrap = True
     for each in findings:
         table.add_row(
             Text(each.verdict, style=_COLOURS[each.verdict]),
             Text(each.check),
             Text(f"{each.seen}\nfix: {each.fix}" if each.fix else each.seen),
         )
-    tables.print_table(table)
+    print_table(table, fold=True)
