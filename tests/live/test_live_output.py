@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -224,11 +223,19 @@ async def test_the_workflow_s_own_stream_is_used(
     assert ({"stdout": b"hi\n"}, 0) == (only.streams, only.end)
 
 
+@pytest.mark.parametrize("process", [False, True], ids=["exec", "process"])
 async def test_commands_of_one_workflow_at_once_are_told_apart(
-    temporal_client: Client, queue: str, tmp_path: Path
+    temporal_client: Client, queue: str, tmp_path: Path, process: bool
 ) -> None:
-    jobs = [Watched([f"echo {n}; sleep 0.5; echo {n}"], str(tmp_path)) for n in range(2)]
-    handles = await asyncio.gather(*(start(temporal_client, queue, job) for job in jobs))
-    for n, handle in enumerate(handles):
-        (only,) = seen(await followed(temporal_client, handle.id))
-        assert {"stdout": f"{n}\n{n}\n".encode()} == only.streams
+    commands = [f"echo {n}; sleep 0.5; echo {n}" for n in range(2)]
+    job = Watched(commands, str(tmp_path), process, at_once=True)
+    handle = await start(temporal_client, queue, job)
+    await handle.result()
+
+    both = seen(await followed(temporal_client, handle.id))
+
+    stream = "output" if process else "stdout"
+    shown = {each.command: (each.streams, each.end) for each in both}
+    assert shown == {
+        command: ({stream: f"{n}\n{n}\n".encode()}, 0) for n, command in enumerate(commands)
+    }

@@ -13,6 +13,7 @@ from agents.run_config import SandboxRunConfig
 from agents.sandbox import Manifest, SandboxAgent
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.manifest import Environment
+from agents.sandbox.session import SandboxSession
 from temporalio import workflow
 from temporalio.contrib.workflow_streams import WorkflowStream
 from temporalio.workflow import ActivityConfig
@@ -22,7 +23,7 @@ from sandbox_core.workflow import LiveOutput, WorkerEnv, temporal_sandbox_client
 
 @dataclass
 class Watched:
-    """Commands, one after another, and how they are run and published."""
+    """Commands, and how they are run and published."""
 
     commands: list[str]
     root: str
@@ -34,6 +35,9 @@ class Watched:
     live: bool = True
     max_bytes: int = 256 * 1024
     timeout: float | None = None
+    at_once: bool = False
+    """Whether the commands run at the same time."""
+
     secrets: list[str] = field(default_factory=list)
 
 
@@ -50,18 +54,25 @@ async def run_watched(job: Watched) -> None:
     session = await client.create(manifest=Manifest(root=job.root, environment=environment))
     await session.start()
     try:
-        for command in job.commands:
-            with suppress(SandboxError):
-                if not job.process:
-                    await session.exec(command, timeout=job.timeout)
-                    continue
-                update = await session.pty_exec_start(command, yield_time_s=1)
-                while update.process_id is not None:
-                    update = await session.pty_write_stdin(
-                        session_id=update.process_id, chars="", yield_time_s=5
-                    )
+        if job.at_once:
+            await asyncio.gather(*(_run(session, command, job) for command in job.commands))
+        else:
+            for command in job.commands:
+                await _run(session, command, job)
     finally:
         await asyncio.shield(client.delete(session))
+
+
+async def _run(session: SandboxSession, command: str, job: Watched) -> None:
+    with suppress(SandboxError):
+        if not job.process:
+            await session.exec(command, timeout=job.timeout)
+            return
+        update = await session.pty_exec_start(command, yield_time_s=1)
+        while update.process_id is not None:
+            update = await session.pty_write_stdin(
+                session_id=update.process_id, chars="", yield_time_s=5
+            )
 
 
 @workflow.defn

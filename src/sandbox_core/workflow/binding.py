@@ -31,7 +31,7 @@ from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.wire.snapshot_ids import is_saved
 from sandbox_core.workflow.dispatch import dispatch
 from sandbox_core.workflow.handles import add_handle
-from sandbox_core.workflow.live_output import LiveOutput, Published
+from sandbox_core.workflow.live_output import CommandPublisher, LiveOutput
 from sandbox_core.workflow.placement import Move, Placement, Trouble
 from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.resuming import (
@@ -147,8 +147,8 @@ class PlacedSession(BaseSandboxSession):
         self._told_state = state
         self._told_settings = m.SessionSettings()
         self._recovering: asyncio.Task[None] | None = None
-        self._published = (
-            None if live is None else Published(live, provider, opened.session.session_id)
+        self._publisher = (
+            None if live is None else CommandPublisher(live, provider, opened.session.session_id)
         )
 
     # --- The wire -------------------------------------------------------------------------------
@@ -234,8 +234,8 @@ class PlacedSession(BaseSandboxSession):
             )
         patience, moves, asked = Patience(self._config), 0, False
         while moves < _MAX_RESUMES:
-            if asked and self._published is not None:
-                request = self._published.again(request)
+            if asked and self._publisher is not None:
+                request = self._publisher.repeated(request)
             asked = True
             current, state, asked_at = self._current(request), self.state, self._placement.queue
             try:

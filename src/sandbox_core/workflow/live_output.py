@@ -71,7 +71,7 @@ def open_stream() -> None:
     _feeds.get()
 
 
-class Published:
+class CommandPublisher:
     """Publishes the commands of one session."""
 
     def __init__(self, settings: LiveOutput, provider: str, session_id: str) -> None:
@@ -84,7 +84,7 @@ class Published:
         self._by_workers: dict[str, dict[str, int]] = {}
         self._written: dict[str, int] = {}
 
-    async def command(
+    async def run(
         self,
         request: m.CommandRequest,
         perform: Callable[[m.LiveRequest | None], Awaitable[_ResponseT]],
@@ -101,7 +101,7 @@ class Published:
             )
         )
         try:
-            response = await perform(self.live(operation_id))
+            response = await perform(self.live_request(operation_id))
         except asyncio.CancelledError:
             self.ended(operation_id, error="cancelled")
             raise
@@ -140,7 +140,7 @@ class Published:
         for operation_id in operation_ids:
             self.ended(operation_id, error="terminated")
 
-    def again(self, request: _RequestT) -> _RequestT:
+    def repeated(self, request: _RequestT) -> _RequestT:
         """Return a request to be made again, by a worker that goes on where the last one died."""
         if not isinstance(request, m.WatchedRequest) or request.live is None:
             return request
@@ -148,8 +148,8 @@ class Published:
         live = request.live.model_copy(update={"published": published})
         return request.model_copy(update={"live": live})
 
-    def live(self, operation_id: str) -> m.LiveRequest | None:
-        """Return what asks a worker to publish a command's output; None at the end of the room."""
+    def live_request(self, operation_id: str) -> m.LiveRequest | None:
+        """Return what asks a worker to publish a command's output; None if the history is long."""
         info = workflow.info()
         if (
             info.get_current_history_length() >= _MOST_EVENTS

@@ -221,9 +221,9 @@ class TemporalSandboxSession(SessionFiles):
     async def _command(
         self, operation: Operation[_CommandT, _ResponseT], request: _CommandT
     ) -> _ResponseT:
-        if self._published is None:
+        if self._publisher is None:
             return await self._call(operation, request)
-        return await self._published.command(
+        return await self._publisher.run(
             request,
             lambda live: self._call(operation, request.model_copy(update={"live": live})),
         )
@@ -291,8 +291,8 @@ class TemporalSandboxSession(SessionFiles):
     ) -> m.PtyResponse:
         delivered, ended = max(since, process.offset), process.ended
         new = process.take(response, since=since)
-        if self._published is not None and process.operation_id is not None and not ended:
-            self._published.polled(process.operation_id, new, delivered)
+        if self._publisher is not None and process.operation_id is not None and not ended:
+            self._publisher.polled(process.operation_id, new, delivered)
         return new
 
     async def pty_write_stdin(
@@ -321,8 +321,8 @@ class TemporalSandboxSession(SessionFiles):
         process = self._processes.setdefault(session_id, PolledProcess())
         since = process.offset
         live = None
-        if self._published is not None and process.operation_id is not None:
-            live = self._published.live(process.operation_id)
+        if self._publisher is not None and process.operation_id is not None:
+            live = self._publisher.live_request(process.operation_id)
         polled = await self._call(
             ops.PTY_WRITE_STDIN,
             m.PtyWriteStdinRequest(
@@ -361,8 +361,8 @@ class TemporalSandboxSession(SessionFiles):
             ops.PTY_TERMINATE_ALL,
             m.PtyTerminateAllRequest(session=self._ref, users=tuple(sorted(self._users))),
         )
-        if self._published is not None:
-            self._published.terminated(
+        if self._publisher is not None:
+            self._publisher.terminated(
                 each.operation_id
                 for each in self._processes.values()
                 if each.operation_id is not None and not each.ended

@@ -61,7 +61,7 @@ BOTH = "output"
 """The stream of a process whose stdout and stderr are one."""
 
 
-class Live:
+class Publication:
     """The publication of one command, during one operation.
 
     Attributes:
@@ -85,7 +85,7 @@ async def publishing(
     streams: Sequence[str],
     *,
     since: int = 0,
-) -> AsyncIterator[Live]:
+) -> AsyncIterator[Publication]:
     """Publish a command's output while the context lasts, if `request` asks for that.
 
     Args:
@@ -97,15 +97,17 @@ async def publishing(
     """
     asked = request.live
     if asked is None or not activity.in_activity() or activity.info().workflow_id is None:
-        yield Live({})
+        yield Publication({})
         return
-    live = Live(asked.published)
-    publishers = [_Publisher(helper, live, asked, which, stream, since) for stream in streams]
+    publication = Publication(asked.published)
+    publishers = [
+        _Publisher(helper, publication, asked, which, stream, since) for stream in streams
+    ]
     tasks = [asyncio.create_task(each.run()) for each in publishers]
     try:
-        yield live
+        yield publication
     except BaseException:
-        live.whole = True  # There is no response.
+        publication.whole = True  # There is no response.
         raise
     finally:
         await uncancellable(_finished(publishers, tasks))
@@ -128,7 +130,7 @@ class _Publisher:
     def __init__(
         self,
         helper: Helper,
-        live: Live,
+        publication: Publication,
         asked: m.LiveRequest,
         which: Field,
         stream: str,
@@ -136,7 +138,7 @@ class _Publisher:
     ) -> None:
         self.ending = asyncio.Event()
         self._helper = helper
-        self._live = live
+        self._publication = publication
         self._asked = asked
         self._which = which
         self._stream = stream
@@ -156,7 +158,7 @@ class _Publisher:
         await self._pause()
         while self._offset < self._asked.max_bytes:
             last = self.ending.is_set()
-            if last and not (self._live.published or self._live.whole):
+            if last and not (self._publication.published or self._publication.whole):
                 return  # It is all in the response.
             answer = await self._read()
             if answer is None and not self.ending.is_set():
@@ -170,7 +172,7 @@ class _Publisher:
                 await self._publish_output(len(self._held))
                 return
             if last and (answer is None or self._offset_read >= answer.number("total")):
-                if not self._live.goes_on:
+                if not self._publication.goes_on:
                     await self._publish_output(len(self._held))
                 return
             if not self.ending.is_set():
@@ -268,7 +270,7 @@ class _Publisher:
         # Where it is unknown what came of it, it is sent again as it was.
         while not await self._sent(signal):
             await self._pause()
-        self._offset = self._live.published[self._stream] = end
+        self._offset = self._publication.published[self._stream] = end
 
     async def _sent(self, signal: PublishInput) -> bool:
         try:

@@ -36,7 +36,7 @@ from sandbox_core.worker.commands.ending import end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
 from sandbox_core.worker.commands.length import check_length, too_long
-from sandbox_core.worker.commands.live import BOTH, Live, publishing
+from sandbox_core.worker.commands.live import BOTH, Publication, publishing
 from sandbox_core.worker.commands.output import dropped_line, partial_character
 from sandbox_core.worker.commands.plain import at_most_once, final, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
@@ -127,15 +127,15 @@ async def start(
         ("taken", " ".join(map(str, sorted(_of(session).plain)))),
         *described,
     ]
-    async with publishing(helper, request, ("key", key), (BOTH,)) as live:
+    async with publishing(helper, request, ("key", key), (BOTH,)) as publication:
         polled = await _started(helper, session, request, argv, fields)
-        _note(live, polled)
-    return replace(polled, published=live.published)
+        _note(publication, polled)
+    return replace(polled, published=publication.published)
 
 
-def _note(live: Live, polled: Polled) -> None:
-    live.goes_on = polled.update.process_id is not None
-    live.whole = not polled.whole  # The response does not have it.
+def _note(publication: Publication, polled: Polled) -> None:
+    publication.goes_on = polled.update.process_id is not None
+    publication.whole = not polled.whole  # The response does not have it.
 
 
 async def _started(
@@ -219,13 +219,13 @@ async def write(
     if helper is None or request.process_id in _of(session).plain:
         return await _plain_write(session, request)
     number: Field = ("number", request.process_id)
-    async with publishing(helper, request, number, (BOTH,), since=request.offset) as live:
+    async with publishing(helper, request, number, (BOTH,), since=request.offset) as publication:
         answer = await _write_and_read(helper, request)
         if answer.word != "chunk" or "reason" in answer.fields:
             raise PtySessionNotFoundError(session_id=request.process_id)
         polled = await _polled(helper, answer, request.offset, request.max_output_tokens)
-        _note(live, polled)
-    return replace(polled, published=live.published)
+        _note(publication, polled)
+    return replace(polled, published=publication.published)
 
 
 async def _plain_write(session: SandboxSession, request: m.PtyWriteStdinRequest) -> Polled:

@@ -75,8 +75,8 @@ async def run(
                 note_refusal(session, request.user, str(error))
                 await note_plain(request.command)
             return await _plain(session, request, repeated=is_repeated(request))
-        live = publishing(helper, request, ("key", request.operation_id), tuple(STREAMS))
-        async with live as publication:
+        key: Field = ("key", request.operation_id)
+        async with publishing(helper, request, key, tuple(STREAMS)) as publication:
             result = await _run(helper, session, request, argv, described)
         if published is not None:
             published.update(publication.published)
