@@ -7,7 +7,6 @@ which exporters add. Attributes have few values: never an id, a path or a comman
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
 
 from temporalio.common import (
@@ -39,7 +38,7 @@ class Metric:
     """As in UCUM; None for a number of something."""
 
     buckets_s: tuple[float, ...] | None = None
-    """The upper limits of a histogram's buckets that suit it, in seconds."""
+    """The upper limits of buckets that suit a histogram, in seconds."""
 
     def counter(self, meter: MetricMeter) -> MetricCounter:
         """Return the counter of this row."""
@@ -60,10 +59,7 @@ class Metric:
 _OF_A_PROVIDER = ("provider", "task_queue")
 _OF_AN_OPERATION = (*_OF_A_PROVIDER, "operation")
 _WAITS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_MINUTE_S, _HOUR_S = (
-    timedelta(minutes=1).total_seconds(),
-    timedelta(hours=1).total_seconds(),
-)
+_MINUTE_S, _HOUR_S = 60.0, 3600.0
 
 OPERATIONS = Metric(
     name="sandbox_core_operations",
@@ -74,7 +70,7 @@ OPERATIONS = Metric(
 RETRIES = Metric(
     name="sandbox_core_operation_retries",
     kind=Kind.COUNTER,
-    description="Those that were not the first attempt",
+    description="Attempts at operations that were not the first",
     attributes=_OF_AN_OPERATION,
 )
 OPERATION_DURATION = Metric(

@@ -27,7 +27,6 @@ class ProviderMetrics:
     """The metrics of one provider on one worker; its methods are called on one thread."""
 
     def __init__(self, meter: MetricMeter = MetricMeter.noop) -> None:
-        self._operations = metrics.OPERATIONS.counter(meter)
         self._open = metrics.OPEN_SESSIONS.gauge(meter)
         self._released = metrics.RELEASED_SESSIONS.counter(meter)
         self._lifetime = metrics.SANDBOX_LIFETIME.durations(meter)

@@ -6,13 +6,16 @@ import asyncio
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from sandbox_core.errors import SandboxCoreError
+
+if TYPE_CHECKING:
+    from sandbox_core.config import WorkerSettings
 
 _errors = Console(stderr=True, soft_wrap=True)
 
@@ -33,6 +36,14 @@ def errors_for_users(code: int = 1) -> Iterator[None]:
     except (SandboxCoreError, FileNotFoundError, RuntimeError) as error:
         _errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
         raise typer.Exit(code) from None
+
+
+def worker_settings() -> WorkerSettings:
+    """Return the settings of `sandbox-core worker`, or print what is wrong with them and exit."""
+    from sandbox_core.config import load_configuration
+
+    with errors_for_users():
+        return load_configuration().settings.worker
 
 
 async def _interruptible(command: Coroutine[object, object, int]) -> int:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sandbox_core.cli.commands.options import Address, Namespace
-from sandbox_core.cli.commands.running import errors_for_users, run
-
-if TYPE_CHECKING:
-    from sandbox_core.config import WorkerSettings
+from sandbox_core.cli.commands.running import run, worker_settings
 
 
 class LogFormat(str, enum.Enum):
@@ -40,7 +37,7 @@ def dev(
     """Run the Temporal dev server and a worker with all installed providers until Ctrl-C."""
     from sandbox_core.cli.dev import run_dev
 
-    queue = task_queue or _settings().task_queue
+    queue = task_queue or worker_settings().task_queue
     run(run_dev(port=port, ui_port=ui_port, task_queue=queue, db_file=db_file))
 
 
@@ -95,7 +92,7 @@ def worker(
     from sandbox_core.cli.durations import parse_duration
     from sandbox_core.cli.worker import run_worker
 
-    chosen = _settings().overridden(
+    chosen = worker_settings().overridden(
         targets=tuple(targets) if targets else None,
         task_queue=task_queue,
         openai=openai,
@@ -132,10 +129,3 @@ def demo(
     from sandbox_core.cli.demo import run_demo
 
     run(run_demo(provider=provider, keep=keep))
-
-
-def _settings() -> WorkerSettings:
-    from sandbox_core.config import load_configuration
-
-    with errors_for_users():
-        return load_configuration().settings.worker

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sandbox_core.cli.commands.options import Address, AsJson, Namespace, Providers, Storage
-from sandbox_core.cli.commands.running import errors_for_users, run
+from sandbox_core.cli.commands.running import run, worker_settings
 
 
 def doctor(
@@ -169,7 +169,7 @@ def reap(
             raise typer.BadParameter("not allowed with --every", param_hint="--json")
         reaping = run_schedule(
             every=interval,
-            task_queue=task_queue or _task_queue(),
+            task_queue=task_queue or worker_settings().task_queue,
             providers=provider or [],
             older_than=age,
             delete=delete,
@@ -177,13 +177,6 @@ def reap(
             namespace=namespace,
         )
     run(reaping)
-
-
-def _task_queue() -> str:
-    from sandbox_core.config import load_configuration
-
-    with errors_for_users():
-        return load_configuration().settings.worker.task_queue
 
 
 def gc(
