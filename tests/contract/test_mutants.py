@@ -84,7 +84,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.mkdir()
     monkeypatch.setenv("MUTANT_KEY", "set")
     # A wrong provider takes all the time that it is given.
-    monkeypatch.setattr(kit_fleet, "ENDS_S", 30.0)
+    monkeypatch.setattr(kit_fleet, "ENDS_S", 15.0)
     yield folder
     _kill_what_is_left_in(folder)
     sys.path[:] = path
