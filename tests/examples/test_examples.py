@@ -57,7 +57,7 @@ def run(temporal_address: str, tmp_path: Path) -> Run:
 
 
 def test_the_readme_lists_every_example() -> None:
-    runnable = {path.stem for path in EXAMPLES.glob("*.py") if "# /// script" in path.read_text()}
+    runnable = {path.stem for path in EXAMPLES.rglob("*.py") if "# /// script" in path.read_text()}
 
     assert runnable == set(_commands())
 
@@ -134,3 +134,8 @@ def test_an_mcp_server_in_the_sandbox_answers_the_workflow(run: Run) -> None:
 @pytest.mark.extended
 def test_an_agent_of_pydantic_ai_works_in_a_sandbox(run: Run) -> None:
     assert "There are 1229 of them.\n" == run("pydantic_ai_tools")
+
+
+@pytest.mark.extended
+def test_an_agent_of_langgraph_works_in_a_sandbox(run: Run) -> None:
+    assert "There are 1229 of them.\n" == run("langgraph_tools")
