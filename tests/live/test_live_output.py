@@ -14,9 +14,11 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
 from workflows.watched import RunWatched, RunWatchedWithStream, Watched
 
+from sandbox_core.errors import InvalidRequest
 from sandbox_core.live import follow
 from sandbox_core.wire.live_output import PUBLISH_SIGNAL, TOPIC
 from sandbox_core.worker import SandboxPlugin
+from sandbox_core.workflow import LiveOutput
 
 
 async def start(
@@ -239,3 +241,9 @@ async def test_commands_of_one_workflow_at_once_are_told_apart(
     assert shown == {
         command: ({stream: f"{n}\n{n}\n".encode()}, 0) for n, command in enumerate(commands)
     }
+
+
+@pytest.mark.parametrize("max_bytes", [0, -1, True, 1.5, "64k", None])
+def test_a_limit_that_is_no_number_of_bytes_is_refused(max_bytes: Any) -> None:  # noqa: ANN401
+    with pytest.raises(InvalidRequest, match="max_bytes of LiveOutput must be a number of bytes"):
+        LiveOutput(max_bytes=max_bytes)

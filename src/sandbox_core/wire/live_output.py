@@ -16,9 +16,9 @@ _PUBLISHER = "sandbox-core"
 
 
 def publisher_id(operation_id: str, stream: str) -> str:
-    """Return the id of whoever publishes one stream of a command, in any attempt.
+    """Return the id under which all attempts publish one stream of a command.
 
-    Its sequence is the offset behind the piece: what was published before is dropped.
+    The sequence of a piece is the offset behind it, so what was published before is dropped.
     """
     return f"{_PUBLISHER}/{operation_id}/{stream}"
 

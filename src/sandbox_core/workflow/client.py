@@ -34,7 +34,7 @@ from sandbox_core.workflow.convert import expect, kind_of, refuse
 from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
 from sandbox_core.workflow.groups import in_group, same_group, session_group
-from sandbox_core.workflow.live_output import LiveOutput, open_stream
+from sandbox_core.workflow.live_output import LiveOutput, ensure_stream
 from sandbox_core.workflow.resuming import next_epoch, resume_session
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession, workflow_session
@@ -88,7 +88,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         if live_output is not None:
             expect(live_output, (LiveOutput,), "live_output is a LiveOutput")
             if workflow.in_workflow():
-                open_stream()
+                ensure_stream()
         self._live_output = live_output
         self.backend_id = name
         _register_with_openai_runner()

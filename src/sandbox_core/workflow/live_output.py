@@ -10,6 +10,7 @@ from typing import TypeVar
 from temporalio import workflow
 from temporalio.contrib.workflow_streams import WorkflowStream
 
+from sandbox_core.errors import InvalidRequest
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.live_output import PUBLISH_SIGNAL, TOPIC, published_stream
 from sandbox_core.wire.summaries import summarize
@@ -27,16 +28,27 @@ _MOST_BYTES = 10 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class LiveOutput:
-    """Publishes what commands write while they run; see "Follow an agent while it works".
+    """Asks for the publication of what commands write while they run; see `sandbox_core.live`.
 
-    The events are published to the workflow's `WorkflowStream`, which is made if there is none.
+    The events go to the workflow's `WorkflowStream`, which is made if there is none.
 
     Args:
-        max_bytes: How much of each stream of a command is published. All of it enters the
-            workflow's history, whose limit is 50 MB.
+        max_bytes: How much of each stream of a command is published, 1 or more. All of it enters
+            the workflow's history, whose limit is 50 MB.
+
+    Raises:
+        InvalidRequest: `max_bytes` is something else.
     """
 
     max_bytes: int = DEFAULT_MAX_BYTES
+
+    def __post_init__(self) -> None:
+        # Temporal would retry the workflow task forever, if a request could not be made of it.
+        given = self.max_bytes
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            raise InvalidRequest(
+                f"max_bytes of LiveOutput must be a number of bytes, 1 or more, not {given!r}."
+            )
 
 
 class _Feed:
@@ -66,7 +78,7 @@ class _Feed:
 _feeds = PerWorkflow(_Feed)
 
 
-def open_stream() -> None:
+def ensure_stream() -> None:
     """Make the stream of this workflow, unless it exists, so that others can subscribe to it."""
     _feeds.get()
 
