@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from chaos_demo import LONGEST_S, SANDBOX, assert_whole, environment
+from cli.command import run_sandbox
 from faults.harness import running
 from support import unique
 
@@ -80,13 +81,8 @@ class TestChaos:
         assert (0, "", "") == (worker.returncode, worker.stdout, worker.stderr)
 
     def test_a_provider_that_cannot_be_used_is_one_clear_error(self) -> None:
-        result = subprocess.run(
-            [*COMMAND, "--provider", "docker"],
-            env=environment(DOCKER_HOST="unix:///nowhere.sock"),
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_S,
-            check=False,
+        result = run_sandbox(
+            *("demo", "--chaos", "--provider", "docker"), DOCKER_HOST="unix:///nowhere.sock"
         )
 
         assert 1 == result.returncode
