@@ -46,6 +46,7 @@ def problems(built: Built, version: str) -> Iterator[str]:
         *_license(built),
         *_sdist(built),
         *_rebuilt(built),
+        *_links(built),
     ]
     yield from (f"{built.project.name}: {problem}" for problem in found)
 
@@ -134,6 +135,13 @@ def _sdist(built: Built) -> Iterator[str]:
     for name in names:
         if name not in expected and not name.startswith(f"src/{built.project.package}/"):
             yield f"the sdist has {name}, which is no part of the project"
+
+
+def _links(built: Built) -> Iterator[str]:
+    (found,) = importlib.metadata.Distribution.discover(path=[str(built.wheel)])
+    description = str(found.metadata.json["description"])
+    for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", description):
+        yield f"its page on PyPI has a link to {target}, a file that is not there"
 
 
 def _rebuilt(built: Built) -> Iterator[str]:

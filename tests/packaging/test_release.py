@@ -134,6 +134,12 @@ def _plain_helper(files: Files) -> None:
     files[HELPER] = (info, content)
 
 
+def _linking(files: Files) -> None:
+    name = next(name for name in files if name.endswith("/METADATA"))
+    info, content = files[name]
+    files[name] = (info, content + b"[the guide](docs/guide.md)")
+
+
 @pytest.mark.packaging
 class TestDist:
     """`make dist`."""
@@ -168,6 +174,7 @@ class TestDist:
             (_with(HELPER, b"#!/bin/sh\n"), f"{HELPER} is no program for Linux on aarch64"),
             (_plain_helper, f"{HELPER} is not executable: chmod +x"),
             (_without("aarch64-linux"), f"there is no {HELPER}, without which commands run at"),
+            (_linking, "its page on PyPI has a link to docs/guide.md, a file that is not there"),
             (_with("sandbox_core/errors.py"), "a wheel built from the sdist has another sandbox_c"),
         ],
     )
