@@ -276,6 +276,21 @@ class TestTheFile:
             "SANDBOX_CORE_CONFIG=/dev/null"
         ) == str(problem)
 
+    @pytest.mark.parametrize(
+        ("target", "said"),
+        [
+            ("unmounted", "No such file or directory"),
+            ("sandbox.toml", "Too many levels of symbolic links"),
+        ],
+    )
+    def test_a_link_that_leads_nowhere(self, target: str, said: str, folder: Path) -> None:
+        (folder / "sandbox.toml").symlink_to(target)
+
+        with pytest.raises(ConfigError) as failed:
+            load_configuration({})
+
+        assert f"sandbox.toml: {said}" == str(failed.value)
+
     def test_a_directory_of_its_name_is_another_matter(self, folder: Path) -> None:
         (folder / "sandbox.toml").mkdir()
 

@@ -45,6 +45,14 @@ def test_a_provider_that_is_not_installed_is_one_error(tmp_path: Path) -> None:
     assert "provider 'moon' is not installed here." in err
 
 
+def test_a_program_that_is_missing_is_one_error(tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, "local", "--", "no-such-program")
+
+    assert (125, "") == (code, out)
+    assert "error: 'no-such-program' could not be run: " in err.splitlines()[-1]
+    assert [] == sandboxes(tmp_path)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interrupt_leaves_nothing(tmp_path: Path, signum: int) -> None:
     script = Path(sys.executable).parent / "sandbox-core"

@@ -11,6 +11,7 @@ from datetime import timedelta
 import typer
 from agents.sandbox.errors import ExecTimeoutError, SandboxError
 from agents.sandbox.session.sandbox_session import SandboxSession
+from temporalio.exceptions import ApplicationError
 
 from sandbox_core.cli.outcome import TIMED_OUT, pass_on, reason_of
 from sandbox_core.cli.watching import load_provider
@@ -18,6 +19,7 @@ from sandbox_core.errors import OperationFailed
 from sandbox_core.providers.activation import close_client, make_client
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import messages as m
+from sandbox_core.wire.failures import decode_error
 from sandbox_core.worker.attempts import uncancellable
 from sandbox_core.worker.commands.closing import forget
 from sandbox_core.worker.commands.run import run
@@ -51,11 +53,14 @@ async def run_fresh(
         async with _sandbox(chosen, client) as session:
             # As on a worker: whatever happens, the command is ended with all that it started.
             result = await run(chosen, session, request)
-    except ExecTimeoutError:
-        typer.echo(f"error: it was ended after {timeout}, its --timeout", err=True)
-        return TIMED_OUT
-    except SandboxError as error:
-        raise OperationFailed(reason_of(error, command)) from error
+    except (SandboxError, ApplicationError) as error:
+        # What only an activity would raise is encoded for a workflow.
+        raised = decode_error(error) if isinstance(error, ApplicationError) else error
+        if isinstance(raised, ExecTimeoutError):
+            typer.echo(f"error: it was ended after {timeout}, its --timeout", err=True)
+            return TIMED_OUT
+        reason = reason_of(raised, command) if isinstance(raised, SandboxError) else str(raised)
+        raise OperationFailed(reason) from error
     finally:
         await close_client(client)
     response = m.ExecResponse(

@@ -139,13 +139,16 @@ def _file(environ: Mapping[str, str]) -> tuple[Path | None, TomlFile, list[Probl
 def _is_file(path: Path) -> bool:
     """Return whether a path is a file; `Path.is_file` hides some errors, depending on the Python.
 
+    A link to nothing, as a failed mount leaves it, counts: it is not the absence of a file.
+
     Raises:
         OSError: That cannot be known.
     """
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        mode = path.lstat().st_mode
     except FileNotFoundError:
         return False
+    return stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and not path.is_dir())
 
 
 def _of_file(file: TomlFile) -> Iterator[_Found | Problem]:

@@ -41,7 +41,8 @@ async def _ask_all(
             if helper is not None:
                 await asyncio.wait_for(helper.ask(verb, fields), timeout=KILL_S)
     except Exception as error:  # noqa: BLE001 - the boundary to a provider's exec
-        # A sandbox that is gone has no processes, and must not prevent the session from ending.
-        logger.info("the processes of a sandbox could not be ended: %s", error)
+        # A sandbox that is gone has no processes, and must not prevent the session from ending:
+        # after a shutdown that ended it, each delete comes here.
+        logger.debug("the processes of a sandbox could not be ended: %s", error)
         return False
     return True
