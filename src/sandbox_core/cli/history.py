@@ -11,6 +11,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
 
+from sandbox_core.wire import operations as ops
 from sandbox_core.wire.naming import split_activity_name
 from sandbox_core.wire.payloads import decoded
 
@@ -20,8 +21,9 @@ _OUTCOMES = {
     "activity_task_timed_out_event_attributes": "timed out",
     "activity_task_canceled_event_attributes": "cancelled",
 }
-_COMMANDS = ("exec", "pty_exec_start", "pty_write_stdin")
-_OPENING = ("create_session", "resume_session", "start")
+_COMMANDS = (ops.EXEC.name, ops.PTY_EXEC_START.name, ops.PTY_WRITE_STDIN.name)
+OPENING = (ops.CREATE_SESSION.name, ops.RESUME_SESSION.name, ops.START.name)
+"""The operations whose responses name the session's sandbox."""
 
 
 @dataclass(kw_only=True)
@@ -142,11 +144,11 @@ async def _ended(
     if outcome == "ok":
         payloads = end.result.payloads
         operation.output_bytes = sum(map(_size, payloads))
-        if operation.session_id is None or operation.operation in (*_COMMANDS, *_OPENING):
+        if operation.session_id is None or operation.operation in (*_COMMANDS, *OPENING):
             response = await decoded(client, payloads[:1])
             operation.session_id = operation.session_id or _session_id(response)
             operation.exit_code = _exit_code(operation.operation, response)
-            if operation.operation in _OPENING:
+            if operation.operation in OPENING:
                 operation.sandbox_id = _text(response, "sandbox_id")
                 operation.worker_queue = _text(response, "worker_queue")
     elif outcome != "cancelled":
@@ -158,7 +160,7 @@ def _exit_code(operation: str, response: object) -> int | None:
     if not isinstance(response, dict):
         return None
     # Messages leave out what is their default; a process that is polled may have none yet.
-    code = response.get("exit_code", 0 if operation == "exec" else None)
+    code = response.get("exit_code", 0 if operation == ops.EXEC.name else None)
     return code if isinstance(code, int) else None
 
 

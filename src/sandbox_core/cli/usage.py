@@ -12,8 +12,9 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
 from sandbox_core.cli.connection import connect, server_errors
-from sandbox_core.cli.history import Operation, operations_of
+from sandbox_core.cli.history import OPENING, Operation, operations_of
 from sandbox_core.cli.printing import new_table, print_json, print_table
+from sandbox_core.wire import operations as ops
 from sandbox_core.worker import SandboxPlugin
 
 
@@ -102,7 +103,7 @@ def _add(
         # Where the backend has no ids, a session has one sandbox.
         known = sandbox_of.get(session, (each.provider, session))
         key = known if each.sandbox_id is None else (each.provider, each.sandbox_id)
-        if each.operation in ("create_session", "resume_session", "start"):
+        if each.operation in OPENING:
             if known != key and known in found and not found[known].deleted:
                 found[known].deleted, found[known].ends = True, at  # It was lost, and replaced.
             sandbox_of[session] = key
@@ -114,7 +115,7 @@ def _add(
             )
             if not sandbox.deleted:
                 sandbox.ends = max(sandbox.ends, run.close_time or now)
-        elif each.operation == "delete_session" and key in found:
+        elif each.operation == ops.DELETE_SESSION.name and key in found:
             found[key].deleted, found[key].ends = True, at
 
 
