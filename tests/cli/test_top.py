@@ -6,8 +6,10 @@ import asyncio
 import os
 import pty
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from cli.command import SANDBOX
@@ -17,6 +19,7 @@ from textual.widgets import DataTable, Static
 from workflows.visited import Visited
 
 from sandbox_core.cli.top import Top
+from sandbox_core.testing import DevServer
 
 UI = "http://ui.test"
 
@@ -85,36 +88,48 @@ async def test_says_which_provider_could_not_be_asked(site: Site, top: Top) -> N
         await seen(lambda: "unable" in text(top, "status"))
 
 
-def in_terminal(site: Site, *arguments: str, keys: bytes, after: bytes) -> tuple[int, bytes]:
-    """Run `top` in a terminal, press keys once it shows `after`; its exit code and last output."""
+def in_terminal(
+    site: Site, *arguments: str, doing: Mapping[bytes, Callable[[int], object]]
+) -> tuple[int, bytes]:
+    """Run `top` in a terminal, and return its exit code and its output.
+
+    Args:
+        site: Where it runs.
+        arguments: Its arguments.
+        doing: What to do with the terminal, once it shows a text.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
-        os.environ.update(site.variables, TERM="xterm-256color", COLUMNS="120", LINES="40")
+        os.environ.update(site.variables, TERM="xterm-256color", COLUMNS="200", LINES="40")
         os.execv(SANDBOX, [str(SANDBOX), "top", *arguments])
-    output = b""
-    pressed = False
-    while True:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # The other end was closed.
-            break
-        if not piece:
-            break
-        output += piece
-        if not pressed and after in output:
-            os.write(terminal, keys)
-            pressed = True
+    output, left = b"", dict(doing)
+    with suppress(OSError):  # The other end was closed.
+        while piece := os.read(terminal, 65536):
+            output += piece
+            for text in [text for text in left if text in output]:
+                left.pop(text)(terminal)
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status), output
 
 
-async def test_ctrl_c_restores_a_real_terminal(site: Site) -> None:
-    code, output = await asyncio.to_thread(
-        in_terminal, site, "--provider", "local", keys=b"\x03", after=b"sandboxes at"
-    )
+def press_ctrl_c(terminal: int) -> None:
+    os.write(terminal, b"\x03")
+
+
+async def test_keeps_a_real_terminal_while_the_server_is_away(site: Site) -> None:
+    """Nothing else is written to it, and Ctrl-C restores it."""
+    with DevServer() as server:
+        doing = {
+            b"sandboxes at": lambda _: server.kill(),
+            b"running and reachable": press_ctrl_c,
+        }
+        code, output = await asyncio.to_thread(
+            partial(in_terminal, site, "--address", server.address, doing=doing)
+        )
 
     assert 0 == code
+    assert b"WARN" not in output
     assert output.rfind(b"\x1b[?1049l") > output.rfind(b"\x1b[?1049h")  # The screen as it was.
 
 

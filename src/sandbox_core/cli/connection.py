@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from temporalio.client import Client, Plugin
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
-from temporalio.service import RPCError
+from temporalio.runtime import Runtime
+from temporalio.service import RPCError, RPCStatusCode
 
 DEFAULT_ADDRESS = "localhost:7233"
 
@@ -56,17 +57,19 @@ async def connect(
     *,
     profile: str | None = None,
     plugins: Sequence[Plugin] = (),
+    runtime: Runtime | None = None,
 ) -> Client:
     """Return a client, by default without plugins: payloads then stay as the server has them.
 
-    `address`, `namespace` and `profile` are those of `connection_settings`.
+    `address`, `namespace` and `profile` are those of `connection_settings`; `runtime` is the
+    default one if it is None.
 
     Raises:
         ServerUnavailable: The configuration is invalid, or no server answers at the address.
     """
     settings = connection_settings(address, namespace, profile)
     try:
-        return await Client.connect(**settings, plugins=plugins)
+        return await Client.connect(**settings, plugins=plugins, runtime=runtime)
     except (RuntimeError, ValueError, RPCError) as error:
         raise ServerUnavailable(
             f"cannot connect to Temporal at {settings['target_host']}: {error}. Set the server "
@@ -86,8 +89,12 @@ def server_errors(*clients: Client) -> Iterator[None]:
         yield
     except RPCError as error:
         namespaces = ", ".join(client.namespace for client in clients)
+        fix = (
+            "Check that it is running and reachable from here."
+            if error.status is RPCStatusCode.UNAVAILABLE
+            else "Check --namespace, and that the credentials in the environment permit it."
+        )
         raise ServerUnavailable(
             f"Temporal at {clients[0].service_client.config.target_host}, namespace {namespaces}: "
-            f"{error.status.name}: {error.message.rstrip('.')}. Check --namespace, and that the "
-            f"credentials in the environment permit it."
+            f"{error.status.name}: {error.message.rstrip('.')}. {fix}"
         ) from error

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from rich.table import Table
 from rich.text import Text
 from temporalio.client import Client
+from temporalio.runtime import Runtime, TelemetryConfig
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -198,7 +199,9 @@ async def watch_sandboxes(
     if every < _SHORTEST:
         raise InvalidRequest("--every must be at least 1s: each look asks all providers.")
     plugin = SandboxPlugin(storage=storage, register_activities=False)
-    client = await connect(address, namespace, plugins=[plugin])
+    # What the runtime logs, of a server that does not answer, would be written over the screen.
+    silent = Runtime(telemetry=TelemetryConfig(logging=None))
+    client = await connect(address, namespace, plugins=[plugin], runtime=silent)
     ui = ui or _ui_of(client.service_client.config.target_host)
     await Top(client, providers=providers, every=every, ui=ui).run_async()
     return 0
