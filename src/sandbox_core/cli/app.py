@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from sandbox_core import __version__
-from sandbox_core.cli.commands import config, providers, sandboxes, servers, upkeep
+from sandbox_core.cli.commands import config, providers, sandboxes, servers, upkeep, workflows
 
 app = typer.Typer(
     name="sandbox-core",
@@ -116,15 +116,15 @@ _SUBCOMMANDS = {
     ),
     "Workflows": (
         _Subcommand(
-            function=upkeep.audit,
+            function=workflows.audit,
             examples=("sandbox-core audit repair-42", "sandbox-core audit repair-42 --json"),
         ),
         _Subcommand(
-            function=upkeep.logs,
+            function=workflows.logs,
             examples=("sandbox-core logs repair-42", "sandbox-core logs repair-42 --follow"),
         ),
         _Subcommand(
-            function=upkeep.usage,
+            function=workflows.usage,
             examples=("sandbox-core usage", "sandbox-core usage --since 7d --json"),
         ),
     ),
