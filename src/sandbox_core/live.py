@@ -197,13 +197,24 @@ class _Commands:
         if sequence <= self._sequences.get(publisher, -1):
             return
         self._sequences[publisher] = sequence
-        converter = self._client.data_converter.payload_converter
-        for item in signal.get("items", ()):
-            payload = Payload.FromString(base64.b64decode(item["data"]))
-            event = _message(LiveEvent, converter.from_payload(payload))
-            command = self._commands.get(event.operation_id) if event is not None else None
-            if event is not None and command is not None:
+        for event in self._items(signal):
+            command = self._commands.get(event.operation_id)
+            if command is not None:
                 yield from self._new(command, event)
+
+    def _items(self, signal: dict[str, object]) -> list[LiveEvent]:
+        """Return the events of a signal; none if it is not made as our workers make it."""
+        converter = self._client.data_converter.payload_converter
+        items = signal.get("items")
+        try:
+            payloads = [
+                Payload.FromString(base64.b64decode(item["data"]))
+                for item in (items if isinstance(items, list) else ())
+            ]
+            events = [_message(LiveEvent, converter.from_payload(each)) for each in payloads]
+        except Exception:  # noqa: BLE001 - anybody can signal anything
+            return []
+        return [event for event in events if event is not None]
 
     def _new(self, command: _Command, event: LiveEvent) -> Iterator[LiveEvent]:
         """Yield what is new of a piece of a stream."""

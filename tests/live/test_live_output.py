@@ -16,7 +16,7 @@ from workflows.watched import RunWatched, RunWatchedWithStream, Watched
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.live import follow
-from sandbox_core.wire.live_output import PUBLISH_SIGNAL, TOPIC
+from sandbox_core.wire.live_output import PUBLISH_SIGNAL, TOPIC, publisher_id
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.workflow import LiveOutput
 
@@ -99,6 +99,25 @@ async def test_without_live_output_the_output_comes_with_the_end(
 
 MANY = "seq 1 20000; echo $$ >pid; until test -e go; do sleep 0.05; done; seq 20001 30000; exit 7"
 WHOLE = "".join(f"{n}\n" for n in range(1, 30001)).encode()
+
+
+async def test_what_is_not_made_like_our_signals_is_no_output(
+    temporal_client: Client, queue: str, tmp_path: Path
+) -> None:
+    """Whoever may signal the workflow may send anything."""
+    command = "while ! test -e go; do sleep 0.01; done; echo out"
+    job = Watched([command], str(tmp_path), live=False)
+    handle = await start(temporal_client, queue, job)
+    mistakes: list[object] = [[{}], [{"data": "!"}], [{"data": "AAAA"}], "moon", None]
+    for number, items in enumerate(mistakes):
+        publisher = publisher_id("moon", "stdout")
+        signal = {"publisher_id": publisher, "sequence": number, "items": items}
+        await handle.signal(PUBLISH_SIGNAL, signal)
+    (tmp_path / "go").touch()
+    await handle.result()
+
+    (whole,) = seen([event async for event in follow(temporal_client, handle.id)])
+    assert ({"stdout": b"out\n"}, 0) == (whole.streams, whole.end)
 
 
 @pytest.mark.parametrize(
