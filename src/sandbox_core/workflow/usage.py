@@ -21,7 +21,8 @@ class Usage:
 
     seconds: float = 0.0
     """How long the workflow has had the sandbox, in seconds of its own time: from the end of its
-    creation or, for one that it resumed, of the resume, to its deletion or to now."""
+    creation or, for one that it resumed, of the resume, to its deletion or to now. If another took
+    the place of a sandbox that was lost or deleted, the sum of both."""
 
     commands: int = 0
     """The commands that were run with `exec` and `pty_exec_start`, those included that timed out
@@ -41,8 +42,10 @@ class UsageMeter:
         self.sandbox_since = _now()
         """When the workflow received the present sandbox, as a Unix time."""
 
-        self._opened = self.sandbox_since
-        self._gone: float | None = None
+        self._before = 0.0
+        """For how many seconds it had earlier ones."""
+
+        self._is_gone = False
         self._commands = self._bytes_in = self._bytes_out = 0
 
     def answered(
@@ -62,18 +65,23 @@ class UsageMeter:
 
     def sandbox_deleted(self) -> None:
         """End the time of the sandbox."""
-        if self._gone is None:
-            self._gone = _now()
+        self._before += self._present
+        self._is_gone = True
 
     def sandbox_replaced(self) -> None:
         """Begin the time of another sandbox."""
-        self.sandbox_since, self._gone = _now(), None
+        self.sandbox_deleted()
+        self.sandbox_since, self._is_gone = _now(), False
+
+    @property
+    def _present(self) -> float:
+        """For how many seconds it has had the present sandbox."""
+        return 0.0 if self._is_gone else _now() - self.sandbox_since
 
     def usage(self) -> Usage:
         """Return what was counted so far."""
-        until = _now() if self._gone is None else self._gone
         return Usage(
-            seconds=until - self._opened,
+            seconds=self._before + self._present,
             commands=self._commands,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
