@@ -28,8 +28,9 @@ _POLL_S = 20.0
 _END_S = 1.0
 """How long polls may take to notice the end of the process."""
 
-# What is run says what the terminal is; a shell is bash where there is one.
-_WITH_TERM = 'export TERM="$0"; exec "$@"'
+# What is run says what the terminal is, and how large from the beginning on, if there is an stty;
+# a shell is bash where there is one.
+_IN_TERMINAL = 'export TERM="$0"; stty rows "$1" columns "$2" 2>/dev/null; shift 2; exec "$@"'
 _SHELL = "command -v bash >/dev/null 2>&1 && exec bash || exec sh"
 
 _ESCAPE, _HANG_UP = b"~", b"."
@@ -65,10 +66,11 @@ async def run_shell(
             f"sandbox-core exec ID -- COMMAND."
         )
     words = tuple(command) or ("sh", "-c", _SHELL)
+    size = map(str, Terminal(sys.stdin.fileno()).size)
     request = m.PtyExecStartRequest(
         session=visit.session,
         operation_id=f"{OWN_PREFIX}{uuid.uuid4().hex}",
-        command=("sh", "-c", _WITH_TERM, os.environ.get("TERM", "dumb"), *words),
+        command=("sh", "-c", _IN_TERMINAL, os.environ.get("TERM", "dumb"), *size, *words),
         shell=False,
         user=user,
         tty=True,
