@@ -6,11 +6,11 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from local_backend import LocalProvider
-from support import completed_activities, running_worker, unique
+from support import completed_activities, running_worker, scheduled_activities, unique
 from temporalio.client import Client, WorkflowHistory
 from workflows.sessions import StepByStep, Terminal, Watch
 
@@ -39,20 +39,19 @@ def _queues(history: WorkflowHistory, operation: str) -> Counter[str]:
 
 
 @asynccontextmanager
-async def _two_workers(
-    address: str, queue: str, workflow: type, *providers: Provider
+async def _workers(
+    address: str, queue: str, workflow: type, *providers: Provider, count: int = 2
 ) -> AsyncIterator[Client]:
-    """Run two workers, each with a client of its own, as two processes would."""
-
-    def plugins() -> list[SandboxPlugin]:
-        return [SandboxPlugin(providers=providers)]
-
-    one, two = await Client.connect(address), await Client.connect(address)
-    async with (
-        running_worker(one, workflow, task_queue=queue, eager=False, plugins=plugins()),
-        running_worker(two, workflow, task_queue=queue, eager=False, plugins=plugins()),
-    ):
-        yield one
+    """Run workers, each with a client of its own, as processes would."""
+    client = await Client.connect(address)
+    async with AsyncExitStack() as stack:
+        for _ in range(count):
+            of_worker = await Client.connect(address)
+            plugins = [SandboxPlugin(providers=providers)]
+            await stack.enter_async_context(
+                running_worker(of_worker, workflow, task_queue=queue, eager=False, plugins=plugins)
+            )
+        yield client
 
 
 class TestTwoWorkers:
@@ -61,7 +60,7 @@ class TestTwoWorkers:
     async def test_a_session_on_a_host_is_never_opened_twice(self, temporal_address: str) -> None:
         """From the first operation that the other worker takes, it asks at its own worker's."""
         queue = unique("queue")
-        async with _two_workers(temporal_address, queue, StepByStep) as client:
+        async with _workers(temporal_address, queue, StepByStep) as client:
             handle = await client.start_workflow(
                 StepByStep.run, "local", id=unique("steps"), task_queue=queue
             )
@@ -83,7 +82,7 @@ class TestTwoWorkers:
     async def test_terminals_of_many_sessions_stay_reachable(self, temporal_address: str) -> None:
         """A terminal lives in the process of the worker that has opened it."""
         queue = unique("queue")
-        async with _two_workers(temporal_address, queue, Terminal) as client:
+        async with _workers(temporal_address, queue, Terminal) as client:
             spoken = await asyncio.gather(
                 *(
                     client.execute_workflow(
@@ -101,7 +100,7 @@ class TestTwoWorkers:
         """Each is the backend's own then, and a session may be opened by any worker."""
         monkeypatch.setenv("SANDBOX_CORE_HELPER", "off")
         queue = unique("queue")
-        async with _two_workers(temporal_address, queue, Watch, RoamingProvider()) as client:
+        async with _workers(temporal_address, queue, Watch, RoamingProvider()) as client:
             said = await asyncio.gather(
                 *(
                     client.execute_workflow(
@@ -115,6 +114,30 @@ class TestTwoWorkers:
             )
 
         assert [f"said {number}" for number in range(6)] == said
+
+
+class TestManyWorkers:
+    """Among many, without eager dispatch, hardly any operation lands on the right one by chance."""
+
+    async def test_an_operation_follows_its_session_to_where_it_was_resumed(
+        self, temporal_address: str
+    ) -> None:
+        queue = unique("queue")
+        async with _workers(
+            temporal_address, queue, StepByStep, RoamingProvider(), count=6
+        ) as client:
+            handle = await client.start_workflow(
+                StepByStep.run, "roaming", id=unique("steps"), task_queue=queue
+            )
+            for number in range(20):
+                await handle.execute_update(StepByStep.do, f"echo {number}")
+            await handle.signal(StepByStep.finish)
+            await handle.result()
+            asked = scheduled_activities(await handle.fetch_history())
+
+        story = "".join(name.removeprefix("roaming-sandbox_")[0] for name in asked)
+        assert 20 <= story.count("e")
+        assert "ererer" not in story, "exec and resume_session, more than twice for one command"
 
 
 class TestOwnQueue:

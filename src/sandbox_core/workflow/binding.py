@@ -237,10 +237,11 @@ class PlacedSession(BaseSandboxSession):
             if asked and self._publisher is not None:
                 request = self._publisher.repeated(request)
             asked = True
-            current, state, asked_at = self._current(request), self.state, self._placement.queue
+            current, state = self._current(request), self.state
+            asked_at = self._placement.queue_after(moves)
             try:
                 response = await dispatch(
-                    self._provider, self._config_of(current), operation, current, body
+                    self._provider, self._config_of(current, asked_at), operation, current, body
                 )
             except SessionNotOpen as error:
                 if error.has_earlier_attempt and isinstance(request, m.KeyedRequest):
@@ -256,7 +257,7 @@ class PlacedSession(BaseSandboxSession):
                 if not self._placement.pinned and not workflow.patched(_PING):
                     raise
                 await self._recover(Trouble.UNANSWERED, stale=current.session)
-                if self._ref == current.session and self._placement.queue == asked_at:
+                if self._ref == current.session and self._placement.queue_after(moves) == asked_at:
                     patience.check(asked_at, error)
                     continue
             else:
@@ -265,12 +266,12 @@ class PlacedSession(BaseSandboxSession):
                     self._placement.pin()
                 return response
             moves += 1
-        return await dispatch(
-            self._provider, self._activity_config(), operation, self._current(request), body
-        )
+        last = self._current(request)
+        queue = self._placement.queue_after(moves)
+        return await dispatch(self._provider, self._config_of(last, queue), operation, last, body)
 
-    def _config_of(self, request: m.SessionRequest) -> ActivityConfig:
-        config = self._activity_config()
+    def _config_of(self, request: m.SessionRequest, queue: str | None) -> ActivityConfig:
+        config = _at_queue(self._config, queue)
         if self._generation > 0 and isinstance(request, m.KeyedRequest):
             config = config.copy()
             # The workflow learns of a cancellation once the command has ended.
@@ -280,14 +281,7 @@ class PlacedSession(BaseSandboxSession):
         return config
 
     def _activity_config(self, config: ActivityConfig | None = None) -> ActivityConfig:
-        config = config or self._config
-        queue = self._placement.queue
-        if queue is None:
-            return config
-        pinned = config.copy()
-        pinned["task_queue"] = queue
-        pinned.setdefault("schedule_to_start_timeout", DEFAULT_SCHEDULE_TO_START_TIMEOUT)
-        return pinned
+        return _at_queue(config or self._config, self._placement.queue)
 
     def _current(self, request: _SessionRequestT) -> _SessionRequestT:
         state, settings = self.state, self._settings
@@ -452,6 +446,16 @@ class PlacedSession(BaseSandboxSession):
         if changed.state_delta:
             self.state = load_state(apply_delta(dump_state(self.state), changed.state_delta))
             self._told_state = self.state
+
+
+def _at_queue(config: ActivityConfig, queue: str | None) -> ActivityConfig:
+    """Return activity options for a worker's own queue; None is the workflow's."""
+    if queue is None:
+        return config
+    pinned = config.copy()
+    pinned["task_queue"] = queue
+    pinned.setdefault("schedule_to_start_timeout", DEFAULT_SCHEDULE_TO_START_TIMEOUT)
+    return pinned
 
 
 def _running_workflow() -> asyncio.AbstractEventLoop | None:

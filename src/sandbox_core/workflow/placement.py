@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+_MOVES_ANYWHERE = 2
+
 
 class Trouble(Enum):
     """Why an operation did not reach the worker that holds the session."""
@@ -43,6 +45,10 @@ class Placement:
                                                  started a process can poll it
     ======  ============  ==========  =========  =================================================
 
+    Among many workers, an operation and the resumes for it could go on landing on different ones.
+    From its second move on, the operation itself goes to the worker that has just resumed the
+    session. The placement stays as it is.
+
     A session that cannot be resumed keeps its placement: its worker may come back.
     """
 
@@ -61,6 +67,10 @@ class Placement:
     def queue(self) -> str | None:
         """The task queue for operations; None is the workflow's own."""
         return self.worker_queue if self.pinned else None
+
+    def queue_after(self, moves: int) -> str | None:
+        """Return the task queue for an operation that has moved so many times."""
+        return self.queue if moves < _MOVES_ANYWHERE else self.worker_queue
 
     def move(self, met: Trouble) -> Move:
         """Return the transition for `met`."""
