@@ -3,8 +3,8 @@
 `operations.md` from the table of operations; the metrics in `observe.md` from theirs; the tables in
 `configuration.md` from the settings; the promises in `contract.md` from the provider kit; from each
 plugin's pyproject.toml the table of providers in the README, and the names that
-`sandbox_core.wire.published` advises to install; and `provider-list.md` from these and
-`provider-list.toml`.
+`sandbox_core.wire.published` advises to install; `provider-list.md` from these and
+`provider-list.toml`; and `cli.md` from the commands' own help.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import tomli
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from sandbox_core.cli.app import app
 from sandbox_core.config import (
     OTHER_VARIABLES,
     SETTINGS,
@@ -31,6 +34,7 @@ from sandbox_core.wire.metrics import METRICS, Kind, Metric
 from sandbox_core.wire.operations import Effect, Operation, operations
 
 ROOT = Path(__file__).parents[1]
+CLI = ROOT / "docs" / "cli.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 CONTRACT = ROOT / "docs" / "contract.md"
@@ -270,7 +274,58 @@ def _provider(plugin: dict[str, Any]) -> str:
     return f"| `{_name(plugin)}` | {install} | {row['sandboxes']} | {row['needs']} |\n"
 
 
+def render_cli() -> str:
+    """Return the page of the commands, with what ``--help`` says of each."""
+    return "".join([_CLI_HEAD, *_commands(typer.main.get_command(app), "sandbox-core")])
+
+
+_CLI_HEAD = """\
+# Command-line reference
+
+What `sandbox-core COMMAND --help` says of each command. [Commands for operators](commands.md) shows
+what they print.
+"""
+
+
+def _commands(command: object, path: str) -> Iterator[str]:
+    if isinstance(command, TyperGroup):
+        for name in sorted(command.commands):
+            yield from _commands(command.commands[name], f"{path} {name}")
+        return
+    assert isinstance(command, TyperCommand)
+    options = [each for each in command.params if isinstance(each, TyperOption)]
+    arguments = [each for each in command.params if isinstance(each, TyperArgument)]
+    taken = [each.metavar or (each.name or "").upper() for each in arguments]
+    usage = " ".join([path, *(["[OPTIONS]"] if options else []), *taken])
+    yield f"\n## {path}\n\n    {usage}\n\n{_paragraphs(command.help)}\n"
+    rows = [
+        *((name, each.help, "") for name, each in zip(taken, arguments, strict=True)),
+        *map(_option, options),
+    ]
+    if rows:
+        yield "\n| Argument or option | What it is | Default |\n| --- | --- | --- |\n"
+    for name, does, default in rows:
+        cells = (f"`{name}`", _paragraphs(does), default)
+        yield f"| {' | '.join(cell.replace('|', ' or ') for cell in cells)} |\n"
+    examples = (command.epilog or "").replace("\\[", "[").split("\n\n")[1:]
+    if examples:
+        yield "\n".join(["\nExamples:\n", *(f"    {example}" for example in examples), ""])
+
+
+def _option(option: TyperOption) -> tuple[str, str | None, str]:
+    names = ", ".join([*option.opts, *option.secondary_opts])
+    takes = f" {option.metavar}" if option.metavar else ""
+    default = option.default
+    shown = isinstance(default, str | int) and not isinstance(default, bool)
+    return f"{names}{takes}", option.help, f"`{default}`" if shown else ""
+
+
+def _paragraphs(text: str | None) -> str:
+    return "\n\n".join(" ".join(each.split()) for each in (text or "").split("\n\n"))
+
+
 if __name__ == "__main__":
+    CLI.write_text(render_cli(), encoding="utf-8")
     CONFIGURATION.write_text(render_configuration(), encoding="utf-8")
     OPERATIONS.write_text(render_operations(), encoding="utf-8")
     CONTRACT.write_text(render_contract(), encoding="utf-8")

@@ -30,6 +30,10 @@ def test_the_page_of_operations_is_made_from_the_table(generate: ModuleType) -> 
     assert generate.render_operations() == generate.OPERATIONS.read_text(encoding="utf-8")
 
 
+def test_the_commands_are_listed_from_their_help(generate: ModuleType) -> None:
+    assert generate.render_cli() == generate.CLI.read_text(encoding="utf-8")
+
+
 def test_the_metrics_are_listed_from_their_table(generate: ModuleType) -> None:
     assert generate.render_observe() == generate.OBSERVE.read_text(encoding="utf-8")
 
