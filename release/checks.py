@@ -139,7 +139,7 @@ def _sdist(built: Built) -> Iterator[str]:
 
 def _links(built: Built) -> Iterator[str]:
     (found,) = importlib.metadata.Distribution.discover(path=[str(built.wheel)])
-    description = str(found.metadata.json["description"])
+    description = str(found.metadata.json.get("description", ""))
     for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", description):
         yield f"its page on PyPI has a link to {target}, a file that is not there"
 
