@@ -48,8 +48,8 @@ def unsafe_members(
 ) -> Iterator[tuple[tarfile.TarInfo, str]]:
     """Yield each member that would write outside the target directory, with the reason.
 
-    Symlinks may lead anywhere, but no member may be below one, and a hard link must refer to an
-    earlier member.
+    Symlinks may lead anywhere, but no member may be below one or take its place, through which
+    Python's `tarfile` would write, and a hard link must refer to an earlier member.
 
     Args:
         members: The members to unpack, in order.
@@ -74,6 +74,8 @@ def _refusal(
         return "leads out of the workspace"
     if any(parts[:depth] in links for depth in range(1, len(parts))):
         return "is below a link"
+    if parts in links:
+        return "takes the place of a link"
     if member.islnk():
         found = _parts(member.linkname) in seen
         return None if found else f"is a hard link to {member.linkname!r}, which is not saved"
@@ -88,11 +90,9 @@ def _unpack(
     parts = _parts(member.name)
     if parts is None:
         return
-    # A hard link to a symlink is a symlink too; a member that replaces a symlink is not.
+    # A hard link to a symlink is a symlink too.
     if member.issym() or (member.islnk() and _parts(member.linkname) in links):
         links.add(parts)
-    else:
-        links.discard(parts)
     seen.add(parts)
 
 

@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -119,13 +119,34 @@ def _unpack(content: bytes, target: Path, name: str) -> None:
                     "",
                 )
                 member.mode &= _MODE
-            tar.extractall(partial, members)  # noqa: S202 - see above
+            # `_new` sees each just before it is extracted.
+            tar.extractall(partial, _new(members, partial))  # noqa: S202
         if whole.exists():
             _merge(partial, whole)
         else:
             partial.rename(whole)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _new(members: Iterable[tarfile.TarInfo], target: Path) -> Iterator[tarfile.TarInfo]:
+    """Yield members as long as nothing is in their way.
+
+    Python writes through a link that an earlier member has made. `check_archive` knows links by
+    their names, but some file systems take names for the same that differ, in case for example.
+
+    Raises:
+        OperationFailed: There is a link above the member, or a link or file in its place.
+    """
+    for member in members:
+        at = target / member.name
+        between = [each for each in at.parents if target in each.parents]
+        is_there = at.is_symlink() or (at.exists() and not (at.is_dir() and member.isdir()))
+        if is_there or any(each.is_symlink() for each in between):
+            raise OperationFailed(
+                f"the directory cannot be copied: {member.name!r} is in its archive twice"
+            )
+        yield member
 
 
 def _merge(source: Path, target: Path) -> None:
