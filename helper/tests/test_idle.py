@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from driver import Helper, NoAnswer
-from scene import EMULATOR, is_emulated, running, shell, until
+from scene import is_emulated, running, shell, until
 
 FOLDER = Path(__file__).parents[1]
 IDLE_S = 0.3
@@ -19,22 +18,16 @@ IDLE_S = 0.3
 pytestmark = is_emulated
 
 
+pytest_plugins = ["helper_fixtures"]
+
+
 @pytest.fixture(scope="module")
-def hasty() -> Path:
+def binary() -> Path:
     """A helper whose resident leaves after `IDLE_S`, not after ten minutes."""
     if not shutil.which("cc") or not shutil.which("make"):
         pytest.skip("no C compiler")
     subprocess.run(["make", "-s", "-C", FOLDER, "build/hasty"], check=True)
     return FOLDER / "build/hasty"
-
-
-@pytest.fixture
-def helper(hasty: Path, tmp_path: Path) -> Iterator[Helper]:
-    made = Helper(hasty, tmp_path / "state", EMULATOR)
-    made.exec("boot")
-    yield made
-    if made.folder.exists():
-        assert made.exec("stop")["word"] == b"done"
 
 
 def resident(helper: Helper) -> int:
