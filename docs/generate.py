@@ -297,7 +297,7 @@ def _commands(command: object, path: str) -> Iterator[str]:
     arguments = [each for each in command.params if isinstance(each, TyperArgument)]
     taken = [each.metavar or (each.name or "").upper() for each in arguments]
     usage = " ".join([path, *(["[OPTIONS]"] if options else []), *taken])
-    yield f"\n## {path}\n\n    {usage}\n\n{_paragraphs(command.help)}\n"
+    yield f"\n## {path}\n\n```text\n{usage}\n```\n\n{_paragraphs(command.help)}\n"
     rows = [
         *((name, each.help, "") for name, each in zip(taken, arguments, strict=True)),
         *map(_option, options),
@@ -309,7 +309,7 @@ def _commands(command: object, path: str) -> Iterator[str]:
         yield f"| {' | '.join(cell.replace('|', ' or ') for cell in cells)} |\n"
     examples = (command.epilog or "").replace("\\[", "[").split("\n\n")[1:]
     if examples:
-        yield "\n".join(["\nExamples:\n", *(f"    {example}" for example in examples), ""])
+        yield "\n".join(["\nExamples:\n", "```bash", *examples, "```", ""])
 
 
 def _option(option: TyperOption) -> tuple[str, str | None, str]:

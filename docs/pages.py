@@ -33,7 +33,7 @@ PAGES = {
 """The page of the site for each file of the repository outside `docs`."""
 
 _LINK = re.compile(r"\]\((?![a-z]+:|#|/)([^)#\s]+)(#[^)\s]*)?\)")
-_CODE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> None:
@@ -69,4 +69,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"]({posixpath.relpath(to, posixpath.dirname(uri) or '.')}{anchor})"
 
     parts = _CODE.split(markdown)
-    return "".join(part if part.startswith("```") else _LINK.sub(link, part) for part in parts)
+    return "".join(
+        part if part.lstrip().startswith("```") else _LINK.sub(link, part) for part in parts
+    )

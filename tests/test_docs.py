@@ -74,7 +74,7 @@ def _texts(*patterns: str) -> dict[str, str]:
 def test_the_command_is_named_by_the_name_that_is_always_ours() -> None:
     """Vercel's SDK installs a `sandbox` too."""
     alias = re.compile(
-        r"(?:[`'\"]|^ +|&& |=\S+ )sandbox\s+"
+        r"(?:[`'\"]|^(?: *\$)? *|&& |=\S+ )sandbox\s+"
         r"(audit|check|demo|dev|doctor|ls|new|providers|reap|rm|storage|worker)\b",
         re.M,
     )

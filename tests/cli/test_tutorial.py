@@ -35,7 +35,7 @@ class Reader:
 
     def run(self, command: str, *, shown: str | None = None) -> str:
         """Run what the tutorial shows, and return what it prints."""
-        assert f"\n    {shown or command}\n" in TUTORIAL
+        assert f"\n{shown or command}\n" in TUTORIAL
         done = subprocess.run(
             shlex.split(command),
             cwd=self.folder,
@@ -51,7 +51,7 @@ class Reader:
     @contextmanager
     def worker(self) -> Iterator[None]:
         """Run a worker, and kill it."""
-        assert f"\n    {WORKER}\n" in TUTORIAL
+        assert f"\n{WORKER}\n" in TUTORIAL
         with (self.folder / "worker.log").open("ab") as log:
             process = subprocess.Popen(
                 shlex.split(WORKER), cwd=self.folder, env=self.environment, stderr=log

@@ -62,7 +62,7 @@ def environment(
     run: Callable[..., str],
 ) -> Path:
     """An environment in which pip has installed what the README says."""
-    (command,) = re.findall(r"^    pip (install .*)$", README.read_text(), re.MULTILINE)
+    (command,) = re.findall(r"^pip (install .*)$", README.read_text(), re.MULTILINE)
     path = tmp_path_factory.mktemp("index") / "env"
     run(request.param, "-m", "venv", path)
     pip = (path / "bin" / "python", "-m", "pip", *shlex.split(command))
