@@ -93,14 +93,21 @@ release: $(READY)
 	$(BIN)/python release/prepare.py "$(VERSION)"
 	$(BIN)/uv lock --quiet
 
+# The code of the documentation's pages is checked like that of users: in build/blocks, as files.
+BLOCKS := build/blocks
 check: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --config 'src = ["$(BLOCKS)"]' --select B,E,F,I,RUF,UP --ignore F841,RUF012 $(BLOCKS)
+	$(BIN)/ruff format --check $(BLOCKS)
 	$(BIN)/lint-imports
 
 empty :=
+types: export MYPYPATH := $(subst $(empty) $(empty),:,$(wildcard plugins/*/src plugins/*/tests))
 types: $(READY)
-	MYPYPATH=$(subst $(empty) $(empty),:,$(wildcard plugins/*/src plugins/*/tests)) $(BIN)/mypy
+	$(BIN)/mypy
+	$(BIN)/python tests/documented.py $(BLOCKS)
+	MYPYPATH=$$MYPYPATH:$(BLOCKS):tests/packaging/acme-sandbox-echo/src $(BIN)/mypy $(BLOCKS)
 
 $(READY): Makefile $(PROJECTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv .venv

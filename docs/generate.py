@@ -242,6 +242,12 @@ def _abilities(plugin: Path) -> list[str]:
 
 def _client(row: Mapping[str, Any]) -> str:
     module, _, options = row["options"].partition(":")
+    imports = sorted(
+        [
+            f"from {module} import {options}\n",
+            "from sandbox_core.providers import client_provider\n",
+        ]
+    )
     arguments = [f'"{row["name"]}"', f'"{row["client"]}"', options]
     arguments += [f'identity="{row["identity"]}"']
     arguments += [f"{key}={row[key]}" for key in ("host_bound", "durable_processes") if key in row]
@@ -249,8 +255,7 @@ def _client(row: Mapping[str, Any]) -> str:
     facts = [row["backend"], *([row["note"]] if "note" in row else []), *_check_of(row)]
     return (
         f"\n**{row['distribution']}** {row['version']}: {'; '.join(facts)}.\n\n"
-        f"```python\nfrom {module} import {options}\n\n"
-        f"client_provider(\n    {lines},\n)\n```\n"
+        f"```python\n{''.join(imports)}\nprovider = client_provider(\n    {lines},\n)\n```\n"
     )
 
 
