@@ -38,6 +38,7 @@ PRIVATE_NAMES_ALLOWED = {
     "workflow/agents_patches.py": "what is replaced in workflows",
     "workflow/lending.py": "a session that is lent does not close what it depends on",
     "workflow/session.py": "the session's surface",
+    "workflow/session_commands.py": "its methods for commands",
     "workflow/session_files.py": "its methods for files",
     "workflow/session_wrapper.py": "the surface of the wrapper around it",
 }

@@ -29,7 +29,7 @@ class Owner(Visited):
             "state": client.serialize_session_state(session.state),
             "session": {
                 "ref": inner._ref.dump(),
-                "queue": inner._placement.worker_queue,
+                "queue": inner._record.placement.worker_queue,
             },
         }
 

@@ -3,10 +3,10 @@
 from sandbox_core.wire.mount_credentials import worker_env_reference
 from sandbox_core.wire.worker_env import WorkerEnv
 from sandbox_core.workflow.agents_patches import keep_inside_workflows
-from sandbox_core.workflow.binding import Restoration
 from sandbox_core.workflow.client import TemporalSandboxClient, temporal_sandbox_client
 from sandbox_core.workflow.lending import with_session
 from sandbox_core.workflow.live_output import LiveOutput
+from sandbox_core.workflow.record import Restoration
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession
 from sandbox_core.workflow.usage import Usage

@@ -84,13 +84,13 @@ def ensure_stream() -> None:
 
 
 class CommandPublisher:
-    """Publishes the commands of one session."""
+    """Publishes the commands of one session, or nothing without `settings`."""
 
-    def __init__(self, settings: LiveOutput, provider: str, session_id: str) -> None:
+    def __init__(self, settings: LiveOutput | None, provider: str, session_id: str) -> None:
         self._settings = settings
         self._provider = provider
         self._session_id = session_id
-        self._feed = _feeds.get()
+        self._feed = None if settings is None else _feeds.get()
         # Of processes: what workers have published; and of the backend's own, which have no
         # offsets, what they have written.
         self._by_workers: dict[str, dict[str, int]] = {}
@@ -102,8 +102,10 @@ class CommandPublisher:
         perform: Callable[[m.LiveRequest | None], Awaitable[_ResponseT]],
     ) -> _ResponseT:
         """Publish the command of `request`, which `perform` runs."""
+        if self._feed is None:
+            return await perform(None)
         operation_id = request.operation_id
-        self._feed.publish(
+        self._publish(
             m.LiveEvent(
                 operation_id=operation_id,
                 kind="started",
@@ -129,6 +131,8 @@ class CommandPublisher:
 
     def polled(self, operation_id: str, response: m.PtyResponse, since: int) -> None:
         """Publish the new output of a process, which begins at offset `since`."""
+        if self._feed is None:
+            return
         if response.offset is None:
             since = self._written.get(operation_id, 0)
             self._written[operation_id] = since + len(response.output)
@@ -143,7 +147,7 @@ class CommandPublisher:
         self, operation_id: str, *, exit_code: int | None = None, error: str | None = None
     ) -> None:
         """Publish the end of a command."""
-        self._feed.publish(
+        self._publish(
             m.LiveEvent(operation_id=operation_id, kind="ended", exit_code=exit_code, error=error)
         )
 
@@ -154,14 +158,19 @@ class CommandPublisher:
 
     def repeated(self, request: _RequestT) -> _RequestT:
         """Return a request to be made again, by a worker that goes on where the last one died."""
-        if not isinstance(request, m.WatchedRequest) or request.live is None:
+        if self._feed is None or not isinstance(request, m.WatchedRequest) or request.live is None:
             return request
         published = self._feed.published(request.live.operation_id)
         live = request.live.model_copy(update={"published": published})
         return request.model_copy(update={"live": live})
 
     def live_request(self, operation_id: str) -> m.LiveRequest | None:
-        """Return what asks a worker to publish a command's output; None if the history is long."""
+        """Return what asks a worker to publish a command's output.
+
+        None if nothing is published, or if the history is long.
+        """
+        if self._settings is None:
+            return None
         info = workflow.info()
         if (
             info.get_current_history_length() >= _MOST_EVENTS
@@ -174,11 +183,15 @@ class CommandPublisher:
             published=self._by_workers.get(operation_id, {}),
         )
 
+    def _publish(self, event: m.LiveEvent) -> None:
+        if self._feed is not None:
+            self._feed.publish(event)
+
     def _output(
         self, operation_id: str, stream: str, data: bytes, offset: int = 0, end: int | None = None
     ) -> None:
         if data:
-            self._feed.publish(
+            self._publish(
                 m.LiveEvent(
                     operation_id=operation_id,
                     kind="output",

@@ -21,7 +21,7 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.agents_models import dump_entry
 from sandbox_core.workflow import convert
-from sandbox_core.workflow.binding import PlacedSession
+from sandbox_core.workflow.session_base import SessionBase
 
 
 class _PurePathPolicy(WorkspacePathPolicy):
@@ -32,7 +32,7 @@ class _PurePathPolicy(WorkspacePathPolicy):
         return False
 
 
-class SessionFiles(PlacedSession):
+class SessionFiles(SessionBase):
     """The session's operations on files, skills and paths."""
 
     async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:

@@ -21,8 +21,9 @@ from agents.sandbox.workspace_paths import WorkspacePathPolicy
 from temporalio import workflow
 
 from sandbox_core.errors import SandboxLost
-from sandbox_core.workflow.binding import PlacedSession, Restoration
+from sandbox_core.workflow.record import Restoration
 from sandbox_core.workflow.session import TemporalSandboxSession
+from sandbox_core.workflow.session_base import SessionBase
 from sandbox_core.workflow.session_files import SessionFiles
 from sandbox_core.workflow.usage import Usage
 
@@ -60,13 +61,13 @@ class WorkflowSandboxSession(SandboxSession):
     def restorations(self) -> tuple[Restoration, ...]:
         """The sandboxes lost and restored from a snapshot since the session was opened."""
         inner = self._inner
-        return inner.restorations if isinstance(inner, PlacedSession) else ()
+        return inner.restorations if isinstance(inner, SessionBase) else ()
 
     @property
     def usage(self) -> Usage:
         """What the session has used in this workflow so far: seconds, commands, bytes."""
         inner = self._inner
-        return inner.usage if isinstance(inner, PlacedSession) else Usage()
+        return inner.usage if isinstance(inner, SessionBase) else Usage()
 
     async def aclose(self) -> None:
         """Save the workspace and release the sandbox, at the end of ``async with``.
@@ -83,7 +84,7 @@ class WorkflowSandboxSession(SandboxSession):
     def at_most_once(self) -> str | None:
         """Why the last command ran at most once, without the helper; None if it ran under it."""
         inner = self._inner
-        return inner.at_most_once if isinstance(inner, PlacedSession) else None
+        return inner.at_most_once if isinstance(inner, SessionBase) else None
 
     async def pty_resize(self, session_id: int, *, rows: int, columns: int) -> None:
         """Resize the terminal of a process, in characters.

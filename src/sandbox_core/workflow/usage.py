@@ -8,7 +8,7 @@ from agents.sandbox.errors import ExecTimeoutError
 from temporalio import workflow
 
 from sandbox_core.errors import OutcomeUnknown
-from sandbox_core.wire.messages import Message
+from sandbox_core.wire.messages import Message, OpenSessionResponse
 from sandbox_core.wire.messages.commands import CommandRequest
 
 
@@ -68,10 +68,11 @@ class UsageMeter:
         self._before += self._present
         self._is_gone = True
 
-    def sandbox_replaced(self) -> None:
-        """Begin the time of another sandbox."""
-        self.sandbox_deleted()
-        self.sandbox_since, self._is_gone = _now(), False
+    def resumed(self, opened: OpenSessionResponse) -> None:
+        """Begin the time of another sandbox, if the session has been opened with another one."""
+        if opened.restored or self._is_gone:
+            self.sandbox_deleted()
+            self.sandbox_since, self._is_gone = _now(), False
 
     @property
     def _present(self) -> float:
