@@ -118,3 +118,18 @@ def wait_healthy(container: Container) -> None:
             return
         time.sleep(0.2)  # The engine reports it in no other way than its stream of events.
     raise AssertionError(f"{container.status}: {container.logs().decode()}")
+
+
+def wait_started(engine: DockerEngine) -> Container:
+    """Return the container of the sandbox in which a command has made ``/tmp/log``.
+
+    Raises:
+        AssertionError: There is none within a minute.
+    """
+    deadline = time.monotonic() + _HEALTHY_S
+    while time.monotonic() < deadline:
+        for container in engine.client.containers.list():
+            if IMAGE in container.image.tags and not container.exec_run("test -e /tmp/log")[0]:
+                return container
+        time.sleep(0.2)
+    raise AssertionError("no sandbox runs the command")

@@ -1,7 +1,8 @@
 """A real Docker engine for the tests: ``dockerd`` on a private socket, with one image.
 
 No registry is needed: the image is made of this machine's own Debian packages. The engine gives its
-containers no network, and does not change the machine's firewall.
+containers no network, and does not change the machine's firewall; a `private` one does so in a
+network of its own.
 """
 
 from __future__ import annotations
@@ -39,6 +40,19 @@ _PACKAGES: Final = (
 _LEFT_OUT: Final = ("/usr/share/doc", "/usr/share/locale", "/usr/share/man")
 _READY_S: Final = 30
 
+_ON_THE_HOST: Final = (
+    "--bridge=none",
+    "--iptables=false",
+    "--ip6tables=false",
+    "--ip-forward=false",
+    "--ip-masq=false",
+)
+_PRIVATE: Final = (
+    *("unshare", "--mount", "--net", "sh", "-euc"),
+    'mount -t tmpfs tmpfs /run; busybox ip link set lo up; exec "$@"',
+    "sh",
+)
+
 
 def available() -> bool:
     """Return whether an engine can be started here."""
@@ -46,17 +60,28 @@ def available() -> bool:
 
 
 class DockerEngine:
-    """The engine, while its context is entered; its containers and files go with it."""
+    """The engine, while its context is entered; its containers and files go with it.
+
+    Args:
+        private: The engine is as one of a host of its own: its socket is at ``/run/docker.sock``
+            there, and its containers have networks and ports. It has no image.
+    """
+
+    def __init__(self, *, private: bool = False) -> None:
+        self._private = private
 
     def __enter__(self) -> DockerEngine:
         # Not a test's own directory: the path of a socket must be short.
         self._root = Path(tempfile.mkdtemp(prefix="dockerd-"))
-        self.host = f"unix://{self._root}/docker.sock"
+        listens = "/run/docker.sock" if self._private else f"{self._root}/docker.sock"
         self._log = (self._root / "log").open("wb")
         try:
-            self._process = self._start()
+            self._process = self._start(listens)
+            seen = f"/proc/{self._process.pid}/root{listens}" if self._private else listens
+            self.host = f"unix://{seen}"
             self.client = DockerClient(base_url=self.host)
-            self._import_image()
+            if not self._private:
+                self._import_image()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -79,23 +104,20 @@ class DockerEngine:
             subprocess.run(["umount", "--lazy", mounted], check=True)
         shutil.rmtree(self._root)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, socket_path: str) -> subprocess.Popen[bytes]:
         # As a service manager does, to be told when it is ready.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(str(self._root / "ready"))
             process = subprocess.Popen(
                 [
+                    *(_PRIVATE if self._private else ()),
                     "dockerd",
                     f"--data-root={self._root}/data",
                     f"--exec-root={self._root}/exec",
                     f"--pidfile={self._root}/pid",
-                    f"--host={self.host}",
+                    f"--host=unix://{socket_path}",
                     f"--add-runtime={RUNTIME}={shutil.which('runc')}",
-                    "--bridge=none",
-                    "--iptables=false",
-                    "--ip6tables=false",
-                    "--ip-forward=false",
-                    "--ip-masq=false",
+                    *(() if self._private else _ON_THE_HOST),
                 ],
                 env={**os.environ, "NOTIFY_SOCKET": str(self._root / "ready")},
                 stdout=self._log,
@@ -125,6 +147,11 @@ class DockerEngine:
         """Remove every container."""
         for container in self.client.containers.list(all=True):
             container.remove(force=True)
+
+    def copy_image(self, source: DockerEngine, name: str, tag: str) -> None:
+        """Take the image `name` of another engine, and tag it."""
+        self.client.images.load(source.client.images.get(name).save(named=True))
+        self.client.images.get(name).tag(tag)
 
     def log(self) -> str:
         """Return what the engine has said so far."""

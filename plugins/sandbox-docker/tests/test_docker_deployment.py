@@ -5,42 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from deployed import build_image, wait_healthy, worker_container
+from deployed import wait_healthy, wait_started, worker_container
 from docker.models.containers import Container
-from docker_engine import IMAGE, DockerEngine
+from docker_engine import DockerEngine
 from support import unique
 from temporalio.client import Client
 
-pytest_plugins = ["docker_fixtures"]
-pytestmark = [pytest.mark.packaging, pytest.mark.timeout(300)]
-
-APP = '''
-from temporalio import workflow
-
-with workflow.unsafe.imports_passed_through():
-    from sandbox_core.workflow import temporal_sandbox_client
-
-COMMAND = "echo started >> /tmp/log; until [ -e /tmp/go ]; do sleep 0.05; done; wc -l < /tmp/log"
-
-
-@workflow.defn
-class Wait:
-    """Runs a command that ends when it may, and returns how often it was started."""
-
-    @workflow.run
-    async def run(self) -> str:
-        client = temporal_sandbox_client("docker")
-        session = await client.create()
-        async with session:
-            result = await session.exec(COMMAND)
-        await client.delete(session)
-        return result.stdout.decode().strip()
-'''
+pytest_plugins = ["deployed_fixtures"]
+pytestmark = [
+    pytest.mark.packaging,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("deployed"),
+]
 
 GRACE_S = 5
 
@@ -50,24 +30,6 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def image(shared_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> None:
-    build_image(shared_engine, tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    """A folder with `APP` that the worker, another user, can read; `tmp_path` is private."""
-    folder = tmp_path / "app"
-    folder.mkdir(mode=0o755)
-    (folder / "app.py").write_text(APP)
-    return folder
-
-
-def sandbox_of(engine: DockerEngine) -> Iterator[Container]:
-    return (each for each in engine.client.containers.list() if IMAGE in each.image.tags)
-
-
 def stop(container: Container) -> int:
     """Return the exit code after ``docker stop``, which kills what does not end."""
     container.stop(timeout=6 * GRACE_S)
@@ -75,19 +37,9 @@ def stop(container: Container) -> int:
     return int(container.attrs["State"]["ExitCode"])
 
 
-async def until_started(engine: DockerEngine) -> Container:
-    """Return the sandbox's container when the command runs in it."""
-    while True:
-        for container in await asyncio.to_thread(lambda: list(sandbox_of(engine))):
-            code, _ = await asyncio.to_thread(container.exec_run, "test -e /tmp/log")
-            if code == 0:
-                return container
-        await asyncio.sleep(0.1)
-
-
 async def test_a_rolling_update_does_not_repeat_a_command(
     engine: DockerEngine,
-    image: None,
+    worker_image: None,
     temporal_address: str,
     temporal_client: Client,
     app: Path,
@@ -108,7 +60,7 @@ async def test_a_rolling_update_does_not_repeat_a_command(
     with running("old") as old:
         await asyncio.to_thread(wait_healthy, old)
         handle = await temporal_client.start_workflow("Wait", id=unique("wait"), task_queue=queue)
-        sandbox = await asyncio.wait_for(until_started(engine), 60)
+        sandbox = await asyncio.to_thread(wait_started, engine)
         with running("new") as new:
             await asyncio.to_thread(wait_healthy, new)
 
