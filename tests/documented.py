@@ -85,18 +85,20 @@ class Block:
 
 
 @cache
-def blocks() -> tuple[Block, ...]:
-    """Return the blocks of all pages, in order."""
-    patterns = ("*.md", "*.md.tmpl", ":!changelog.d/")
+def texts() -> Mapping[str, str]:
+    """Return the text of each page by its path."""
+    patterns = ("*.md", "*.md.tmpl", ":!CHANGELOG.md", ":!changelog.d/")
     listed = subprocess.run(
         ["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return tuple(
-        block
-        for page in listed.stdout.split("\0")
-        if page and (ROOT / page).exists()
-        for block in blocks_of(page, (ROOT / page).read_text(encoding="utf-8"))
-    )
+    pages = [page for page in listed.stdout.split("\0") if page and (ROOT / page).exists()]
+    return {page: (ROOT / page).read_text(encoding="utf-8") for page in pages}
+
+
+@cache
+def blocks() -> tuple[Block, ...]:
+    """Return the blocks of all pages, in order."""
+    return tuple(block for page, text in texts().items() for block in blocks_of(page, text))
 
 
 def blocks_of(page: str, text: str) -> Iterator[Block]:

@@ -33,6 +33,8 @@ import sandbox_core.cli.worker  # noqa: F401
 from sandbox_core.cli import main
 from sandbox_core.testing.fork_server import fork_server
 
+STDIN = "TEST_STDIN"
+"""The variable that names a file for the command's standard input."""
 SANDBOX = Path(sys.executable).parent / "sandbox-core"
 
 
@@ -47,7 +49,8 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command to its end, in the current directory."""
+    variables = {STDIN: os.devnull, **variables}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = fork_server().start(
             f"{__name__}:run", *arguments, env=environment(**variables), stdout=out, stderr=err
@@ -60,6 +63,8 @@ def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProces
 
 def run(*arguments: str) -> None:
     """Run the command in a process that was forked for it."""
+    with open(os.environ.pop(STDIN, os.devnull), "rb") as stdin:  # noqa: PTH123 - as a descriptor
+        os.dup2(stdin.fileno(), 0)
     sys.argv[:] = ["sandbox-core", *arguments]
     # As an interpreter does when it starts.
     sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))

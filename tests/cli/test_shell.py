@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 from cli.screen import shell
 from cli.site import Site, words
+from documented import documented
 from faults.harness import running
 from support import until
 from temporalio.client import WorkflowHandle
+from terminal import steps
 from workflows.visited import Visited
 
 
@@ -31,6 +34,9 @@ Visit = tuple[WorkflowHandle[Visited, None], Path]
 
 async def test_a_shell_at_a_terminal(site: Site, place: Visit) -> None:
     async with shell(site.variables, str(place[1])) as screen:
+        (step,) = steps(documented("docs/commands.md", "$ sandbox-core shell"))
+        assert re.fullmatch(r"root@\S+:/workspace#\n", step.output)
+        await screen.shows("#" if os.geteuid() == 0 else "$")
         screen.type("PS1=; echo $TERM $((6 * 7)); test -t 0 && pwd\n")
         await screen.shows("xterm-256color 42")
         await screen.shows(place[1].name)
