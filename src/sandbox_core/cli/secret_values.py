@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 
 from sandbox_core.storage.location import redact
+from sandbox_core.wire.secret_names import SENSITIVE_NAME
 
-_SECRET_NAME = re.compile(
-    r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS|CREDENTIALS?|AUTHORIZATION|AUTH)S?(_|$)", re.IGNORECASE
+# More than the names of secrets: what is removed for nothing is missed by few.
+_NAMED = re.compile(
+    rf"({SENSITIVE_NAME}|tokens|key|pass|pwd|auth|authorization)s?(_|$)", re.IGNORECASE
 )
 _SHORTEST_SECRET = 4  # What is shorter occurs in ordinary text.
 
@@ -19,7 +21,7 @@ def remove_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
     values = {
         value
         for name, value in environ.items()
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
+        if _NAMED.search(name) and len(value) >= _SHORTEST_SECRET
     }
     for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, "[redacted]")

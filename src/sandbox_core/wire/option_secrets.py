@@ -7,21 +7,17 @@ from collections.abc import Iterator
 
 from pydantic import JsonValue
 
-_NAMED = re.compile(
-    r"(token|secret|passw(or)?d|passphrase|credentials?|authorization|cookie"
-    r"|(api|access|account|private|secret|signing|encryption|auth)[_-]?key)$",
-    re.IGNORECASE,
-)
+from sandbox_core.wire.secret_names import WELL_KNOWN_FORM, names_secret
+
 _ALL_OF = re.compile(r"(secrets|credentials)$", re.IGNORECASE)
 
 # In the options of a gateway, `secret` is the name of one that the backend stores. A variable of
 # that name is in capitals.
 _REFERENCE = "secret"
 
-# What shows by itself what it is: tokens of GitHub, GitLab, Slack, AWS and models; private keys.
+# What shows by itself what it is.
 _EVIDENT = re.compile(
-    r"gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{16,}|xox[abprs]-[\w-]{10,}"
-    r"|AKIA[A-Z0-9]{16}|(Bearer|Basic) \S{8,}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*"
+    rf"{WELL_KNOWN_FORM}|(Bearer|Basic) \S{{8,}}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*"
 )
 
 
@@ -39,6 +35,6 @@ def find_secrets(options: JsonValue, *, path: tuple[str, ...] = ()) -> Iterator[
             yield from find_secrets(value, path=path)
     elif isinstance(options, str) and options and path:
         *tables, name = path
-        named = _NAMED.search(name) and name != _REFERENCE
+        named = names_secret(name) and name != _REFERENCE
         if named or any(map(_ALL_OF.search, tables)) or _EVIDENT.fullmatch(options):
             yield path

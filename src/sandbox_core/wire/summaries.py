@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
+from sandbox_core.wire.secret_names import SENSITIVE_NAME, WELL_KNOWN_FORM
+
 _SUMMARY_CHARS = 100
-_NAMED = (
-    r"(?<![\w.-])[\w.-]*(?:token(?![si])|secret|passw(?:or)?d|passphrase|credential|_pass|_pwd"
-    r"|(?:api|access|private|signing|encryption|auth)[_-]?key)[\w-]*"
-)
+_NAMED = rf"(?<![\w.-])[\w.-]*(?:{SENSITIVE_NAME}|_pass|_pwd)[\w-]*"
 _WORTH = r"(?:(?P<quote>\\?[\"'])(?:(?!(?P=quote)).)*(?:(?P=quote)|$)|[^\s\"'\\]+)"
 _SECRETS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -26,8 +25,7 @@ _SECRETS = tuple(
         r"(?P<kept>\bcurl\b.*?\s(?:-u|--user)[ =]?[\"']?(?!\d+:\d)[^\s:\"']+:)[^\s\"']+",
         r"(?P<kept>://[^\s/:@\"']*:)[^\s/@\"']+(?=@)",
         # What says itself what it is.
-        r"(?P<kept>)\b(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{16,}"
-        r"|xox[abprs]-[\w-]{10,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?)",
+        rf"(?P<kept>)\b(?:{WELL_KNOWN_FORM}|eyJ[\w-]{{8,}}\.[\w-]+(?:\.[\w-]*)?)",
     )
 )
 _QUOTE_IN_QUOTES = "'\"'\"'"  # How shlex.join writes one.

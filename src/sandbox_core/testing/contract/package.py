@@ -32,6 +32,7 @@ from sandbox_core.testing.contract.model import (
 )
 from sandbox_core.testing.contract.subject import Subject
 from sandbox_core.wire.naming import check_provider_name
+from sandbox_core.wire.secret_names import SENSITIVE_NAME
 
 _ABILITIES: Mapping[str, tuple[tuple[str, tuple[str, ...], bool], ...]] = {
     "identity": (("identity", ("state",), False),),
@@ -50,9 +51,9 @@ _ABILITIES: Mapping[str, tuple[tuple[str, tuple[str, ...], bool], ...]] = {
 
 _NOT_PROVIDERS = ("abc", "builtins", "sandbox_core", "typing")
 
-_SECRET = re.compile(r"(api_?key|access_?key|secret|token|password|credential)", re.IGNORECASE)
+_SECRET = re.compile(SENSITIVE_NAME, re.IGNORECASE)
 # Fields with the name of a variable, a file and so on contain no secret.
-_NAMES_ONE = re.compile(r"(_name|_names|_ref|_id|_env|_var|_path|_file|_limit|tokens)$")
+_NAMES_ONE = re.compile(r"(_name|_names|_ref|_id|_env|_var|_path|_file|_limit)$")
 
 
 def _module(subject: Subject) -> str:
