@@ -108,6 +108,15 @@ class TestFindings:
         assert "Set DAYTONA_API_KEY" in found["provider daytona"]["seen"]
         assert "isolation" not in found  # Nothing runs on this host.
 
+    def test_to_turn_off_one_more_provider_extends_the_list(self, doctor: Doctor) -> None:
+        """A list in a variable would take the place of the present one."""
+        _, found = doctor.find(
+            SANDBOX_CORE_PROVIDERS="", SANDBOX_CORE_DISABLED_PROVIDERS="docker,modal"
+        )
+
+        expected = "or add it to SANDBOX_CORE_DISABLED_PROVIDERS"
+        assert found["provider daytona"]["fix"].endswith(expected)
+
     def test_a_provider_that_is_not_installed_is_a_problem(self, doctor: Doctor) -> None:
         code, found = doctor.find(SANDBOX_CORE_PROVIDERS="moon")
 

@@ -57,6 +57,7 @@ from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.settings import (
     allowed_folders,
     check_bytes,
+    check_flag,
     check_function,
     check_mapping,
     check_storage,
@@ -161,6 +162,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             peer_clients=peer_clients,
         )
         check_storage(storage, settings.storage_patience, settings.storage_threshold)
+        check_flag("register_activities", settings.register_activities)
         check_bytes("max_file_bytes", settings.max_file_bytes)
         check_bytes("max_output_bytes", settings.max_output_bytes)
         check_mapping("max_sandboxes", settings.max_sandboxes, int)

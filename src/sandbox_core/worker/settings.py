@@ -73,6 +73,16 @@ def check_function(name: str, value: object) -> None:
         raise TypeError(f"{name} is {value!r}; it must be a function")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Check that a setting is True or False.
+
+    Raises:
+        TypeError: It is something else, such as a text that Python would take for True.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be True or False")
+
+
 def check_bytes(name: str, value: int) -> None:
     """Check that a limit is a positive number of bytes.
 
@@ -95,7 +105,7 @@ def check_storage(url: str | None, patience: timedelta, threshold: int | None) -
     """
     if url is not None and not isinstance(url, str):
         raise TypeError(f"storage is {url!r}; it must be a str, a URL or the path of a directory")
-    if threshold is not None and not isinstance(threshold, int):
+    if threshold is not None and (not isinstance(threshold, int) or isinstance(threshold, bool)):
         raise TypeError(f"storage_threshold is {threshold!r}; it must be an int")
     if not isinstance(patience, timedelta):
         raise TypeError(f"storage_patience is {patience!r}; it must be a timedelta")

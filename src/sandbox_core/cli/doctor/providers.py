@@ -9,7 +9,7 @@ from sandbox_core.cli.providers import ProviderReport, report_providers, turned_
 from sandbox_core.config import Configuration
 from sandbox_core.errors import ProviderError
 from sandbox_core.providers.contract import LOST_WITHOUT
-from sandbox_core.providers.discovery import DISABLED_VARIABLE, misspelt_groups
+from sandbox_core.providers.discovery import misspelt_groups
 
 _ISOLATION = "isolation"
 _CONFINED, _UNCONFINED = "bubblewrap", "local"
@@ -53,6 +53,15 @@ async def check_providers(configuration: Configuration) -> list[Finding]:
     return [*findings, *_isolation(reports)]
 
 
+def _how_to_turn_off(name: str, configuration: Configuration) -> str:
+    if configuration.settings.providers:
+        return f"take it off {configuration.named('providers')}"
+    disabled = configuration.named("disabled_providers")
+    if configuration.settings.disabled_providers:
+        return f"add it to {disabled}"
+    return f"turn it off with {disabled}={name}"
+
+
 def _finding(report: ProviderReport, configuration: Configuration) -> Finding:
     check, which = f"provider {report.name}", f"{report.distribution} {report.version}"
     if report.status == "disabled":
@@ -60,11 +69,7 @@ def _finding(report: ProviderReport, configuration: Configuration) -> Finding:
             check=check, seen=f"{which}: turned off by {turned_off_by(report.name, configuration)}"
         )
     if report.error is not None:
-        off = (
-            f"take it off {configuration.named('providers')}"
-            if configuration.settings.providers
-            else f"turn it off with {DISABLED_VARIABLE}={report.name}"
-        )
+        off = _how_to_turn_off(report.name, configuration)
         # Without abilities it did not load.
         fix = (
             f"pip install --upgrade {report.distribution}"
