@@ -17,8 +17,10 @@ from processes import test_length
 from processes.bare import ENVIRONMENT, compare
 from processes.driving import Box, command, of_any_backend
 
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.worker.commands.length import LONGEST_COMMAND
 from sandbox_docker import sandbox_client_provider
-from sandbox_docker.session import _output_of
+from sandbox_docker.commands import output_of
 
 pytest_plugins = ["docker_fixtures"]
 
@@ -57,6 +59,25 @@ async def test_a_command_that_is_too_long_for_the_helper_runs_without_it(box: Bo
     assert b"." * 18 == result.stdout
 
 
+async def test_a_command_that_the_kernel_refuses_for_its_length_has_not_run(box: Box) -> None:
+    """The environment counts too. The engine reports it as the output of a command that failed."""
+    words = ["w" * 100_000] * 20
+    words.append("w" * (LONGEST_COMMAND - sum(len(word) + 1 for word in words) - len("true") - 2))
+
+    with pytest.raises(InvalidRequest, match=r"too long for its sandbox.*Nothing was run"):
+        await box.run(command("true", *words, shell=False))
+
+
+async def test_what_a_command_says_about_another_is_its_output(box: Box) -> None:
+    said = "exec /usr/bin/true: argument list too long"
+
+    result = await box.run(
+        command("sh", "-c", f"echo {said}; exit 1", *["w" * 100_000] * 19, shell=False)
+    )
+
+    assert (1, f"{said}\n".encode()) == (result.exit_code, result.stdout)
+
+
 def test_output_that_was_cut_by_a_reset_is_no_output() -> None:
     frame = b"\x01\0\0\0\0\0\0\x04"
     with (
@@ -71,16 +92,16 @@ def test_output_that_was_cut_by_a_reset_is_no_output() -> None:
         engine.close()
 
         with pytest.raises(ConnectionResetError):
-            _output_of(received)
+            output_of(received)
 
 
 @pytest.mark.parametrize("rest", [b"\x01\0\0", b"\x01\0\0\0\0\0\0\x04", b"\x01\0\0\0\0\0\0\x04ou"])
 def test_output_that_ends_in_the_middle_of_a_piece_is_no_output(rest: bytes) -> None:
     piece = b"\x02\0\0\0\0\0\0\x04err\n"
 
-    assert _output_of(io.BytesIO(piece)) == (b"", b"err\n")
+    assert output_of(io.BytesIO(piece)) == (b"", b"err\n")
     with pytest.raises(ConnectionResetError):
-        _output_of(io.BytesIO(piece + rest))
+        output_of(io.BytesIO(piece + rest))
 
 
 async def test_output_that_comes_along_with_the_engines_headers_is_not_lost(

@@ -6,17 +6,16 @@ A comment at each difference from the SDK's class gives the reason.
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import logging
-import socket
+import os
 import tarfile
 import tempfile
-import threading
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import Any, Final, cast
 
 from agents.sandbox._mount_security import redact_mount_error_data
 from agents.sandbox.errors import (
@@ -34,14 +33,14 @@ from agents.sandbox.session.workspace_payloads import coerce_write_payload
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
 from agents.sandbox.workspace_paths import sandbox_path_str
 from docker.errors import APIError, DockerException, NotFound
-from docker.models.containers import Container
 
 from sandbox_core.providers import SandboxStopped
 from sandbox_core.providers.archives import UnsafeArchive
 from sandbox_core.providers.listings import list_command, listed_entries
+from sandbox_docker.commands import Command, is_too_long
 from sandbox_docker.engine import in_other_loop, in_thread
 from sandbox_docker.options import settings_of
-from sandbox_docker.streams import FRAME, ExecStream, open_stream
+from sandbox_docker.streams import ExecStream, open_stream
 from sandbox_docker.workspace import (
     ARCHIVE,
     IS_FIFO,
@@ -67,8 +66,6 @@ _NOT_EXECUTED: Final = 126
 _CONFLICT: Final = 409
 """The engine's status for a request to a container that is not running."""
 
-_CUT: Final = "the connection ended in the middle of a command's output"
-
 _MARK_VARIABLE: Final = "SANDBOX_DOCKER_COMMAND"
 
 # Kills the processes whose environment contains $1 until none is left, as they may be forking.
@@ -84,73 +81,6 @@ for pass in 1 2 3 4 5 6 7 8 9; do
 done 2>/dev/null
 exit 1
 """
-
-
-class _Command:
-    """One command in a container, run in a thread and abandoned from another one."""
-
-    def __init__(self, container: Container, **settings: object) -> None:
-        self._container = container
-        self._settings = settings
-        self._abandoned = threading.Event()
-        self._raw_socket: Any = None
-
-    def run(self) -> tuple[bytes, bytes, int | None]:
-        """Run the command to its end; the exit code is None if it was abandoned."""
-        api = self._container.client.api
-        exec_id = api.exec_create(self._container.id, **self._settings)["Id"]
-        if self._abandoned.is_set():
-            return b"", b"", None
-        connection = DockerSandboxSession._start_exec_socket(api=api, exec_id=exec_id)
-        try:
-            self._raw_socket = connection.raw_sock
-            if self._abandoned.is_set():
-                return b"", b"", None
-            self._raw_socket.settimeout(None)  # The command may write nothing for any time.
-            response: Any = connection.response
-            stdout, stderr = _output_of(response.raw._fp.fp)
-        except ConnectionResetError:
-            if self._abandoned.is_set():
-                return b"", b"", None
-            raise
-        finally:
-            connection.close()
-        exit_code = None if self._abandoned.is_set() else api.exec_inspect(exec_id)["ExitCode"]
-        return stdout, stderr, exit_code
-
-    def abandon(self) -> None:
-        """Make `run` return now, whether or not the command has ended."""
-        self._abandoned.set()
-        if self._raw_socket is not None:
-            with suppress(OSError):
-                self._raw_socket.shutdown(socket.SHUT_RDWR)
-
-
-def _output_of(stream: IO[bytes]) -> tuple[bytes, bytes]:
-    """Read the output of a command to its end.
-
-    docker-py reads the socket below `stream`, and loses the data that arrived with the response's
-    headers: the beginning of a fast command's output, or all of it.
-
-    Raises:
-        ConnectionResetError: The connection broke, or the command was abandoned.
-    """
-    output = {1: bytearray(), 2: bytearray()}
-    while header := _read(stream, FRAME.size):
-        number, size = FRAME.unpack(header)
-        piece = _read(stream, size)
-        if not piece:
-            raise ConnectionResetError(_CUT)
-        output[number] += piece
-    return bytes(output[1]), bytes(output[2])
-
-
-def _read(stream: IO[bytes], size: int) -> bytes:
-    """Return the next `size` bytes, or none at the end of the stream."""
-    data = stream.read(size)
-    if data and len(data) < size:
-        raise ConnectionResetError(_CUT)
-    return data
 
 
 def _said(error: Exception) -> str:
@@ -189,7 +119,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         # threads waits for them. A mark in the environment identifies all that inherited it.
         mark = f"{_MARK_VARIABLE}={uuid.uuid4().hex}"
         kill = kill_on_timeout and timeout is not None
-        command = _Command(
+        command = Command(
             self._container,
             cmd=cmd,
             workdir=workdir,
@@ -226,6 +156,14 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
             raise ExecTransportError(
                 command=command_for_errors, context={"reason": "missing_exit_code"}
             )
+        if exit_code != 0 and is_too_long(cmd, stdout + stderr):
+            refused = OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+            raise ExecTransportError(
+                command=command_for_errors[:1],
+                message=f"exec transport error: the command did not run: {refused.strerror}",
+                context={"reason": "not_run"},
+                cause=refused,
+            )
         return ExecResult(stdout=stdout, stderr=stderr, exit_code=exit_code)
 
     async def open_stream(self, command: Sequence[str], user: str | None) -> ExecStream:
@@ -244,7 +182,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
 
     async def _kill_marked(self, mark: str, user: str | None, running: asyncio.Future[Any]) -> None:
         """Kill the marked processes, as the user who started them: no other can see the mark."""
-        killer = _Command(
+        killer = Command(
             self._container, cmd=["sh", "-c", _KILL_MARKED, "sh", mark], user=user or ""
         )
         problem: object
@@ -288,7 +226,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
         settings = settings_of(self.state)
         if settings is not None and settings.user is not None:
             # Only root can create a folder in / and change its owner.
-            command = _Command(
+            command = Command(
                 self._container,
                 cmd=["sh", "-c", OWN_WORKSPACE, "sh", self.state.manifest.root, settings.user],
                 user="0",
