@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import socket
 from pathlib import Path
 
 import pytest
 
 from sandbox_core.testing import DevServer, dev_server
+from sandbox_core.testing.fork_server import fork_server
 
 
 class Wrapped(DevServer):
@@ -48,3 +51,18 @@ class TestPorts:
 
             with pytest.raises(RuntimeError, match=f"port {port} is in use.*choose another port"):
                 server.start()
+
+
+class TestItsUser:
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+    def test_takes_it_along_when_it_is_killed(self, signum: signal.Signals) -> None:
+        read, write = os.pipe()
+        with os.fdopen(read) as output:
+            with os.fdopen(write, "wb") as theirs:
+                process = fork_server().start("forked.targets:serve", stdout=theirs)
+            port = int(output.readline())
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            process.send_signal(signum)
+            assert -signum == process.wait()
+            while client.recv(4096):
+                pass  # Until the server is gone.

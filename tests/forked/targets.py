@@ -11,6 +11,8 @@ import tempfile
 import threading
 from pathlib import Path
 
+from sandbox_core.testing import DevServer
+
 
 def tell(*arguments: str) -> None:
     """Write what a process can know of itself."""
@@ -36,5 +38,16 @@ def wait() -> None:
     """Write the process id of a child in the same group, and wait for a signal."""
     child = subprocess.Popen(["sleep", "600"])
     sys.stdout.write(f"{child.pid}\n")
+    sys.stdout.flush()
+    signal.pause()
+
+
+def serve() -> None:
+    """Start a dev server, write its port, and wait for a signal."""
+    server = DevServer()
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    starting.join()
+    sys.stdout.write(f"{server.port}\n")
     sys.stdout.flush()
     signal.pause()

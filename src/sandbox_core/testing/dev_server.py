@@ -38,6 +38,9 @@ _TUNING = {
 # Collecting garbage as often as Go does by default is a sixth of the server's CPU time. It does so
 # again once the server, which keeps everything in memory, holds this much.
 _GARBAGE = {"GOGC": "400", "GOMEMLIMIT": "2GiB"}
+# A process of its own, because a signal at the parent's death (Linux) would come at the end of the
+# thread that has started the server.
+_END_WITH_US = 'read -r _; kill "$1"'
 _STARTED_WITHIN_S = 30.0
 # The server chooses several free ports, which others may take before it listens.
 _STARTS = 3
@@ -68,6 +71,8 @@ class _Log(threading.Thread):
 class DevServer:
     """A dev server on loopback: ``with DevServer() as server: Client.connect(server.address)``.
 
+    It stops when this process ends, however that ends.
+
     Args:
         port: The port for clients; 0 for a free one.
         ui_port: The port of the Web UI; 0 for a free one, None for no UI.
@@ -87,6 +92,7 @@ class DevServer:
         self.port = port or _free_port()
         self.ui_port = _free_port() if ui_port == 0 else ui_port
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -129,15 +135,20 @@ class DevServer:
             )
             assert process.stderr is not None, "it is a pipe"
             log = _Log(process.stderr)
+            self._watch = subprocess.Popen(
+                ["sh", "-c", _END_WITH_US, "sh", str(process.pid)],
+                stdin=subprocess.PIPE,  # Which is at its end when this process is.
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
             # No event to wait for: the process just begins to listen.
             while process.poll() is None and time.monotonic() < deadline:
                 if self._answers():
                     return
                 time.sleep(0.02)
             ended = process.poll() is not None
-            self._process = None
-            process.kill()
-            process.wait()
+            self.kill()
             if not ended or attempt == _STARTS - 1:
                 raise RuntimeError(
                     f"the Temporal dev server did not start on port {self.port}: "
@@ -153,7 +164,7 @@ class DevServer:
 
     def stop(self) -> None:
         """Stop the server; one that does not stop within ten seconds is killed."""
-        process, self._process = self._process, None
+        process = self._let_go()
         if process is None:
             return
         process.terminate()
@@ -165,10 +176,19 @@ class DevServer:
 
     def kill(self) -> None:
         """End the server with SIGKILL; `start` starts it again, on the same ports."""
-        process, self._process = self._process, None
+        process = self._let_go()
         if process is not None:
             process.kill()
             process.wait()
+
+    def _let_go(self) -> subprocess.Popen[bytes] | None:
+        """Return the server's process, which nobody watches from now on; None if there is none."""
+        if self._watch is not None:
+            with self._watch:
+                self._watch.kill()
+            self._watch = None
+        process, self._process = self._process, None
+        return process
 
     def __enter__(self) -> DevServer:
         self.start()
