@@ -168,6 +168,9 @@ async def _work(address: str, queue: str, names: Sequence[str]) -> None:
             SandboxPlugin(providers=[faulty_provider(Fault.from_environment())]),
             ready_plugin(),
         ],
+        # Otherwise Temporal makes one of the code of all imported modules, which takes longer than
+        # anything else when a worker starts.
+        build_id="tests",
         # A killed worker's workflows go to another one at once.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
         max_concurrent_activities=int(os.environ.get(SLOTS_VARIABLE, 100)),

@@ -106,6 +106,9 @@ async def _work(address: str, queue: str, module: str) -> None:
             # The last plugin runs right before the worker polls.
             ready_plugin(),
         ],
+        # Otherwise Temporal makes one of the code of all imported modules, which takes longer than
+        # anything else when a worker starts.
+        build_id="tests",
         # A killed worker's workflows go to another one at once.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
     ):
