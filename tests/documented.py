@@ -1,7 +1,7 @@
 """The code blocks of the documentation, as they are checked and run.
 
-A test asks for the block that it runs with `documented`, by its page and the beginning of its
-first line, both literal: `tests/blocks/test_blocks.py` finds these calls, and with them the blocks
+A test asks for the block that it runs with `documented`, by its page and its beginning, both
+literal: `tests/blocks/test_blocks.py` finds these calls, and with them the blocks
 that no test runs. As a script, ``documented.py FOLDER`` writes the Python blocks into files, for
 ruff and mypy.
 """
@@ -113,8 +113,8 @@ def blocks_of(page: str, text: str) -> Iterator[Block]:
 
 
 def documented(page: str, beginning: str) -> Block:
-    """Return the one block of a page whose first line begins so."""
-    found = [each for each in blocks() if each.page == page and each.first.startswith(beginning)]
+    """Return the one block of a page that begins so."""
+    found = [each for each in blocks() if each.page == page and each.content.startswith(beginning)]
     assert len(found) == 1, f"{page} has {len(found)} blocks that begin with {beginning!r}"
     return found[0]
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from cli.command import run_sandbox
+from documented import documented
+from terminal import pattern, steps
 
 from sandbox_core.config import SETTINGS
 
+PAGE = "docs/configuration.md"
 GOOD = """\
 storage = "s3://bucket/prefix"
 worker_env = ["TOKEN"]
@@ -53,6 +56,31 @@ class TestShow:
         assert ["worker.task_queue", "others", "SANDBOX_CORE_WORKER_TASK_QUEUE"] in rows
         assert ["storage_patience", "5m", "default"] in rows
         assert ["max_sandboxes", "-", "default"] in rows
+
+    def test_as_the_page_shows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("sandbox.toml").write_text(documented(PAGE, "# sandbox.toml").content)
+        (step,) = steps(documented(PAGE, "$ sandbox-core config show\nFile"))
+        result = run_sandbox(
+            *step.words[1:],
+            SANDBOX_CORE_WORKER_TASK_QUEUE="agents-2",
+            TEMPORAL_ADDRESS="temporal.internal:7233",
+        )
+        expected = pattern(step.output, {"/srv/app": str(tmp_path)})
+
+        assert expected.match(result.stdout), f"{expected.pattern}\n{result.stdout}"
+
+    def test_what_is_wrong_as_the_page_shows(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        lines = ["#", "#", 'storge = "/srv"', *("#" * 4), "[worker]", "health_port = 0"]
+        Path("sandbox.toml").write_text("\n".join(lines))
+        (step,) = steps(documented(PAGE, "$ sandbox-core config show\nerror"))
+        result = run_sandbox(*step.words[1:], SANDBOX_CORE_MAX_OUTPUT="1")
+
+        assert 1 == result.returncode
+        assert step.output == result.stderr
 
     def test_as_json(self, file: Path) -> None:
         result = run_sandbox("config", "show", "--json", SANDBOX_CORE_CONFIG=str(file))

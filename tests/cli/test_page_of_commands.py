@@ -147,6 +147,7 @@ async def test_logs(repair: Repair) -> None:
     await repair.end()
 
     await repair.operator.run_all(documented(PAGE, "$ sandbox-core logs"))
+    await repair.operator.run_all(documented("docs/live-output.md", "sandbox-core logs"))
 
 
 async def test_show(repair: Repair) -> None:
@@ -223,3 +224,21 @@ async def test_list_and_delete(operator: Operator) -> None:
 
 async def test_run(operator: Operator) -> None:
     await operator.run_all(documented(PAGE, "$ sandbox-core run"))
+
+
+async def test_reap(operator: Operator) -> None:
+    """As the guide shows it; the schedule is deleted as it says."""
+    schedule = operator.site.client.get_schedule_handle(f"sandbox-core-reap-{operator.site.queue}")
+    try:
+        await operator.run_all(documented("docs/guide.md", "sandbox-core reap"))
+        assert (await schedule.describe()).id == schedule.id
+    finally:
+        await schedule.delete()
+
+
+async def test_storage_gc(operator: Operator) -> None:
+    """As the guide shows it."""
+    storage = operator.folder / "storage"
+    storage.mkdir()
+    operator.names["s3://bucket/prefix"] = str(storage)
+    await operator.run_all(documented("docs/guide.md", "sandbox-core storage gc"))
