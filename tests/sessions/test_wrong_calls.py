@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 
 import pytest
@@ -57,16 +56,7 @@ async def _started(client: Client, queue: str, mistake: str) -> WorkflowHandle[W
     )
 
 
-def _decided(mistake: str) -> object:
-    refused_at_the_call = "() " in _SAID[mistake]
-    unknown = pytest.mark.skipif(
-        refused_at_the_call and sys.version_info < (3, 11),
-        reason="Python 3.10 does not record which call of a line failed",
-    )
-    return pytest.param(mistake, marks=unknown)
-
-
-@pytest.mark.parametrize("mistake", [*map(_decided, WRONG_CALLS)])
+@pytest.mark.parametrize("mistake", WRONG_CALLS)
 async def test_it_ends_the_workflow(temporal_client: Client, mistake: str) -> None:
     """With Python's own text, which names the argument; values are not repeated."""
     async with running_worker(temporal_client, WrongCalls) as queue:

@@ -7,10 +7,9 @@ sandbox API. Where it does not tell, the error counts as any other bug.
 from __future__ import annotations
 
 import ast
-import inspect
 import linecache
 from itertools import islice
-from types import FrameType, ModuleType
+from types import FrameType, ModuleType, TracebackType
 
 import pydantic
 from agents.run_config import SandboxRunConfig
@@ -21,6 +20,7 @@ from agents.sandbox.snapshot import SnapshotBase
 from pydantic import BaseModel, ValidationError
 
 from sandbox_core.wire.strict import mistakes
+from sandbox_core.worker.refused_calls import only_refused_call, value_of
 
 _CORE = "sandbox_core"
 _PACKAGES = ("agents", _CORE, pydantic.__name__)
@@ -48,19 +48,16 @@ def wrong_call(error: TypeError | AttributeError | ValidationError) -> str | Non
     if isinstance(error, AttributeError):
         return str(error) if _is_in(type(error.obj), _CORE) else None
     # Python refuses wrong arguments in the caller's frame, before any code of the callee runs.
-    return str(error) if caller is not None and _calls_sandboxes(*caller) else None
+    return str(error) if caller is not None and _calls_sandboxes(caller, str(error)) else None
 
 
-_Position = tuple[FrameType, int]
-
-
-def _last_call(error: Exception) -> tuple[_Position | None, FrameType | None]:
+def _last_call(error: Exception) -> tuple[TracebackType | None, FrameType | None]:
     """Return where the workflow's own code was, and our frame that it called, if any."""
     caller = callee = None
     tb = error.__traceback__
     while tb is not None:
         if not _is_of(_module_of(tb.tb_frame), *_PACKAGES):
-            caller, callee = (tb.tb_frame, tb.tb_lasti), None
+            caller, callee = tb, None
         elif callee is None:
             callee = tb.tb_frame
         tb = tb.tb_next
@@ -79,22 +76,26 @@ def _wrong_values(callee: FrameType, error: Exception) -> str | None:
     return f"{cls.__name__}: {error}"
 
 
-def _calls_sandboxes(frame: FrameType, lasti: int) -> bool:
-    """Return whether the call at an instruction is one of the sandbox API."""
-    function = _function_of_call(frame, lasti)
+def _calls_sandboxes(caller: TracebackType, said: str) -> bool:
+    """Return whether the call that Python refused is one of the sandbox API."""
+    frame, call = caller.tb_frame, _refused_call(caller, said)
+    if call is None:
+        return False
+    function = call.func
     if isinstance(function, ast.Attribute):
-        owner = _value(function.value, frame)
+        owner = value_of(function.value, frame)
         if not isinstance(owner, type | ModuleType):
             return _is_in(type(owner), _CORE)
-    called = None if function is None else _value(function, frame)
+    called = value_of(function, frame)
     return _is_made(called) if isinstance(called, type) else _is_in(called, _CORE)
 
 
-def _function_of_call(frame: FrameType, lasti: int) -> ast.expr | None:
-    """Return the expression that is called at an instruction, or None if it is not known."""
+def _refused_call(caller: TracebackType, said: str) -> ast.Call | None:
+    """Return the call that Python refused, or None if it is not known."""
+    frame = caller.tb_frame
     if not hasattr(frame.f_code, "co_positions"):
-        return None  # Python 3.10.
-    position = next(islice(frame.f_code.co_positions(), lasti // 2, None))
+        return only_refused_call(caller, said)
+    position = next(islice(frame.f_code.co_positions(), caller.tb_lasti // 2, None))
     first, last, start, end = position
     if first is None or last is None or start is None or end is None:
         return None
@@ -110,16 +111,7 @@ def _function_of_call(frame: FrameType, lasti: int) -> ast.expr | None:
         call = ast.parse(b"(" + b"".join(lines) + b")", mode="eval").body
     except SyntaxError:
         return None
-    return call.func if isinstance(call, ast.Call) else None
-
-
-def _value(node: ast.expr, frame: FrameType) -> object:
-    """Return the value of a name or an attribute, without running code; None for all others."""
-    if isinstance(node, ast.Name):
-        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
-    if isinstance(node, ast.Attribute):
-        return inspect.getattr_static(_value(node.value, frame), node.attr, None)
-    return None
+    return call if isinstance(call, ast.Call) else None
 
 
 def _is_made(cls: type) -> bool:
