@@ -55,6 +55,7 @@ async def test_what_cannot_be_copied_is_one_error(site: Site, root: Path, tmp_pa
         (f"{root}:../../etc/passwd", target / "passwd", "passwd"),
         (target / "moon", f"{root}:moon", "No such file or directory"),
         ("-", f"{root}:sub/", "is a directory: name the file"),
+        ("-", f"{root}:", "'./' is a directory: name the file"),
     ):
         result = await site.run("cp", str(source), str(to))
         assert (1, "") == (result.returncode, result.stdout)
@@ -112,6 +113,24 @@ async def test_a_directory_goes_in_and_comes_out_as_it_is(
     assert {"away", "new", "sub", "to"} == set(names(root))
     assert before == tree(tmp_path / "out" / "made")
     assert {*before, *(f"made/{name}" for name in before), "made"} == set(tree(tmp_path / "out"))
+
+
+async def test_a_sandbox_s_id_alone_is_its_workspace(
+    site: Site, root: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "file").write_text("text")
+
+    for source, target in (
+        (str(made / "file"), f"{root}:"),
+        (str(made), f"{root}:"),
+        (f"{root}:", str(tmp_path / "out")),
+    ):
+        result = await site.run("cp", source, target)
+        assert (0, "", "") == (result.returncode, result.stdout, result.stderr)
+
+    assert {"file", "made", "made/file"} == set(tree(root)) == set(tree(tmp_path / "out"))
 
 
 async def test_no_link_is_followed_out_of_the_target(

@@ -27,28 +27,30 @@ STANDARD = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class InSandbox:
-    """A file in a sandbox, written as ``ID:PATH``."""
+    """A file or directory in a sandbox, written as ``ID:PATH``."""
 
     sandbox_id: str
     path: str
+    """Relative to the workspace, or below it; ``./`` is the workspace itself."""
 
 
 def parse_place(text: str) -> InSandbox | str:
     """Return a file in a sandbox, or the path of a local one.
 
-    A text with a colon is one in a sandbox, unless it begins with ``./`` or ``../``.
+    A text with a colon is one in a sandbox, unless it begins with ``./`` or ``../``. Nothing after
+    the colon means the workspace.
 
     Raises:
-        typer.BadParameter: The sandbox's id or the path is missing.
+        typer.BadParameter: The sandbox's id is missing.
     """
     sandbox_id, colon, path = text.partition(":")
     if not colon or text.startswith(("./", "../")):
         return text
-    if not sandbox_id or not path:
+    if not sandbox_id:
         raise typer.BadParameter(
             f"{text!r}: write ID:PATH for a file in a sandbox, ./{text} for a local one."
         )
-    return InSandbox(sandbox_id=sandbox_id, path=path)
+    return InSandbox(sandbox_id=sandbox_id, path=path or "./")
 
 
 async def copy_file(source: str, target: str, where: Where, *, user: str | None) -> int:

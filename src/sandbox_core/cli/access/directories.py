@@ -82,7 +82,7 @@ async def receive(visit: Visit, source: str, target: Path, *, user: str | None) 
             content = await visit.perform(ops.READ, read)
         finally:
             await _remove(visit, archive, user)
-        contents_only = source.endswith(("/.", "/..")) or source in (".", "..")
+        contents_only = source.endswith(("/.", "/..")) or source in (".", "./", "..")
         name = "" if contents_only else Path(there).name
         await asyncio.to_thread(_unpack, content, target, name)
     return True
