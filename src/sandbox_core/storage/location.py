@@ -83,7 +83,7 @@ def _parsed(text: str, source: str) -> Location:
             ) from error
         if not directory.is_absolute():
             # Workers started in other directories would use another one.
-            raise StorageError(f"{source}{text}: not an absolute path, and no URL. Use {_FORMS}.")
+            raise _no_store(source)
         return _directory(directory)
     parts = urlsplit(text)
     shown = redact(text)
@@ -100,7 +100,13 @@ def _parsed(text: str, source: str) -> Location:
         return Location(url=shown, kind="memory", path=f"{parts.netloc}{parts.path}".rstrip("/"))
     if parts.scheme in _CLOUD_SCHEMES and parts.netloc:
         return Location(url=shown, kind="cloud", path="")
-    raise StorageError(f"{source}{shown}: not the URL of a store. Use {_FORMS}.")
+    raise _no_store(source)
+
+
+def _no_store(source: str) -> StorageError:
+    # The text is not repeated: it could be a secret that was meant for another setting.
+    name = source.rstrip(" =")
+    return StorageError(f"{name}: neither an absolute path nor the URL of a store. Use {_FORMS}.")
 
 
 def open_directory(location: Location) -> None:
