@@ -44,12 +44,12 @@ from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
 from temporalio.worker import Worker
 from workflows.creates import CreateAndHold, Hold
 from workflows.fleet import KeepSession, Kept
+from workflows.live_output import LiveJob, RunLive
 from workflows.names import NamesOfFiles
 from workflows.parity import Converse, Request, ScriptedModels
 from workflows.processes import Job, RunJob
 from workflows.sessions import CaughtErrors, EveryOperation, ResizeTerminal, StepByStep, Terminal
 from workflows.storage import Refused
-from workflows.watched import RunWatched, Watched
 from workflows.wrong_types import AcceptedBefore
 
 from sandbox_core.cli.demo import project_files
@@ -75,7 +75,7 @@ WORKFLOWS = (
     RepairWorkflow,
     ResizeTerminal,
     RunJob,
-    RunWatched,
+    RunLive,
     StepByStep,
     Terminal,
 )
@@ -216,7 +216,7 @@ async def _live_output(client: Client, *, process: bool) -> Handle:
     command = "echo out; echo err >&2; sleep 0.6; echo more; sleep 0.6; exit 3"
     with tempfile.TemporaryDirectory() as root:
         async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
-            job = Watched([command, "echo short", "sleep 60"], root, process, timeout=2)
+            job = LiveJob([command, "echo short", "sleep 60"], root, process, timeout=2)
             if process:
                 job.commands.pop()
             handle = await _start(client, "RunWatched", job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -11,19 +11,31 @@ from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import TimeoutType
 from temporalio.api.failure.v1 import Failure
-from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
 from sandbox_core.errors import SandboxCoreError, SessionNotOpen
+from sandbox_core.history import Ended, Happened, RunEnded, Scheduled, Signaled, read_history
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.live_output import PUBLISH_SIGNAL, published_stream
-from sandbox_core.wire.messages import LiveEvent
-from sandbox_core.wire.naming import split_activity_name
+from sandbox_core.wire.messages import (
+    CommandEnded,
+    CommandOutput,
+    CommandStarted,
+    LiveEvent,
+    OutputDropped,
+)
 from sandbox_core.wire.payloads import decoded
 from sandbox_core.wire.summaries import summarize
 
-__all__ = ["LiveEvent", "follow"]
+__all__ = [
+    "CommandEnded",
+    "CommandOutput",
+    "CommandStarted",
+    "LiveEvent",
+    "OutputDropped",
+    "follow",
+]
 
 _UNREADABLE = "its result cannot be read here"
 
@@ -50,36 +62,16 @@ async def follow(
     """
     run: str | None = run_id
     while True:
-        commands, following = _Commands(client), ""
+        commands, following = _Commands(client), None
         handle = client.get_workflow_handle(workflow_id, run_id=run)
-        async for event in handle.fetch_history_events(wait_new_event=wait):
+        async for event in read_history(handle, wait=wait):
+            if isinstance(event, RunEnded):
+                following = event.next_run_id
             async for happened in commands.happened(event):
                 yield happened
-            next_run = _end_of_run(event)
-            if next_run is not None:
-                following = next_run
-                for happened in commands.left():
-                    yield happened
-        if not following:
+        if following is None:
             return
         run = following
-
-
-_ENDS = {
-    f"workflow_execution_{how}_event_attributes"
-    for how in ("completed", "failed", "timed_out", "canceled", "terminated", "continued_as_new")
-}
-
-
-def _end_of_run(event: HistoryEvent) -> str | None:
-    """Return the id of the run that continues the one that ends here, or that there is none: "".
-
-    None if `event` is not the end of a run.
-    """
-    kind = event.WhichOneof("attributes")
-    if kind not in _ENDS:
-        return None
-    return str(getattr(getattr(event, kind), "new_execution_run_id", ""))
 
 
 @dataclass(kw_only=True)
@@ -111,52 +103,43 @@ class _Commands:
         self._processes: dict[tuple[str, int], _Command] = {}
         self._sequences: dict[str, int] = {}
 
-    async def happened(self, event: HistoryEvent) -> AsyncIterator[LiveEvent]:
-        """Yield what a history event says of commands."""
-        kind = event.WhichOneof("attributes")
+    async def happened(self, event: Happened) -> AsyncIterator[LiveEvent]:
+        """Yield what something that happened says of commands."""
         events: Iterable[LiveEvent] = ()
-        if kind == "activity_task_scheduled_event_attributes":
-            events = await self._scheduled(event)
-        elif kind == "workflow_execution_signaled_event_attributes":
-            signaled = event.workflow_execution_signaled_event_attributes
-            if signaled.signal_name == PUBLISH_SIGNAL:
-                events = self._published(await self._decoded(signaled.input.payloads))
-        elif kind == "activity_task_completed_event_attributes":
-            completed = event.activity_task_completed_event_attributes
-            waiting = self._waiting.pop(completed.scheduled_event_id, None)
-            if waiting is not None:
-                events = self._answered(waiting, await self._decoded(completed.result.payloads))
-        elif kind == "activity_task_failed_event_attributes":
-            failed = event.activity_task_failed_event_attributes
-            events = self._failed(failed.scheduled_event_id, failed.failure)
-        elif kind == "activity_task_timed_out_event_attributes":
-            timed_out = event.activity_task_timed_out_event_attributes
-            events = self._failed(timed_out.scheduled_event_id, timed_out.failure)
-        elif kind == "activity_task_canceled_event_attributes":
-            canceled = event.activity_task_canceled_event_attributes
-            events = self._failed(canceled.scheduled_event_id, Failure(message="cancelled"))
+        match event:
+            case Scheduled():
+                events = await self._scheduled(event)
+            case Signaled(name=name) if name == PUBLISH_SIGNAL:
+                events = self._published(await self._decoded(event.arguments))
+            case Ended(outcome="ok"):
+                waiting = self._waiting.pop(event.scheduled_id, None)
+                if waiting is not None:
+                    events = self._answered(waiting, await self._decoded(event.result))
+            case Ended(failure=Failure() as failure):
+                events = self._failed(event.scheduled_id, failure)
+            case RunEnded():
+                events = self._left()
         for each in events:
             yield each
 
-    def left(self) -> Iterator[LiveEvent]:
+    def _left(self) -> Iterator[LiveEvent]:
         """Yield the ends of the commands that have not ended before their workflow."""
         for command in self._commands.values():
             yield from self._end(command, error="its workflow has ended")
 
-    async def _decoded(self, payloads: Iterable[Payload]) -> object:
-        return await decoded(self._client, list(payloads)[:1])
+    async def _decoded(self, payloads: Sequence[Payload]) -> object:
+        return await decoded(self._client, payloads[:1])
 
-    async def _scheduled(self, event: HistoryEvent) -> Iterable[LiveEvent]:
-        of = event.activity_task_scheduled_event_attributes
-        provider, name = split_activity_name(of.activity_type.name) or ("", "")
+    async def _scheduled(self, event: Scheduled) -> Iterable[LiveEvent]:
+        name = event.operation
         if name == ops.PTY_WRITE_STDIN.name:
-            polls = _message(m.PtyWriteStdinRequest, await self._decoded(of.input.payloads))
+            polls = _message(m.PtyWriteStdinRequest, await self._decoded(event.arguments))
             if polls is not None:
                 self._polls(event.event_id, polls)
         elif name in (ops.EXEC.name, ops.PTY_EXEC_START.name):
-            runs = _message(m.CommandRequest, await self._decoded(of.input.payloads))
+            runs = _message(m.CommandRequest, await self._decoded(event.arguments))
             if runs is not None:
-                return self._runs(event.event_id, provider, name, runs)
+                return self._runs(event.event_id, event.provider, name, runs)
         return ()
 
     def _polls(self, event_id: int, request: m.PtyWriteStdinRequest) -> None:
@@ -180,9 +163,8 @@ class _Commands:
             operation=operation, session_id=session_id, command=command
         )
         if not known:
-            yield LiveEvent(
+            yield CommandStarted(
                 operation_id=operation_id,
-                kind="started",
                 command=summarize(request.summary()),
                 provider=provider,
                 session_id=session_id,
@@ -211,24 +193,28 @@ class _Commands:
                 Payload.FromString(base64.b64decode(item["data"]))
                 for item in (items if isinstance(items, list) else ())
             ]
-            events = [_message(LiveEvent, converter.from_payload(each)) for each in payloads]
+            return [m.load_event(converter.from_payload(each)) for each in payloads]
         except Exception:  # noqa: BLE001 - anybody can signal anything
             return []
-        return [event for event in events if event is not None]
 
     def _new(self, command: _Command, event: LiveEvent) -> Iterator[LiveEvent]:
         """Yield what is new of a piece of a stream."""
-        stream, offset, end = event.stream or "", event.offset or 0, event.next
-        at = command.at.get(stream, 0)
-        if end is None:
-            yield event
-            return
-        if end <= at:
-            return
-        if offset < at and len(event.data) == end - offset:
-            event = event.model_copy(update={"offset": at, "data": event.data[at - offset :]})
-        command.at[stream] = end
-        yield event
+        match event:
+            case OutputDropped(next=None):
+                yield event
+            case CommandOutput() | OutputDropped():
+                at, end = command.at.get(event.stream, 0), event.next or 0
+                if end <= at:
+                    return
+                command.at[event.stream] = end
+                if (
+                    isinstance(event, CommandOutput)
+                    and event.offset < at
+                    and len(event.data) == end - event.offset
+                ):
+                    new = event.data[at - event.offset :]
+                    event = event.model_copy(update={"offset": at, "data": new})
+                yield event
 
     def _answered(self, waiting: _Waiting, response: object) -> Iterator[LiveEvent]:
         command = waiting.command
@@ -271,9 +257,8 @@ class _Commands:
         if data:
             yield from self._new(
                 command,
-                LiveEvent(
+                CommandOutput(
                     operation_id=command.operation_id,
-                    kind="output",
                     stream=stream,
                     offset=offset,
                     next=offset + len(data) if end is None else end,
@@ -286,9 +271,7 @@ class _Commands:
     ) -> Iterator[LiveEvent]:
         if not command.ended:
             command.ended = True
-            yield LiveEvent(
-                operation_id=command.operation_id, kind="ended", exit_code=exit_code, error=error
-            )
+            yield CommandEnded(operation_id=command.operation_id, exit_code=exit_code, error=error)
 
 
 def _message(model: type[_MessageT], value: object) -> _MessageT | None:

@@ -15,20 +15,20 @@ from cli.command import environment
 from cli.site import Site
 from support import running_worker, unique
 from temporalio.client import WorkflowHandle
+from workflows.live_output import LiveJob, RunLive
 from workflows.visited import Visited
-from workflows.watched import RunWatched, Watched
 
 WAITS = "echo begun; echo oh >&2; while ! test -e go; do sleep 0.01; done; printf done; exit 3"
 
 
 @asynccontextmanager
-async def watched(site: Site, *commands: str) -> AsyncIterator[WorkflowHandle[RunWatched, None]]:
+async def live_workflow(site: Site, *commands: str) -> AsyncIterator[WorkflowHandle[RunLive, None]]:
     """Run a workflow with commands that are published; they are in the site's folder."""
-    async with running_worker(site.client, RunWatched) as queue:
+    async with running_worker(site.client, RunLive) as queue:
         yield await site.client.start_workflow(
-            RunWatched.run,
-            Watched(list(commands), str(site.tmp)),
-            id=unique("watched"),
+            RunLive.run,
+            LiveJob(list(commands), str(site.tmp)),
+            id=unique("live"),
             task_queue=queue,
         )
 
@@ -45,7 +45,7 @@ async def start(site: Site, *arguments: str) -> asyncio.subprocess.Process:
 
 
 async def test_follows_a_command_until_the_workflow_ends(site: Site) -> None:
-    async with watched(site, WAITS, "true") as handle:
+    async with live_workflow(site, WAITS, "true") as handle:
         process = await start(site, handle.id, "--follow")
         assert process.stdout is not None
         shown = await process.stdout.readuntil(b"oh\n")
@@ -64,7 +64,7 @@ async def test_follows_a_command_until_the_workflow_ends(site: Site) -> None:
 
 
 async def test_json_is_an_object_a_line(site: Site) -> None:
-    async with watched(site, "printf '\\377'; exit 1") as handle:
+    async with live_workflow(site, "printf '\\377'; exit 1") as handle:
         await handle.result()
         result = await site.run("logs", handle.id, "--json")
 
@@ -93,8 +93,19 @@ async def test_a_sandbox_s_id_shows_its_workflow(site: Site) -> None:
     )
 
 
+async def test_a_workflow_without_commands_is_said_to_have_none(site: Site) -> None:
+    handle, _ = await site.visited()
+    await handle.signal(Visited.end)
+    await handle.result()
+
+    result = await site.run("logs", handle.id)
+
+    assert (0, "") == (result.returncode, result.stdout)
+    assert f"workflow {handle.id} has run no command in a sandbox\n" == result.stderr
+
+
 async def test_ctrl_c_ends_it_and_nothing_else(site: Site) -> None:
-    async with watched(site, WAITS) as handle:
+    async with live_workflow(site, WAITS) as handle:
         process = await start(site, handle.id, "-f")
         assert process.stdout is not None
         await process.stdout.readuntil(b"begun\n")

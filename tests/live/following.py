@@ -8,8 +8,16 @@ from dataclasses import dataclass, field
 from temporalio.client import Client, Plugin
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
 
-from sandbox_core.live import LiveEvent, follow
+from sandbox_core.live import (
+    CommandEnded,
+    CommandOutput,
+    CommandStarted,
+    LiveEvent,
+    OutputDropped,
+    follow,
+)
 from sandbox_core.wire.live_output import TOPIC
+from sandbox_core.wire.messages import load_event
 
 
 @dataclass
@@ -24,34 +32,40 @@ class Seen:
     at: dict[str, int] = field(default_factory=dict)
 
     def see(self, event: LiveEvent, *, exact: bool) -> None:
-        if event.kind == "ended":
-            assert self.end is None
-            self.end = event.exit_code if event.error is None else event.error
-            return
         assert self.end is None
-        assert event.stream is not None
-        assert event.offset == self.at.get(event.stream, 0), "nothing is missing, nothing twice"
-        if event.kind == "dropped":
-            self.dropped.append((event.stream, event.offset, event.next))
-        else:
-            assert event.next is not None
-            assert not exact or len(event.data) == event.next - event.offset
-            self.pieces += 1
-            self.streams[event.stream] = self.streams.get(event.stream, b"") + event.data
-        if event.next is not None:
-            self.at[event.stream] = event.next
+        match event:
+            case CommandEnded():
+                self.end = event.exit_code if event.error is None else event.error
+            case OutputDropped():
+                self._continues(event.stream, event.offset, event.next)
+                self.dropped.append((event.stream, event.offset, event.next))
+            case CommandOutput():
+                self._continues(event.stream, event.offset, event.next)
+                assert not exact or len(event.data) == event.next - event.offset
+                self.pieces += 1
+                self.streams[event.stream] = self.streams.get(event.stream, b"") + event.data
+
+    def _continues(self, stream: str, offset: int, end: int | None) -> None:
+        assert offset == self.at.get(stream, 0), "nothing is missing, nothing twice"
+        if end is not None:
+            self.at[stream] = end
 
 
 def seen(events: Sequence[LiveEvent], *, exact: bool = True) -> list[Seen]:
     """Return what is seen of each command; `exact` if nothing was redacted."""
     commands: dict[str, Seen] = {}
     for event in events:
-        if event.kind == "started":
+        if isinstance(event, CommandStarted):
             assert event.operation_id not in commands
-            commands[event.operation_id] = Seen(command=event.command or "")
+            commands[event.operation_id] = Seen(command=event.command)
         else:
             commands[event.operation_id].see(event, exact=exact)
     return list(commands.values())
+
+
+def written(events: Sequence[LiveEvent]) -> bytes:
+    """Return all output, of whichever command and stream."""
+    return b"".join(event.data for event in events if isinstance(event, CommandOutput))
 
 
 def with_plugins(client: Client, *plugins: Plugin) -> Client:
@@ -68,7 +82,4 @@ async def followed(client: Client, workflow_id: str) -> list[LiveEvent]:
 async def subscribed(client: Client, workflow_id: str) -> list[LiveEvent]:
     """Return what Temporal's own API yields of a workflow that has ended."""
     stream = WorkflowStreamClient.create(client, workflow_id)
-    return [
-        LiveEvent.model_validate(item.data)
-        async for item in stream.subscribe([TOPIC], result_type=dict)
-    ]
+    return [load_event(item.data) async for item in stream.subscribe([TOPIC], result_type=dict)]

@@ -9,7 +9,7 @@ from scripts import Scripts, commands_then_report
 from support import running_worker, unique
 from temporalio.client import Client
 from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
-from workflows.watched import AskWatched
+from workflows.live_output import AskLive
 
 from sandbox_core.worker import SandboxPlugin
 
@@ -22,9 +22,9 @@ async def test_what_an_agent_runs_is_published(temporal_client: Client) -> None:
         model_provider=Scripts({"slow": commands_then_report(SLOW, "echo short")}),
     )
     client = with_plugins(temporal_client, agents, SandboxPlugin())
-    async with running_worker(client, AskWatched, plugins=()) as queue:
+    async with running_worker(client, AskLive, plugins=()) as queue:
         await client.execute_workflow(
-            AskWatched.run, "slow", id=(name := unique("ask")), task_queue=queue
+            AskLive.run, "slow", id=(name := unique("ask")), task_queue=queue
         )
 
         slow, short = seen(await followed(client, name))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support import running_worker, unique
 from temporalio.client import Client
-from workflows.watched import RunWatched, Watched
+from workflows.live_output import LiveJob, RunLive
 
 SERVER = Path(__file__).parents[2] / "examples" / "follow" / "server.py"
 
@@ -45,9 +45,9 @@ async def test_a_page_follows_a_command(
     command = "echo begun; while ! test -e go; do sleep 0.01; done; exit 3"
     server = await example.serve(temporal_client, port=0)
     port = server.sockets[0].getsockname()[1]
-    async with server, running_worker(temporal_client, RunWatched) as queue:
+    async with server, running_worker(temporal_client, RunLive) as queue:
         handle = await temporal_client.start_workflow(
-            RunWatched.run, Watched([command], str(tmp_path)), id=unique("page"), task_queue=queue
+            RunLive.run, LiveJob([command], str(tmp_path)), id=unique("page"), task_queue=queue
         )
         events: list[dict[str, Any]] = []
         lines = []

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from faults.harness import line_of, workers
-from live.following import followed, seen, subscribed, with_plugins
+from live.following import followed, seen, subscribed, with_plugins, written
 from support import bytes_of, running_worker, unique
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
-from workflows.watched import RunWatched, RunWatchedWithStream, Watched
+from workflows.live_output import LiveJob, OneLiveSession, RunLive, RunLiveWithStream
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.live import follow
@@ -22,10 +22,10 @@ from sandbox_core.workflow import LiveOutput
 
 
 async def start(
-    client: Client, queue: str, job: Watched, workflow: str = "RunWatched"
+    client: Client, queue: str, job: LiveJob, workflow: str = "RunWatched"
 ) -> WorkflowHandle[Any, Any]:
     return await client.start_workflow(
-        workflow, job, id=unique("watched"), task_queue=queue, result_type=type(None)
+        workflow, job, id=unique("live"), task_queue=queue, result_type=type(None)
     )
 
 
@@ -40,7 +40,7 @@ async def signals(handle: WorkflowHandle[Any, Any]) -> int:
 async def queue(temporal_client: Client, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     monkeypatch.setenv("TOKEN", "s3cr3t-0123456789")
     plugins = [SandboxPlugin(worker_env=["TOKEN"])]
-    workflows = (RunWatched, RunWatchedWithStream)
+    workflows = (RunLive, RunLiveWithStream)
     async with running_worker(temporal_client, *workflows, plugins=plugins) as queue:
         yield queue
 
@@ -49,11 +49,11 @@ async def test_output_comes_while_the_command_runs(
     temporal_client: Client, queue: str, tmp_path: Path
 ) -> None:
     command = "echo out; echo err >&2; while ! test -e go; do sleep 0.01; done; printf end; exit 3"
-    handle = await start(temporal_client, queue, Watched([command], str(tmp_path)))
+    handle = await start(temporal_client, queue, LiveJob([command], str(tmp_path)))
     events = []
     async for event in follow(temporal_client, handle.id):
         events.append(event)
-        if {"out\n", "err\n"} == {each.data.decode() for each in events if each.data}:
+        if {b"out", b"err"} == set(written(events).split()):
             (tmp_path / "go").touch()
     await handle.result()
 
@@ -68,7 +68,7 @@ async def test_output_comes_while_the_command_runs(
 async def test_a_short_command_costs_no_event(
     temporal_client: Client, queue: str, tmp_path: Path, process: bool
 ) -> None:
-    job = Watched(["echo hi; exit 1", "printf '\\377'", "true"], str(tmp_path), process=process)
+    job = LiveJob(["echo hi; exit 1", "printf '\\377'", "true"], str(tmp_path), process=process)
     handle = await start(temporal_client, queue, job)
     await handle.result()
     stream = "output" if process else "stdout"
@@ -86,7 +86,7 @@ async def test_a_short_command_costs_no_event(
 async def test_without_live_output_the_output_comes_with_the_end(
     temporal_client: Client, queue: str, tmp_path: Path
 ) -> None:
-    job = Watched(["echo hi; echo oh >&2; sleep 0.4"], str(tmp_path), live=False)
+    job = LiveJob(["echo hi; echo oh >&2; sleep 0.4"], str(tmp_path), live=False)
     handle = await start(temporal_client, queue, job)
     await handle.result()
 
@@ -95,6 +95,30 @@ async def test_without_live_output_the_output_comes_with_the_end(
     assert {"stdout": b"hi\n", "stderr": b"oh\n"} == only.streams
     assert 0 == await signals(handle)
     assert b"max_bytes" not in bytes_of(await handle.fetch_history()).partition(b"create_key")[2]
+
+
+async def test_one_session_of_a_client_is_published_and_the_others_are_not(
+    temporal_client: Client, tmp_path: Path
+) -> None:
+    """From when its own setting says so, to when it says otherwise."""
+    async with running_worker(temporal_client, OneLiveSession) as queue:
+        handle = await temporal_client.start_workflow(
+            OneLiveSession.run, str(tmp_path), id=unique("live"), task_queue=queue
+        )
+        refused = await handle.result()
+
+        begun, process, resumed = seen(await subscribed(temporal_client, handle.id))
+        everything = seen(await followed(temporal_client, handle.id))
+
+    assert "live_output is a LiveOutput, not bool." == refused
+    assert ("echo begun; sleep 0.5", {"stdout": b"begun\n"}) == (begun.command, begun.streams)
+    # It was started before the setting was taken back.
+    assert {"output": b"one\ntwo\n"} == process.streams
+    assert {"stdout": b"resumed\n"} == resumed.streams
+    assert {"echo other; sleep 0.5", "echo before", "echo after"} == {
+        each.command for each in everything
+    } - {begun.command, process.command, resumed.command}
+    assert 0 < await signals(handle)
 
 
 MANY = "seq 1 20000; echo $$ >pid; until test -e go; do sleep 0.05; done; seq 20001 30000; exit 7"
@@ -106,7 +130,7 @@ async def test_what_is_not_made_like_our_signals_is_no_output(
 ) -> None:
     """Whoever may signal the workflow may send anything."""
     command = "while ! test -e go; do sleep 0.01; done; echo out"
-    job = Watched([command], str(tmp_path), live=False)
+    job = LiveJob([command], str(tmp_path), live=False)
     handle = await start(temporal_client, queue, job)
     mistakes: list[object] = [[{}], [{"data": "!"}], [{"data": "AAAA"}], "moon", None]
     for number, items in enumerate(mistakes):
@@ -126,9 +150,9 @@ async def test_what_is_not_made_like_our_signals_is_no_output(
 async def test_each_byte_comes_once_though_the_worker_is_killed(
     temporal_address: str, temporal_client: Client, tmp_path: Path, process: bool
 ) -> None:
-    with workers(temporal_address, unique("live"), RunWatched) as fleet:
+    with workers(temporal_address, unique("live"), RunLive) as fleet:
         first = await fleet.start()
-        job = Watched([MANY], str(tmp_path), process=process, max_bytes=1024**2)
+        job = LiveJob([MANY], str(tmp_path), process=process, max_bytes=1024**2)
         handle = await start(temporal_client, fleet.queue, job)
         await line_of(tmp_path / "pid")
         events, published = [], 0
@@ -153,7 +177,7 @@ async def test_five_megabytes(temporal_client: Client, queue: str, tmp_path: Pat
     data = bytes(range(256)) * 20_000
     (tmp_path / "data").write_bytes(data)
     command = "cat data; sleep 0.5"
-    job = Watched([command], str(tmp_path), process=True, max_bytes=8 * 1024**2)
+    job = LiveJob([command], str(tmp_path), process=True, max_bytes=8 * 1024**2)
     handle = await start(temporal_client, queue, job)
     await handle.result()
 
@@ -169,7 +193,7 @@ async def test_five_megabytes(temporal_client: Client, queue: str, tmp_path: Pat
 async def test_a_command_publishes_no_more_than_it_may(
     temporal_client: Client, queue: str, tmp_path: Path, process: bool
 ) -> None:
-    job = Watched(["seq 1 5000; sleep 0.5; seq 1 5000"], str(tmp_path), process, max_bytes=10_000)
+    job = LiveJob(["seq 1 5000; sleep 0.5; seq 1 5000"], str(tmp_path), process, max_bytes=10_000)
     handle = await start(temporal_client, queue, job)
     await handle.result()
     stream = "output" if process else "stdout"
@@ -190,7 +214,7 @@ async def test_a_secret_in_two_pieces_is_redacted(
         "printf 'token s3cr3t-01'; sleep 0.7; printf '23456789 and s3cr'; sleep 0.7;"
         "printf 'ecy'; sleep 0.7; printf ' s3cr3t-0123456789.'"
     )
-    job = Watched(["sh script"], str(tmp_path), process, secrets=["TOKEN"])
+    job = LiveJob(["sh script"], str(tmp_path), process, secrets=["TOKEN"])
     handle = await start(temporal_client, queue, job)
     await handle.result()
 
@@ -204,7 +228,7 @@ async def test_a_secret_in_two_pieces_is_redacted(
 async def test_a_cancelled_command_shows_what_it_wrote(
     temporal_client: Client, queue: str, tmp_path: Path
 ) -> None:
-    job = Watched(["echo begun; sleep 60"], str(tmp_path))
+    job = LiveJob(["echo begun; sleep 60"], str(tmp_path))
     handle = await start(temporal_client, queue, job)
     events = []
     async for event in follow(temporal_client, handle.id):
@@ -219,7 +243,7 @@ async def test_a_cancelled_command_shows_what_it_wrote(
 async def test_a_command_that_times_out_shows_what_it_wrote(
     temporal_client: Client, queue: str, tmp_path: Path
 ) -> None:
-    job = Watched(["echo begun; sleep 60"], str(tmp_path), timeout=0.1)
+    job = LiveJob(["echo begun; sleep 60"], str(tmp_path), timeout=0.1)
     handle = await start(temporal_client, queue, job)
     await handle.result()
 
@@ -232,8 +256,8 @@ async def test_a_command_that_times_out_shows_what_it_wrote(
 async def test_the_workflow_s_own_stream_is_used(
     temporal_client: Client, queue: str, tmp_path: Path
 ) -> None:
-    job = Watched(["echo hi; sleep 0.5"], str(tmp_path))
-    handle = await start(temporal_client, queue, job, "RunWatchedWithStream")
+    job = LiveJob(["echo hi; sleep 0.5"], str(tmp_path))
+    handle = await start(temporal_client, queue, job, "RunLiveWithStream")
     await handle.result()
 
     stream = WorkflowStreamClient.create(temporal_client, handle.id)
@@ -249,7 +273,7 @@ async def test_commands_of_one_workflow_at_once_are_told_apart(
     temporal_client: Client, queue: str, tmp_path: Path, process: bool
 ) -> None:
     commands = [f"echo {n}; sleep 0.5; echo {n}" for n in range(2)]
-    job = Watched(commands, str(tmp_path), process, at_once=True)
+    job = LiveJob(commands, str(tmp_path), process, at_once=True)
     handle = await start(temporal_client, queue, job)
     await handle.result()
 

@@ -1,26 +1,18 @@
-"""Reads what workflows have done in their sandboxes from their histories."""
+"""The operations of a workflow, each with its outcome, read from its history."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.common.v1 import Payload
-from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
 
+from sandbox_core.history import Ended, Scheduled, Started, read_history
 from sandbox_core.wire import operations as ops
-from sandbox_core.wire.naming import split_activity_name
 from sandbox_core.wire.payloads import decoded
 
-_OUTCOMES = {
-    "activity_task_completed_event_attributes": "ok",
-    "activity_task_failed_event_attributes": "failed",
-    "activity_task_timed_out_event_attributes": "timed out",
-    "activity_task_canceled_event_attributes": "cancelled",
-}
 _COMMANDS = (ops.EXEC.name, ops.PTY_EXEC_START.name, ops.PTY_WRITE_STDIN.name)
 OPENING = (ops.CREATE_SESSION.name, ops.RESUME_SESSION.name, ops.START.name)
 """The operations whose responses name the session's sandbox."""
@@ -84,76 +76,55 @@ async def operations_of(
     found: dict[int, Operation] = {}
     scheduled: dict[int, datetime] = {}
     started: dict[int, datetime] = {}
-    async for event in handle.fetch_history_events():
-        if event.HasField("activity_task_scheduled_event_attributes"):
-            operation = await _scheduled(client, event)
-            if operation is not None:
-                found[event.event_id] = operation
-                scheduled[event.event_id] = _time(event.event_time)
-        elif event.HasField("activity_task_started_event_attributes"):
-            of = event.activity_task_started_event_attributes
-            if of.scheduled_event_id in found:
-                operation = found[of.scheduled_event_id]
-                operation.attempts, operation.worker = of.attempt, of.identity
-                began = started[of.scheduled_event_id] = _time(event.event_time)
-                operation.waited_s = (began - scheduled[of.scheduled_event_id]).total_seconds()
-        else:
-            await _ended(client, event, found, started)
+    async for event in read_history(handle):
+        match event:
+            case Scheduled():
+                found[event.event_id] = await _scheduled(client, event)
+                scheduled[event.event_id] = event.at
+            case Started():
+                operation = found[event.scheduled_id]
+                operation.attempts, operation.worker = event.attempt, event.worker
+                started[event.scheduled_id] = event.at
+                operation.waited_s = (event.at - scheduled[event.scheduled_id]).total_seconds()
+            case Ended():
+                operation = found[event.scheduled_id]
+                began = started.get(event.scheduled_id)
+                if began is not None:
+                    operation.took_s = (event.at - began).total_seconds()
+                await _complete(client, operation, event)
     for each in found.values():
         yield each
 
 
-async def _scheduled(client: Client, event: HistoryEvent) -> Operation | None:
-    of = event.activity_task_scheduled_event_attributes
-    names = split_activity_name(of.activity_type.name)
-    if names is None:
-        return None
-    provider, name = names
-    request = await decoded(client, of.input.payloads[:1])
-    summary = await decoded(client, [event.user_metadata.summary])
+async def _scheduled(client: Client, event: Scheduled) -> Operation:
+    request = await decoded(client, event.arguments[:1])
+    summary = await decoded(client, [event.summary])
     what = summary if isinstance(summary, str) else ""
     return Operation(
-        operation=name,
-        provider=provider,
+        operation=event.operation,
+        provider=event.provider,
         session_id=_session_id(request),
         operation_id=_text(request, "operation_id"),
-        what=what.removeprefix(name).removeprefix(": "),
-        scheduled_at=_time(event.event_time).isoformat(timespec="milliseconds"),
-        input_bytes=sum(map(_size, of.input.payloads)),
+        what=what.removeprefix(event.operation).removeprefix(": "),
+        scheduled_at=event.at.isoformat(timespec="milliseconds"),
+        input_bytes=sum(map(_size, event.arguments)),
     )
 
 
-async def _ended(
-    client: Client,
-    event: HistoryEvent,
-    found: Mapping[int, Operation],
-    started: Mapping[int, datetime],
-) -> None:
-    """Complete the operation whose end `event` is, if it is one's."""
-    kind = event.WhichOneof("attributes")
-    if kind not in _OUTCOMES:
-        return
-    end, outcome = getattr(event, kind), _OUTCOMES[kind]
-    operation = found.get(end.scheduled_event_id)
-    if operation is None:
-        return
-    operation.outcome = outcome
-    began = started.get(end.scheduled_event_id)
-    if began is not None:
-        operation.took_s = (_time(event.event_time) - began).total_seconds()
-    if outcome == "ok":
-        payloads = end.result.payloads
-        operation.output_bytes = sum(map(_size, payloads))
+async def _complete(client: Client, operation: Operation, ended: Ended) -> None:
+    operation.outcome = ended.outcome
+    if ended.outcome == "ok":
+        operation.output_bytes = sum(map(_size, ended.result))
         if operation.session_id is None or operation.operation in (*_COMMANDS, *OPENING):
-            response = await decoded(client, payloads[:1])
+            response = await decoded(client, ended.result[:1])
             operation.session_id = operation.session_id or _session_id(response)
             operation.exit_code = _exit_code(operation.operation, response)
             if operation.operation in OPENING:
                 operation.sandbox_id = _text(response, "sandbox_id")
                 operation.worker_queue = _text(response, "worker_queue")
-    elif outcome != "cancelled":
-        operation.error = end.failure.message
-        operation.outcome = end.failure.application_failure_info.type or outcome
+    elif ended.outcome != "cancelled" and ended.failure is not None:
+        operation.error = ended.failure.message
+        operation.outcome = ended.failure.application_failure_info.type or ended.outcome
 
 
 def _exit_code(operation: str, response: object) -> int | None:
@@ -177,7 +148,3 @@ def _text(message: object, field: str) -> str | None:
 def _size(payload: Payload) -> int:
     """Return the size of a payload, wherever it is stored."""
     return sum(each.size_bytes for each in payload.external_payloads) or payload.ByteSize()
-
-
-def _time(timestamp: Timestamp) -> datetime:
-    return timestamp.ToDatetime(timezone.utc)

@@ -7,13 +7,21 @@ import os
 import sys
 from contextlib import aclosing
 
+import typer
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.sandboxes import find_sandbox
 from sandbox_core.errors import InvalidRequest
-from sandbox_core.live import LiveEvent, follow
+from sandbox_core.live import (
+    CommandEnded,
+    CommandOutput,
+    CommandStarted,
+    LiveEvent,
+    OutputDropped,
+    follow,
+)
 from sandbox_core.worker import SandboxPlugin
 
 
@@ -46,15 +54,18 @@ async def run_logs(
     plugin = SandboxPlugin(storage=storage, register_activities=False)
     client = await connect(address, namespace, plugins=[plugin])
     workflow_id, run_id = await _workflow(client, of, run_id)
-    show = _json if as_json else _Lines().show
+    show, empty = _json if as_json else _Lines().show, True
     try:
         with server_errors(client):
             async with aclosing(follow(client, workflow_id, run_id=run_id, wait=wait)) as events:
                 async for event in events:
+                    empty = False
                     show(event)
                     sys.stdout.flush()
     except BrokenPipeError:  # As of `logs | head`. Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if empty:
+        typer.echo(f"workflow {workflow_id} has run no command in a sandbox", err=True)
     return 0
 
 
@@ -90,23 +101,24 @@ class _Lines:
 
     def show(self, event: LiveEvent) -> None:
         command = self._commands.get(event.operation_id, event.operation_id)
-        if event.kind == "started":
-            self._commands[event.operation_id] = event.command or ""
-            self._line(f"$ {event.command}")
+        if isinstance(event, CommandStarted):
+            self._commands[event.operation_id] = event.command
         elif self._last != event.operation_id:
             self._line(f"$ {command} (continued)")
         self._last = event.operation_id
-        if event.kind == "output":
-            sys.stdout.flush()
-            sys.stdout.buffer.write(event.data)
-            self._at_start_of_line = event.data.endswith(b"\n")
-        elif event.kind == "dropped":
-            missing = (
-                "the rest" if event.next is None else f"{event.next - (event.offset or 0):,} bytes"
-            )
-            self._line(f"[... {missing} of its {event.stream} not shown ...]")
-        elif event.kind == "ended":
-            self._line(f"[exit {event.exit_code}]" if event.error is None else f"[{event.error}]")
+        match event:
+            case CommandStarted():
+                self._line(f"$ {event.command}")
+            case CommandOutput():
+                sys.stdout.flush()
+                sys.stdout.buffer.write(event.data)
+                self._at_start_of_line = event.data.endswith(b"\n")
+            case OutputDropped():
+                size = "the rest" if event.next is None else f"{event.next - event.offset:,} bytes"
+                self._line(f"[... {size} of its {event.stream} not shown ...]")
+            case CommandEnded():
+                exited = f"exit {event.exit_code}"
+                self._line(f"[{exited if event.error is None else event.error}]")
 
     def _line(self, text: str) -> None:
         sys.stdout.write(f"{text}\n" if self._at_start_of_line else f"\n{text}\n")

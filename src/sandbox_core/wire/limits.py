@@ -28,6 +28,11 @@ DEFAULT_MAX_FILE_BYTES = 1024**3
 DEFAULT_MAX_OUTPUT_BYTES = 1024**2
 """Default of ``SandboxPlugin(max_output_bytes=...)``: 1 MiB for stdout, and for stderr."""
 
+LONG_HISTORY_EVENTS = 10_000
+LONG_HISTORY_BYTES = 10 * 1024 * 1024
+"""The sizes of a history at which nothing more is added that can be left out. Temporal begins to
+warn at about these, and ends a workflow at five times as much."""
+
 # stdout and stderr share one payload, and JSON escapes can double the size of ordinary text.
 _OUTPUT_BYTES_INLINE = MAX_PAYLOAD_BYTES // 4
 

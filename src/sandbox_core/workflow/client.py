@@ -34,7 +34,7 @@ from sandbox_core.workflow.convert import expect, kind_of, refuse
 from sandbox_core.workflow.creation import create_session
 from sandbox_core.workflow.dispatch import DEFAULT_START_TO_CLOSE_TIMEOUT
 from sandbox_core.workflow.groups import in_group, same_group, session_group
-from sandbox_core.workflow.live_output import LiveOutput, ensure_stream
+from sandbox_core.workflow.live_output import LiveOutput, checked
 from sandbox_core.workflow.resuming import next_epoch, resume_session
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_wrapper import WorkflowSandboxSession, workflow_session
@@ -61,7 +61,8 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         config: Temporal's activity options. By default the start-to-close timeout is five minutes
             and the heartbeat timeout 30 seconds.
         live_output: Publishes what commands write while they run, for those who follow the
-            workflow; see `LiveOutput`. By default, nothing is published.
+            workflow; see `LiveOutput`. By default, nothing is published. A session's own
+            `live_output` changes it for that session.
 
     Raises:
         InvalidProviderName: `name` is not a valid provider name.
@@ -85,11 +86,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
         self._config = config or ActivityConfig(
             start_to_close_timeout=DEFAULT_START_TO_CLOSE_TIMEOUT
         )
-        if live_output is not None:
-            expect(live_output, (LiveOutput,), "live_output is a LiveOutput")
-            if workflow.in_workflow():
-                ensure_stream()
-        self._live_output = live_output
+        self._live_output = checked(live_output)
         self.backend_id = name
         _register_with_openai_runner()
 
@@ -229,7 +226,7 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
                 opened=opened,
                 state=state,
                 idempotency_key=idempotency_key,
-                live=self._live_output,
+                live_output=self._live_output,
             )
         )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
@@ -12,18 +13,19 @@ from temporalio.contrib.workflow_streams import WorkflowStream
 
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.wire import messages as m
+from sandbox_core.wire.limits import LONG_HISTORY_BYTES, LONG_HISTORY_EVENTS
 from sandbox_core.wire.live_output import PUBLISH_SIGNAL, TOPIC, published_stream
 from sandbox_core.wire.summaries import summarize
+from sandbox_core.workflow.convert import expect
 from sandbox_core.workflow.per_workflow import PerWorkflow
 
-_ResponseT = TypeVar("_ResponseT", bound=m.WatchedResponse)
+_ResponseT = TypeVar("_ResponseT", bound=m.OutputResponse)
 _RequestT = TypeVar("_RequestT", bound=m.SessionRequest)
 
 DEFAULT_MAX_BYTES = 256 * 1024
 
-# Temporal begins to warn at about these, and ends a workflow at five times as much.
-_MOST_EVENTS = 10_000
-_MOST_BYTES = 10 * 1024 * 1024
+# A command may be silent for as long as it likes.
+_EVER = timedelta(days=3650)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,19 @@ class LiveOutput:
             )
 
 
+def checked(live_output: LiveOutput | None) -> LiveOutput | None:
+    """Return `live_output`; the workflow's stream exists then, so that others can subscribe to it.
+
+    Raises:
+        InvalidRequest: It is something else; see `refuse`.
+    """
+    if live_output is not None:
+        expect(live_output, (LiveOutput,), "live_output is a LiveOutput")
+        if workflow.in_workflow():
+            _feeds.get()
+    return live_output
+
+
 class _Feed:
     """The stream of the calling workflow."""
 
@@ -68,7 +83,7 @@ class _Feed:
     def published(self, operation_id: str) -> dict[str, int]:
         """Return, by stream, up to which offset workers have published a command's output."""
         offsets = {}
-        for publisher, state in self._stream.get_state().publishers.items():
+        for publisher, state in self._stream.get_state(publisher_ttl=_EVER).publishers.items():
             of = published_stream(publisher)
             if of is not None and of[0] == operation_id:
                 offsets[of[1]] = state.sequence
@@ -78,126 +93,93 @@ class _Feed:
 _feeds = PerWorkflow(_Feed)
 
 
-def ensure_stream() -> None:
-    """Make the stream of this workflow, unless it exists, so that others can subscribe to it."""
-    _feeds.get()
+class LiveCommand:
+    """The publication of one command: its start, what workers do not publish, and its end."""
 
-
-class CommandPublisher:
-    """Publishes the commands of one session, or nothing without `settings`."""
-
-    def __init__(self, settings: LiveOutput | None, provider: str, session_id: str) -> None:
-        self._settings = settings
-        self._provider = provider
-        self._session_id = session_id
-        self._feed = None if settings is None else _feeds.get()
-        # Of processes: what workers have published; and of the backend's own, which have no
-        # offsets, what they have written.
-        self._by_workers: dict[str, dict[str, int]] = {}
-        self._written: dict[str, int] = {}
+    def __init__(self, live_output: LiveOutput, operation_id: str) -> None:
+        self._max_bytes = live_output.max_bytes
+        self._operation_id = operation_id
+        self._feed = _feeds.get()
+        # Of a process: what workers have published of it; and of one of the backend's own, which
+        # has no offsets, what it has written.
+        self._by_workers: dict[str, int] = {}
+        self._written = 0
 
     async def run(
         self,
         request: m.CommandRequest,
+        provider: str,
         perform: Callable[[m.LiveRequest | None], Awaitable[_ResponseT]],
     ) -> _ResponseT:
         """Publish the command of `request`, which `perform` runs."""
-        if self._feed is None:
-            return await perform(None)
-        operation_id = request.operation_id
-        self._publish(
-            m.LiveEvent(
-                operation_id=operation_id,
-                kind="started",
+        self._feed.publish(
+            m.CommandStarted(
+                operation_id=self._operation_id,
                 command=summarize(request.summary()),
-                provider=self._provider,
-                session_id=self._session_id,
+                provider=provider,
+                session_id=request.session.session_id,
             )
         )
         try:
-            response = await perform(self.live_request(operation_id))
+            response = await perform(self.request())
         except asyncio.CancelledError:
-            self.ended(operation_id, error="cancelled")
+            self.ended(error="cancelled")
             raise
         except Exception as error:
-            self.ended(operation_id, error=f"{type(error).__name__}: {error}")
+            self.ended(error=f"{type(error).__name__}: {error}")
             raise
         if isinstance(response, m.ExecResponse):
             if not response.published:
-                self._output(operation_id, "stdout", response.stdout)
-                self._output(operation_id, "stderr", response.stderr)
-            self.ended(operation_id, exit_code=response.exit_code)
+                self._output("stdout", response.stdout)
+                self._output("stderr", response.stderr)
+            self.ended(exit_code=response.exit_code)
         return response
 
-    def polled(self, operation_id: str, response: m.PtyResponse, since: int) -> None:
-        """Publish the new output of a process, which begins at offset `since`."""
-        if self._feed is None:
-            return
+    def polled(self, response: m.PtyResponse, since: int) -> None:
+        """Publish the new output of the process, which begins at offset `since`."""
         if response.offset is None:
-            since = self._written.get(operation_id, 0)
-            self._written[operation_id] = since + len(response.output)
+            since, self._written = self._written, self._written + len(response.output)
         if not response.published:
-            self._output(operation_id, "output", response.output, since, response.offset)
-        self._by_workers[operation_id] = response.published
+            self._output("output", response.output, since, response.offset)
+        self._by_workers = response.published
         if response.process_id is None:
-            del self._by_workers[operation_id]
-            self.ended(operation_id, exit_code=response.exit_code)
+            self.ended(exit_code=response.exit_code)
 
-    def ended(
-        self, operation_id: str, *, exit_code: int | None = None, error: str | None = None
-    ) -> None:
-        """Publish the end of a command."""
-        self._publish(
-            m.LiveEvent(operation_id=operation_id, kind="ended", exit_code=exit_code, error=error)
+    def ended(self, *, exit_code: int | None = None, error: str | None = None) -> None:
+        """Publish the end of the command."""
+        self._feed.publish(
+            m.CommandEnded(operation_id=self._operation_id, exit_code=exit_code, error=error)
         )
 
-    def terminated(self, operation_ids: Iterable[str]) -> None:
-        """Publish the end of processes that were terminated."""
-        for operation_id in operation_ids:
-            self.ended(operation_id, error="terminated")
-
-    def repeated(self, request: _RequestT) -> _RequestT:
-        """Return a request to be made again, by a worker that goes on where the last one died."""
-        if self._feed is None or not isinstance(request, m.WatchedRequest) or request.live is None:
-            return request
-        published = self._feed.published(request.live.operation_id)
-        live = request.live.model_copy(update={"published": published})
-        return request.model_copy(update={"live": live})
-
-    def live_request(self, operation_id: str) -> m.LiveRequest | None:
-        """Return what asks a worker to publish a command's output.
-
-        None if nothing is published, or if the history is long.
-        """
-        if self._settings is None:
-            return None
+    def request(self) -> m.LiveRequest | None:
+        """Return what asks a worker to publish the output; None if the history is long."""
         info = workflow.info()
         if (
-            info.get_current_history_length() >= _MOST_EVENTS
-            or info.get_current_history_size() >= _MOST_BYTES
+            info.get_current_history_length() >= LONG_HISTORY_EVENTS
+            or info.get_current_history_size() >= LONG_HISTORY_BYTES
         ):
             return None
         return m.LiveRequest(
-            operation_id=operation_id,
-            max_bytes=self._settings.max_bytes,
-            published=self._by_workers.get(operation_id, {}),
+            operation_id=self._operation_id, max_bytes=self._max_bytes, published=self._by_workers
         )
 
-    def _publish(self, event: m.LiveEvent) -> None:
-        if self._feed is not None:
-            self._feed.publish(event)
-
-    def _output(
-        self, operation_id: str, stream: str, data: bytes, offset: int = 0, end: int | None = None
-    ) -> None:
+    def _output(self, stream: str, data: bytes, offset: int = 0, end: int | None = None) -> None:
         if data:
-            self._publish(
-                m.LiveEvent(
-                    operation_id=operation_id,
-                    kind="output",
+            self._feed.publish(
+                m.CommandOutput(
+                    operation_id=self._operation_id,
                     stream=stream,
                     offset=offset,
                     next=offset + len(data) if end is None else end,
                     data=data,
                 )
             )
+
+
+def repeated(request: _RequestT) -> _RequestT:
+    """Return a request to be made again, by a worker that goes on where the last one died."""
+    if not isinstance(request, m.OutputRequest) or request.live is None:
+        return request
+    published = _feeds.get().published(request.live.operation_id)
+    live = request.live.model_copy(update={"published": published})
+    return request.model_copy(update={"live": live})

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sandbox_core.wire import messages as m
+from sandbox_core.workflow.live_output import LiveCommand
 
 
 @dataclass(kw_only=True)
 class PolledProcess:
     """One process: its user, how much of its output was delivered, and whether it has ended.
 
-    `operation_id` is that of the command; None if it was started through another handle.
+    `live` publishes it; None if it is not published, or was started through another handle.
     """
 
     user: str | None = None
-    operation_id: str | None = None
+    live: LiveCommand | None = None
     offset: int = 0
     ended: bool = False
 

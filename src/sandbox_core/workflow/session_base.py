@@ -18,7 +18,7 @@ from sandbox_core.wire import operations as ops
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.workflow.handles import add_handle
-from sandbox_core.workflow.live_output import CommandPublisher, LiveOutput
+from sandbox_core.workflow.live_output import LiveOutput, checked, repeated
 from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.record import Restoration, SessionRecord
 from sandbox_core.workflow.recovery import Recovery
@@ -61,7 +61,7 @@ class SessionBase(BaseSandboxSession):
         opened: m.OpenSessionResponse,
         state: SandboxSessionState,
         idempotency_key: str | None = None,
-        live: LiveOutput | None = None,
+        live_output: LiveOutput | None = None,
     ) -> None:
         self.state = state
         self.deleted = False
@@ -70,7 +70,7 @@ class SessionBase(BaseSandboxSession):
         self._record = SessionRecord(self, provider, config, opened)
         self._meter = UsageMeter()
         self._recovery = Recovery(self._record, resumed=self._meter.resumed)
-        self._publisher = CommandPublisher(live, provider, opened.session.session_id)
+        self._live_output = live_output
         # Set while the sandbox was created for this session and has not been started.
         self._unused = idempotency_key
         self._discarded = False
@@ -106,6 +106,19 @@ class SessionBase(BaseSandboxSession):
     def usage(self) -> Usage:
         """What the session has used in this workflow so far."""
         return self._meter.usage()
+
+    @property
+    def live_output(self) -> LiveOutput | None:
+        """How what the next commands write is published while they run; None if it is not.
+
+        Raises:
+            InvalidRequest: It is set to something else.
+        """
+        return self._live_output
+
+    @live_output.setter
+    def live_output(self, live_output: LiveOutput | None) -> None:
+        self._live_output = checked(live_output)
 
     def mark_deleted(self) -> None:
         """Note that this workflow deleted the sandbox, through any handle."""
@@ -144,9 +157,7 @@ class SessionBase(BaseSandboxSession):
         """
         try:
             self._check_exists(operation.name)
-            response = await self._recovery.perform(
-                operation, request, body, repeated=self._publisher.repeated
-            )
+            response = await self._recovery.perform(operation, request, body, repeated=repeated)
         except (ActivityError, SandboxError, OperationFailed, OutcomeUnknown, SandboxLost) as error:
             self._meter.failed(request, error)
             self._doubtful = self._doubtful or self._raises_doubt(operation.name, error)

@@ -13,11 +13,12 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.operations import Operation
 from sandbox_core.workflow import convert
+from sandbox_core.workflow.live_output import LiveCommand
 from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.session_base import SessionBase
 
 _CommandT = TypeVar("_CommandT", bound=m.CommandRequest)
-_ResponseT = TypeVar("_ResponseT", bound=m.WatchedResponse)
+_ResponseT = TypeVar("_ResponseT", bound=m.OutputResponse)
 
 
 class SessionCommands(SessionBase):
@@ -51,26 +52,34 @@ class SessionCommands(SessionBase):
             OutcomeUnknown: The command started, and its result is unknown.
             SandboxLost: The sandbox is gone, and the command with it.
         """
-        result = await self._command(
-            ops.EXEC,
-            m.ExecRequest(
-                session=self._ref,
-                operation_id=workflow.uuid4().hex,
-                command=convert.command_words(command),
-                timeout=timeout,
-                shell=convert.shell_words(shell),
-                user=convert.user_name(user),
-            ),
+        request = m.ExecRequest(
+            session=self._ref,
+            operation_id=workflow.uuid4().hex,
+            command=convert.command_words(command),
+            timeout=timeout,
+            shell=convert.shell_words(shell),
+            user=convert.user_name(user),
         )
+        result = await self._command(ops.EXEC, request, self._live_command(request))
         self._note(convert.user_name(user), result.at_most_once)
         return ExecResult(stdout=result.stdout, stderr=result.stderr, exit_code=result.exit_code)
 
+    def _live_command(self, request: m.CommandRequest) -> LiveCommand | None:
+        live_output = self.live_output
+        return None if live_output is None else LiveCommand(live_output, request.operation_id)
+
     async def _command(
-        self, operation: Operation[_CommandT, _ResponseT], request: _CommandT
+        self,
+        operation: Operation[_CommandT, _ResponseT],
+        request: _CommandT,
+        live: LiveCommand | None,
     ) -> _ResponseT:
-        return await self._publisher.run(
+        if live is None:
+            return await self._call(operation, request)
+        return await live.run(
             request,
-            lambda live: self._call(operation, request.model_copy(update={"live": live})),
+            self.provider,
+            lambda asked: self._call(operation, request.model_copy(update={"live": asked})),
         )
 
     def _note(self, user: str | None, at_most_once: str | None) -> None:
@@ -124,8 +133,8 @@ class SessionCommands(SessionBase):
             yield_time_s=yield_time_s,
             max_output_tokens=max_output_tokens,
         )
-        process = PolledProcess(user=request.user, operation_id=request.operation_id)
-        started = await self._command(ops.PTY_EXEC_START, request)
+        process = PolledProcess(user=request.user, live=self._live_command(request))
+        started = await self._command(ops.PTY_EXEC_START, request, process.live)
         self._note(process.user, started.at_most_once)
         if started.process_id is not None:
             self._processes[started.process_id] = process
@@ -136,8 +145,8 @@ class SessionCommands(SessionBase):
     ) -> m.PtyResponse:
         delivered, ended = max(since, process.offset), process.ended
         new = process.take(response, since=since)
-        if process.operation_id is not None and not ended:
-            self._publisher.polled(process.operation_id, new, delivered)
+        if process.live is not None and not ended:
+            process.live.polled(new, delivered)
         return new
 
     async def pty_write_stdin(
@@ -165,8 +174,6 @@ class SessionCommands(SessionBase):
         convert.number(session_id, "session_id")
         process = self._processes.setdefault(session_id, PolledProcess())
         since = process.offset
-        command = process.operation_id
-        live = None if command is None else self._publisher.live_request(command)
         polled = await self._call(
             ops.PTY_WRITE_STDIN,
             m.PtyWriteStdinRequest(
@@ -179,7 +186,7 @@ class SessionCommands(SessionBase):
                 offset=since,
                 user=process.user,
                 ended=process.ended,
-                live=live,
+                live=None if process.live is None else process.live.request(),
             ),
         )
         return convert.pty_update(self._taken(process, polled, since=since))
@@ -205,9 +212,7 @@ class SessionCommands(SessionBase):
             ops.PTY_TERMINATE_ALL,
             m.PtyTerminateAllRequest(session=self._ref, users=tuple(sorted(self._users))),
         )
-        self._publisher.terminated(
-            each.operation_id
-            for each in self._processes.values()
-            if each.operation_id is not None and not each.ended
-        )
+        for process in self._processes.values():
+            if process.live is not None and not process.ended:
+                process.live.ended(error="terminated")
         self._processes.clear()

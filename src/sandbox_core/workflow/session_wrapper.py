@@ -21,6 +21,7 @@ from agents.sandbox.workspace_paths import WorkspacePathPolicy
 from temporalio import workflow
 
 from sandbox_core.errors import SandboxLost
+from sandbox_core.workflow.live_output import LiveOutput
 from sandbox_core.workflow.record import Restoration
 from sandbox_core.workflow.session import TemporalSandboxSession
 from sandbox_core.workflow.session_base import SessionBase
@@ -68,6 +69,21 @@ class WorkflowSandboxSession(SandboxSession):
         """What the session has used in this workflow so far: seconds, commands, bytes."""
         inner = self._inner
         return inner.usage if isinstance(inner, SessionBase) else Usage()
+
+    @property
+    def live_output(self) -> LiveOutput | None:
+        """How what the next commands write is published while they run; None if it is not.
+
+        Raises:
+            InvalidRequest: It is set to something else.
+        """
+        inner = self._inner
+        return inner.live_output if isinstance(inner, SessionBase) else None
+
+    @live_output.setter
+    def live_output(self, live_output: LiveOutput | None) -> None:
+        if isinstance(self._inner, SessionBase):
+            self._inner.live_output = live_output
 
     async def aclose(self) -> None:
         """Save the workspace and release the sandbox, at the end of ``async with``.

@@ -10,23 +10,23 @@ from sandbox_core.wire.messages.base import KeyedRequest, Message, Output, Sessi
 from sandbox_core.wire.messages.live import LiveRequest
 
 
-class WatchedRequest(KeyedRequest):
-    """Base of the requests that wait for a command's output, which `live` publishes meanwhile."""
+class OutputRequest(KeyedRequest):
+    """Base of the requests that wait for a command's output, to be published as `live` asks."""
 
     live: LiveRequest | None = None
 
 
-class WatchedResponse(Message):
+class OutputResponse(Message):
     """Base of the responses to them.
 
-    `published` says, by stream, up to which offset `live` has published the output; empty if the
-    output is all in the response.
+    `published` says, by stream, up to which offset the output is published; empty if it is all in
+    the response.
     """
 
     published: dict[str, int] = Field(default_factory=dict)
 
 
-class CommandRequest(WatchedRequest):
+class CommandRequest(OutputRequest):
     """Base of the requests that run a command.
 
     `timeout` is in seconds; None means no timeout. `shell` is True for the backend's default shell,
@@ -46,7 +46,7 @@ class ExecRequest(CommandRequest):
     """Run a command and wait for it."""
 
 
-class ExecResponse(WatchedResponse):
+class ExecResponse(OutputResponse):
     """A command's output and exit code.
 
     `at_most_once` is why the command ran without the helper, if it did.
@@ -69,7 +69,7 @@ class PtyExecStartRequest(CommandRequest):
     max_output_tokens: int | None = None
 
 
-class PtyWriteStdinRequest(WatchedRequest):
+class PtyWriteStdinRequest(OutputRequest):
     """Write `chars` (may be empty) to a running process and return its output.
 
     The output starts at `offset`, the number of bytes that the workflow already has. `user` owns
@@ -94,7 +94,7 @@ class PtyWriteStdinRequest(WatchedRequest):
         return len(self.chars.encode("utf-8", "surrogatepass"))
 
 
-class PtyResponse(WatchedResponse):
+class PtyResponse(OutputResponse):
     """New output of a process; `process_id` is None once it has ended.
 
     `offset` is where the next output starts, in bytes; None if only the worker that started the

@@ -13,7 +13,6 @@ import base64
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Literal
 
 from agents.sandbox.errors import SandboxError
 from temporalio import activity
@@ -80,7 +79,7 @@ class Publication:
 @asynccontextmanager
 async def publishing(
     helper: Helper,
-    request: m.WatchedRequest,
+    request: m.OutputRequest,
     which: Field,
     streams: Sequence[str],
     *,
@@ -219,7 +218,7 @@ class _Publisher:
         at = answer.number("at")
         if at > self._offset_read:
             await self._publish_output(len(self._held))
-            await self._publish([self._event("dropped", at)], at)
+            await self._publish([self._dropped(at)], at)
         self._held += answer.fields.get("data", b"")
         undecided = max(self._secrets.held_back(self._held), partial_character(self._held))
         if undecided >= _PIECE_BYTES // 2:
@@ -230,27 +229,27 @@ class _Publisher:
         size = min(size, self._asked.max_bytes - self._offset)
         if size <= 0:
             return
-        piece, end = self._held[:size], self._offset + size
-        events = [self._event("output", end, self._secrets.redact_output(piece))]
+        end = self._offset + size
+        events: list[m.LiveEvent] = [
+            m.CommandOutput(
+                operation_id=self._asked.operation_id,
+                stream=self._stream,
+                offset=self._offset,
+                next=end,
+                data=self._secrets.redact_output(self._held[:size]),
+            )
+        ]
         if end >= self._asked.max_bytes:
-            events.append(self._event("dropped", None, offset=end))
+            events.append(self._dropped(None, offset=end))
         await self._publish(events, end)
         self._held = self._held[size:]
 
-    def _event(
-        self,
-        kind: Literal["output", "dropped"],
-        end: int | None,
-        data: bytes = b"",
-        offset: int | None = None,
-    ) -> m.LiveEvent:
-        return m.LiveEvent(
+    def _dropped(self, end: int | None, offset: int | None = None) -> m.OutputDropped:
+        return m.OutputDropped(
             operation_id=self._asked.operation_id,
-            kind=kind,
             stream=self._stream,
             offset=self._offset if offset is None else offset,
             next=end,
-            data=data,
         )
 
     async def _publish(self, events: Sequence[m.LiveEvent], end: int) -> None:

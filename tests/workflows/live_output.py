@@ -18,11 +18,12 @@ from temporalio import workflow
 from temporalio.contrib.workflow_streams import WorkflowStream
 from temporalio.workflow import ActivityConfig
 
+from sandbox_core.errors import InvalidRequest
 from sandbox_core.workflow import LiveOutput, WorkerEnv, temporal_sandbox_client
 
 
 @dataclass
-class Watched:
+class LiveJob:
     """Commands, and how they are run and published."""
 
     commands: list[str]
@@ -41,7 +42,7 @@ class Watched:
     secrets: list[str] = field(default_factory=list)
 
 
-async def run_watched(job: Watched) -> None:
+async def run_live(job: LiveJob) -> None:
     """Run the commands of `job` in a session of their own."""
     client = temporal_sandbox_client(
         "local",
@@ -63,7 +64,7 @@ async def run_watched(job: Watched) -> None:
         await asyncio.shield(client.delete(session))
 
 
-async def _run(session: SandboxSession, command: str, job: Watched) -> None:
+async def _run(session: SandboxSession, command: str, job: LiveJob) -> None:
     with suppress(SandboxError):
         if not job.process:
             await session.exec(command, timeout=job.timeout)
@@ -75,31 +76,31 @@ async def _run(session: SandboxSession, command: str, job: Watched) -> None:
             )
 
 
-@workflow.defn
-class RunWatched:
+@workflow.defn(name="RunWatched")  # As in recorded histories.
+class RunLive:
     """Has no stream of its own."""
 
     @workflow.run
-    async def run(self, job: Watched) -> None:
-        await run_watched(job)
+    async def run(self, job: LiveJob) -> None:
+        await run_live(job)
 
 
 @workflow.defn
-class RunWatchedWithStream:
+class RunLiveWithStream:
     """Publishes to a stream of its own as well."""
 
     @workflow.init
-    def __init__(self, job: Watched) -> None:
+    def __init__(self, job: LiveJob) -> None:
         self._stream = WorkflowStream()
 
     @workflow.run
-    async def run(self, job: Watched) -> None:
+    async def run(self, job: LiveJob) -> None:
         self._stream.topic("own").publish("hello")
-        await run_watched(job)
+        await run_live(job)
 
 
 @workflow.defn
-class AskWatched:
+class AskLive:
     """Has an agent that runs commands."""
 
     @workflow.run
@@ -109,3 +110,40 @@ class AskWatched:
         sandbox = SandboxRunConfig(client=client)
         result = await Runner.run(agent, "Go.", run_config=RunConfig(sandbox=sandbox))
         return str(result.final_output)
+
+
+@workflow.defn
+class OneLiveSession:
+    """Has several sessions of one client, one of which publishes."""
+
+    @workflow.run
+    async def run(self, root: str) -> str:
+        client = temporal_sandbox_client("local")
+        session, other = [
+            await client.create(manifest=Manifest(root=f"{root}/{n}")) for n in range(2)
+        ]
+        try:
+            await asyncio.gather(session.start(), other.start())
+            await session.exec("echo before")
+            session.live_output = LiveOutput()
+            await asyncio.gather(
+                session.exec("echo begun; sleep 0.5"), other.exec("echo other; sleep 0.5")
+            )
+            update = await session.pty_exec_start("echo one; sleep 1; echo two", yield_time_s=0.25)
+            session.live_output = None
+            await session.exec("echo after")
+            while update.process_id is not None:
+                update = await session.pty_write_stdin(
+                    session_id=update.process_id, chars="", yield_time_s=5
+                )
+            again = await client.resume(session.state)
+            again.live_output = LiveOutput()
+            await again.exec("echo resumed")
+            try:
+                again.live_output = True  # type: ignore[assignment]
+            except InvalidRequest as error:
+                return str(error)
+            return "nothing was refused"
+        finally:
+            for each in (session, other):
+                await asyncio.shield(client.delete(each))
