@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from documented import documented
-from support import running_worker, unique, until
+from support import running_worker, scheduled_activities, unique, until
 from telemetry.prometheus import free_port
 from temporalio.client import Client, WorkflowFailureError
 from workflows.owners import OwnsSandbox
@@ -120,6 +120,27 @@ async def test_a_snapshot_goes_to_the_storage(
     snapshot = await execute(temporal_client, load(shown), plugins=[plugin])
 
     assert [] != list((tmp_path / "storage" / "snapshots").rglob(f"*{snapshot}*"))
+
+
+async def test_short_commands_are_local_activities(temporal_client: Client, load: Load) -> None:
+    client = documented("docs/guide.md", "from sandbox_core.workflow import temporal").code
+    shown = in_workflow(
+        client.replace('"docker"', '"local"'),
+        "session = await client.create()",
+        "async with session:",
+        '    ran = [await session.exec("echo ran") for _ in range(3)]',
+        "await client.delete(session)",
+        'return b"".join(each.stdout for each in ran).decode()',
+    )
+    module = load(shown)
+    async with running_worker(temporal_client, module.Shown) as queue:
+        handle = await temporal_client.start_workflow(
+            module.Shown.run, id=unique("shown"), task_queue=queue
+        )
+        said = await handle.result()
+
+    assert "ran\n" * 3 == said
+    assert 1 == scheduled_activities(await handle.fetch_history()).count("local-sandbox_exec")
 
 
 async def test_output_is_followed_while_a_command_runs(

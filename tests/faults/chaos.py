@@ -112,6 +112,7 @@ async def run(plan: Plan, folder: Path, sandboxes: Callable[[Path], list[str]]) 
                             seed=chance.randrange(2**32),
                             operations=plan.operations,
                             provider=plan.provider,
+                            local_activities=number % 2 == 1,
                         ),
                         id=f"{queue}-{number}",
                         task_queue=queue,

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from types import NoneType, UnionType
-from typing import Annotated, Union, get_args, get_origin
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import pytest
 from hypothesis import given, settings
@@ -49,6 +49,8 @@ def values(annotation: object) -> st.SearchStrategy[object]:
         return values(arguments[0])
     if origin in (Union, UnionType):
         return st.one_of(*map(values, arguments))
+    if origin is Literal:
+        return st.sampled_from(arguments)
     if origin is tuple:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
     assert origin is dict, f"no strategy for {annotation}"

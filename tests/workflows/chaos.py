@@ -76,6 +76,7 @@ class Lines:
     seed: int
     operations: int = 20
     provider: str = "local"
+    local_activities: bool = False
     # All workers may be away for as long as a busy machine takes to start others.
     patience: Patience = field(
         default_factory=lambda: Patience(heartbeat_s=1, schedule_to_start_s=120, attempts=50)
@@ -99,14 +100,17 @@ class WriteLines:
     @workflow.run
     async def run(self, lines: Lines) -> Written:
         self._expected, self._wrong = "", list[str]()
-        client = temporal_sandbox_client(lines.provider, lines.patience.config())
+        client = temporal_sandbox_client(
+            lines.provider, lines.patience.config(), local_activities=lines.local_activities
+        )
         environment = Environment(value={SESSION: workflow.info().workflow_id})
         session = await client.create(manifest=Manifest(environment=environment))
         try:
             await session.start()
             choice = random.Random(lines.seed)
             for number in range(lines.operations):
-                kind = choice.choice((self._exec, self._process, self._write, self._read))
+                kinds = (self._exec, self._execs, self._process, self._write, self._read)
+                kind = choice.choice(kinds)
                 await kind(session, number)
             log = (await session.read(Path("log"))).read().decode()
         finally:
@@ -122,6 +126,13 @@ class WriteLines:
         ran = await session.exec(f"echo {number} >>log; sleep 0.2; echo wrote {number}; exit 3")
         self._expected += f"{number}\n"
         self._check(number, f"wrote {number}\n 3", f"{ran.stdout.decode()} {ran.exit_code}")
+
+    async def _execs(self, session: SandboxSession, number: int) -> None:
+        """As local activities they are in one workflow task."""
+        for n in range(5):
+            ran = await session.exec(f"echo {number}.{n} >>log; sleep 0.05; echo wrote {n}")
+            self._expected += f"{number}.{n}\n"
+            self._check(number, f"wrote {n}\n", ran.stdout.decode())
 
     async def _process(self, session: SandboxSession, number: int) -> None:
         """The output comes in pieces, each of which is delivered once."""

@@ -15,6 +15,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
+    FailureError,
     TimeoutType,
     is_cancelled_exception,
 )
@@ -32,7 +33,7 @@ from sandbox_core.wire.agents_models import JsonObject
 from sandbox_core.wire.checks import check_request
 from sandbox_core.wire.failures import decode_error
 from sandbox_core.wire.limits import current_limits
-from sandbox_core.wire.messages import KeyedRequest, Message
+from sandbox_core.wire.messages import ExecRequest, ExecResponse, KeyedRequest, Message
 from sandbox_core.wire.naming import (
     NOT_REGISTERED,
     activity_name,
@@ -44,6 +45,11 @@ from sandbox_core.wire.published import how_to_install
 from sandbox_core.wire.sandbox_workflows import note_use_of_sandbox
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.workflow.convert import refuse
+from sandbox_core.workflow.local_activities import (
+    may_be_repeated,
+    note_activity,
+    start_local_activity,
+)
 
 _ResultT = TypeVar("_ResultT")
 
@@ -72,6 +78,9 @@ async def dispatch(
 ) -> ResponseT:
     """Run `operation` at `provider` as an activity and return its response.
 
+    A request with `within_s` is a local activity. It is attempted once; if another attempt may
+    follow, the response is `unfinished`.
+
     Args:
         provider: The provider's name, which is part of the activity type.
         config: The user's activity options. They override the operation's defaults, except that a
@@ -96,21 +105,30 @@ async def dispatch(
     text = json.dumps(data)
     _check_text(operation.name, data, text)
     _check_size(operation.name, request, max(len(text), len(body or b"")))
+    name = activity_name(provider, operation.name)
     answers_bytes = issubclass(operation.response, bytes)
+    is_local = isinstance(request, ExecRequest) and request.within_s is not None
+    handle: workflow.ActivityHandle[object]
     try:
         options = activity_options(config, operation, request)
-        result = await _to_its_end(
-            workflow.start_activity(
-                activity_name(provider, operation.name),
+        if is_local:
+            handle = start_local_activity(name, data, options)
+        else:
+            note_activity()
+            handle = workflow.start_activity(
+                name,
                 args=[data] if body is None else [data, body],
                 result_type=bytes if answers_bytes else dict,
                 **options,
-            ),
-            options,
-        )
-    except ActivityError as error:
+            )
+        result = await _to_its_end(handle, options)
+    except FailureError as error:
+        # That of a local activity is the failure itself.
+        cause = error.cause if isinstance(error, ActivityError) else error
+        if is_local and may_be_repeated(cause):
+            return cast("ResponseT", ExecResponse(unfinished="started"))
         queue = workflow.info().task_queue
-        restored = error_from(error.cause, provider, operation, request, task_queue=queue)
+        restored = error_from(cause, provider, operation, request, task_queue=queue)
         if restored is None:
             raise
         raise restored from error

@@ -19,6 +19,7 @@ from sandbox_core.wire.naming import host_of, ping_queue
 from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.wire.snapshot_ids import is_saved
 from sandbox_core.workflow.dispatch import dispatch
+from sandbox_core.workflow.local_activities import again
 from sandbox_core.workflow.placement import Move, Trouble
 from sandbox_core.workflow.record import SessionRecord, at_queue
 from sandbox_core.workflow.resuming import Patience, Resumed, resume_session, unanswered
@@ -93,8 +94,8 @@ class Recovery:
             except SessionNotOpen as error:
                 if moves == _MAX_RESUMES:
                     raise
-                if error.has_earlier_attempt and isinstance(request, m.KeyedRequest):
-                    request = request.model_copy(update={"repeated": True})
+                if isinstance(request, m.KeyedRequest):
+                    request = again(request, error)
                 await self._recover(Trouble.NOT_OPEN, stale=current.session)
                 moves += 1
             except ActivityError as error:

@@ -9,7 +9,7 @@ from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, FailureError
 from temporalio.workflow import ActivityConfig
 
 from sandbox_core.errors import InvalidRequest, OperationFailed, OutcomeUnknown, SandboxLost
@@ -19,6 +19,7 @@ from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.workflow.handles import add_handle
 from sandbox_core.workflow.live_output import LiveOutput, checked, repeated
+from sandbox_core.workflow.local_activities import LocalCommands
 from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.record import Restoration, SessionRecord
 from sandbox_core.workflow.recovery import Recovery
@@ -62,6 +63,7 @@ class SessionBase(BaseSandboxSession):
         state: SandboxSessionState,
         idempotency_key: str | None = None,
         live_output: LiveOutput | None = None,
+        local_activities: bool = False,
     ) -> None:
         self.state = state
         self.deleted = False
@@ -71,6 +73,7 @@ class SessionBase(BaseSandboxSession):
         self._meter = UsageMeter()
         self._recovery = Recovery(self._record, resumed=self._meter.resumed)
         self._live_output = live_output
+        self._local = LocalCommands() if local_activities else None
         # Set while the sandbox was created for this session and has not been started.
         self._unused = idempotency_key
         self._discarded = False
@@ -188,8 +191,9 @@ class SessionBase(BaseSandboxSession):
             return workflow.patched(DOUBTED)
         # The others raise doubt if they are the operation's own, not those of a resume.
         failed = error if isinstance(error, ActivityError) else error.__cause__
-        own = activity_name(self.provider, operation)
-        return isinstance(failed, ActivityError) and failed.activity_type == own
+        if isinstance(failed, ActivityError):
+            return failed.activity_type == activity_name(self.provider, operation)
+        return isinstance(failed, FailureError)  # Of a local activity.
 
 
 def _running_workflow() -> asyncio.AbstractEventLoop | None:

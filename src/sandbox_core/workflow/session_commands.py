@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from sandbox_core.wire import operations as ops
 from sandbox_core.wire.operations import Operation
 from sandbox_core.workflow import convert
 from sandbox_core.workflow.live_output import LiveCommand
+from sandbox_core.workflow.local_activities import WITHIN_S, with_stable_id
 from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.session_base import SessionBase
 
@@ -60,9 +62,28 @@ class SessionCommands(SessionBase):
             shell=convert.shell_words(shell),
             user=convert.user_name(user),
         )
-        result = await self._command(ops.EXEC, request, self._live_command(request))
-        self._note(convert.user_name(user), result.at_most_once)
+        result = await self._exec(request)
+        self._note(request.user, result.at_most_once)
         return ExecResult(stdout=result.stdout, stderr=result.stderr, exit_code=result.exit_code)
+
+    async def _exec(self, request: m.ExecRequest) -> m.ExecResponse:
+        """Run a command in a local activity, if it may be one, and otherwise in an activity."""
+        local, is_pinned = self._local, self._record.placement.queue is not None
+        if local is not None:
+            request = with_stable_id(request)
+        live = self._live_command(request)
+        run = partial(self._command, ops.EXEC, live=live)
+        if local is None:
+            return await run(request)
+        if live is None and not is_pinned and local.suits(self._ref, request.user):
+            response = await run(request.model_copy(update={"within_s": WITHIN_S}))
+            if response.unfinished is None:
+                return response
+            repeated = response.unfinished == "started"
+            request = request.model_copy(update={"repeated": repeated})
+        response = await run(request)
+        local.note(self._ref, request.user, response.at_most_once)
+        return response
 
     def _live_command(self, request: m.CommandRequest) -> LiveCommand | None:
         live_output = self.live_output

@@ -9,7 +9,7 @@ from temporalio import workflow
 
 from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.wire.messages import Message, OpenSessionResponse
-from sandbox_core.wire.messages.commands import CommandRequest
+from sandbox_core.wire.messages.commands import CommandRequest, ExecResponse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ class UsageMeter:
         self, request: Message, body: bytes | None, response: Message | bytes | None
     ) -> None:
         """Count an operation that succeeded."""
+        if isinstance(response, ExecResponse) and response.unfinished:
+            return  # Another activity asks for its result.
         self._commands += isinstance(request, CommandRequest)
         self._bytes_in += len(body or b"") + request.content_bytes()
         self._bytes_out += (

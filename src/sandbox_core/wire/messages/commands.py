@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Literal
 
 from pydantic import Field
 
@@ -43,19 +44,28 @@ class CommandRequest(OutputRequest):
 
 
 class ExecRequest(CommandRequest):
-    """Run a command and wait for it."""
+    """Run a command and wait for it.
+
+    With `within_s`, a local activity asks: wait at most so many seconds, only under the helper, and
+    return a short result only. Otherwise the response is `unfinished`.
+    """
+
+    within_s: float | None = None
 
 
 class ExecResponse(OutputResponse):
     """A command's output and exit code.
 
-    `at_most_once` is why the command ran without the helper, if it did.
+    `at_most_once` is why the command ran without the helper, if it did. `unfinished` means that
+    the rest is empty, because the request's `within_s` did not do; the same request without it gets
+    the result.
     """
 
     stdout: Output = b""
     stderr: Output = b""
     exit_code: int = 0
     at_most_once: str | None = None
+    unfinished: Literal["started", "not_started"] | None = None
 
     def content_bytes(self) -> int:
         return len(self.stdout) + len(self.stderr)

@@ -140,6 +140,8 @@ async def to_be_left_running() -> bool:
     why = activity.cancellation_details()
     if why is not None and why.cancel_requested:
         return False
+    if activity.info().is_local:
+        return True  # The workflow task is attempted again, and attaches to the command.
     if activity.is_worker_shutdown() or (
         why is not None and (why.worker_shutdown or why.paused or why.reset)
     ):

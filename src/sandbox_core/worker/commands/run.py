@@ -8,6 +8,7 @@ result. Where the helper cannot run, the command is the backend's own call, at m
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from agents.sandbox.errors import ExecTimeoutError, ExecTransportError
@@ -42,6 +43,17 @@ BACKEND_SAYS = ("missing", "denied", "nocwd", "exec")
 """Reasons why nothing ran for which the backend has an error of its own."""
 
 
+class Unfinished(Exception):
+    """A local activity cannot have the command's result; another activity can ask for it.
+
+    `started` means that the command may have begun.
+    """
+
+    def __init__(self, *, started: bool) -> None:
+        super().__init__()
+        self.started = started
+
+
 async def run(
     provider: Provider,
     session: SandboxSession,
@@ -59,6 +71,7 @@ async def run(
             counted from the command's start; it was ended. With a timeout of 0 it is not started.
         OutcomeUnknown: It was started, and vanished with the processes of its sandbox.
         SandboxError: The backend failed; the same request may be made again.
+        Unfinished: The request has `within_s`, in which the helper did not return a result.
     """
 
     async def once() -> ExecResult:
@@ -71,6 +84,8 @@ async def run(
             helper = await helper_for(provider, session, request.user, about=argv)
             described = await helper.command(argv)
         except Unusable as error:
+            if request.within_s is not None:
+                raise Unfinished(started=True) from error  # A record could not be looked for.
             if not error.lasting:
                 note_refusal(session, request.user, str(error))
                 await note_plain(request.command)
@@ -127,9 +142,10 @@ async def _run(
 ) -> ExecResult:
     key = request.operation_id
     limit, allowed = TimeLimit.of(request.timeout), current_limits().output
+    patience = _Patience(request.within_s)
     fields: list[Field] = [
         ("key", key),
-        ("wait", milliseconds(helper.attached_s)),
+        ("wait", milliseconds(patience.at_most(helper.attached_s))),
         ("out_max", allowed),
         ("err_max", allowed),
         *([] if limit is None else [("timeout", max(1, milliseconds(limit.seconds)))]),
@@ -165,16 +181,40 @@ async def _run(
         if answer.is_too_long:
             raise too_long(argv)
         if answer.word == "notrun" and answer.text("why") in BACKEND_SAYS:
+            patience.end(started=False)
             return await _plain(session, request)
         if answer.is_for_want_of_room:
+            patience.end(started=started)
             note_refusal(session, request.user, answer.text("text"))
             await note_plain(argv)
             return await _plain(session, request, repeated=started)
         if answer.word not in ("running", "busy"):
             raise error_of(answer, session, request, argv)
         started = True
+        if patience.is_over:
+            patience.end(started=True)
         if answer.word == "busy":
             await asyncio.sleep(BUSY_S)
+
+
+class _Patience:
+    """How long the activity may wait for its command; None is until its end."""
+
+    def __init__(self, within_s: float | None) -> None:
+        self._within_s = within_s
+        self._begun = time.monotonic()
+
+    def at_most(self, seconds: float) -> float:
+        return seconds if self._within_s is None else min(seconds, self._within_s)
+
+    @property
+    def is_over(self) -> bool:
+        return self._within_s is not None and time.monotonic() - self._begun >= self._within_s
+
+    def end(self, *, started: bool) -> None:
+        """Raise `Unfinished` unless the activity may wait."""
+        if self._within_s is not None:
+            raise Unfinished(started=started)
 
 
 def error_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -34,8 +35,26 @@ async def _use(call: Call, request: m.KeyedRequest) -> AsyncIterator[SandboxSess
         yield session
 
 
+_SHORT = 32 * 1024
+"""How many bytes a response to a local activity may have.
+
+All of one workflow task are sent to the server at once, and gRPC's messages are limited to 4 MB.
+"""
+
+
 @handles(ops.EXEC)
 async def _exec(call: Call, request: m.ExecRequest) -> m.ExecResponse:
+    if request.within_s is None:
+        return await _to_its_end(call, request)
+    try:
+        response = await _to_its_end(call, request)
+    except run.Unfinished as error:
+        return m.ExecResponse(unfinished="started" if error.started else "not_started")
+    is_short = len(json.dumps(response.dump())) <= _SHORT
+    return response if is_short else m.ExecResponse(unfinished="started")
+
+
+async def _to_its_end(call: Call, request: m.ExecRequest) -> m.ExecResponse:
     published: dict[str, int] = {}
     async with _use(call, request) as session:
         result = await run.run(call.provider, session, request, published)

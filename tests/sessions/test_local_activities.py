@@ -1,0 +1,175 @@
+"""Short commands as local activities: fewer events, and each command still runs once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from faults.harness import line_of, running, workers
+from support import running_worker, scheduled_activities, unique
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory
+from temporalio.workflow import ActivityConfig
+from workflows.local_activities import Branches, RunLocally
+
+from sandbox_core.errors import InvalidRequest
+from sandbox_core.workflow import temporal_sandbox_client
+
+Handle = WorkflowHandle[RunLocally, list[list[str]]]
+
+
+@pytest.fixture(autouse=True)
+def _only_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "local")  # Workers are there sooner.
+
+
+async def start(client: Client, queue: str, task: Branches) -> Handle:
+    return await client.start_workflow(
+        RunLocally.run,
+        task,
+        id=unique("local"),
+        task_queue=queue,
+        task_timeout=timedelta(seconds=3),  # After which a dead worker's task is attempted again.
+    )
+
+
+def commands_of(history: WorkflowHistory) -> tuple[int, int]:
+    """Return how many activities ran commands, and how many local activities."""
+    local = [
+        event
+        for event in history.events
+        if event.marker_recorded_event_attributes.marker_name == "core_local_activity"
+    ]
+    return scheduled_activities(history).count("local-sandbox_exec"), len(local)
+
+
+async def run_of(
+    client: Client, task: Branches, *, cached: int = 1000
+) -> tuple[list[list[str]], tuple[int, int]]:
+    async with running_worker(client, RunLocally, max_cached_workflows=cached) as queue:
+        handle = await start(client, queue, task)
+        seen = await handle.result()
+    return seen, commands_of(await handle.fetch_history())
+
+
+class TestCommands:
+    """What is not short, or cannot be recognized when it is asked for again, is an activity."""
+
+    async def test_short_ones_are_local_but_for_each_fiftieth(
+        self, temporal_client: Client, tmp_path: Path
+    ) -> None:
+        """Each sends those before it; the first one shows that there is a helper."""
+        commands = [f"echo {n} | tee -a counter" for n in range(120)]
+
+        seen, (activities, local) = await run_of(
+            temporal_client, Branches(root=str(tmp_path), commands=[commands])
+        )
+
+        assert [[f"{n}\n" for n in range(120)]] == seen
+        assert [*map(str, range(120))] == (tmp_path / "counter").read_text().split()
+        assert (3, 118) == (activities, local)
+
+    @pytest.mark.parametrize("cached", [1000, 0], ids=["in the cache", "always replayed"])
+    async def test_a_long_one_is_awaited_by_an_activity(
+        self, temporal_client: Client, tmp_path: Path, cached: int
+    ) -> None:
+        commands = ["echo run >> counter; sleep 2; echo done", "echo next"]
+
+        seen, kinds = await run_of(
+            temporal_client, Branches(root=str(tmp_path), commands=[commands]), cached=cached
+        )
+
+        assert [["done\n", "next\n"]] == seen
+        assert "run\n" == (tmp_path / "counter").read_text()
+        assert (2, 2) == kinds
+
+    async def test_a_long_output_is_an_activitys(
+        self, temporal_client: Client, tmp_path: Path
+    ) -> None:
+        """The results of one workflow task are sent in one message."""
+        commands = ["echo run >> counter; seq 1 20000"]
+
+        seen, kinds = await run_of(
+            temporal_client, Branches(root=str(tmp_path), commands=[commands])
+        )
+
+        assert "".join(f"{n}\n" for n in range(1, 20001)) == seen[0][0]
+        assert "run\n" == (tmp_path / "counter").read_text()
+        assert (2, 1) == kinds
+
+    async def test_a_timeout_is_the_commands(self, temporal_client: Client, tmp_path: Path) -> None:
+        seen, kinds = await run_of(
+            temporal_client,
+            Branches(root=str(tmp_path), commands=[["sleep 60", "echo next"]], timeout=0.3),
+        )
+
+        assert [["ExecTimeoutError", "next\n"]] == seen
+        assert (1, 2) == kinds
+
+    async def test_one_that_is_given_up_is_ended(
+        self, temporal_client: Client, tmp_path: Path
+    ) -> None:
+        task = Branches(
+            root=str(tmp_path),
+            commands=[["echo $$ > pid; sleep 60", "echo next"]],
+            given_up_after_s=0.5,
+        )
+
+        seen, _ = await run_of(temporal_client, task)
+
+        assert [["ActivityError", "next\n"]] == seen  # Temporal's, for a cancelled one.
+        assert not running(int((tmp_path / "pid").read_text()))
+
+    async def test_without_the_helper_all_are_activities(
+        self, temporal_client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A repetition would run the command again."""
+        monkeypatch.setenv("SANDBOX_CORE_HELPER", "off")
+        commands = ["echo a", "echo b"]
+
+        seen, kinds = await run_of(
+            temporal_client, Branches(root=str(tmp_path), commands=[commands])
+        )
+
+        assert [["a\n", "b\n"]] == seen
+        assert (3, 0) == kinds
+
+
+class TestKilledWorker:
+    async def test_unrecorded_commands_run_once(
+        self, temporal_client: Client, temporal_address: str, tmp_path: Path
+    ) -> None:
+        """Another attempt asks for all of them again, and their results come in another order."""
+        slow = ["sleep 0.4; echo a1 >> counter", "echo a2 >> counter"]
+        quick = [*(f"echo b{n} >> counter" for n in range(5)), "echo $$ > pid; sleep 0.9; echo b"]
+        queue = unique("killed")
+        with workers(temporal_address, queue, RunLocally) as fleet:
+            first = await fleet.start()
+            task = Branches(root=str(tmp_path), commands=[slow, quick])
+            handle = await start(temporal_client, queue, task)
+            pid = int(await line_of(tmp_path / "pid"))
+            await asyncio.sleep(0.5)  # Branch a is through; the last command still runs.
+            assert running(pid)
+            first.kill()
+            await fleet.start()
+            seen = await handle.result()
+
+        assert [["", ""], [*[""] * 5, "b\n"]] == seen
+        counted = Counter((tmp_path / "counter").read_text().split())
+        assert {"a1": 1, "a2": 1, **{f"b{n}": 1 for n in range(5)}} == counted
+
+
+class TestClient:
+    @pytest.mark.parametrize(
+        ("config", "wanted", "error"),
+        [
+            (None, "yes", "local_activities is a bool, not str."),
+            (ActivityConfig(task_queue="others"), True, "exclude each other"),
+        ],
+        ids=["not a bool", "another task queue"],
+    )
+    def test_refuses(self, config: ActivityConfig | None, wanted: bool, error: str) -> None:
+        with pytest.raises(InvalidRequest, match=error):
+            temporal_sandbox_client("local", config, local_activities=wanted)
