@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import os
 import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -20,6 +23,7 @@ from agents.sandbox.sandboxes.unix_local import (
     UnixLocalSandboxClientOptions,
 )
 from agents.testing import ScriptedModel, assistant_message
+from documented import documented
 from openai.types.responses import ResponseOutputItem
 from scripts import Answer, Scripted, Scripts, call, commands_then_report
 from support import running_worker, scheduled_activities, unique
@@ -30,6 +34,7 @@ from temporalio.client import Client, WorkflowHandle
 from sandbox_core.providers import Provider, client_provider
 from sandbox_core.worker import SandboxPlugin
 
+WITHOUT_RUNNER = "docs/sessions/without-a-runner.md"
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted((*DOCS.glob("sessions/*.md"), *DOCS.glob("migration*.md")))
 
@@ -121,6 +126,21 @@ async def test_a_workflow_needs_no_agent(worker: Worker) -> None:
     assert [0, 3] == [
         await worker.run("Check", source) for source in ("print(1)", "raise SystemExit(3)")
     ]
+
+
+async def test_its_worker_runs(temporal_address: str, tmp_path: Path) -> None:
+    (tmp_path / "checks.py").write_text(documented(WITHOUT_RUNNER, "import io").content)
+    (tmp_path / "worker.py").write_text(documented(WITHOUT_RUNNER, "import asyncio").content)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "worker.py",
+        cwd=tmp_path,
+        env={**os.environ, "TEMPORAL_ADDRESS": temporal_address, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+
+    assert (0, b"0\n") == (process.returncode, said)
 
 
 @of("sessions/reset.md")

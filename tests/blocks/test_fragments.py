@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import importlib
 import textwrap
 import urllib.request
 from collections.abc import Callable
@@ -12,16 +13,18 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from documented import documented
+from documented import ROOT, documented
 from support import running_worker, scheduled_activities, unique, until
 from telemetry.prometheus import free_port
 from temporalio.client import Client, WorkflowFailureError
 from workflows.owners import OwnsSandbox
 
 from sandbox_core.errors import AccessDenied
+from sandbox_core.worker import SandboxPlugin
 
 Load = Callable[[str], ModuleType]
 
+ECHO = "tests/packaging/acme-sandbox-echo/README.md"
 WITH_SECRETS = "from sandbox_core.worker import SandboxPlugin\n\nplugin = SandboxPlugin(worker_env"
 WITH_STORAGE = "from sandbox_core.worker import SandboxPlugin\n\nplugin = SandboxPlugin(storage"
 WORKFLOW = """
@@ -143,11 +146,23 @@ async def test_short_commands_are_local_activities(temporal_client: Client, load
     assert 1 == scheduled_activities(await handle.fetch_history()).count("local-sandbox_exec")
 
 
+async def test_a_third_party_shows_its_provider(
+    temporal_client: Client, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str((ROOT / ECHO).parent / "src"))
+    monkeypatch.setenv("ACME_ECHO_HOME", str(tmp_path))
+    acme = importlib.import_module("acme_sandbox_echo")
+    shown = in_workflow(documented(ECHO, "from acme").content, "return result.stdout.decode()")
+    plugin = SandboxPlugin(providers=[acme.sandbox_client_provider()])
+
+    assert "hello\n" == await execute(temporal_client, load(shown), plugins=[plugin])
+
+
 async def test_output_is_followed_while_a_command_runs(
     temporal_client: Client, load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = documented("docs/live-output.md", "from sandbox_core.workflow").code
-    watch = load(documented("docs/live-output.md", "from sandbox_core.live").code).watch
+    show = load(documented("docs/live-output.md", "from sandbox_core.live").code).show
     shown = in_workflow(
         client.replace('"docker"', '"local"'),
         "session = await client.create()",
@@ -167,11 +182,27 @@ async def test_output_is_followed_while_a_command_runs(
         handle = await temporal_client.start_workflow(
             module.Shown.run, id=unique("shown"), task_queue=queue
         )
-        following = asyncio.create_task(watch(temporal_client, handle.id))
+        following = asyncio.create_task(show(temporal_client, handle.id))
         await until(one)
         (tmp_path / "go").touch()
         await following
         await handle.result()
+
+
+async def test_one_session_is_followed(
+    temporal_client: Client, load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show = load(documented("docs/live-output.md", "from sandbox_core.live").code).show
+    code = documented("docs/live-output.md", "import asyncio").code
+    build = load(code.replace('"docker"', '"local"').replace('"make"', '"echo made"')).Build
+    async with running_worker(temporal_client, build) as queue:
+        handle = await temporal_client.start_workflow(
+            build.run, id=unique("shown"), task_queue=queue
+        )
+        await handle.result()
+    await show(temporal_client, handle.id)
+
+    assert "made\n" in capsys.readouterr().out
 
 
 async def test_a_runtime_exports_the_metrics(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
+from documented import documented
 from typer.testing import CliRunner
 
 from sandbox_core.cli.app import app
@@ -15,6 +17,7 @@ from sandbox_core.cli.scaffold import write_provider
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import SandboxClientProvider
 
+TEMPLATE = "src/sandbox_core/cli/scaffold/template/README.md.tmpl"
 SANDBOXES = "agents.sandbox.sandboxes.unix_local"
 CLIENT, OPTIONS = (
     f"{SANDBOXES}:UnixLocalSandboxClient",
@@ -35,6 +38,16 @@ def test_it_makes_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(provider.create_client(), UnixLocalSandboxClient)
     assert {"adapted": "sandbox_adapted"} == project["entry-points"]["sandbox_core.providers"]
     assert "<" in agents
+
+
+def test_the_readme_shows_the_client_of_a_workflow(tmp_path: Path) -> None:
+    shown = documented(TEMPLATE, "from sandbox_core.workflow").content.replace("$name", "acme")
+    write_provider("acme", tmp_path)
+    page: dict[str, Any] = {}
+    exec(shown, page)
+
+    assert shown in (tmp_path / "sandbox-acme" / "README.md").read_text(encoding="utf-8")
+    assert page["client"].backend_id == "acme"
 
 
 def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:

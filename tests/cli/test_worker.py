@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from cli.command import SANDBOX, environment, run_sandbox
-from support import completed_activities, unique
+from documented import documented
+from support import completed_activities, unique, until
 from temporalio.client import Client
+from terminal import steps
 
 from sandbox_core.cli.worker.health import health_server
 
@@ -333,3 +335,47 @@ class TestHealth:
                     await reader.read()
                 writer.close()
             assert (200, "ready\n") == await get(port, "/readyz")
+
+
+@pytest.mark.extended
+async def test_the_command_of_the_page(tmp_path: Path, temporal_address: str) -> None:
+    """With a package of workflows and activities, as the page of commands shows it."""
+    (step,) = steps(documented("docs/commands.md", "sandbox-core worker"))
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "workflows.py").write_text(
+        documented("README.md", "from agents import Runner").content
+    )
+    (tmp_path / "app" / "activities.py").write_text("from app.helpers import ACTIVITIES as ALL\n")
+    (tmp_path / "app" / "helpers.py").write_text(APP)
+    health = free_port()
+    here = {"agents": unique("queue"), "8080": str(health), "9090": str(free_port())}
+    variables = {
+        "OPENAI_API_KEY": "s3cr3t-of-nobody",
+        "SANDBOX_CORE_PROVIDERS": "local",
+        "TEMPORAL_ADDRESS": temporal_address,
+        "TMPDIR": str(tmp_path),
+    }
+
+    async def ready() -> bool:
+        with suppress(OSError):
+            return await get(health, "/readyz") == (200, "ready\n")
+        return False
+
+    process = await asyncio.create_subprocess_exec(
+        SANDBOX,
+        *(here.get(word, word) for word in step.words[1:]),
+        cwd=tmp_path,
+        env=environment(**variables),
+        stderr=subprocess.PIPE,
+    )
+    try:
+        await until(ready, within_s=60)
+        process.terminate()
+        _, log = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    assert 0 == process.returncode, log
+    assert "stopped" == json.loads(log.splitlines()[-1])["message"]
