@@ -39,6 +39,9 @@ _PACKAGES: Final = (
 )
 _LEFT_OUT: Final = ("/usr/share/doc", "/usr/share/locale", "/usr/share/man")
 _READY_S: Final = 30
+# As often as Go does by default, the engine and its programs, which are as small as short-lived,
+# spend a tenth of their CPU time looking for garbage.
+_GARBAGE: Final = {"GOGC": "800"}
 
 _ON_THE_HOST: Final = (
     "--bridge=none",
@@ -119,7 +122,7 @@ class DockerEngine:
                     f"--add-runtime={RUNTIME}={shutil.which('runc')}",
                     *(() if self._private else _ON_THE_HOST),
                 ],
-                env={**os.environ, "NOTIFY_SOCKET": str(self._root / "ready")},
+                env={**_GARBAGE, **os.environ, "NOTIFY_SOCKET": str(self._root / "ready")},
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
             )
