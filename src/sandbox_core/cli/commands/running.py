@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ _errors = Console(stderr=True, soft_wrap=True)
 
 def run(command: Coroutine[object, object, int], *, failed: int = 1) -> NoReturn:
     """Run a command, and end with the exit code that it returns; `failed` if it raises an error."""
+    gc.freeze()  # What has been imported stays.
+    gc.enable()
     with errors_for_users(failed):
         raise typer.Exit(asyncio.run(_interruptible(command)))
 
