@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests start hundreds of interpreters. With this set, each would compile everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs pictures bench test tests retest packaging mutants extended test-newest retest-newest check types chaos helper helper-check dist image release clean
+.PHONY: demo docs pictures bench test retest packaging mutants extended test-newest retest-newest check types chaos helper helper-check dist image release clean
 
 demo: $(READY)
 	$(BIN)/sandbox-core demo
@@ -18,16 +18,12 @@ demo: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-# The checks, beside all tests except those with their own target, which CI runs too.
+# All tests except those with their own target, which CI runs too. Many wait, so five run on two cores.
 test: $(READY)
-	$(MAKE) --jobs=2 tests check
-
-# Many wait, so five run on two cores.
-tests: $(READY)
 	$(BIN)/pytest -n 5 --dist loadgroup -m "not packaging and not mutants and not extended"
 
 # Runs the last failed tests again, alone. Failures that are not a test's, such as unexpected skips, remain.
-retest: check
+retest: $(READY)
 	$(BIN)/pytest -v --last-failed --last-failed-no-failures none
 
 # Builds and installs the distributions.
