@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import pkgutil
+import re
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 import tomli
-from documented import ROOT, blocks, documented
+from documented import ROOT, blocks, documented, texts
 from terminal import Step, steps
+
+from sandbox_core import errors
+from sandbox_core.config import OTHER_VARIABLES, SETTINGS
 
 
 def test_the_layers_are_those_that_are_enforced() -> None:
@@ -29,6 +34,58 @@ def test_a_frame_of_the_helper_holds_its_message() -> None:
     message = documented("helper/PROTOCOL.md", "4:verb").content.strip().encode()
 
     assert len(message).to_bytes(4, "big") + message == frame
+
+
+def test_each_variable_is_one_that_is_read() -> None:
+    known = {*OTHER_VARIABLES, *(setting.variable for setting in SETTINGS)}
+    mistyped = {"SANDBOX_CORE_MAX_OUTPUT"}  # On the page that shows what is said of it.
+    named = {
+        (page, name)
+        for page, text in texts().items()
+        for name in re.findall(r"\bSANDBOX_CORE_[A-Z_]*[A-Z]\b", text)
+    }
+
+    assert len(named) > 20
+    assert set() == {(page, name) for page, name in named if name not in {*known, *mistyped}}
+
+
+def test_each_name_of_a_module_exists() -> None:
+    """Whether dotted, or imported in a line of its own."""
+    missing = {
+        (page, name)
+        for page, text in texts().items()
+        for name in (
+            *re.findall(r"`(sandbox_core\.[\w.]*\w)", text),
+            *map(".".join, re.findall(r"`from (sandbox_core[\w.]*) import (\w+)`", text)),
+        )
+        if not exists(name)
+    }
+
+    assert set() == missing
+
+
+def exists(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (AttributeError, ImportError):
+        return False
+    return True
+
+
+def test_the_guide_lists_the_errors_that_a_workflow_may_get() -> None:
+    listed = set(re.findall(r"^\| `([A-Z]\w+)` \|", texts()["docs/guide.md"], re.M))
+    others = {
+        *("ProviderError", "SandboxCoreError"),  # Their bases.
+        "ConfigError",  # Before anything runs.
+        "SessionNotOpen",  # The workflow opens the session.
+    }
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and value.__module__ == errors.__name__
+    }
+
+    assert listed == defined - others
 
 
 BENCHMARKS = [
