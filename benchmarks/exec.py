@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from statistics import median
-from typing import cast
 
 from agents.sandbox.sandboxes.unix_local import (
     UnixLocalSandboxClient,
@@ -27,7 +26,7 @@ from agents.sandbox.sandboxes.unix_local import (
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import ExecResult
 
-from sandbox_core.providers import LoadedProvider, SandboxClientProvider, discover, load
+from sandbox_core.providers import LoadedProvider, client_provider, discover, load
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import messages as m
 from sandbox_core.worker.commands import closing, run
@@ -38,17 +37,13 @@ CASES = {
 }
 
 
-class ThroughExec(SandboxClientProvider[UnixLocalSandboxClientOptions]):
-    """The SDK's local backend, of which nothing is known but its sessions."""
-
-    name = "through-exec"
-    summary = "Directories of this host"
-    api_version = 1
-    options_type = UnixLocalSandboxClientOptions
-
-    def create_client(self) -> UnixLocalSandboxClient:
-        """Return the SDK's client."""
-        return UnixLocalSandboxClient(inherit_host_environment=False)
+def through_exec() -> Provider:
+    """Return a provider of the SDK's local backend of which nothing is known but its sessions."""
+    return client_provider(
+        "through-exec",
+        lambda: UnixLocalSandboxClient(inherit_host_environment=False),
+        UnixLocalSandboxClientOptions,
+    )
 
 
 @dataclass
@@ -83,7 +78,7 @@ async def measure(rounds: int) -> dict[str, dict[str, Side]]:
     """Run the commands of all cases `rounds` times on each side."""
     (local,) = load([candidate for candidate in discover() if candidate.name == "local"])
     assert isinstance(local, LoadedProvider)
-    exec_only = cast("Provider", ThroughExec())
+    exec_only = through_exec()
     measured: dict[str, dict[str, Side]] = {}
     async with AsyncExitStack() as stack:
         sessions: list[SandboxSession] = []

@@ -19,21 +19,18 @@ from processes.driving import Box
 from processes.streamed import Streamed
 from support import installed_provider
 
-from sandbox_core.providers import SandboxClientProvider
+from sandbox_core.providers import client_provider
 from sandbox_core.providers.registry import Provider
 from sandbox_core.worker.commands.helper import close_helpers
 
 
-class ThroughExec(SandboxClientProvider[UnixLocalSandboxClientOptions]):
-    """The SDK's local backend, of which nothing is known but its sessions."""
-
-    name = "through-exec"
-    summary = "Directories of this host"
-    api_version = 1
-    options_type = UnixLocalSandboxClientOptions
-
-    def create_client(self) -> UnixLocalSandboxClient:
-        return UnixLocalSandboxClient(inherit_host_environment=False)
+def through_exec() -> Provider:
+    """Return a provider of the SDK's local backend of which nothing is known but its sessions."""
+    return client_provider(
+        "through-exec",
+        lambda: UnixLocalSandboxClient(inherit_host_environment=False),
+        UnixLocalSandboxClientOptions,
+    )
 
 
 @asynccontextmanager
@@ -65,7 +62,7 @@ async def local() -> AsyncIterator[Box]:
 @pytest.fixture
 async def remote() -> AsyncIterator[Box]:
     """The same backend, asked through its `exec`."""
-    provider: Any = ThroughExec()
+    provider = through_exec()
     async with box_of(provider, provider.create_client()) as box:
         yield box
 

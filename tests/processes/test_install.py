@@ -10,14 +10,13 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pytest
 from agents.sandbox import Manifest
 from agents.sandbox.manifest import Environment
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from agents.sandbox.types import ExecResult
-from processes.conftest import ThroughExec
+from processes.conftest import through_exec
 from processes.driving import Box, command, seen
 
 from sandbox_core.worker.commands import host, install
@@ -139,7 +138,7 @@ class TestUpload:
         tools.mkdir()
         for name in TOOLS:
             (tools / name).symlink_to(str(shutil.which(name)))
-        provider: Any = ThroughExec()
+        provider = through_exec()
         client = UnixLocalSandboxClient(inherit_host_environment=False)
         manifest = Manifest(environment=Environment(value={"PATH": str(tools)}))
         session = await client.create(manifest=manifest, options=None)

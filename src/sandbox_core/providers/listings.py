@@ -5,8 +5,10 @@ The SDK parses the lines of ``ls -la``, which does not work for names with newli
 
 from __future__ import annotations
 
+from agents.sandbox.errors import ExecNonZeroError
 from agents.sandbox.files import EntryKind, FileEntry
-from agents.sandbox.types import Permissions
+from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+from agents.sandbox.types import Permissions, User
 
 # In batches, as a command's arguments are limited: the names, each with a NUL after it, an empty
 # name, a line of `stat` for each, and a NUL. Patterns that match nothing stay as they are.
@@ -22,6 +24,20 @@ done
 """
 
 _KINDS = {0o040000: EntryKind.DIRECTORY, 0o100000: EntryKind.FILE, 0o120000: EntryKind.SYMLINK}
+
+
+async def list_folder(
+    session: BaseSandboxSession, folder: str, user: str | User | None
+) -> list[FileEntry]:
+    """List a folder of a sandbox with its session's `exec`.
+
+    Raises:
+        ExecNonZeroError: There is no such folder.
+    """
+    listed = await session.exec(*list_command(folder), shell=False, user=user)
+    if not listed.ok():
+        raise ExecNonZeroError(listed, command=("ls", folder))
+    return listed_entries(folder, listed.stdout)
 
 
 def list_command(folder: str) -> list[str]:

@@ -30,7 +30,7 @@ from agents.sandbox.types import ExecResult, User
 from agents.sandbox.workspace_paths import sandbox_path_str
 
 from sandbox_core.providers.archives import UnsafeArchive, check_archive, excluding
-from sandbox_core.providers.listings import list_command, listed_entries
+from sandbox_core.providers.listings import list_folder
 
 
 class RemoteSandboxSession(BaseSandboxSession):
@@ -162,10 +162,7 @@ class RemoteSandboxSession(BaseSandboxSession):
     async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
         """List a directory; file names may contain any bytes."""
         folder = sandbox_path_str(await self._validate_path_access(path))
-        ran = await self.exec(*list_command(folder), shell=False, user=user)
-        if not ran.ok():
-            raise ExecNonZeroError(ran, command=("ls", folder))
-        return listed_entries(folder, ran.stdout)
+        return await list_folder(self, folder, user)
 
     async def persist_workspace(self) -> io.IOBase:
         """Return the workspace as a tar archive, without the skipped paths."""

@@ -19,7 +19,6 @@ from typing import Any, Final, cast
 
 from agents.sandbox._mount_security import redact_mount_error_data
 from agents.sandbox.errors import (
-    ExecNonZeroError,
     ExecTimeoutError,
     ExecTransportError,
     WorkspaceArchiveReadError,
@@ -36,7 +35,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from sandbox_core.providers import SandboxStopped
 from sandbox_core.providers.archives import UnsafeArchive
-from sandbox_core.providers.listings import list_command, listed_entries
+from sandbox_core.providers.listings import list_folder
 from sandbox_docker.commands import Command, is_too_long
 from sandbox_docker.engine import in_other_loop, in_thread
 from sandbox_docker.options import settings_of
@@ -238,10 +237,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
     async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
         # The SDK parses the lines of `ls -la`, but names may contain newlines.
         folder = sandbox_path_str(await self._validate_path_access(path))
-        listed = await self.exec(*list_command(folder), shell=False, user=user)
-        if not listed.ok():
-            raise ExecNonZeroError(listed, command=("ls", folder))
-        return listed_entries(folder, listed.stdout)
+        return await list_folder(self, folder, user)
 
     async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
         # The SDK's `cat` opens any kind of file, and may block in the container forever.

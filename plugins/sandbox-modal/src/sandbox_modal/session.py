@@ -27,7 +27,6 @@ from agents.extensions.sandbox.modal.sandbox import (
 from agents.sandbox._mount_security import redact_mount_error_data
 from agents.sandbox.config import DEFAULT_PYTHON_SANDBOX_IMAGE
 from agents.sandbox.errors import (
-    ExecNonZeroError,
     ExecTimeoutError,
     WorkspaceArchiveWriteError,
 )
@@ -36,7 +35,7 @@ from agents.sandbox.types import ExecResult, User
 from agents.sandbox.workspace_paths import sandbox_path_str
 
 from sandbox_core.providers.archives import UnsafeArchive, check_archive
-from sandbox_core.providers.listings import list_command, listed_entries
+from sandbox_core.providers.listings import list_folder
 from sandbox_modal.api import Modal
 
 # Modal allows 65,536 bytes of arguments; longer commands are passed to a shell as its script.
@@ -128,10 +127,7 @@ class LabelledModalSandboxSession(ModalSandboxSession):
     async def ls(self, path: Path | str, *, user: str | User | None = None) -> list[FileEntry]:
         # The SDK parses the lines of `ls -la`, but names may contain newlines.
         folder = sandbox_path_str(await self._validate_path_access(path))
-        listed = await self.exec(*list_command(folder), shell=False, user=user)
-        if not listed.ok():
-            raise ExecNonZeroError(listed, command=("ls", folder))
-        return listed_entries(folder, listed.stdout)
+        return await list_folder(self, folder, user)
 
     @redact_mount_error_data
     async def _hydrate_workspace_via_tar(self, data: io.IOBase) -> None:
