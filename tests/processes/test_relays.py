@@ -10,6 +10,7 @@ import pytest
 from agents.sandbox.types import ExecResult
 from processes.driving import Box, command, seen, starting
 from processes.streamed import PipeStream, Streamed
+from support import until
 
 from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.worker.commands import relay, relays
@@ -141,6 +142,11 @@ class TestFaults:
         await streamed.exec("true")  # It follows the first, which has been passed on, then.
         killed.signal(signal.SIGKILL)
         await ended(killed)
+
+        async def has_been_asked_again() -> bool:
+            return bool(calls)
+
+        await until(has_been_asked_again)  # The end of its output may be read after its own.
 
         assert b"again\n" == (await streamed.exec("touch go; echo again")).stdout
         assert RAN == seen(await asked)
