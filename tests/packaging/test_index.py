@@ -1,7 +1,7 @@
 """What the README says works with what would be published, with plain pip, outside this tree.
 
 `PACKAGING_TEST_DIST` names a folder of distributions, in place of those of this tree, and
-`PACKAGING_TEST_PYTHONS` the interpreters, in place of the oldest that is here.
+`PACKAGING_TEST_PYTHONS` the interpreters, in place of the oldest and the newest that are here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +25,21 @@ pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 _SUPPORTED = tuple(f"3.{minor}" for minor in range(10, 15))
 
 
-def _oldest() -> str:
-    """Return the oldest supported interpreter of this machine; others cost half a minute each."""
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates = (
-        name
-        for version in _SUPPORTED
-        for name in (f"python{version}", *map(str, versions.glob(f"{version}.*/bin/python")))
+def _oldest_and_newest() -> list[str]:
+    """Return the interpreters of this machine to test with; each costs half a minute."""
+    home = Path.home()
+    installed = (
+        Path(os.environ.get("PYENV_ROOT", home / ".pyenv")) / "versions",
+        Path(os.environ.get("UV_PYTHON_INSTALL_DIR", home / ".local" / "share" / "uv" / "python")),
     )
-    return next(filter(_works, candidates), sys.executable)
+    found = [python for version in _SUPPORTED if (python := _find(version, installed))]
+    return list(dict.fromkeys([found[0], found[-1]])) if found else [sys.executable]
+
+
+def _find(version: str, installed: Iterable[Path]) -> str | None:
+    folders = (f"{prefix}{version}.*/bin/python" for prefix in ("", "cpython-"))
+    candidates = (str(path) for each in folders for root in installed for path in root.glob(each))
+    return next(filter(_works, (f"python{version}", *candidates)), None)
 
 
 def _works(python: str) -> bool:
@@ -45,7 +51,7 @@ def _works(python: str) -> bool:
     )
 
 
-PYTHONS = os.environ.get("PACKAGING_TEST_PYTHONS", "").split() or [_oldest()]
+PYTHONS = os.environ.get("PACKAGING_TEST_PYTHONS", "").split() or _oldest_and_newest()
 
 
 @pytest.fixture(scope="module")
