@@ -249,7 +249,7 @@ class TestWorker:
             assert code == await running.stop()
             connection.close()
 
-        assert code == int("activities have not ended within 1.0 s" in running.log)
+        assert code == int("not ended within 1.0 s" in running.log)
         await handle.terminate()
 
     async def test_a_second_signal_ends_it_at_once(

@@ -104,7 +104,11 @@ async def _run(worker: Worker, stopping: asyncio.Event, grace: timedelta) -> boo
         await asyncio.wait([running], timeout=grace.total_seconds())
         shutdown.cancel()
         if not running.done():
-            logger.error("activities have not ended within %s s", grace.total_seconds())
+            # Without the server, the worker cannot end either.
+            logger.error(
+                "not ended within %s s: activities run, or the Temporal server is unreachable",
+                grace.total_seconds(),
+            )
             return False
     await running
     logger.info("stopped")
