@@ -45,6 +45,7 @@ from temporalio.worker import Worker
 from workflows.creates import CreateAndHold, Hold
 from workflows.fleet import KeepSession, Kept
 from workflows.live_output import LiveJob, RunLive
+from workflows.local_activities import Branches, RunLocally
 from workflows.names import NamesOfFiles
 from workflows.parity import Converse, Request, ScriptedModels
 from workflows.processes import Job, RunJob
@@ -76,6 +77,7 @@ WORKFLOWS = (
     ResizeTerminal,
     RunJob,
     RunLive,
+    RunLocally,
     StepByStep,
     Terminal,
 )
@@ -224,6 +226,17 @@ async def _live_output(client: Client, *, process: bool) -> Handle:
     return handle
 
 
+async def _local_activities(client: Client) -> Handle:
+    """Some short commands in two branches, and one that an activity awaits."""
+    commands = [["echo a1", "sleep 0.2; echo a2"], ["sleep 0.1; echo b1", "sleep 1.5; echo b2"]]
+    with tempfile.TemporaryDirectory() as root:
+        async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
+            task = Branches(root=root, commands=commands)
+            handle = await _start(client, "RunLocally", task)
+            await handle.result()
+    return handle
+
+
 async def _resized(client: Client) -> Handle:
     async with running_worker(client, *_WORKFLOWS, task_queue=_QUEUE):
         handle = await _start(client, "ResizeTerminal", "local")
@@ -338,6 +351,7 @@ _SCENARIOS: dict[str, Callable[[Client], Awaitable[Handle]]] = {
     "pinned": _pinned,
     "reap": _reap,
     "refused": _refused,
+    "local-activities": _local_activities,
     "live-output": partial(_live_output, process=False),
     "live-output-of-a-process": partial(_live_output, process=True),
     "resized": _resized,

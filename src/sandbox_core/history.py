@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, TypeAlias
@@ -55,6 +56,23 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EndedLocally:
+    """An operation has ended that was a local activity, of which histories have no more."""
+
+    event_id: int
+    at: datetime
+    scheduled_at: datetime
+    provider: str
+    operation: str
+    attempt: int
+    worker: str
+    summary: Payload
+    outcome: Outcome
+    result: Sequence[Payload] = ()
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Signaled:
     """The workflow was signaled."""
 
@@ -69,7 +87,7 @@ class RunEnded:
     next_run_id: str | None
 
 
-Happened: TypeAlias = Scheduled | Started | Ended | Signaled | RunEnded
+Happened: TypeAlias = Scheduled | Started | Ended | EndedLocally | Signaled | RunEnded
 
 
 async def read_history(
@@ -85,8 +103,11 @@ async def read_history(
         RPCError: The server does not answer, refuses, or has no such workflow.
     """
     ours: set[int] = set()
+    worker = ""
     async for event in handle.fetch_history_events(wait_new_event=wait):
-        happened = _happened(event)
+        if event.HasField("workflow_task_completed_event_attributes"):
+            worker = event.workflow_task_completed_event_attributes.identity
+        happened = _happened(event, worker)
         if isinstance(happened, Scheduled):
             ours.add(happened.event_id)
         elif isinstance(happened, Started | Ended) and happened.scheduled_id not in ours:
@@ -101,7 +122,7 @@ _RUN_ENDS = {
 }
 
 
-def _happened(event: HistoryEvent) -> Happened | None:
+def _happened(event: HistoryEvent, worker: str) -> Happened | None:
     at = _time(event.event_time)
     match event.WhichOneof("attributes"):
         case "activity_task_scheduled_event_attributes":
@@ -141,6 +162,8 @@ def _happened(event: HistoryEvent) -> Happened | None:
             canceled = event.activity_task_canceled_event_attributes
             failure = Failure(message="cancelled")
             return _failed(canceled.scheduled_event_id, at, "cancelled", failure)
+        case "marker_recorded_event_attributes":
+            return _ended_locally(event, worker)
         case "workflow_execution_signaled_event_attributes":
             signaled = event.workflow_execution_signaled_event_attributes
             return Signaled(name=signaled.signal_name, arguments=signaled.input.payloads)
@@ -152,6 +175,36 @@ def _happened(event: HistoryEvent) -> Happened | None:
 
 def _failed(scheduled_id: int, at: datetime, outcome: Outcome, failure: Failure) -> Ended:
     return Ended(scheduled_id=scheduled_id, at=at, outcome=outcome, failure=failure)
+
+
+def _ended_locally(event: HistoryEvent, worker: str) -> EndedLocally | None:
+    marker = event.marker_recorded_event_attributes
+    if marker.marker_name != "core_local_activity":
+        return None
+    # Core's own JSON, which no payload codec has encoded.
+    about = json.loads(marker.details["data"].payloads[0].data)
+    names = split_activity_name(about["activity_type"])
+    if names is None:
+        return None
+    failed = marker.HasField("failure")
+    cancelled = failed and marker.failure.HasField("canceled_failure_info")
+    return EndedLocally(
+        event_id=event.event_id,
+        at=_core_time(about["complete_time"]),
+        scheduled_at=_core_time(about["original_schedule_time"]),
+        provider=names[0],
+        operation=names[1],
+        attempt=about["attempt"],
+        worker=worker,
+        summary=event.user_metadata.summary,
+        outcome="cancelled" if cancelled else "failed" if failed else "ok",
+        result=marker.details["result"].payloads if "result" in marker.details else (),
+        failure=marker.failure if failed else None,
+    )
+
+
+def _core_time(value: Mapping[str, int]) -> datetime:
+    return _time(Timestamp(seconds=value["seconds"], nanos=value["nanos"]))
 
 
 def _time(timestamp: Timestamp) -> datetime:

@@ -14,7 +14,15 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client
 
 from sandbox_core.errors import SandboxCoreError, SessionNotOpen
-from sandbox_core.history import Ended, Happened, RunEnded, Scheduled, Signaled, read_history
+from sandbox_core.history import (
+    Ended,
+    EndedLocally,
+    Happened,
+    RunEnded,
+    Scheduled,
+    Signaled,
+    read_history,
+)
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.live_output import PUBLISH_SIGNAL, published_stream
@@ -115,6 +123,10 @@ class _Commands:
                 waiting = self._waiting.pop(event.scheduled_id, None)
                 if waiting is not None:
                     events = self._answered(waiting, await self._decoded(event.result))
+            case EndedLocally(outcome="ok"):
+                events = self._ran(event.provider, await self._decoded(event.result))
+            case EndedLocally(failure=Failure() as failure):
+                events = self._failed_locally(event, await self._decoded([event.summary]), failure)
             case Ended(failure=Failure() as failure):
                 events = self._failed(event.scheduled_id, failure)
             case RunEnded():
@@ -240,15 +252,35 @@ class _Commands:
         else:
             self._processes[waiting.session_id, polled.process_id] = command
 
+    def _ran(self, provider: str, response: object) -> Iterator[LiveEvent]:
+        """Yield what the response to a local activity says, which ran one short command."""
+        result = _message(m.ExecResponse, response)
+        if result is None or result.request is None:
+            return  # An activity asks for the result.
+        yield from self._runs(0, provider, ops.EXEC.name, result.request)
+        yield from self._answered(self._waiting.pop(0), response)
+
+    def _failed_locally(
+        self, event: EndedLocally, summary: object, failure: Failure
+    ) -> Iterator[LiveEvent]:
+        if _is_asked_again(failure):
+            return
+        command = _Command(operation_id=f"event-{event.event_id}")
+        yield CommandStarted(
+            operation_id=command.operation_id,
+            command=str(summary).removeprefix(f"{event.operation}: "),
+            provider=event.provider,
+            session_id="",  # The history does not have it.
+        )
+        yield from self._end(command, error=failure.message)
+
     def _failed(self, scheduled: int, failure: Failure) -> Iterator[LiveEvent]:
         waiting = self._waiting.pop(scheduled, None)
         if waiting is None or waiting.operation == ops.PTY_WRITE_STDIN.name:
             return  # The process may go on.
         cause = failure.cause if failure.HasField("activity_failure_info") else failure
-        if cause.application_failure_info.type == SessionNotOpen.__name__ or (
-            cause.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
-        ):
-            return  # It is asked for again.
+        if _is_asked_again(cause):
+            return
         yield from self._end(waiting.command, error=cause.message)
 
     def _output(
@@ -272,6 +304,12 @@ class _Commands:
         if not command.ended:
             command.ended = True
             yield CommandEnded(operation_id=command.operation_id, exit_code=exit_code, error=error)
+
+
+def _is_asked_again(failure: Failure) -> bool:
+    return failure.application_failure_info.type == SessionNotOpen.__name__ or (
+        failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+    )
 
 
 def _message(model: type[_MessageT], value: object) -> _MessageT | None:

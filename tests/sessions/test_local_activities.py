@@ -14,7 +14,9 @@ from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.workflow import ActivityConfig
 from workflows.local_activities import Branches, RunLocally
 
+from sandbox_core.cli.history import operations_of
 from sandbox_core.errors import InvalidRequest
+from sandbox_core.live import CommandEnded, CommandOutput, CommandStarted, follow
 from sandbox_core.workflow import temporal_sandbox_client
 
 Handle = WorkflowHandle[RunLocally, list[list[str]]]
@@ -135,6 +137,56 @@ class TestCommands:
 
         assert [["a\n", "b\n"]] == seen
         assert (3, 0) == kinds
+
+
+class TestHistory:
+    """What reads histories finds these commands too."""
+
+    @pytest.fixture
+    async def handle(self, temporal_client: Client, tmp_path: Path) -> Handle:
+        commands = ["echo short", "sleep 60", "seq 1 20000"]
+        async with running_worker(temporal_client, RunLocally) as queue:
+            task = Branches(root=str(tmp_path), commands=[commands], timeout=0.5)
+            handle = await start(temporal_client, queue, task)
+            await handle.result()
+        return handle
+
+    async def test_audit_has_each_once(self, temporal_client: Client, handle: Handle) -> None:
+        client = temporal_client
+        found = [
+            each
+            async for each in operations_of(client, client.get_workflow_handle(handle.id))
+            if each.operation == "exec"
+        ]
+
+        assert [
+            ("true", "ok", 0),
+            ("echo short", "ok", 0),
+            ("sleep 60", "exec_timeout", None),
+            ("seq 1 20000", "ok", 0),
+        ] == [(each.what, each.outcome, each.exit_code) for each in found]
+        assert found[0].session_id == found[1].session_id is not None
+        assert found[0].worker == found[1].worker
+        assert None not in {each.operation_id for each in found if each.outcome == "ok"}
+        assert found[2].took_s is not None
+        assert 0.4 < found[2].took_s < 30
+
+    async def test_followers_see_each_once(self, temporal_client: Client, handle: Handle) -> None:
+        begun: list[str] = []
+        ended: list[tuple[int | None, bool]] = []
+        output = b""
+        async for event in follow(temporal_client, handle.id):
+            match event:
+                case CommandStarted():
+                    begun.append(event.command)
+                case CommandOutput():
+                    output += event.data
+                case CommandEnded():
+                    ended.append((event.exit_code, event.error is not None))
+
+        assert ["true", "echo short", "sleep 60", "seq 1 20000"] == begun
+        assert [(0, False), (0, False), (None, True), (0, False)] == ended
+        assert b"short\n" + b"".join(b"%d\n" % n for n in range(1, 20001)) == output
 
 
 class TestKilledWorker:

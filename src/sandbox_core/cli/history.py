@@ -9,7 +9,7 @@ from datetime import datetime
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
 
-from sandbox_core.history import Ended, Scheduled, Started, read_history
+from sandbox_core.history import Ended, EndedLocally, Scheduled, Started, read_history
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.payloads import decoded
 
@@ -92,26 +92,57 @@ async def operations_of(
                 if began is not None:
                     operation.took_s = (event.at - began).total_seconds()
                 await _complete(client, operation, event)
+            case EndedLocally():
+                local = await _local(client, event)
+                if local is not None:
+                    found[event.event_id] = local
     for each in found.values():
         yield each
 
 
 async def _scheduled(client: Client, event: Scheduled) -> Operation:
     request = await decoded(client, event.arguments[:1])
-    summary = await decoded(client, [event.summary])
-    what = summary if isinstance(summary, str) else ""
     return Operation(
         operation=event.operation,
         provider=event.provider,
         session_id=_session_id(request),
         operation_id=_text(request, "operation_id"),
-        what=what.removeprefix(event.operation).removeprefix(": "),
+        what=await _what(client, event.operation, event.summary),
         scheduled_at=event.at.isoformat(timespec="milliseconds"),
         input_bytes=sum(map(_size, event.arguments)),
     )
 
 
-async def _complete(client: Client, operation: Operation, ended: Ended) -> None:
+async def _local(client: Client, event: EndedLocally) -> Operation | None:
+    """Return a local activity's operation; None if an activity followed that has its result."""
+    response = await decoded(client, event.result[:1])
+    if _text(response, "unfinished") is not None:
+        return None
+    request = response.get("request") if isinstance(response, dict) else None
+    took_s = (event.at - event.scheduled_at).total_seconds()
+    operation = Operation(
+        operation=event.operation,
+        provider=event.provider,
+        session_id=_session_id(request),
+        operation_id=_text(request, "operation_id"),
+        what=await _what(client, event.operation, event.summary),
+        scheduled_at=event.scheduled_at.isoformat(timespec="milliseconds"),
+        waited_s=0.0,
+        took_s=took_s,
+        attempts=event.attempt,
+        worker=event.worker,
+    )
+    await _complete(client, operation, event)
+    return operation
+
+
+async def _what(client: Client, operation: str, summary: Payload) -> str:
+    text = await decoded(client, [summary])
+    what = text if isinstance(text, str) else ""
+    return what.removeprefix(operation).removeprefix(": ")
+
+
+async def _complete(client: Client, operation: Operation, ended: Ended | EndedLocally) -> None:
     operation.outcome = ended.outcome
     if ended.outcome == "ok":
         operation.output_bytes = sum(map(_size, ended.result))

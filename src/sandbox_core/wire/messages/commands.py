@@ -58,7 +58,8 @@ class ExecResponse(OutputResponse):
 
     `at_most_once` is why the command ran without the helper, if it did. `unfinished` means that
     the rest is empty, because the request's `within_s` did not do; the same request without it gets
-    the result.
+    the result. A local activity's response has its `request`, of which the history has no other
+    record.
     """
 
     stdout: Output = b""
@@ -66,6 +67,7 @@ class ExecResponse(OutputResponse):
     exit_code: int = 0
     at_most_once: str | None = None
     unfinished: Literal["started", "not_started"] | None = None
+    request: ExecRequest | None = None
 
     def content_bytes(self) -> int:
         return len(self.stdout) + len(self.stderr)

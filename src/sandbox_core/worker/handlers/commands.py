@@ -48,6 +48,7 @@ async def _exec(call: Call, request: m.ExecRequest) -> m.ExecResponse:
         return await _to_its_end(call, request)
     try:
         response = await _to_its_end(call, request)
+        response = response.model_copy(update={"request": request})
     except run.Unfinished as error:
         return m.ExecResponse(unfinished="started" if error.started else "not_started")
     is_short = len(json.dumps(response.dump())) <= _SHORT
