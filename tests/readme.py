@@ -6,11 +6,11 @@ The model requests one command, and then reports the command's output.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from pathlib import Path
 
 from agents.testing import assistant_message, function_call
+from documented import documented
 from openai.types.responses import ResponseOutputItem
 from openai_server import Request, openai_server
 
@@ -18,12 +18,6 @@ README = Path(__file__).parents[1] / "README.md"
 ANSWER = "There are 1229 of them.\n"
 
 _PRIMES = "print(sum(all(n % d for d in range(2, int(n**0.5) + 1)) for n in range(2, 10000)))"
-
-
-def code_blocks() -> dict[str, str]:
-    """Return the Python blocks of the README by the file that the text above each one names."""
-    blocks = re.findall(r"`(\w+\.py)`[^\n]*\n\n```python\n(.*?)```", README.read_text(), re.DOTALL)
-    return dict(blocks)
 
 
 def run_worker(python: Path, folder: Path, address: str) -> subprocess.CompletedProcess[str]:
@@ -34,8 +28,11 @@ def run_worker(python: Path, folder: Path, address: str) -> subprocess.Completed
         folder: Where the files are written, and what the worker has for a home.
         address: The Temporal server.
     """
-    for name, code in code_blocks().items():
-        (folder / name).write_text(code)
+    for block in (
+        documented("README.md", "from agents import Runner"),
+        documented("README.md", "import asyncio"),
+    ):
+        (folder / f"{block.module}.py").write_text(block.content)
     with openai_server(_answer) as server:
         return subprocess.run(
             [python, "worker.py"],

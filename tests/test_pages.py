@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -35,16 +34,8 @@ from sandbox_core.providers import Provider, client_provider
 from sandbox_core.worker import SandboxPlugin
 
 WITHOUT_RUNNER = "docs/sessions/without-a-runner.md"
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted((*DOCS.glob("sessions/*.md"), *DOCS.glob("migration*.md")))
 
 Handle = WorkflowHandle[Any, Any]
-
-
-def _blocks(page: Path) -> list[tuple[str, str]]:
-    """Return the modules of a page: the name above the block, and the code."""
-    text = page.read_text(encoding="utf-8")
-    return re.findall(r"`(\w+)\.py`[^\n]*\n\n```python\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture
@@ -52,8 +43,9 @@ def page(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> ModuleType:
     """The module of the page that the test names."""
-    ((name, code),) = _blocks(DOCS / request.param)
-    (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    block = documented(*request.param)
+    name = block.module
+    (tmp_path / f"{name}.py").write_text(block.content, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, name, raising=False)  # Other tests may have one of this name.
     module = importlib.import_module(name)
@@ -89,28 +81,29 @@ async def worker(page: ModuleType, temporal_client: Client) -> AsyncIterator[Wor
         yield Worker(temporal_client, queue)
 
 
-def of(path: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("page", [path], indirect=True, ids=[""])
+def of(page: str, beginning: str) -> pytest.MarkDecorator:
+    """Name the block of a page that a test runs, as `documented` does."""
+    return pytest.mark.parametrize("page", [(page, beginning)], indirect=True, ids=[""])
 
 
-@of("sessions/pass-the-state.md")
+@of("docs/sessions/pass-the-state.md", "from typing")
 async def test_another_workflow_finds_the_workspace(worker: Worker) -> None:
     saved = await worker.run("Prepare")
 
     assert "prepared\n" == await worker.run("Use", saved)
 
 
-@of("sessions/continue-as-new.md")
+@of("docs/sessions/continue-as-new.md", "from typing")
 async def test_each_run_goes_on_in_the_workspace(worker: Worker) -> None:
     assert "3\n2\n1\n" == await worker.run("Rounds", 3)
 
 
-@of("sessions/share.md")
+@of("docs/sessions/share.md", "import asyncio")
 async def test_children_work_in_one_workspace(worker: Worker) -> None:
     assert "a\nb\nc\n" == await worker.run("Team", ["a", "b", "c"])
 
 
-@of("sessions/updates.md")
+@of("docs/sessions/updates.md", "from sandbox_core")
 async def test_updates_are_answered_until_the_signal(worker: Worker) -> None:
     handle = await worker.start("Workbench")
     await handle.execute_update("do", "echo kept > notes.txt")
@@ -121,7 +114,7 @@ async def test_updates_are_answered_until_the_signal(worker: Worker) -> None:
     assert "kept\n" == said
 
 
-@of("sessions/without-a-runner.md")
+@of("docs/sessions/without-a-runner.md", "import io")
 async def test_a_workflow_needs_no_agent(worker: Worker) -> None:
     assert [0, 3] == [
         await worker.run("Check", source) for source in ("print(1)", "raise SystemExit(3)")
@@ -143,7 +136,7 @@ async def test_its_worker_runs(temporal_address: str, tmp_path: Path) -> None:
     assert (0, b"0\n") == (process.returncode, said)
 
 
-@of("sessions/reset.md")
+@of("docs/sessions/reset.md", "from sandbox_core")
 async def test_a_command_after_the_point_runs_again(worker: Worker) -> None:
     handle = await worker.start("Steps")
     point = await _task_before_the_second_command(handle)
@@ -196,19 +189,19 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
-@of("sessions/handoffs.md")
+@of("docs/sessions/handoffs.md", "from agents")
 async def test_agents_that_hand_over_find_the_workspace(
     page: ModuleType, temporal_client: Client
 ) -> None:
     assert "read the report: the report\n" == await _run_agents(temporal_client, page.Report, "Go.")
 
 
-@of("migration.md")
+@of("docs/migration.md", "from agents")
 async def test_the_workflow_after_the_move_runs(page: ModuleType, temporal_client: Client) -> None:
     assert "the report\n" == await _run_agents(temporal_client, page.Write, "Go.")
 
 
-@of("migration-example.md")
+@of("docs/migration-example.md", "from dataclasses")
 async def test_openais_example_after_the_move_forks_and_switches(
     page: ModuleType, temporal_client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -300,18 +293,3 @@ async def _run_agents(client: Client, workflow: Any, task: str) -> Any:  # noqa:
         performed = scheduled_activities(await handle.fetch_history())
     assert 1 == performed.count("local-sandbox_create_session")
     return said
-
-
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_each_page_has_one_module_and_links_that_lead_somewhere(path: Path) -> None:
-    targets = re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8"))
-
-    assert 1 == len(_blocks(path))
-    assert [] == [target for target in targets if not (path.parent / target).exists()]
-
-
-def test_every_page_is_run() -> None:
-    """A new page needs a test."""
-    source = Path(__file__).read_text(encoding="utf-8")
-
-    assert [] == [path for path in PAGES if str(path.relative_to(DOCS)) not in source]

@@ -36,6 +36,19 @@ def test_a_frame_of_the_helper_holds_its_message() -> None:
     assert len(message).to_bytes(4, "big") + message == frame
 
 
+def test_each_link_leads_to_a_file() -> None:
+    links = {
+        (page, target)
+        for page, text in texts().items()
+        for target in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", text)
+    }
+
+    assert len(links) > 100
+    assert set() == {
+        (p, target) for p, target in links if not (ROOT / p).parent.joinpath(target).exists()
+    }
+
+
 def test_each_variable_is_one_that_is_read() -> None:
     known = {*OTHER_VARIABLES, *(setting.variable for setting in SETTINGS)}
     mistyped = {"SANDBOX_CORE_MAX_OUTPUT"}  # On the page that shows what is said of it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import subprocess
 import time
@@ -14,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from cli.command import SANDBOX
+from documented import Block, documented
+from terminal import steps
 
-TUTORIAL = (Path(__file__).parents[2] / "docs/tutorial.md").read_text(encoding="utf-8")
-WORKER = "sandbox-core worker count:Count --task-queue tutorial"
+PAGE = "docs/tutorial.md"
+WORKER = documented(PAGE, "sandbox-core worker").content.strip()
 
 
 class Reader:
@@ -33,11 +34,12 @@ class Reader:
             "TMPDIR": str(folder),
         }
 
-    def run(self, command: str, *, shown: str | None = None) -> str:
+    def run(self, block: Block, *more: str, sandbox_id: str = "ID") -> str:
         """Run what the tutorial shows, and return what it prints."""
-        assert f"\n{shown or command}\n" in TUTORIAL
+        (step,) = steps(block)
+        words = [sandbox_id if word == "ID" else word for word in step.words]
         done = subprocess.run(
-            shlex.split(command),
+            [*words, *more],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -51,7 +53,6 @@ class Reader:
     @contextmanager
     def worker(self) -> Iterator[None]:
         """Run a worker, and kill it."""
-        assert f"\n{WORKER}\n" in TUTORIAL
         with (self.folder / "worker.log").open("ab") as log:
             process = subprocess.Popen(
                 shlex.split(WORKER), cwd=self.folder, env=self.environment, stderr=log
@@ -67,19 +68,18 @@ class Reader:
 @pytest.mark.extended
 @pytest.mark.timeout(240)
 def test_a_command_outlives_its_worker(temporal_address: str, tmp_path: Path) -> None:
-    ((name, code),) = re.findall(r"`(\w+\.py)`.*?```python\n(.*?)```", TUTORIAL, re.DOTALL)
-    (tmp_path / name).write_text(code)
+    workflow = documented(PAGE, "from datetime import timedelta")
+    (tmp_path / f"{workflow.module}.py").write_text(workflow.content)
     reader = Reader(tmp_path, temporal_address)
-    start = "temporal workflow start --type Count --task-queue tutorial --workflow-id count-1"
-    inside = "sandbox-core exec {} -- tail -1 log"
 
     with reader.worker():
-        reader.run(start)
+        reader.run(documented(PAGE, "temporal workflow start"))
         (sandbox,) = listed(reader)
-        counted = reader.run(inside.format(sandbox["sandbox_id"]), shown=inside.format("ID"))
+        inside = documented(PAGE, "sandbox-core exec")
+        counted = reader.run(inside, sandbox_id=sandbox["sandbox_id"])
     with reader.worker():
-        result = reader.run("temporal workflow result --workflow-id count-1")
-        audit = reader.run("sandbox-core audit count-1")
+        result = reader.run(documented(PAGE, "temporal workflow result"))
+        audit = reader.run(documented(PAGE, "sandbox-core audit"))
 
     assert "count-1" == sandbox["workflow_id"]
     assert 0 < int(counted) < 60
@@ -93,6 +93,6 @@ def listed(reader: Reader) -> list[dict[str, str]]:
     """Return the sandboxes, once there are any: somebody who types is slower than the worker."""
     deadline = time.monotonic() + 60
     while True:
-        found = json.loads(reader.run("sandbox-core ls --json", shown="sandbox-core ls"))
+        found = json.loads(reader.run(documented(PAGE, "sandbox-core ls"), "--json"))
         if found["sandboxes"] or time.monotonic() > deadline:
             return list(found["sandboxes"])
