@@ -109,6 +109,7 @@ class _Commands:
         self._commands: dict[str, _Command] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._processes: dict[tuple[str, int], _Command] = {}
+        self._terminating: dict[int, str] = {}
         self._sequences: dict[str, int] = {}
 
     async def happened(self, event: Happened) -> AsyncIterator[LiveEvent]:
@@ -123,6 +124,8 @@ class _Commands:
                 waiting = self._waiting.pop(event.scheduled_id, None)
                 if waiting is not None:
                     events = self._answered(waiting, await self._decoded(event.result))
+                elif event.scheduled_id in self._terminating:
+                    events = self._terminated(self._terminating.pop(event.scheduled_id))
             case EndedLocally(outcome="ok"):
                 events = self._ran(event.provider, await self._decoded(event.result))
             case EndedLocally(failure=Failure() as failure):
@@ -152,6 +155,10 @@ class _Commands:
             runs = _message(m.CommandRequest, await self._decoded(event.arguments))
             if runs is not None:
                 return self._runs(event.event_id, event.provider, name, runs)
+        elif name == ops.PTY_TERMINATE_ALL.name:
+            ends = _message(m.PtyTerminateAllRequest, await self._decoded(event.arguments))
+            if ends is not None:
+                self._terminating[event.event_id] = ends.session.session_id
         return ()
 
     def _polls(self, event_id: int, request: m.PtyWriteStdinRequest) -> None:
@@ -273,6 +280,11 @@ class _Commands:
             session_id="",  # The history does not have it.
         )
         yield from self._end(command, error=failure.message)
+
+    def _terminated(self, session_id: str) -> Iterator[LiveEvent]:
+        for (of, _), command in self._processes.items():
+            if of == session_id:
+                yield from self._end(command, error="terminated")
 
     def _failed(self, scheduled: int, failure: Failure) -> Iterator[LiveEvent]:
         waiting = self._waiting.pop(scheduled, None)

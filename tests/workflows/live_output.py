@@ -147,3 +147,31 @@ class OneLiveSession:
         finally:
             for each in (session, other):
                 await asyncio.shield(client.delete(each))
+
+
+@workflow.defn
+class PollsLater:
+    """Starts a process, and lets it run until it is told to poll or to terminate it."""
+
+    def __init__(self) -> None:
+        self._next = ""
+
+    @workflow.run
+    async def run(self, command: str, root: str, secrets: list[str]) -> None:
+        client = temporal_sandbox_client("local", live_output=LiveOutput())
+        environment = Environment(value={name: WorkerEnv(name=name) for name in secrets})
+        session = await client.create(manifest=Manifest(root=root, environment=environment))
+        await session.start()
+        update = await session.pty_exec_start(command, yield_time_s=0.25)
+        await workflow.wait_condition(lambda: self._next != "")
+        if self._next == "terminate":
+            await session.pty_terminate_all()
+        while self._next == "poll" and update.process_id is not None:
+            update = await session.pty_write_stdin(
+                session_id=update.process_id, chars="", yield_time_s=5
+            )
+        await client.delete(session)
+
+    @workflow.signal
+    def go(self, then: str) -> None:
+        self._next = then

@@ -100,9 +100,10 @@ class LiveCommand:
         self._max_bytes = live_output.max_bytes
         self._operation_id = operation_id
         self._feed = _feeds.get()
-        # Of a process: what workers have published of it; and of one of the backend's own, which
-        # has no offsets, what it has written.
+        # Of a process: what workers have published of it; whether they may have published more
+        # since; and of one of the backend's own, which has no offsets, what it has written.
         self._by_workers: dict[str, int] = {}
+        self._goes_on = False
         self._written = 0
 
     async def run(
@@ -140,10 +141,26 @@ class LiveCommand:
         if response.offset is None:
             since, self._written = self._written, self._written + len(response.output)
         if not response.published:
-            self._output("output", response.output, since, response.offset)
+            self._rest(response, since)
         self._by_workers = response.published
+        self._goes_on = response.process_id is not None
         if response.process_id is None:
             self.ended(exit_code=response.exit_code)
+
+    def _rest(self, response: m.PtyResponse, since: int) -> None:
+        """Publish the output that follows what was published since the last poll."""
+        data, end = response.output, response.offset
+        at = self._feed.published(self._operation_id).get("output", 0) if self._goes_on else 0
+        if end is None or at <= since:
+            self._output("output", data, since, end)
+        elif at < end and len(data) == end - since:
+            self._output("output", data[at - since :], at, end)
+        elif at < end:  # What was redacted or truncated cannot be split.
+            self._feed.publish(
+                m.OutputDropped(
+                    operation_id=self._operation_id, stream="output", offset=at, next=end
+                )
+            )
 
     def ended(self, *, exit_code: int | None = None, error: str | None = None) -> None:
         """Publish the end of the command."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from agents.sandbox.session.sandbox_session import SandboxSession
 
 from sandbox_core.providers.registry import Provider
+from sandbox_core.worker.commands import between_polls
 from sandbox_core.worker.commands.ending import KILL_S
 from sandbox_core.worker.commands.helper import used_helper
 from sandbox_core.worker.commands.protocol import Field
@@ -21,6 +22,7 @@ async def terminate_all(
 ) -> None:
     """End all polled processes of the default user and of `users`, whoever started them."""
     await _ask_all(provider, session, users, "end", ("which", "started"), ("reason", "terminated"))
+    await between_polls.finish(session)
 
 
 async def forget(provider: Provider, session: SandboxSession, users: Sequence[str] = ()) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from agents.sandbox.errors import SandboxError
@@ -20,6 +20,7 @@ from temporalio.contrib.workflow_streams import PublishEntry, PublishInput
 from temporalio.service import RPCError, RPCStatusCode
 
 from sandbox_core.wire import messages as m
+from sandbox_core.wire.limits import LONG_HISTORY_BYTES, LONG_HISTORY_EVENTS
 from sandbox_core.wire.live_output import PUBLISH_SIGNAL, TOPIC, publisher_id
 from sandbox_core.worker.attempts import uncancellable
 from sandbox_core.worker.commands.helper import Helper
@@ -41,8 +42,16 @@ _PIECE_BYTES = 64 * 1024
 _CALL_S = 1.0
 """The shortest time between pieces where each read is a call of the backend, in seconds."""
 
-_LAST_S = 5.0
+LAST_S = 5.0
 """How long publishing may go on after the command's end."""
+
+_BETWEEN_S = 1.0
+_BETWEEN_SHARE = 0.05
+"""As `FIRST_S` and `_SHARE`, between two polls of a process: about 90 pieces in ten minutes, 120 in
+an hour, since the last one."""
+
+_FAILED_READS = 5
+"""After how many in a row a process is not published until its next poll."""
 
 _TEMPORARY = (
     RPCStatusCode.UNAVAILABLE,
@@ -68,12 +77,14 @@ class Publication:
             operation. If any of it is, the rest follows when the operation ends.
         whole: Whether all is to be published at the end, because the response does not have it.
         goes_on: Whether the command goes on after the operation.
+        unfinished: The publishers that can go on as well: they have published all that was written.
     """
 
     def __init__(self, published: Mapping[str, int]) -> None:
         self.published = dict(published)
         self.whole = False
         self.goes_on = False
+        self.unfinished: list[Publisher] = []
 
 
 @asynccontextmanager
@@ -84,6 +95,7 @@ async def publishing(
     streams: Sequence[str],
     *,
     since: int = 0,
+    before: int | None = None,
 ) -> AsyncIterator[Publication]:
     """Publish a command's output while the context lasts, if `request` asks for that.
 
@@ -93,15 +105,17 @@ async def publishing(
         which: The helper's field that identifies the command.
         streams: The names of its streams: `STREAMS`, or `BOTH`.
         since: The offset from which on the request waits for output.
+        before: Up to where this worker has published the output between two polls, if it has.
     """
     asked = request.live
     if asked is None or not activity.in_activity() or activity.info().workflow_id is None:
         yield Publication({})
         return
+    if before:
+        before = max(before, asked.published.get(BOTH, 0))
+        asked = asked.model_copy(update={"published": {**asked.published, BOTH: before}})
     publication = Publication(asked.published)
-    publishers = [
-        _Publisher(helper, publication, asked, which, stream, since) for stream in streams
-    ]
+    publishers = [Publisher(helper, publication, asked, which, stream, since) for stream in streams]
     tasks = [asyncio.create_task(each.run()) for each in publishers]
     try:
         yield publication
@@ -110,12 +124,13 @@ async def publishing(
         raise
     finally:
         await uncancellable(_finished(publishers, tasks))
+    publication.unfinished = [each for each in publishers if each.is_even]
 
 
-async def _finished(publishers: Sequence[_Publisher], tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _finished(publishers: Sequence[Publisher], tasks: Sequence[asyncio.Task[None]]) -> None:
     for each in publishers:
         each.ending.set()
-    _, late = await asyncio.wait(tasks, timeout=_LAST_S)
+    _, late = await asyncio.wait(tasks, timeout=LAST_S)
     for task in late:
         task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
@@ -123,7 +138,7 @@ async def _finished(publishers: Sequence[_Publisher], tasks: Sequence[asyncio.Ta
             logger.debug("the output of a command is not published: %r", result)
 
 
-class _Publisher:
+class Publisher:
     """Publishes one stream of a command."""
 
     def __init__(
@@ -136,6 +151,9 @@ class _Publisher:
         since: int,
     ) -> None:
         self.ending = asyncio.Event()
+        self.is_even = False
+        """Whether it ended because the operation did, and has published all that was written."""
+        self._pauses = (FIRST_S, _SHARE)
         self._helper = helper
         self._publication = publication
         self._asked = asked
@@ -146,11 +164,20 @@ class _Publisher:
         self._held = b""
         """What was read from there on."""
         self._secrets = current_secrets()
-        self._began = asyncio.get_running_loop().time()
+        self._began = _now()
         info = activity.info()
         self._workflow = activity.client().get_workflow_handle(
             info.workflow_id or "", run_id=info.workflow_run_id
         )
+
+    @property
+    def offset(self) -> int:
+        """Before it, all is published."""
+        return self._offset
+
+    def learn(self, secrets: Iterable[bytes]) -> None:
+        """Redact these as well."""
+        self._secrets.values.update(secrets)
 
     async def run(self) -> None:
         """Publish until the end of the stream, or of the operation."""
@@ -173,17 +200,64 @@ class _Publisher:
             if last and (answer is None or self._offset_read >= answer.number("total")):
                 if not self._publication.goes_on:
                     await self._publish_output(len(self._held))
+                self.is_even = answer is not None
                 return
             if not self.ending.is_set():
                 await self._pause()
+
+    async def go_on(self) -> None:
+        """Publish between two polls, where that takes no call of the backend for each read.
+
+        Raises:
+            RPCError: The workflow is closed, or Temporal refuses.
+        """
+        self.ending.clear()
+        self._pauses, self._began = (_BETWEEN_S, _BETWEEN_SHARE), _now()
+        failed = 0
+        while self._offset < self._asked.max_bytes and self._helper.read_s:
+            await self._pause()
+            if self.ending.is_set():
+                return
+            answer = await self._read()
+            if answer is None or answer.word != "chunk":
+                failed += 1
+                if failed == _FAILED_READS:
+                    return
+                continue
+            failed, has_ended = 0, bool(answer.number("end"))
+            if answer.fields.get("data") or has_ended:
+                if not await self._has_room():
+                    return
+                await self._take(answer)
+            if has_ended and self._offset_read >= answer.number("total"):
+                await self._publish_output(len(self._held))
+                return
+
+    async def finish(self) -> None:
+        """Publish the rest of a process that has ended between two polls.
+
+        Raises:
+            RPCError: The workflow is closed, or Temporal refuses.
+        """
+        self.ending.set()
+        self._publication.goes_on, self._publication.whole = False, True
+        await self.run()
+
+    async def _has_room(self) -> bool:
+        """Return whether the history of the workflow, which does not decide itself, has room."""
+        info = (await self._workflow.describe()).raw_description.workflow_execution_info
+        return (
+            info.history_length < LONG_HISTORY_EVENTS
+            and info.history_size_bytes < LONG_HISTORY_BYTES
+        )
 
     @property
     def _offset_read(self) -> int:
         return self._offset + len(self._held)
 
     async def _pause(self) -> None:
-        running = asyncio.get_running_loop().time() - self._began
-        pause = max(FIRST_S, running * _SHARE, 0 if self._helper.read_s else _CALL_S)
+        shortest, share = self._pauses
+        pause = max(shortest, (_now() - self._began) * share, 0 if self._helper.read_s else _CALL_S)
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.ending.wait(), pause)
 
@@ -201,10 +275,12 @@ class _Publisher:
         asking = asyncio.ensure_future(self._helper.ask("read", fields))
         if wait:
             ending = asyncio.ensure_future(self.ending.wait())
-            await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
-            ending.cancel()
-            if not asking.done():
-                asking.cancel()
+            try:
+                await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ending.cancel()
+                if not asking.done():
+                    asking.cancel()
         try:
             return await asking
         except (asyncio.CancelledError, NotAnAnswer, SandboxError):
@@ -279,3 +355,7 @@ class _Publisher:
                 raise
             return False
         return True
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

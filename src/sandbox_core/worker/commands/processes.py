@@ -31,7 +31,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import messages as m
-from sandbox_core.worker.commands import retention
+from sandbox_core.worker.commands import between_polls, retention
 from sandbox_core.worker.commands.ending import end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
@@ -130,12 +130,23 @@ async def start(
     async with publishing(helper, request, ("key", key), (BOTH,)) as publication:
         polled = await _started(helper, session, request, argv, fields)
         _note(publication, polled)
+    _go_on(session, request.user, publication, polled)
     return replace(polled, published=publication.published)
 
 
 def _note(publication: Publication, polled: Polled) -> None:
     publication.goes_on = polled.update.process_id is not None
-    publication.whole = not polled.whole  # The response does not have it.
+    # What comes before the rest has to be published before it; and the response may not have it.
+    publication.whole = publication.goes_on or not polled.whole
+
+
+def _go_on(
+    session: SandboxSession, user: str | None, publication: Publication, polled: Polled
+) -> None:
+    number = polled.update.process_id
+    if number is not None:
+        for publisher in publication.unfinished:
+            between_polls.go_on(session, between_polls.key_of(user, number), publisher)
 
 
 async def _started(
@@ -219,12 +230,17 @@ async def write(
     if helper is None or request.process_id in _of(session).plain:
         return await _plain_write(session, request)
     number: Field = ("number", request.process_id)
-    async with publishing(helper, request, number, (BOTH,), since=request.offset) as publication:
+    key = between_polls.key_of(request.user, request.process_id)
+    before = await between_polls.take_back(session, key)
+    async with publishing(
+        helper, request, number, (BOTH,), since=request.offset, before=before
+    ) as publication:
         answer = await _write_and_read(helper, request)
         if answer.word != "chunk" or "reason" in answer.fields:
             raise PtySessionNotFoundError(session_id=request.process_id)
         polled = await _polled(helper, answer, request.offset, request.max_output_tokens)
         _note(publication, polled)
+    _go_on(session, request.user, publication, polled)
     return replace(polled, published=publication.published)
 
 

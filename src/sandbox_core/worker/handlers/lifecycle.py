@@ -31,7 +31,7 @@ from sandbox_core.wire.agents_models import (
     state_delta,
 )
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.commands import closing
+from sandbox_core.worker.commands import between_polls, closing
 from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.local_sources import check_local_sources
 from sandbox_core.worker.own_queue import is_gone
@@ -353,6 +353,7 @@ async def _shutdown(call: Call, request: m.ShutdownRequest) -> m.StateResponse:
     async def shutdown(held: OpenSession, user: User) -> None:
         user.left = True
         if not held.is_shared_by(user):
+            await between_polls.abandon(held.session)
             await held.session.shutdown()
 
     return await _changing(call, request, shutdown)

@@ -18,6 +18,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from sandbox_core.errors import SessionNotOpen
 from sandbox_core.wire.agents_models import load_state
 from sandbox_core.wire.messages import SessionRef, SessionRequest
+from sandbox_core.worker.commands import between_polls
 from sandbox_core.worker.commands.helper import close_helpers
 from sandbox_core.worker.metrics import ProviderMetrics
 from sandbox_core.worker.sdk_session import close_dependencies, configure
@@ -211,6 +212,7 @@ class SessionPool:
 
     async def interrupt(self, held: OpenSession) -> None:
         """Cancel the operations in progress on a session whose sandbox is about to be deleted."""
+        await between_polls.abandon(held.session)
         busy = held.in_use - {asyncio.current_task()}
         for task in busy:
             task.cancel()
@@ -245,6 +247,7 @@ class SessionPool:
         finally:
             held.in_use.discard(task)
             held.secrets |= secrets.values
+            between_polls.learn(held.session, held.secrets)
             held.used_at = time.monotonic()
 
     @asynccontextmanager
@@ -257,6 +260,7 @@ class SessionPool:
 
 async def _close_handle(session: SandboxSession) -> None:
     try:
+        await between_polls.abandon(session)
         await close_helpers(session)
         await close_dependencies(session)
     except Exception as error:  # noqa: BLE001 - a provider's, and nobody waits for it
