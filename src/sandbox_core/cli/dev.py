@@ -10,6 +10,7 @@ from rich.console import Console
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from sandbox_core import __version__
 from sandbox_core.testing import DevServer
 from sandbox_core.worker import SandboxPlugin
 
@@ -23,7 +24,12 @@ async def run_dev(*, port: int, ui_port: int, task_queue: str, db_file: Path | N
     with DevServer(port=port, ui_port=ui_port, db_file=db_file) as server:
         client = await Client.connect(server.address)
         plugin = SandboxPlugin()
-        async with Worker(client, task_queue=task_queue, plugins=[plugin]):
+        async with Worker(
+            client,
+            task_queue=task_queue,
+            plugins=[plugin],
+            build_id=__version__,  # Temporal would hash all imported modules.
+        ):
             console.print(
                 f"Temporal   {server.address}\n"
                 f"Web UI     http://127.0.0.1:{server.ui_port}\n"

@@ -15,6 +15,7 @@ from datetime import timedelta
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from sandbox_core import __version__
 from sandbox_core.demo.counting import CountRuns
 from sandbox_core.errors import SandboxCoreError
 from sandbox_core.worker import SandboxPlugin
@@ -34,6 +35,7 @@ async def work(address: str, task_queue: str) -> None:
         client,
         task_queue=task_queue,
         workflows=[CountRuns],
+        build_id=__version__,  # Temporal would hash all imported modules.
         # How long a workflow waits for its last worker before another one gets it.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5),
     ):

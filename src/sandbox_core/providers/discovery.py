@@ -59,10 +59,13 @@ class Selection:
     required: frozenset[str]
 
 
-def discover() -> tuple[Candidate, ...]:
+def discover(installed: importlib_metadata.EntryPoints | None = None) -> tuple[Candidate, ...]:
     """Return all installed candidates, sorted by name; imports nothing.
 
     A distribution that is on the path twice counts once, as the one that would be imported.
+
+    Args:
+        installed: All entry points, for callers that have read them; None to read them.
 
     Raises:
         ProviderError: Called in a workflow, which must not depend on what is installed.
@@ -75,7 +78,8 @@ def discover() -> tuple[Candidate, ...]:
     found: dict[tuple[str, str, str], Candidate] = {}
     # `entry_points` yields each distribution once, the first on the path. It identifies them by
     # directory, so one that an interrupted pip renamed would count as another.
-    for entry_point in importlib_metadata.entry_points(group=ENTRY_POINT_GROUP):
+    installed = importlib_metadata.entry_points() if installed is None else installed
+    for entry_point in installed.select(group=ENTRY_POINT_GROUP):
         candidate = _candidate(entry_point)
         if candidate is not None:
             found.setdefault((candidate.name, candidate.module, candidate.distribution), candidate)
@@ -140,10 +144,14 @@ def select(
     )
 
 
-def misspelt_groups() -> list[str]:
-    """Return a warning for each entry point in a group whose name resembles ours."""
-    groups = {entry_point.group for entry_point in importlib_metadata.entry_points()}
-    groups -= {ENTRY_POINT_GROUP}
+def misspelt_groups(installed: importlib_metadata.EntryPoints | None = None) -> list[str]:
+    """Return a warning for each entry point in a group whose name resembles ours.
+
+    Args:
+        installed: As for `discover`.
+    """
+    installed = importlib_metadata.entry_points() if installed is None else installed
+    groups = installed.groups - {ENTRY_POINT_GROUP}
     plain = {group: re.sub(r"[^a-z]", "", group.lower()) for group in groups}
     wanted = re.sub(r"[^a-z]", "", ENTRY_POINT_GROUP)
     meant = [g for g in sorted(groups) if difflib.get_close_matches(plain[g], [wanted], cutoff=0.9)]
@@ -151,7 +159,7 @@ def misspelt_groups() -> list[str]:
         f"{candidate} names a provider {candidate.name!r} in the entry-point group {group!r}, "
         f"which nothing reads: the group is {ENTRY_POINT_GROUP!r}."
         for group in meant
-        for candidate in map(_candidate, importlib_metadata.entry_points(group=group))
+        for candidate in map(_candidate, installed.select(group=group))
         if candidate is not None
     ]
 

@@ -110,6 +110,7 @@ class ForkServer:
         env: Mapping[str, str] | None = None,
         stdout: IO[Any] | None = None,
         stderr: IO[Any] | None = None,
+        folder: Path | None = None,
     ) -> ForkedProcess:
         """Fork a process that calls a function.
 
@@ -119,6 +120,7 @@ class ForkServer:
             env: The whole environment; None for the caller's.
             stdout: Where the output goes; None for the caller's.
             stderr: Likewise.
+            folder: Its working directory; None for the caller's.
 
         Raises:
             RuntimeError: The module cannot be imported, or its import started a thread.
@@ -129,7 +131,7 @@ class ForkServer:
                 "arguments": arguments,
                 "env": dict(os.environ if env is None else env),
                 "path": sys.path,
-                "folder": str(Path.cwd()),
+                "folder": str(folder or Path.cwd()),
             }
         ).encode()
         exit_code, theirs = os.pipe()

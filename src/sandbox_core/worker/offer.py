@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import importlib_metadata
+
 from sandbox_core.config import Configuration
 from sandbox_core.errors import DuplicateProvider, ProviderLoad, UnknownProvider
 from sandbox_core.providers.checks import mistakes_of, shortcomings_of
@@ -66,8 +68,9 @@ class Offer:
                 `max_sandboxes` or `peer_clients` names an unknown provider.
         """
         passed = [provider.name for provider in self.providers]
-        selection = select(discover(), self.configuration, passed=passed)
-        for sentence in misspelt_groups():
+        entry_points = importlib_metadata.entry_points()
+        selection = select(discover(entry_points), self.configuration, passed=passed)
+        for sentence in misspelt_groups(entry_points):
             logger.warning("%s", sentence)
         runtimes: dict[str, ProviderRuntime] = {}
         for result in load(selection.enabled):
