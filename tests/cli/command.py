@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO, Any
 
 # What its subcommands import.
 import sandbox_core.cli.access.copy
@@ -21,6 +22,8 @@ import sandbox_core.cli.app
 import sandbox_core.cli.audit
 import sandbox_core.cli.check
 import sandbox_core.cli.config
+import sandbox_core.cli.demo
+import sandbox_core.cli.dev
 import sandbox_core.cli.doctor
 import sandbox_core.cli.fresh
 import sandbox_core.cli.logs
@@ -31,7 +34,7 @@ import sandbox_core.cli.storage
 import sandbox_core.cli.usage
 import sandbox_core.cli.worker  # noqa: F401
 from sandbox_core.cli import main
-from sandbox_core.testing.fork_server import fork_server
+from sandbox_core.testing.fork_server import ForkedProcess, fork_server
 
 STDIN = "TEST_STDIN"
 """The variable that names a file for the command's standard input."""
@@ -48,14 +51,29 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, **variables}
 
 
+def start_sandbox(
+    *arguments: str,
+    out: IO[Any] | None = None,
+    err: IO[Any] | None = None,
+    folder: Path | None = None,
+    **variables: str,
+) -> ForkedProcess:
+    """Start the command in a folder, by default the current one; it may be sent signals."""
+    return fork_server().start(
+        f"{__name__}:run",
+        *arguments,
+        env=environment(**variables),
+        stdout=out,
+        stderr=err,
+        folder=folder,
+    )
+
+
 def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, in the current directory."""
     variables = {STDIN: os.devnull, **variables}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = fork_server().start(
-            f"{__name__}:run", *arguments, env=environment(**variables), stdout=out, stderr=err
-        )
-        code = process.wait()
+        code = start_sandbox(*arguments, out=out, err=err, **variables).wait()
         for written in (out, err):
             written.seek(0)
         return subprocess.CompletedProcess([SANDBOX, *arguments], code, out.read(), err.read())

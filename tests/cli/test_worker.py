@@ -14,13 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cli.command import SANDBOX, environment, run_sandbox
+from cli.command import SANDBOX, environment, run_sandbox, start_sandbox
 from documented import documented
 from support import completed_activities, unique, until
 from temporalio.client import Client
 from terminal import steps
 
 from sandbox_core.cli.worker.health import health_server
+from sandbox_core.testing.fork_server import ForkedProcess
 
 APP = """
 import asyncio
@@ -102,18 +103,21 @@ def app(tmp_path: Path) -> Path:
 class Running:
     """A worker's process."""
 
-    def __init__(self, process: subprocess.Popen[str], queue: str) -> None:
+    def __init__(self, process: ForkedProcess, queue: str, log: Path) -> None:
         self.process = process
         self.queue = queue
-        self.log = ""
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
 
     async def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
         return await self.ended()
 
     async def ended(self) -> int:
-        _, self.log = await asyncio.to_thread(self.process.communicate, timeout=60)
-        return self.process.returncode
+        return await asyncio.to_thread(self.process.wait)
 
 
 @contextmanager
@@ -129,22 +133,16 @@ def started(app: Path, address: str, *arguments: str) -> Iterator[Running]:
         "TEMPORAL_CONFIG_FILE": str(config),
         "TMPDIR": str(scratch),
     }
-    command = [str(SANDBOX), "worker", "app:Echo", "app:Run", "app:ACTIVITIES"]
-    command += ["--profile", "near"]
-    with subprocess.Popen(
-        [*command, "--task-queue", queue, *arguments],
-        cwd=app,
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield Running(process, queue)
-        finally:
-            if process.poll() is None:
-                process.kill()
+    command = ("worker", "app:Echo", "app:Run", "app:ACTIVITIES", "--profile", "near")
+    log = app.parent / "log"
+    with log.open("wb") as written:
+        process = start_sandbox(
+            *(*command, "--task-queue", queue, *arguments), err=written, folder=app, **variables
+        )
+    try:
+        yield Running(process, queue, log)
+    finally:
+        process.kill()
 
 
 def free_port() -> int:
