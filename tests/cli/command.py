@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,10 +55,10 @@ def environment(**variables: str) -> dict[str, str]:
 
 def start_sandbox(
     *arguments: str,
+    variables: Mapping[str, str],
     out: IO[Any] | None = None,
     err: IO[Any] | None = None,
     folder: Path | None = None,
-    **variables: str,
 ) -> ForkedProcess:
     """Start the command in a folder, by default the current one; it may be sent signals."""
     return fork_server().start(
@@ -69,11 +71,26 @@ def start_sandbox(
     )
 
 
+@contextmanager
+def running_sandbox(
+    *arguments: str, **variables: str
+) -> Iterator[tuple[ForkedProcess, IO[str], IO[str]]]:
+    """Start the command, and yield it, its output and a file of its errors; kill it at the end."""
+    read, write = os.pipe()
+    with os.fdopen(read) as output, tempfile.TemporaryFile("w+") as errors:
+        with os.fdopen(write, "wb") as theirs:
+            process = start_sandbox(*arguments, variables=variables, out=theirs, err=errors)
+        try:
+            yield process, output, errors
+        finally:
+            process.kill()
+
+
 def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, in the current directory."""
     variables = {STDIN: os.devnull, **variables}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        code = start_sandbox(*arguments, out=out, err=err, **variables).wait()
+        code = start_sandbox(*arguments, variables=variables, out=out, err=err).wait()
         for written in (out, err):
             written.seek(0)
         return subprocess.CompletedProcess([SANDBOX, *arguments], code, out.read(), err.read())

@@ -8,12 +8,11 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
-from cli.command import SANDBOX, environment, run_sandbox
+from cli.command import run_sandbox, running_sandbox
 from local_backend import LocalProvider
 
 from sandbox_core import __version__
@@ -138,19 +137,15 @@ class TestDemo:
         self, signum: signal.Signals, tmp_path: Path
     ) -> None:
         """Nothing of it goes on in the background, and no sandbox stays."""
-        with subprocess.Popen(
-            [str(SANDBOX), "demo", "--provider", "local"],
-            env=environment(PYTHONUNBUFFERED="1", TMPDIR=str(tmp_path)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
+        with running_sandbox("demo", "--provider", "local", TMPDIR=str(tmp_path)) as demo:
+            process, output, _ = demo
             shown = ""
             while "local-sandbox_start" not in shown:
-                shown += process.stdout.readline()
+                line = output.readline()
+                assert line, shown
+                shown += line
             process.send_signal(signum)
-            assert 128 + signum == process.wait(30)
+            assert 128 + signum == process.wait()
 
         ui_port = re.search(r"http://127\.0\.0\.1:(\d+)/", shown)
         assert ui_port is not None
@@ -189,14 +184,11 @@ class TestDev:
     @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
     def test_serves_until_it_is_stopped(self, signum: signal.Signals) -> None:
         """The server and the worker stop together, with exit code 0."""
-        command = [str(SANDBOX), "dev", "--port", "0", "--ui-port", "0"]
-        with subprocess.Popen(
-            command, env=environment(), stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            shown = "".join(process.stdout.readline() for _ in range(5))
+        with running_sandbox("dev", "--port", "0", "--ui-port", "0") as dev:
+            process, output, _ = dev
+            shown = "".join(output.readline() for _ in range(5))
             process.send_signal(signum)
-            assert 0 == process.wait(30)
+            assert 0 == process.wait()
 
         assert re.search(r"^Temporal   127\.0\.0\.1:\d+$", shown, re.MULTILINE)
         assert "Task queue sandbox" in shown

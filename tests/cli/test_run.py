@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-from cli.command import environment, run_sandbox
+from cli.command import run_sandbox, running_sandbox
 from faults.harness import running
 from support import until
 
@@ -54,14 +53,8 @@ def test_a_program_that_is_missing_is_one_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-async def test_an_interrupt_leaves_nothing(tmp_path: Path, signum: int) -> None:
-    script = Path(sys.executable).parent / "sandbox-core"
+async def test_an_interrupt_leaves_nothing(tmp_path: Path, signum: signal.Signals) -> None:
     command = ("sh", "-c", "echo $$ > pid; sleep 1000")
-    process = await asyncio.create_subprocess_exec(
-        *(script, "run", "local", "--", *command),
-        env=environment(TMPDIR=str(tmp_path)),
-        stderr=asyncio.subprocess.PIPE,
-    )
 
     def pids() -> list[str]:
         found = tmp_path.glob("sandbox-local-*/pid")
@@ -70,11 +63,14 @@ async def test_an_interrupt_leaves_nothing(tmp_path: Path, signum: int) -> None:
     async def started() -> bool:
         return bool(await asyncio.to_thread(pids))
 
-    await until(started, within_s=60)
-    (pid,) = pids()
-    process.send_signal(signum)
-    _, err = await process.communicate()
+    with running_sandbox("run", "local", "--", *command, TMPDIR=str(tmp_path)) as started_run:
+        process, _, errors = started_run
+        await until(started, within_s=60)
+        (pid,) = pids()
+        process.send_signal(signum)
+        code = await asyncio.to_thread(process.wait)
+        errors.seek(0)
+        assert 128 + signum == code, errors.read()
 
-    assert 128 + signum == process.returncode, err
     assert [] == sandboxes(tmp_path)
     assert not running(int(pid))

@@ -137,7 +137,10 @@ def started(app: Path, address: str, *arguments: str) -> Iterator[Running]:
     log = app.parent / "log"
     with log.open("wb") as written:
         process = start_sandbox(
-            *(*command, "--task-queue", queue, *arguments), err=written, folder=app, **variables
+            *(*command, "--task-queue", queue, *arguments),
+            variables=variables,
+            err=written,
+            folder=app,
         )
     try:
         yield Running(process, queue, log)
