@@ -20,7 +20,6 @@ class Move(Enum):
 
     RESUME = "resume the session at the queue to which the operation was sent"
     TAKE_OVER = "resume it at the shared queue if its worker is gone, otherwise pin it"
-    PIN = "send operations to its worker's own queue"
     GIVE_UP = "ping its worker; if there is no answer, resume it at the shared queue"
 
 
@@ -41,9 +40,10 @@ class Placement:
     pinned  either        NOT_OPEN    RESUME     pinned; shared if it can live on any host
     pinned  either        UNANSWERED  GIVE_UP    unchanged if its worker is alive: it is busy, and
                                                  the operation waits. Otherwise as after RESUME
-    either  either        a process   PIN        pinned: without the helper, only the worker that
-                                                 started a process can poll it
     ======  ============  ==========  =========  =================================================
+
+    Without the helper, only the worker that started a process can poll it: `pin` then pins the
+    session at once.
 
     Among many workers, an operation and the resumes for it could go on landing on different ones.
     From its second move on, the operation itself goes to the worker that has just resumed the
