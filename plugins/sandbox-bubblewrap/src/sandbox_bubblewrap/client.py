@@ -19,7 +19,8 @@ from sandbox_bubblewrap.models import (
     BubblewrapSandboxSessionState,
     refusal,
 )
-from sandbox_bubblewrap.session import BubblewrapSandboxSession, Made
+from sandbox_bubblewrap.session import BubblewrapSandboxSession
+from sandbox_bubblewrap.session_base import Made
 from sandbox_bubblewrap.store import Store, default_store
 from sandbox_core.providers import LabellingClient
 
