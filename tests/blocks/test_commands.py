@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from sandbox_core.cli.app import app
 
+COMMAND = typer.main.get_command(app)
 INCOMPLETE = ("BadOptionUsage", "MissingParameter")
 """What typer raises for a command without its arguments: a text may name it so."""
 
@@ -30,7 +31,7 @@ def shown() -> Iterator[tuple[str, list[str]]]:
         for token in MarkdownIt("commonmark").enable("table").parse(text):
             for inline in token.children or ():
                 if inline.type == "code_inline" and re.match(r"[a-z-]+ ", inline.content):
-                    yield f"{page}: `{inline.content}`", re.split(r" (?=[^']*$)", inline.content)
+                    yield f"{page}: `{inline.content}`", words_of(inline.content)
 
 
 def words_of(text: str) -> list[str]:
@@ -47,7 +48,7 @@ def accept(words: Sequence[str]) -> None:
     Raises:
         TyperException: It does not take them.
     """
-    command = typer.main.get_command(app)
+    command = COMMAND
     context = command.make_context("sandbox-core", [*words])
     while isinstance(command, TyperGroup):
         name, found, rest = command.resolve_command(
