@@ -24,7 +24,7 @@ from temporalio.exceptions import ApplicationError
 from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.failures import decode_error
-from sandbox_core.worker.commands import processes
+from sandbox_core.worker.commands import processes, room
 
 
 class TestStart:
@@ -289,8 +289,8 @@ class TestRoom:
 
     @pytest.fixture(autouse=True)
     def three(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(processes, "PTY_PROCESSES_MAX", 3)
-        monkeypatch.setattr(processes, "PTY_PROCESSES_PROTECTED_RECENT", 1)
+        monkeypatch.setattr(room, "PTY_PROCESSES_MAX", 3)
+        monkeypatch.setattr(room, "PTY_PROCESSES_PROTECTED_RECENT", 1)
 
     @pytest.mark.parametrize("used", [0, 1, 2])
     async def test_it_is_not_the_one_that_was_polled(self, local: Box, used: int) -> None:

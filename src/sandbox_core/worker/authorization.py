@@ -58,7 +58,7 @@ async def check_access(call: Call, operation: str, request: Message) -> None:
             workflow_type=info.workflow_type,
         )
         answer = call.authorize(access)
-        # Whoever forgets to return something allows nothing.
+        # A function that forgets to return something allows nothing.
         if (await answer if inspect.isawaitable(answer) else answer) is not True:
             refused = _refusal(access)
             logger.warning("%s", refused.message)

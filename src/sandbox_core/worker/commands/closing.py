@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 async def terminate_all(
     provider: Provider, session: SandboxSession, users: Sequence[str] = ()
 ) -> None:
-    """End all polled processes of the default user and of `users`, whoever started them."""
+    """End all polled processes of the default user and of `users`, of all handles."""
     await _ask_all(provider, session, users, "end", ("which", "started"), ("reason", "terminated"))
     await between_polls.finish(session)
 

@@ -4,8 +4,7 @@ The SDK knows a process by a number; the helper also knows it by the operation i
 that started it. Reading changes nothing: the workflow keeps the offset, and an unanswered poll is
 repeated from there. Each input carries the operation id of its request and is written once.
 
-Each user of a session has at most 64 running processes, the SDK's limit. One more ends the least
-recently used, as in the SDK's backends. The output of processes that have exited stays readable.
+The output of processes that have exited stays readable.
 """
 
 from __future__ import annotations
@@ -16,12 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from agents.sandbox.errors import ExecTransportError, PtySessionNotFoundError, SandboxError
+from agents.sandbox.errors import ExecTransportError, PtySessionNotFoundError
 from agents.sandbox.session.pty_types import (
     PTY_PROCESS_ID_MAX_EXCLUSIVE,
     PTY_PROCESS_ID_MIN,
-    PTY_PROCESSES_MAX,
-    PTY_PROCESSES_PROTECTED_RECENT,
     PtyExecUpdate,
     clamp_pty_yield_time_ms,
     resolve_pty_write_yield_time_ms,
@@ -40,6 +37,7 @@ from sandbox_core.worker.commands.live import BOTH, Publication, publishing
 from sandbox_core.worker.commands.output import dropped_line, partial_character
 from sandbox_core.worker.commands.plain import at_most_once, final, is_repeated, note_plain
 from sandbox_core.worker.commands.protocol import Answer, Field, NotAnAnswer
+from sandbox_core.worker.commands.room import make_room
 from sandbox_core.worker.commands.run import (
     BACKEND_SAYS,
     BUSY_S,
@@ -114,7 +112,7 @@ async def start(
         return await _plain_start(session, request, repeated=is_repeated(request))
     if not session.supports_pty():
         return await _plain_start(session, request)  # The backend raises the error.
-    await _make_room(helper, session, request.user)
+    await make_room(helper, request.user, _of(session).running)
     first, end = _numbers(request.user)
     fields: list[Field] = [
         ("key", key),
@@ -368,41 +366,6 @@ async def resize(provider: Provider, session: SandboxSession, request: m.PtyResi
     answer = await _asked(helper, "resize", [("number", request.process_id), *size], 0)
     if answer.word != "done":
         raise not_found
-
-
-# --- Room for one more ----------------------------------------------------------------------------
-
-
-async def _make_room(helper: Helper, session: SandboxSession, user: str | None) -> None:
-    """End the least recently used process if there is no room for another.
-
-    This worker counts the processes that it starts, and asks for the number only near the limit.
-    """
-    known = _of(session).running
-    if known.get(user, PTY_PROCESSES_MAX) >= PTY_PROCESSES_MAX:
-        try:
-            running = sorted(_running(await helper.ask("list", [])), key=lambda entry: entry.used)
-        except (NotAnAnswer, SandboxError):
-            return
-        known[user] = len(running)
-        victims = running[: len(running) - PTY_PROCESSES_PROTECTED_RECENT]
-        if len(running) >= PTY_PROCESSES_MAX and victims:
-            await end_command(helper, victims[0].key, "evicted")
-            known[user] -= 1
-    known[user] = known.get(user, 0) + 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    key: str
-    used: int
-
-
-def _running(answer: Answer) -> Iterable[_Entry]:
-    for entry in answer.entries:
-        key, mode, state, _, started, _, used, *_ = entry.split(":")
-        if mode in ("start", "tty") and state == "running":
-            yield _Entry(key=key, used=max(int(used), int(started)))
 
 
 def _numbers(user: str | None) -> tuple[int, int]:
