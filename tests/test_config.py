@@ -78,6 +78,7 @@ SAMPLES = {
     "worker.max_concurrent_activities": Sample(toml="5", of_file=5, text="6", of_variable=6),
     "worker.health_port": Sample(toml="8080", of_file=8080, text="8081", of_variable=8081),
     "worker.metrics_port": Sample(toml="9090", of_file=9090, text="9091", of_variable=9091),
+    "worker.otlp": Sample(toml="true", of_file=True, text="off", of_variable=False),
     "worker.log_format": Sample(toml='"json"', of_file="json", text="text", of_variable="text"),
     "worker.grace_period": Sample(
         toml='"1m"', of_file=timedelta(minutes=1), text="2h", of_variable=timedelta(hours=2)

@@ -17,6 +17,7 @@ import pytest
 from cli.command import SANDBOX, environment, run_sandbox, start_sandbox
 from documented import documented
 from support import completed_activities, unique, until
+from telemetry.receiver import start_receiver
 from temporalio.client import Client
 from terminal import steps
 
@@ -209,6 +210,31 @@ class TestWorker:
         assert [] == of_session(running.process.pid)
         assert [] == list((app.parent / "scratch").glob("sandbox-local-*"))
 
+    async def test_exports_metrics_and_spans(
+        self,
+        app: Path,
+        temporal_client: Client,
+        temporal_address: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The last spans have arrived when it has ended."""
+        receiver = start_receiver()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"{receiver.url}/")
+        monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "other=1,acme-key=s3cr3t%20key")
+        with started(app, temporal_address, "--otlp") as running:
+            await temporal_client.execute_workflow(
+                "Echo", 21, id=unique("echo"), task_queue=running.queue
+            )
+            exports = receiver.exports()
+            while "sandbox_core_operations" not in await asyncio.to_thread(next, exports):
+                pass
+            assert 0 == await running.stop()
+
+        names = [span.name for span in receiver.spans]
+        assert 1 == names.count("RunActivity:local-sandbox_exec"), running.log
+        assert {"/v1/traces": "s3cr3t key", "/v1/metrics": "s3cr3t key"} == receiver.headers
+
     async def test_lets_activities_end(
         self, app: Path, temporal_client: Client, temporal_address: str
     ) -> None:
@@ -308,6 +334,19 @@ class TestMistakes:
         assert 1 == result.returncode
         assert f"error: {option} {port}: " in result.stderr
         assert "Choose another port." in result.stderr
+
+    @pytest.mark.parametrize(
+        ("variable", "value", "message"),
+        [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "error: OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "nowhere", "error: --otlp: Invalid OTel URL"),
+        ],
+    )
+    def test_otlp_with_an_invalid_variable(self, variable: str, value: str, message: str) -> None:
+        result = run_sandbox("worker", "--otlp", **{variable: value})
+
+        assert 1 == result.returncode
+        assert message in result.stderr
 
     def test_openai_without_a_key(self) -> None:
         result = run_sandbox("worker", "--openai")

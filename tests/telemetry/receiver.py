@@ -34,6 +34,8 @@ class Receiver:
     spans: list[Span] = field(default_factory=list)
     raw: bytes = b""
     """The requests with spans."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Those of the last request for each path, under ``acme-key``."""
 
     _metrics: queue.Queue[list[Metric]] = field(default_factory=queue.Queue)
 
@@ -79,6 +81,7 @@ def start_receiver(port: int = 0) -> Receiver:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.headers[self.path] = self.headers.get("acme-key", "")
             answer = receiver.take(self.path, body)
             self.send_response(200)
             self.send_header("Content-Type", "application/x-protobuf")

@@ -100,6 +100,12 @@ class WorkerSettings(_Table):
     metrics_port: Port | None = Field(
         default=None, title=_PORT, description="Where to serve Prometheus metrics."
     )
+    otlp: bool = Field(
+        default=False,
+        title=_SWITCH,
+        description="Whether to export spans and, without `metrics_port`, metrics by OTLP, as the "
+        "variables `OTEL_EXPORTER_OTLP_...` say.",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", title='"text" or "json"', description="The format of the log."
     )

@@ -71,6 +71,13 @@ def worker(
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")
     ] = None,
+    otlp: Annotated[
+        bool | None,
+        typer.Option(
+            "--otlp/--no-otlp",
+            help="Export spans, and metrics without --metrics-port, as OTEL_... variables say.",
+        ),
+    ] = None,
     log_format: Annotated[
         LogFormat | None, typer.Option(help="The format of the log; by default text.")
     ] = None,
@@ -99,6 +106,7 @@ def worker(
         max_concurrent_activities=max_concurrent_activities,
         health_port=health_port,
         metrics_port=metrics_port,
+        otlp=otlp,
         log_format=None if log_format is None else log_format.value,
         grace_period=None
         if grace_period is None

@@ -20,6 +20,7 @@ from temporalio.worker import Worker
 from sandbox_core.cli.connection import connect
 from sandbox_core.cli.worker.health import health_server
 from sandbox_core.cli.worker.logs import set_up_logging
+from sandbox_core.cli.worker.otlp import Spans, export_metrics
 from sandbox_core.cli.worker.targets import load_targets
 from sandbox_core.config import WorkerSettings
 from sandbox_core.errors import InvalidRequest
@@ -51,8 +52,13 @@ async def run_worker(
     set_up_logging(as_json=settings.log_format == "json")
     found = load_targets(settings.targets)
     plugins = _plugins(openai=settings.openai)
+    spans = Spans() if settings.otlp else None
+    if spans is not None:
+        plugins.append(spans.plugin)
     if settings.metrics_port is not None:
-        _export_metrics(settings.metrics_port)
+        _serve_metrics(settings.metrics_port)
+    elif settings.otlp:
+        export_metrics()
     client = await connect(address, namespace, profile=profile, plugins=plugins)
     activities = settings.max_concurrent_activities
     with ThreadPoolExecutor(activities) as executor:
@@ -84,6 +90,8 @@ async def run_worker(
                 len(found.activities),
             )
             ended = await _run(worker, stopping, settings.grace_period)
+            if spans is not None:
+                await spans.flush()
             # The end of the event loop would wait for threads that activities have started.
             _exit(0 if ended else 1)
 
@@ -150,7 +158,7 @@ def _plugins(*, openai: bool) -> list[Plugin]:
     return [OpenAIAgentsPlugin(), SandboxPlugin()]
 
 
-def _export_metrics(port: int) -> None:
+def _serve_metrics(port: int) -> None:
     """Serve Prometheus metrics of all clients and workers of this process.
 
     Raises:
