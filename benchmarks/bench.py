@@ -17,10 +17,10 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from agents.sandbox.sandboxes.unix_local import (
     UnixLocalSandboxClient,
@@ -48,6 +48,8 @@ from temporalio.client import Client
 
 from sandbox_core.testing import DevServer
 
+_LOCALLY = "as local activities"
+
 
 @dataclass
 class Bench:
@@ -58,24 +60,46 @@ class Bench:
     rows: list[Row] = field(default_factory=list)
 
     async def commands(self, rounds: int) -> None:
-        """One command after another in a workflow, with a no-op activity after each."""
+        """One command after another in a workflow, with a no-op activity after each.
+
+        Then the same as local activities, with nothing between them.
+        """
         direct = await _direct_calls(50)
-        steps: dict[str, list[float]] = {side: [] for side in SIDES}
+        steps: dict[str, list[float]] = {side: [] for side in (*SIDES, _LOCALLY)}
         noops: list[float] = []
-        cpu: dict[str, list[Cpu]] = {side: [] for side in SIDES}
+        cpu: dict[str, list[Cpu]] = {side: [] for side in (*SIDES, _LOCALLY)}
         for number in range(rounds):
             for side in _in_turn(number):
                 mixed = await self._run(side, Task(commands=50, noops=True))
                 steps[side] += mixed.steps
                 noops += mixed.noops
-                before = Cpu.of(self.workers[side].pid)
-                await self._run(side, Task(commands=100))
-                after = Cpu.of(self.workers[side].pid)
-                opening = Cpu.of(self.workers[side].pid)
-                await self._run(side, Task(commands=0))
-                cpu[side].append((after - before) - (Cpu.of(self.workers[side].pid) - opening))
+                cpu[side].append(await self._cpu_of(side, Task(commands=100)))
+            local = Task(commands=100, local_activities=True)
+            steps[_LOCALLY] += (await self._run(OURS, local)).steps
+            cpu[_LOCALLY].append(await self._cpu_of(OURS, local))
         floor = median(noops) + median(direct)
         case = "exec true, one after another"
+        self._commands(case, steps, cpu, floor)
+        locally = f"{case}, {_LOCALLY}"
+        steps[OURS], cpu[OURS] = steps[_LOCALLY], cpu[_LOCALLY]
+        self._commands(locally, steps, cpu, floor)
+
+    async def _cpu_of(self, side: str, task: Task) -> Cpu:
+        """Return the CPU of a task's commands, without that of the session."""
+        pid = self.workers[side].pid
+        before = Cpu.of(pid)
+        await self._run(side, task)
+        between = Cpu.of(pid)
+        await self._run(side, replace(task, commands=0))
+        return (between - before) - (Cpu.of(pid) - between)
+
+    def _commands(
+        self,
+        case: str,
+        steps: Mapping[str, Sequence[float]],
+        cpu: Mapping[str, Sequence[Cpu]],
+        floor: float,
+    ) -> None:
         p50 = {side: median(steps[side]) * 1000 for side in SIDES}
         self._add(case, "p50, ms", p50, floor * 1000, target=BELOW_PEER)
         self._add(case, "p95, ms", {side: p95(steps[side]) * 1000 for side in SIDES})
@@ -93,19 +117,34 @@ class Bench:
         """Many workflows at once: create, start, 20 commands, delete."""
         rates: dict[str, list[float]] = {side: [] for side in SIDES}
         steps: dict[str, list[float]] = {side: [] for side in SIDES}
+        locally: tuple[list[float], list[float]] = ([], [])
         noops: list[float] = []
+
+        async def run(side: str, task: Task, rates: list[float], steps: list[float]) -> None:
+            begin = time.perf_counter()
+            reports = await asyncio.gather(*(self._run(side, task) for _ in range(count)))
+            rates.append(20 * count / (time.perf_counter() - begin))
+            steps += [step for report in reports for step in report.steps]
+
         for number in range(rounds):
             begin = time.perf_counter()
             await asyncio.gather(*(self._run(OURS, Task(commands=20), Noops) for _ in range(count)))
             noops.append(20 * count / (time.perf_counter() - begin))
             for side in _in_turn(number):
-                begin = time.perf_counter()
-                reports = await asyncio.gather(
-                    *(self._run(side, Task(commands=20)) for _ in range(count))
-                )
-                rates[side].append(20 * count / (time.perf_counter() - begin))
-                steps[side] += [step for report in reports for step in report.steps]
+                await run(side, Task(commands=20), rates[side], steps[side])
+            await run(OURS, Task(commands=20, local_activities=True), *locally)
         case = f"{count} workflows at once, 20 commands each"
+        self._fleet(case, rates, steps, noops)
+        rates[OURS], steps[OURS] = locally
+        self._fleet(f"{case}, {_LOCALLY}", rates, steps, noops)
+
+    def _fleet(
+        self,
+        case: str,
+        rates: Mapping[str, Sequence[float]],
+        steps: Mapping[str, Sequence[float]],
+        noops: Sequence[float],
+    ) -> None:
         self._add(
             case,
             "commands a second",
@@ -143,8 +182,10 @@ class Bench:
                 ("history events", "history events", NOT_ABOVE_PEER),
                 ("history bytes", "history bytes", BELOW_PEER),
             ):
+                # CPU is counted in ticks of 10 ms: only many together are exact.
+                middle = fmean if name == "cpu" else median
                 values = {
-                    side: median(each[name] for each in figures[side])
+                    side: middle(each[name] for each in figures[side])
                     for side in SIDES
                     if side not in failed
                 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -63,6 +63,7 @@ class Task:
     size: int = 0
     commands: int = 0
     noops: bool = False
+    local_activities: bool = False
     image: str = ""
 
 
@@ -82,10 +83,11 @@ class Report:
 
 def sandbox_client(task: Task, config: ActivityConfig | None = None) -> BaseSandboxClient[Any]:
     """Return the client of one side: all that differs in a workflow, but for a snapshot."""
-    make: Callable[[str, ActivityConfig | None], BaseSandboxClient[Any]] = (
-        temporal_sandbox_client if task.side == OURS else peer_sandbox_client
-    )
-    return make(task.provider, config)
+    if task.side == OURS:
+        local = task.local_activities
+        return temporal_sandbox_client(task.provider, config, local_activities=local)
+    peer: BaseSandboxClient[Any] = peer_sandbox_client(task.provider, config)
+    return peer
 
 
 def queues_beside(task_queue: str) -> list[str]:
