@@ -34,6 +34,16 @@ def tell(server: ForkServer, folder: Path, *arguments: str, **variables: str) ->
     return known
 
 
+def modules(folder: Path, *imports: str) -> set[str]:
+    """Return the modules that are imported in a process of a new server."""
+    server = ForkServer()
+    with (folder / "out").open("wb") as out:
+        process = server.start("forked.targets:tell", stdout=out, imports=imports)
+    assert 0 == process.wait()
+    server.close()
+    return set(json.loads((folder / "out").read_text())["modules"])
+
+
 def waiting(server: ForkServer) -> tuple[ForkedProcess, int]:
     """Return a process that waits, and the id of its child."""
     read, write = os.pipe()
@@ -110,6 +120,13 @@ class TestForkServer:
         with pytest.raises(RuntimeError, match="starts threads"):
             server.start("forked.threaded:run")
         server.close()
+
+    def test_imports_what_processes_need_unless_it_starts_threads(self, tmp_path: Path) -> None:
+        """A process imports the rest itself."""
+        some = {"wave", "forked.threaded", "forked.nowhere"}
+
+        assert set() == some & modules(tmp_path)
+        assert {"wave"} == some & modules(tmp_path, *sorted(some))
 
     async def test_kills_its_processes_when_it_is_closed(self) -> None:
         server = ForkServer()

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -111,6 +111,7 @@ class ForkServer:
         stdout: IO[Any] | None = None,
         stderr: IO[Any] | None = None,
         folder: Path | None = None,
+        imports: Sequence[str] = (),
     ) -> ForkedProcess:
         """Fork a process that calls a function.
 
@@ -121,6 +122,8 @@ class ForkServer:
             stdout: Where the output goes; None for the caller's.
             stderr: Likewise.
             folder: Its working directory; None for the caller's.
+            imports: Modules that the server imports once as well, before it forks. One that does
+                not import, or starts a thread, is left to the process.
 
         Raises:
             RuntimeError: The module cannot be imported, or its import started a thread.
@@ -132,6 +135,7 @@ class ForkServer:
                 "env": dict(os.environ if env is None else env),
                 "path": sys.path,
                 "folder": str(folder or Path.cwd()),
+                "imports": imports,
             }
         ).encode()
         exit_code, theirs = os.pipe()
@@ -173,6 +177,7 @@ class _Server:
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
+        self._tried = set[str]()
         self._exits: dict[int, int] = {}
         """The pipes for the exit codes, by process id."""
 
@@ -208,6 +213,8 @@ class _Server:
             module, _, function = request["target"].partition(":")
             target = getattr(importlib.import_module(module), function)
             _check_threads(module)
+            for other in request["imports"]:
+                self._import(other)
         except Exception as error:  # noqa: BLE001 - of a module that is not ours; the user hears it
             self._answer({"error": f"{type(error).__name__}: {error}"})
             os.close(exit_code)
@@ -226,6 +233,21 @@ class _Server:
         for stream in streams:
             os.close(stream)
         return None
+
+    def _import(self, module: str) -> None:
+        """Import a module, unless that fails or starts a thread, as a process tries beforehand."""
+        if module in self._tried or module in sys.modules:
+            return
+        self._tried.add(module)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            with suppress(Exception):
+                importlib.import_module(module)
+                code = int(_threads() > 1)
+            os._exit(code)
+        if os.waitpid(pid, 0)[1] == 0:
+            importlib.import_module(module)
 
     def _become_worker(self, request: dict[str, Any], streams: list[int]) -> None:
         self._control.close()
@@ -267,10 +289,13 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     """Handle a signal by doing nothing: without a handler it would not wake the server."""
 
 
-def _check_threads(module: str) -> None:
+def _threads() -> int:
     tasks = Path("/proc/self/task")
-    count = len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
-    if count > 1:
+    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
+
+
+def _check_threads(module: str) -> None:
+    if _threads() > 1:
         raise RuntimeError(f"importing {module} starts threads, which makes forking unsafe")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class WorkerProcess:
         variables: Environment variables in addition to this process's.
         log: The file to which its standard error is appended; None for this process's.
         server: The server that forks it; None for the one of this process.
+        imports: Modules that it will import, which the server may import for all.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class WorkerProcess:
         variables: Mapping[str, str] | None = None,
         log: Path | None = None,
         server: ForkServer | None = None,
+        imports: Sequence[str] = (),
     ) -> None:
         read, write = os.pipe()
         self._output = os.fdopen(read)
@@ -57,6 +59,7 @@ class WorkerProcess:
                 env={**os.environ, **(variables or {})},
                 stdout=stack.enter_context(os.fdopen(write, "wb")),
                 stderr=stack.enter_context(log.open("ab")) if log else None,
+                imports=imports,
             )
 
     @property

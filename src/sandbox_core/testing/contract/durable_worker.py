@@ -12,7 +12,7 @@ import asyncio
 import importlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -35,10 +35,20 @@ SECRET_VARIABLE = "SANDBOX_CONTRACT_SECRET"  # noqa: S105 - the name of one
 
 
 def start_worker(
-    address: str, queue: str, module: str, log: Path, variables: Mapping[str, str]
+    address: str,
+    queue: str,
+    module: str,
+    log: Path,
+    variables: Mapping[str, str],
+    imports: Sequence[str] = (),
 ) -> WorkerProcess:
-    """Start one worker, which logs to a file."""
-    return WorkerProcess(f"{__name__}:run", address, queue, module, log=log, variables=variables)
+    """Start one worker, which logs to a file; `imports` is of a vendor's SDK, which takes long."""
+    return WorkerProcess(
+        *(f"{__name__}:run", address, queue, module),
+        log=log,
+        variables=variables,
+        imports=imports,
+    )
 
 
 def _with_fault(provider: Provider, action: str, marker: Path) -> Provider:

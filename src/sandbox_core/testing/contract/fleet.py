@@ -59,7 +59,8 @@ class Fleet:
         module = self.subject.module
         if module is None:
             raise NotApplicable("the provider comes from no module, so no worker can import it")
-        worker = start_worker(self.address, self.queue, module, self.log, variables)
+        imports = self.subject.imports_of_client()
+        worker = start_worker(self.address, self.queue, module, self.log, variables, imports)
         self._workers.append(worker)
         await asyncio.to_thread(worker.wait_until_ready)
         return worker

@@ -166,6 +166,10 @@ class Subject:
             modules += [kind.__module__ for kind in type(self._client).__mro__]
         return {module.partition(".")[0] for module in modules} - _OTHERS
 
+    def imports_of_client(self) -> Sequence[str]:
+        """Return the module of the client that was made, if one was."""
+        return () if self._client is None else (type(self._client).__module__,)
+
     def new_client(self) -> Client:
         """Return another client, such as another worker has; the caller closes it."""
         return cast("Client", self.provider.create_client())
