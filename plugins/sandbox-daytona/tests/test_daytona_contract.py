@@ -8,17 +8,19 @@ from typing import ClassVar
 import pytest
 from daytona import AsyncDaytona
 from daytona_loopback import DaytonaLoopback
-from loopback.contract import OF_THE_SDK, LoopbackContract
+from loopback.contract import OF_THE_SDK
+from loopback.operators import OperatorsContract
 
 from sandbox_core.testing.contract import Backend
 
 
-class TestDaytona(LoopbackContract):
+class TestDaytona(OperatorsContract):
     """Sandboxes at a loopback server."""
 
     provider_module = "sandbox_daytona"
     credentials = ("DAYTONA_API_KEY",)
     extended_levels = frozenset({"durable"})
+    own_root = False  # The server rewrites paths in commands, and not in what the helper is asked.
     credential_page = ""  # It is the message of Daytona's SDK.
     known_failures: ClassVar[Mapping[str, str]] = {
         **OF_THE_SDK,

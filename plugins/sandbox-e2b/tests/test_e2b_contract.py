@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from e2b_loopback import E2BLoopback
-from loopback.contract import OF_THE_SDK, LoopbackContract
+from loopback.contract import OF_THE_SDK
+from loopback.operators import OperatorsContract
 
 
-class TestE2B(LoopbackContract):
+class TestE2B(OperatorsContract):
     """Sandboxes at E2B."""
 
     provider_module = "sandbox_e2b"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from loopback.contract import LoopbackContract
+from loopback.operators import OperatorsContract
 from modal_loopback import ModalLoopback
 
 
-class TestModal(LoopbackContract):
+class TestModal(OperatorsContract):
     """Sandboxes at Modal."""
 
     provider_module = "sandbox_modal"
