@@ -57,7 +57,7 @@ def logs(
     """Show the commands of a workflow, what they wrote, and how they ended.
 
     It is read from the workflow's history, which stays as it is. Output comes while a command runs
-    if the workflow's client has live_output=LiveOutput(), otherwise when it has ended.
+    if the workflow's client or session has live output, otherwise when it has ended.
     """
     from sandbox_core.cli.logs import run_logs
 
