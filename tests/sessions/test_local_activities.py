@@ -101,6 +101,19 @@ class TestCommands:
         assert "run\n" == (tmp_path / "counter").read_text()
         assert (2, 1) == kinds
 
+    async def test_a_long_request_is_an_activitys(
+        self, temporal_client: Client, tmp_path: Path
+    ) -> None:
+        """Its error repeats it, and those of one workflow task are sent in one message too."""
+        commands = ["sleep 60 # " + "x" * 10_000, "echo next"]
+
+        seen, kinds = await run_of(
+            temporal_client, Branches(root=str(tmp_path), commands=[commands], timeout=0.1)
+        )
+
+        assert [["ExecTimeoutError", "next\n"]] == seen
+        assert (2, 1) == kinds
+
     async def test_a_timeout_is_the_commands(self, temporal_client: Client, tmp_path: Path) -> None:
         seen, kinds = await run_of(
             temporal_client,
@@ -211,6 +224,24 @@ class TestKilledWorker:
         assert [["", ""], [*[""] * 5, "b\n"]] == seen
         counted = Counter((tmp_path / "counter").read_text().split())
         assert {"a1": 1, "a2": 1, **{f"b{n}": 1 for n in range(5)}} == counted
+
+    async def test_none_runs_again_where_the_helper_does_not_run(
+        self, temporal_client: Client, temporal_address: str, tmp_path: Path
+    ) -> None:
+        """The other worker cannot tell which commands ran before, and says so of each."""
+        commands = [*(f"echo {n} >> counter" for n in range(3)), "echo $$ > pid; sleep 0.9"]
+        queue = unique("unhelped")
+        with workers(temporal_address, queue, RunLocally) as fleet:
+            first = await fleet.start()
+            task = Branches(root=str(tmp_path), commands=[commands])
+            handle = await start(temporal_client, queue, task)
+            await line_of(tmp_path / "pid")
+            first.kill()
+            await fleet.start(variables={"SANDBOX_CORE_HELPER": "off"})
+            seen = await handle.result()
+
+        assert [["OutcomeUnknown"] * 4] == seen
+        assert ["0", "1", "2"] == (tmp_path / "counter").read_text().split()
 
 
 class TestClient:

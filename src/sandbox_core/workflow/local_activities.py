@@ -39,6 +39,13 @@ _MOST_UNRECORDED = 50
 They are sent in one message, and their results are at most 32 KB each.
 """
 
+_LONGEST_REQUEST = 8 * 1024
+"""The size in bytes from which on a request is an activity's.
+
+If a command fails, the error repeats it, up to three times. All of one workflow task are sent to
+the server at once, and a message longer than gRPC's 4 MB fails the workflow.
+"""
+
 
 @dataclass
 class _Unrecorded:
@@ -108,13 +115,19 @@ class LocalCommands:
 
     def __init__(self) -> None:
         self._helped: dict[str | None, m.SessionRef] = {}
+        self._repeatable: dict[str | None, int] = {}
 
     def note(self, session: m.SessionRef, user: str | None, at_most_once: str | None) -> None:
         """Note how a command of `user` ran."""
         if at_most_once is None:
             self._helped[user] = session
+            self._repeatable[user] = _MOST_UNRECORDED
         else:
-            self._helped.pop(user, None)
+            self.forget(user)
+
+    def forget(self, user: str | None) -> None:
+        """Have the next command of `user` be an activity, which says how it ran."""
+        self._helped.pop(user, None)
 
     def suits(self, session: m.SessionRef, user: str | None) -> bool:
         """Return whether the next command of `user` may be a local activity.
@@ -123,6 +136,22 @@ class LocalCommands:
         whether a command ran before.
         """
         return self._helped.get(user) == session and _unrecorded.get().commands < _MOST_UNRECORDED
+
+    def may_have_run(self, user: str | None) -> bool:
+        """Return whether the next command of `user`, an activity, may have been a local one.
+
+        It may have been before the workflow task was attempted again. Where the helper cannot run,
+        on another worker, nothing in the sandbox can tell. So this holds for as many commands after
+        the last one under the helper as there can be unrecorded ones.
+        """
+        left = self._repeatable.get(user, 0)
+        self._repeatable[user] = max(left - 1, 0)
+        return left > 0
+
+
+def is_short(request: m.ExecRequest) -> bool:
+    """Return whether a local activity may take the request."""
+    return len(json.dumps(request.dump())) <= _LONGEST_REQUEST
 
 
 def with_stable_id(request: m.ExecRequest) -> m.ExecRequest:

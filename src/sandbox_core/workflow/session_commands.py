@@ -10,12 +10,13 @@ from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.types import ExecResult, User
 from temporalio import workflow
 
+from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.operations import Operation
 from sandbox_core.workflow import convert
 from sandbox_core.workflow.live_output import LiveCommand
-from sandbox_core.workflow.local_activities import WITHIN_S, with_stable_id
+from sandbox_core.workflow.local_activities import WITHIN_S, is_short, with_stable_id
 from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.session_base import SessionBase
 
@@ -75,13 +76,20 @@ class SessionCommands(SessionBase):
         run = partial(self._command, ops.EXEC, live=live)
         if local is None:
             return await run(request)
-        if live is None and not is_pinned and local.suits(self._ref, request.user):
-            response = await run(request.model_copy(update={"within_s": WITHIN_S}))
-            if response.unfinished is None:
-                return response
-            repeated = response.unfinished == "started"
-            request = request.model_copy(update={"repeated": repeated})
-        response = await run(request)
+        repeated = False
+        if live is None and is_short(request):
+            if is_pinned or not local.suits(self._ref, request.user):
+                repeated = local.may_have_run(request.user)
+            else:
+                response = await run(request.model_copy(update={"within_s": WITHIN_S}))
+                if response.unfinished is None:
+                    return response
+                repeated = response.unfinished == "started"
+        try:
+            response = await run(request.model_copy(update={"repeated": repeated}))
+        except OutcomeUnknown:
+            local.forget(request.user)
+            raise
         local.note(self._ref, request.user, response.at_most_once)
         return response
 
