@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -34,7 +35,7 @@ class OperatorsContract(LoopbackContract):
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """With `exec`, `cp`, `shell` and `logs`; by its workflow alone where labels are fixed."""
+        """With `ls`, `exec`, `cp`, `shell` and `logs`."""
         assert contract_backend.backend_ids is not None
         name = contract_subject.provider.name
         monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", name)
@@ -54,23 +55,19 @@ class OperatorsContract(LoopbackContract):
             await handle.execute_update(Visited.exec, "mkdir made && echo text >made/file")
             (sandbox_id,) = await contract_backend.backend_ids() - before
 
-            if contract_subject.can("relabel"):
-                await self._visit(run, sandbox_id, tmp_path)
-                async with shell(variables, sandbox_id) as screen:
-                    await self._use(screen)
-            else:
-                code, said = await run("exec", sandbox_id, "--", "true")
-                assert (125, True) == (
-                    code,
-                    "no provider that is installed here can label sandboxes" in said,
-                ), said
+            code, listed = await run("ls", "--json")
+            (shown,) = json.loads(listed)["sandboxes"]
+            assert (0, sandbox_id, "open") == (code, shown["sandbox_id"], shown["owner"])
+            await self._visit(run, sandbox_id, tmp_path)
+            async with shell(variables, sandbox_id) as screen:
+                await self._use(screen)
             await handle.execute_update(Visited.exec, "cat made/file; false")
             code, logs = await run("logs", handle.id)
             await handle.signal(Visited.end)
             await handle.result()
 
-        shown = "$ cat made/file; false\ntext\n[exit 1]\n"
-        assert (0, True) == (code, logs.endswith(shown)), logs
+        transcript = "$ cat made/file; false\ntext\n[exit 1]\n"
+        assert (0, True) == (code, logs.endswith(transcript)), logs
 
     async def _visit(
         self,

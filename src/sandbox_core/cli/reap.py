@@ -24,19 +24,15 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 
+from sandbox_core.cli.choosing import REAPING, choose_providers
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.ending import gather
 from sandbox_core.cli.printing import new_table, print_json, print_table
-from sandbox_core.config import load_configuration
-from sandbox_core.errors import ProviderError, UnknownProvider
-from sandbox_core.providers import FailedProvider, LoadedProvider, discover, load
 from sandbox_core.providers.activation import close_client, make_client
-from sandbox_core.providers.discovery import select
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
 from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
-from sandbox_core.wire.published import how_to_install
-from sandbox_core.worker.reaping.reaper import NEEDED, Reapable, as_reapable, reap
+from sandbox_core.worker.reaping.reaper import Reapable, reap
 from sandbox_core.worker.sessions.labels import Namespace
 from sandbox_core.worker.sessions.pool import Client as SandboxClient
 
@@ -65,7 +61,7 @@ async def run_reap(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
-    chosen = choose_reapable(providers)
+    chosen = choose_providers(providers, REAPING)
     client = await connect(address, namespace)
     with server_errors(client):
         here = await Namespace.of(client)
@@ -100,7 +96,7 @@ async def run_schedule(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server cannot be reached, or refuses.
     """
-    chosen = tuple(choose_reapable(providers))
+    chosen = tuple(choose_providers(providers, REAPING))
     client = await connect(address, namespace)
     schedule_id = f"sandbox-core-reap-{task_queue}"
     asked = ReapProviders(
@@ -138,60 +134,6 @@ async def run_schedule(
         markup=False,
     )
     return 0
-
-
-def choose_reapable(names: Sequence[str]) -> Mapping[str, Reapable | str]:
-    """Return the named providers or, without names, all that can be reaped.
-
-    The value of a provider that does not load is the reason.
-
-    Raises:
-        ProviderError: A named provider is not installed, does not load, or cannot be reaped; or
-            none can.
-    """
-    installed = {
-        result.name if isinstance(result, FailedProvider) else result.provider.name: result
-        for result in load(select(discover(), load_configuration()).enabled)
-    }
-    able = {
-        name: reapable
-        for name, result in installed.items()
-        if isinstance(result, LoadedProvider) and (reapable := as_reapable(result.provider))
-    }
-    for name in names:
-        if name not in able:
-            raise _unusable(name, installed, ", ".join(able) or "none")
-    if names:
-        return {name: able[name] for name in names}
-    failed = {
-        name: result.error.message
-        for name, result in installed.items()
-        if isinstance(result, FailedProvider)
-    }
-    if not able and not failed:
-        raise ProviderError(
-            f"no provider that is installed here can {NEEDED}, "
-            f"so orphans cannot be determined. Installed: "
-            f"{', '.join(installed) or 'none'}."
-        )
-    return {**able, **failed}
-
-
-def _unusable(
-    name: str, installed: Mapping[str, LoadedProvider | FailedProvider], able: str
-) -> ProviderError:
-    result = installed.get(name)
-    if isinstance(result, FailedProvider):
-        return result.error
-    if result is None:
-        return UnknownProvider(
-            f"provider {name!r} is not installed here, or turned off. Those that can be reaped: "
-            f"{able}. Install it: {how_to_install(name)}"
-        )
-    return ProviderError(
-        f"provider {name!r} cannot {NEEDED}, so its orphans cannot be determined. "
-        f"Those that can be reaped: {able}."
-    )
 
 
 async def _reap(

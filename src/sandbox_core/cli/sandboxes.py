@@ -13,12 +13,13 @@ from rich.text import Text
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from sandbox_core.cli.choosing import LISTING, choose_providers
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.printing import new_table, print_json, print_table
-from sandbox_core.cli.reap import choose_reapable, client_of
+from sandbox_core.cli.reap import client_of
 from sandbox_core.errors import InvalidRequest, OperationFailed
-from sandbox_core.providers import LabelledSandbox
+from sandbox_core.providers import LabelledSandbox, SupportsRelabel
 from sandbox_core.worker.reaping.owners import owner_of
 from sandbox_core.worker.reaping.reaper import Reapable, seconds_since
 from sandbox_core.worker.sessions import labels as names
@@ -174,7 +175,7 @@ async def find_all(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server does not answer, or refuses.
     """
-    chosen = choose_reapable(providers)
+    chosen = choose_providers(providers, LISTING)
     askable = {name: each for name, each in chosen.items() if not isinstance(each, str)}
     errors = {name: why for name, why in chosen.items() if isinstance(why, str)}
     with server_errors(temporal):
@@ -209,7 +210,7 @@ async def _find(
 
     async def listed(sandbox: LabelledSandbox) -> Listed:
         async with slots:
-            return await _listed(provider.name, sandbox, temporal)
+            return await _listed(provider, sandbox, temporal)
 
     wanted = [each for each in found if only in (None, each.sandbox_id)]
     results = await asyncio.gather(*map(listed, wanted))
@@ -223,18 +224,20 @@ async def _labelled(provider: Reapable, namespace: Namespace) -> list[LabelledSa
         return await find_labelled(provider, client, {names.NAMESPACE_ID: namespace.id})
 
 
-async def _listed(provider: str, sandbox: LabelledSandbox, temporal: Client) -> Listed:
+async def _listed(provider: Reapable, sandbox: LabelledSandbox, temporal: Client) -> Listed:
     workflow_id = sandbox.labels.get(names.WORKFLOW_ID, "")
     run_id = sandbox.labels.get(names.RUN_ID, "")
     owner = "unknown"
     if workflow_id and run_id:
         try:
             known = await owner_of(temporal, workflow_id, run_id)
-            owner = "open" if known.is_open else known.state or "unknown"
+            # Labels that cannot be changed name the first owner, and there may be another one.
+            closed = known.state if isinstance(provider, SupportsRelabel) else None
+            owner = "open" if known.is_open else closed or "unknown"
         except RPCError as error:
             logger.warning("workflow %s: %s: %s", workflow_id, error.status.name, error)
     return Listed(
-        provider=provider,
+        provider=provider.name,
         sandbox_id=sandbox.sandbox_id,
         workflow_id=workflow_id,
         run_id=run_id,
