@@ -11,12 +11,14 @@ import pytest
 from faults.harness import line_of, running, workers
 from support import running_worker, scheduled_activities, unique
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
+from temporalio.worker import Replayer, Worker
 from temporalio.workflow import ActivityConfig
 from workflows.local_activities import Branches, RunLocally
 
 from sandbox_core.cli.history import operations_of
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.live import CommandEnded, CommandOutput, CommandStarted, follow
+from sandbox_core.worker import SandboxPlugin
 from sandbox_core.workflow import temporal_sandbox_client
 
 Handle = WorkflowHandle[RunLocally, list[list[str]]]
@@ -150,6 +152,31 @@ class TestCommands:
 
         assert [["a\n", "b\n"]] == seen
         assert (3, 0) == kinds
+
+    @pytest.mark.parametrize("cached", [1000, 0], ids=["in the cache", "always replayed"])
+    async def test_where_the_provider_is_not_offered_all_are_activities(
+        self, temporal_client: Client, tmp_path: Path, cached: int
+    ) -> None:
+        """An error would be a tool's answer to the model, which decides by it."""
+        queue = unique("split")
+        runs_workflows = Worker(
+            temporal_client,
+            task_queue=queue,
+            workflows=[RunLocally],
+            plugins=[SandboxPlugin(register_activities=False)],
+            max_cached_workflows=cached,
+        )
+        runs_activities = Worker(temporal_client, task_queue=queue, plugins=[SandboxPlugin()])
+        async with runs_workflows, runs_activities:
+            task = Branches(root=str(tmp_path), commands=[["echo a", "echo b"], ["echo c"]])
+            handle = await start(temporal_client, queue, task)
+            seen = await handle.result()
+        history = await handle.fetch_history()
+        with_provider = Replayer(workflows=[RunLocally], plugins=[SandboxPlugin()])
+        await with_provider.replay_workflow(history)
+
+        assert [["a\n", "b\n"], ["c\n"]] == seen
+        assert (4, 0) == commands_of(history)
 
 
 class TestHistory:

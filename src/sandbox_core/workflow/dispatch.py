@@ -108,11 +108,13 @@ async def dispatch(
     name = activity_name(provider, operation.name)
     answers_bytes = issubclass(operation.response, bytes)
     is_local = isinstance(request, ExecRequest) and request.within_s is not None
-    handle: workflow.ActivityHandle[object]
+    handle: workflow.ActivityHandle[object] | None
     try:
         options = activity_options(config, operation, request)
         if is_local:
             handle = start_local_activity(name, data, options)
+            if handle is None:
+                return cast("ResponseT", ExecResponse(unfinished="started"))
         else:
             note_activity()
             handle = workflow.start_activity(

@@ -46,34 +46,49 @@ If a command fails, the error repeats it, up to three times. All of one workflow
 the server at once, and a message longer than gRPC's 4 MB fails the workflow.
 """
 
+_NOT_OFFERED = "sandbox-core-not-offered"
+"""With this patch, which is numbered, the worker did not offer the provider when it was asked."""
+
 
 @dataclass
-class _Unrecorded:
-    commands: int = 0
+class _OfWorkflow:
+    unrecorded: int = 0
+    started: int = 0
+    is_offered: bool = True
     asked: Counter[str] = field(default_factory=Counter)
 
 
-_unrecorded: PerWorkflow[_Unrecorded] = PerWorkflow(_Unrecorded)
+_of_workflow: PerWorkflow[_OfWorkflow] = PerWorkflow(_OfWorkflow)
 
 
 def note_activity() -> None:
     """Note that the workflow starts an activity, with which all before it is recorded."""
     if workflow.in_workflow():
-        _unrecorded.get().commands = 0
+        _of_workflow.get().unrecorded = 0
 
 
 def start_local_activity(
     name: str, request: JsonObject, options: ActivityConfig
-) -> workflow.ActivityHandle[object]:
+) -> workflow.ActivityHandle[object] | None:
     """Start a local activity, which is attempted once.
 
+    Returns:
+        Its handle; None if the worker that ran the workflow first does not offer the provider. No
+        later command of the workflow is then a local activity.
+
     Raises:
-        RuntimeError: This worker does not offer the provider. It fails the workflow task, which
-            another worker may attempt.
+        RuntimeError: This worker does not offer the provider, and the one that ran the workflow
+            first did. It fails the workflow task, which another worker may attempt.
     """
-    _unrecorded.get().commands += 1
+    here = _of_workflow.get()
+    here.started += 1
+    patch = f"{_NOT_OFFERED}-{here.started}"
+    is_replaying = workflow.unsafe.is_replaying()
+    if is_replaying and workflow.patched(patch):
+        here.is_offered = False
+        return None
     try:
-        return workflow.start_local_activity(
+        handle = workflow.start_local_activity(
             name,
             args=[request],
             result_type=dict,
@@ -85,12 +100,18 @@ def start_local_activity(
             event_groups=options.get("event_groups"),
         )
     except ValueError as error:
-        raise RuntimeError(
-            f"local_activities=True requires the provider on the workers that run the workflow, "
-            f"and this one has no activity {name!r}: install the provider here and leave out "
-            f"SandboxPlugin(register_activities=False), or create the client without "
-            f"local_activities."
-        ) from error
+        if is_replaying:
+            raise RuntimeError(
+                f"a command of this workflow was a local activity, and this worker has no activity "
+                f"{name!r}: install the provider on all workers that run the workflow, and leave "
+                f"out SandboxPlugin(register_activities=False), or create the client without "
+                f"local_activities."
+            ) from error
+        workflow.patched(patch)
+        here.is_offered = False
+        return None
+    here.unrecorded += 1
+    return handle
 
 
 def may_be_repeated(failure: BaseException | None) -> bool:
@@ -135,7 +156,12 @@ class LocalCommands:
         It may if the last one ran under the helper: without it, nothing in the sandbox can tell
         whether a command ran before.
         """
-        return self._helped.get(user) == session and _unrecorded.get().commands < _MOST_UNRECORDED
+        here = _of_workflow.get()
+        return (
+            self._helped.get(user) == session
+            and here.unrecorded < _MOST_UNRECORDED
+            and here.is_offered
+        )
 
     def may_have_run(self, user: str | None) -> bool:
         """Return whether the next command of `user`, an activity, may have been a local one.
@@ -163,7 +189,7 @@ def with_stable_id(request: m.ExecRequest) -> m.ExecRequest:
     """
     session = request.session.model_copy(update={"epoch": 0})
     same = _digest(request.model_copy(update={"operation_id": "", "session": session}).dump())
-    asked = _unrecorded.get().asked
+    asked = _of_workflow.get().asked
     asked[same] += 1
     identity = _digest([workflow.random_seed(), same, asked[same]])
     return request.model_copy(update={"operation_id": identity})
