@@ -11,6 +11,8 @@ import pytest
 from faults.harness import line_of, running, workers
 from support import running_worker, scheduled_activities, unique
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer, Worker
 from temporalio.workflow import ActivityConfig
 from workflows.local_activities import Branches, RunLocally
@@ -20,6 +22,7 @@ from sandbox_core.errors import InvalidRequest
 from sandbox_core.live import CommandEnded, CommandOutput, CommandStarted, follow
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.workflow import temporal_sandbox_client
+from sandbox_core.workflow.local_activities import may_be_repeated
 
 Handle = WorkflowHandle[RunLocally, list[list[str]]]
 
@@ -269,6 +272,24 @@ class TestKilledWorker:
 
         assert [["OutcomeUnknown"] * 4] == seen
         assert ["0", "1", "2"] == (tmp_path / "counter").read_text().split()
+
+
+class TestFailure:
+    @pytest.mark.parametrize(
+        ("policy", "repeated"),
+        [
+            (RetryPolicy(), True),
+            (RetryPolicy(maximum_attempts=2), True),
+            (RetryPolicy(maximum_attempts=1), False),
+            (RetryPolicy(non_retryable_error_types=["exec_transport_error"]), False),
+        ],
+        ids=["default", "two attempts", "one attempt", "this type not"],
+    )
+    def test_is_repeated_as_the_policy_says(self, policy: RetryPolicy, repeated: bool) -> None:
+        """The activity that asks again is the second attempt."""
+        failure = ApplicationError("no answer", type="exec_transport_error")
+
+        assert may_be_repeated(failure, ActivityConfig(retry_policy=policy)) is repeated
 
 
 class TestClient:

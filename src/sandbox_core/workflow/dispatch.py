@@ -127,7 +127,7 @@ async def dispatch(
     except FailureError as error:
         # That of a local activity is the failure itself.
         cause = error.cause if isinstance(error, ActivityError) else error
-        if is_local and may_be_repeated(cause):
+        if is_local and may_be_repeated(cause, options):
             return cast("ResponseT", ExecResponse(unfinished="started"))
         queue = workflow.info().task_queue
         restored = error_from(cause, provider, operation, request, task_queue=queue)

@@ -114,10 +114,14 @@ def start_local_activity(
     return handle
 
 
-def may_be_repeated(failure: BaseException | None) -> bool:
+def may_be_repeated(failure: BaseException | None, options: ActivityConfig) -> bool:
     """Return whether another activity may ask for what a local activity has failed to do."""
+    policy = options.get("retry_policy") or RetryPolicy()
+    if policy.maximum_attempts == 1:
+        return False
     if isinstance(failure, ApplicationError):
-        return not failure.non_retryable
+        never = policy.non_retryable_error_types or ()
+        return not failure.non_retryable and failure.type not in never
     return isinstance(failure, exceptions.TimeoutError)
 
 
