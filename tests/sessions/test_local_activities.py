@@ -13,6 +13,7 @@ from support import running_worker, scheduled_activities, unique
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker
 from temporalio.workflow import ActivityConfig
 from workflows.local_activities import Branches, RunLocally
@@ -20,7 +21,9 @@ from workflows.local_activities import Branches, RunLocally
 from sandbox_core.cli.history import operations_of
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.live import CommandEnded, CommandOutput, CommandStarted, follow
+from sandbox_core.wire.messages import ExecResponse
 from sandbox_core.worker import SandboxPlugin
+from sandbox_core.worker.observation import Observation
 from sandbox_core.workflow import temporal_sandbox_client
 from sandbox_core.workflow.local_activities import may_be_repeated
 
@@ -211,6 +214,7 @@ class TestHistory:
         assert found[0].session_id == found[1].session_id is not None
         assert found[0].worker == found[1].worker
         assert None not in {each.operation_id for each in found if each.outcome == "ok"}
+        assert all(each.took_s is not None and each.took_s >= 0 for each in found)
         assert found[2].took_s is not None
         assert 0.4 < found[2].took_s < 30
 
@@ -290,6 +294,19 @@ class TestFailure:
         failure = ApplicationError("no answer", type="exec_transport_error")
 
         assert may_be_repeated(failure, ActivityConfig(retry_policy=policy)) is repeated
+
+
+class TestSpans:
+    def test_one_that_has_not_ended_has_no_exit_code(self) -> None:
+        attempt = Observation(
+            provider="local",
+            operation="exec",
+            body=b"",
+            info=ActivityEnvironment().info,
+            response=ExecResponse(unfinished="started"),
+        )
+
+        assert attempt.exit_code is None
 
 
 class TestClient:

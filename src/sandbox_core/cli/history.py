@@ -119,7 +119,8 @@ async def _local(client: Client, event: EndedLocally) -> Operation | None:
     if _text(response, "unfinished") is not None:
         return None
     request = response.get("request") if isinstance(response, dict) else None
-    took_s = (event.at - event.scheduled_at).total_seconds()
+    # Core records the end of a short one up to milliseconds before its beginning.
+    took_s = max((event.at - event.scheduled_at).total_seconds(), 0.0)
     operation = Operation(
         operation=event.operation,
         provider=event.provider,

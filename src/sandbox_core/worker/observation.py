@@ -88,6 +88,8 @@ class Observation:
     def exit_code(self) -> int | None:
         """The exit code of a command that has ended."""
         answer = self.response
+        if isinstance(answer, ExecResponse) and answer.unfinished is not None:
+            return None
         return answer.exit_code if isinstance(answer, ExecResponse | PtyResponse) else None
 
 
