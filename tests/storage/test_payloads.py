@@ -162,5 +162,5 @@ class TestPlugin:
         assert "works only while all workers run on this host" in warnings[0]
 
     def test_refuses_a_url_that_is_none(self) -> None:
-        with pytest.raises(StorageError, match="not the URL of a store"):
+        with pytest.raises(StorageError, match="nor the URL of a store"):
             SandboxPlugin(storage="ftp://host/x")

@@ -19,10 +19,13 @@ FAILED = 125
 """The exit code if the command could not be run, as that of ``docker exec``."""
 
 
+_SHOWN = {"stdout", "stderr", "exit_code", "at_most_once"}
+
+
 def pass_on(result: m.ExecResponse, *, as_json: bool) -> int:
     """Write a command's output to the two streams, or all as one JSON object; return its code."""
     if as_json:
-        print_json(result.model_dump(mode="json", exclude={"published"}))
+        print_json(result.model_dump(mode="json", include=_SHOWN))
     else:
         sys.stdout.buffer.write(result.stdout)
         sys.stdout.flush()
