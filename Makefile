@@ -34,8 +34,8 @@ packaging: $(READY)
 mutants: $(READY)
 	$(BIN)/pytest -n 6 -m mutants tests/contract
 
-# Tests that take minutes and rarely change: the Agents SDK's own tests in workflows, chaos in containers,
-# the examples, and what the provider kit checks of all hosted services alike.
+# Tests that take minutes and seldom differ: the Agents SDK's own tests in workflows, chaos, the examples, and
+# what `local` shows in `make test` and other backends repeat: workers that die, and commands under the helper.
 extended: $(READY)
 	$(BIN)/pytest -n 4 --dist loadgroup -m extended
 
@@ -50,7 +50,7 @@ bench: $(READY)
 
 # Tests that depend on the Agents SDK, with its newest supported version. The OpenAI plugin requires the
 # oldest, which .venv has; here it is installed only for the parity tests, which pass with it.
-# What is marked `any_sdk` runs with the oldest only: the engine's conditions, and what workers do by themselves.
+# What is marked `any_sdk` runs with the oldest only: what workers and the engine do by themselves.
 NEWEST := .venv-newest
 NEWEST_TESTS := tests/sdk tests/parity tests/sessions tests/wire/test_contexts.py tests/test_pages.py \
 	plugins/sandbox-local plugins/sandbox-docker plugins/sandbox-daytona

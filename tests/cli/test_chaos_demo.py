@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from chaos_demo import LONGEST_S, SANDBOX, assert_whole, environment
 from cli.command import run_sandbox
 from faults.harness import running
 from support import unique
 
 from sandbox_core import __version__
+
+pytestmark = pytest.mark.extended
 
 COMMAND = [str(SANDBOX), "demo", "--chaos", "--provider", "local"]
 

@@ -11,6 +11,7 @@ import pytest
 from faults.chaos import LONGEST_S, rounds
 
 
+@pytest.mark.extended
 @pytest.mark.chaos
 @pytest.mark.timeout(LONGEST_S)
 async def test_every_line_is_written_once_and_in_order(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from bubblewrap_fixtures import clean
@@ -11,7 +11,7 @@ from bubblewrap_worker import new_home
 
 from sandbox_bubblewrap import launch
 from sandbox_bubblewrap.store import Sandbox
-from sandbox_core.testing.contract import Backend
+from sandbox_core.testing.contract import Backend, Check
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 
 pytest_plugins = ["bubblewrap_fixtures"]
@@ -23,6 +23,11 @@ class TestBubblewrap(ProviderContract):
     """Sandboxes of this host."""
 
     provider_module = "sandbox_bubblewrap"
+
+    @classmethod
+    def contract_marks(cls, check: Check) -> Sequence[pytest.MarkDecorator]:
+        # `local` shows what workers do: it is the same for every provider.
+        return (pytest.mark.extended,) if check.level == "durable" else ()
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -15,6 +15,8 @@ from sandbox_daytona import DaytonaProvider
 
 pytest_plugins = ["daytona_fixtures"]
 
+pytestmark = pytest.mark.extended
+
 TestAsPlain = of_any_backend(test_exec.TestAsPlain)
 TestOnce = of_any_backend(test_exec.TestOnce)
 TestTimeout = of_any_backend(test_exec.TestTimeout)

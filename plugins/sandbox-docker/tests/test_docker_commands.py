@@ -24,7 +24,7 @@ from sandbox_docker.commands import output_of
 
 pytest_plugins = ["docker_fixtures"]
 
-pytestmark = [pytest.mark.any_sdk, pytest.mark.xdist_group("docker")]
+pytestmark = [pytest.mark.extended, pytest.mark.xdist_group("docker")]
 
 
 TestLength = of_any_backend(test_length.TestOfAnyBackend)

@@ -13,7 +13,7 @@ from sandbox_core.errors import OutcomeUnknown
 
 pytest_plugins = ["docker_boxes", "docker_fixtures"]
 
-pytestmark = [pytest.mark.any_sdk, pytest.mark.xdist_group("docker")]
+pytestmark = [pytest.mark.extended, pytest.mark.xdist_group("docker")]
 
 BASES = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 

@@ -21,8 +21,8 @@ class TestDocker(ProviderContract):
 
     @classmethod
     def contract_marks(cls, check: Check) -> Sequence[pytest.MarkDecorator]:
-        # With the newest SDK, `local` shows what workers do: it is the same for every provider.
-        return (pytest.mark.any_sdk,) if check.level == "durable" else ()
+        # `local` shows what workers do: it is the same for every provider.
+        return (pytest.mark.extended,) if check.level == "durable" else ()
 
     @pytest.fixture(scope="class")
     @classmethod
