@@ -40,7 +40,7 @@ _TUNING = {
 _GARBAGE = {"GOGC": "400", "GOMEMLIMIT": "2GiB"}
 # A process of its own, because a signal at the parent's death (Linux) would come at the end of the
 # thread that has started the server.
-_END_WITH_US = 'read -r _; kill "$1"'
+_END_WITH_US = 'read -r _; kill -9 "$1"'
 _STARTED_WITHIN_S = 30.0
 # The server chooses several free ports, which others may take before it listens.
 _STARTS = 3
