@@ -49,7 +49,7 @@ def page(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, name, raising=False)  # Other tests may have one of this name.
     module = importlib.import_module(name)
-    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, name, module)  # Removed again after the test.
     return module
 
 

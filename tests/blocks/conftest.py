@@ -24,7 +24,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         name = f"page_{tmp_path.name}_{len(list(folder.glob('*.py')))}"
         (folder / f"{name}.py").write_text(code, encoding="utf-8")
         module = importlib.import_module(name)
-        monkeypatch.setitem(sys.modules, name, module)
+        monkeypatch.setitem(sys.modules, name, module)  # Removed again after the test.
         return module
 
     return load

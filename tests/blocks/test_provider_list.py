@@ -35,6 +35,7 @@ def test_a_call_makes_a_provider(block: Block, monkeypatch: pytest.MonkeyPatch) 
     literal: Any = Literal[kind]
     options = create_model(name, __base__=base, type=(literal, kind))
     setattr(module, name, options)
+    # A stand-in: these clients are not installed, and only the call itself is checked here.
     monkeypatch.setitem(sys.modules, module.__name__, module)
     page: dict[str, Any] = {}
     exec(block.content, page)

@@ -98,7 +98,7 @@ def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProces
 
 def run(*arguments: str) -> None:
     """Run the command in a process that was forked for it."""
-    with open(os.environ.pop(STDIN, os.devnull), "rb") as stdin:  # noqa: PTH123 - as a descriptor
+    with Path(os.environ.pop(STDIN, os.devnull)).open("rb") as stdin:
         os.dup2(stdin.fileno(), 0)
     sys.argv[:] = ["sandbox-core", *arguments]
     # As an interpreter does when it starts.

@@ -131,5 +131,5 @@ def wait_started(engine: DockerEngine) -> Container:
         for container in engine.client.containers.list():
             if IMAGE in container.image.tags and not container.exec_run("test -e /tmp/log")[0]:
                 return container
-        time.sleep(0.2)
+        time.sleep(0.2)  # No event of the engine says that a file was made in a container.
     raise AssertionError("no sandbox runs the command")

@@ -114,7 +114,7 @@ class SessionFiles(SessionBase):
     async def persist_workspace(self) -> io.IOBase:
         root = self.state.manifest.root
         skip = sorted(path.as_posix() for path in self._persist_workspace_skip_relpaths())
-        saved = tempfile.TemporaryFile()  # noqa: SIM115 - it is the answer
+        saved = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
         try:
             refused = await self._file_operation(
                 "persist", {"root": root, "skip": skip}, target=saved

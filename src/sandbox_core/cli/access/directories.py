@@ -120,7 +120,7 @@ def _unpack(content: bytes, target: Path, name: str) -> None:
                 )
                 member.mode &= _MODE
             # `_new` sees each just before it is extracted.
-            tar.extractall(partial, _new(members, partial))  # noqa: S202
+            tar.extractall(partial, _new(members, partial))  # noqa: S202 - both have checked them
         if whole.exists():
             _merge(partial, whole)
         else:
