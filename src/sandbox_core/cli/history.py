@@ -102,15 +102,9 @@ async def operations_of(
 
 async def _scheduled(client: Client, event: Scheduled) -> Operation:
     request = await decoded(client, event.arguments[:1])
-    return Operation(
-        operation=event.operation,
-        provider=event.provider,
-        session_id=_session_id(request),
-        operation_id=_text(request, "operation_id"),
-        what=await _what(client, event.operation, event.summary),
-        scheduled_at=event.at.isoformat(timespec="milliseconds"),
-        input_bytes=sum(map(_size, event.arguments)),
-    )
+    operation = await _requested(client, event, event.at, request)
+    operation.input_bytes = sum(map(_size, event.arguments))
+    return operation
 
 
 async def _local(client: Client, event: EndedLocally) -> Operation | None:
@@ -119,28 +113,28 @@ async def _local(client: Client, event: EndedLocally) -> Operation | None:
     if _text(response, "unfinished") is not None:
         return None
     request = response.get("request") if isinstance(response, dict) else None
+    operation = await _requested(client, event, event.scheduled_at, request)
+    operation.waited_s = 0.0
     # Core records the end of a short one up to milliseconds before its beginning.
-    took_s = max((event.at - event.scheduled_at).total_seconds(), 0.0)
-    operation = Operation(
-        operation=event.operation,
-        provider=event.provider,
-        session_id=_session_id(request),
-        operation_id=_text(request, "operation_id"),
-        what=await _what(client, event.operation, event.summary),
-        scheduled_at=event.scheduled_at.isoformat(timespec="milliseconds"),
-        waited_s=0.0,
-        took_s=took_s,
-        attempts=event.attempt,
-        worker=event.worker,
-    )
+    operation.took_s = max((event.at - event.scheduled_at).total_seconds(), 0.0)
+    operation.attempts, operation.worker = event.attempt, event.worker
     await _complete(client, operation, event)
     return operation
 
 
-async def _what(client: Client, operation: str, summary: Payload) -> str:
-    text = await decoded(client, [summary])
-    what = text if isinstance(text, str) else ""
-    return what.removeprefix(operation).removeprefix(": ")
+async def _requested(
+    client: Client, event: Scheduled | EndedLocally, at: datetime, request: object
+) -> Operation:
+    summary = await decoded(client, [event.summary])
+    what = summary if isinstance(summary, str) else ""
+    return Operation(
+        operation=event.operation,
+        provider=event.provider,
+        session_id=_session_id(request),
+        operation_id=_text(request, "operation_id"),
+        what=what.removeprefix(event.operation).removeprefix(": "),
+        scheduled_at=at.isoformat(timespec="milliseconds"),
+    )
 
 
 async def _complete(client: Client, operation: Operation, ended: Ended | EndedLocally) -> None:
