@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from faults.harness import line_of, running, workers
+from faults.harness import ended, line_of, running, workers
 from support import running_worker, scheduled_activities, unique
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.common import RetryPolicy
@@ -23,6 +23,7 @@ from sandbox_core.errors import InvalidRequest
 from sandbox_core.live import CommandEnded, CommandOutput, CommandStarted, follow
 from sandbox_core.wire.messages import ExecResponse
 from sandbox_core.worker import SandboxPlugin
+from sandbox_core.worker.commands import abandoned
 from sandbox_core.worker.observation import Observation
 from sandbox_core.workflow import temporal_sandbox_client
 from sandbox_core.workflow.local_activities import may_be_repeated
@@ -144,6 +145,18 @@ class TestCommands:
 
         assert [["ActivityError", "next\n"]] == seen  # Temporal's, for a cancelled one.
         assert not running(int((tmp_path / "pid").read_text()))
+
+    async def test_one_of_a_terminated_workflow_is_ended(
+        self, temporal_client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The activity that would await its end, and send heartbeats, is never scheduled."""
+        monkeypatch.setattr(abandoned, "FOLLOWS_S", 0.3)
+        task = Branches(root=str(tmp_path), commands=[["echo $$ > pid; sleep 60"]])
+        async with running_worker(temporal_client, RunLocally) as queue:
+            handle = await start(temporal_client, queue, task)
+            pid = int(await line_of(tmp_path / "pid"))
+            await handle.terminate()
+            await asyncio.wait_for(ended(pid), timeout=30)
 
     async def test_without_the_helper_all_are_activities(
         self, temporal_client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.worker.attempts import attempt
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.commands import closing, processes, run
+from sandbox_core.worker.commands import abandoned, closing, processes, run
 from sandbox_core.worker.commands.helper import why_plain
 from sandbox_core.worker.commands.plain import refuse_if_noted
 from sandbox_core.worker.handlers.registry import handles
@@ -58,7 +58,8 @@ async def _exec(call: Call, request: m.ExecRequest) -> m.ExecResponse:
 async def _to_its_end(call: Call, request: m.ExecRequest) -> m.ExecResponse:
     published: dict[str, int] = {}
     async with _use(call, request) as session:
-        result = await run.run(call.provider, session, request, published)
+        with abandoned.watching(call.provider, session, request):
+            result = await run.run(call.provider, session, request, published)
         plain = why_plain(call.provider, session, request.user)
     return m.ExecResponse(
         stdout=result.stdout,

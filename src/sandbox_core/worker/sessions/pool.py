@@ -18,7 +18,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from sandbox_core.errors import SessionNotOpen
 from sandbox_core.wire.agents_models import load_state
 from sandbox_core.wire.messages import SessionRef, SessionRequest
-from sandbox_core.worker.commands import between_polls
+from sandbox_core.worker.commands import abandoned, between_polls
 from sandbox_core.worker.commands.helper import close_helpers
 from sandbox_core.worker.metrics import ProviderMetrics
 from sandbox_core.worker.sdk_session import close_dependencies, configure
@@ -260,6 +260,7 @@ class SessionPool:
 
 async def _close_handle(session: SandboxSession) -> None:
     try:
+        abandoned.abandon(session)
         await between_polls.abandon(session)
         await close_helpers(session)
         await close_dependencies(session)
