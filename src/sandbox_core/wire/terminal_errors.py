@@ -91,6 +91,13 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         current = cause or current.__cause__
 
 
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that a vendor's error carries, if it does."""
+    response = getattr(error, "response", None)
+    statuses = (getattr(o, name, None) for o in (error, response) for name in _STATUS_ATTRIBUTES)
+    return next((status for status in statuses if isinstance(status, int)), None)
+
+
 def _is_known(error: BaseException) -> bool:
     if isinstance(error, _NEVER_RETRIED) and not isinstance(error, _NO_MISTAKE):
         return True
@@ -102,13 +109,6 @@ def _is_known(error: BaseException) -> bool:
 def _is_symlink_loop(error: BaseException) -> bool:
     # As pathlib says it until Python 3.12.
     return isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from")
-
-
-def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status that a vendor's error carries, if it does."""
-    response = getattr(error, "response", None)
-    statuses = (getattr(o, name, None) for o in (error, response) for name in _STATUS_ATTRIBUTES)
-    return next((status for status in statuses if isinstance(status, int)), None)
 
 
 def _is_refusal(error: BaseException) -> bool:
