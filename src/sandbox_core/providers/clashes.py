@@ -6,16 +6,18 @@ The Agents SDK silently keeps the last one imported, and decodes the other's sta
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_origin
 
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+
+from sandbox_core.wire.subclasses import subclasses_of
 
 
 def state_clashes() -> Mapping[str, list[type[SandboxSessionState]]]:
     """Return the names claimed by several classes, with the classes; the SDK's own comes first."""
     claims: dict[str, dict[str, type[SandboxSessionState]]] = defaultdict(dict)
-    for cls in _subclasses(SandboxSessionState):
+    for cls in subclasses_of(SandboxSessionState):
         name = registered_name(cls)
         if name is not None:
             claims[name].setdefault(qualified_name(cls), cls)
@@ -30,7 +32,7 @@ def unregistered_states(package: str) -> list[type[SandboxSessionState]]:
     """Return a package's leaf classes that the SDK does not register."""
     return [
         cls
-        for cls in _subclasses(SandboxSessionState)
+        for cls in subclasses_of(SandboxSessionState)
         if cls.__module__.partition(".")[0] == package
         and registered_name(cls) is None
         and not cls.__subclasses__()
@@ -53,9 +55,3 @@ def is_sdk(cls: type[Any]) -> bool:
 def qualified_name(cls: type[Any]) -> str:
     """Return a class's module and qualified name."""
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _subclasses(cls: type[SandboxSessionState]) -> Iterator[type[SandboxSessionState]]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)

@@ -9,7 +9,7 @@ mount credentials, and the difference between two states.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 from agents.sandbox import Manifest
@@ -24,6 +24,7 @@ from sandbox_core.errors import InvalidOptions, InvalidRequest, UnknownProvider
 from sandbox_core.wire.manifest_entries import change_entries, change_entry
 from sandbox_core.wire.mount_credentials import with_references
 from sandbox_core.wire.strict import unknown_field
+from sandbox_core.wire.subclasses import subclasses_of
 
 JsonObject = dict[str, JsonValue]
 
@@ -204,8 +205,8 @@ def load_snapshot(data: JsonObject) -> SnapshotSpec | SnapshotBase:
     if "id" in data:
         return SnapshotBase.parse(data)
     # The SDK registers snapshots by their type, but not the specs that they are built from.
-    classes = _with_subclasses(SnapshotSpec.__subclasses__())
-    known = {cls.model_fields["type"].default: cls for cls in classes}
+    specs = subclasses_of(SnapshotSpec)  # type: ignore[type-abstract]  # these are concrete
+    known = {cls.model_fields["type"].default: cls for cls in specs}
     spec = known.get(data.get("type"))
     if spec is None:
         raise InvalidRequest(
@@ -213,12 +214,6 @@ def load_snapshot(data: JsonObject) -> SnapshotSpec | SnapshotBase:
             f"the provider's module, which every worker imports."
         )
     return spec.model_validate(data)
-
-
-def _with_subclasses(classes: Iterable[type[SnapshotSpec]]) -> Iterator[type[SnapshotSpec]]:
-    for cls in classes:
-        yield cls
-        yield from _with_subclasses(cls.__subclasses__())
 
 
 def state_delta(before: JsonObject, after: JsonObject) -> JsonObject:

@@ -7,8 +7,7 @@ tools tell the model what happened according to its class.
 from __future__ import annotations
 
 import base64
-import builtins
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol, TypeVar, cast
 
 from agents.sandbox.errors import ErrorCode, OpName, SandboxError
@@ -19,6 +18,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from sandbox_core.errors import AtCapacity, OperationFailed, SandboxCoreError
 from sandbox_core.wire.naming import NOT_REGISTERED
 from sandbox_core.wire.retry_after import retry_after_of
+from sandbox_core.wire.subclasses import subclasses_of
 from sandbox_core.wire.terminal_errors import is_terminal
 
 _ErrorT = TypeVar("_ErrorT", bound=Exception)
@@ -85,7 +85,7 @@ def encode_error(
         return ApplicationError(
             _text(error.message, redact),
             {
-                "classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object],
+                "classes": _class_names(error),
                 "op": error.op,
                 "context": _jsonable(error.context, redact),
                 "retryable": error.retryable,
@@ -103,11 +103,15 @@ def encode_error(
     terminal = is_terminal(error)
     return ApplicationError(
         _text(str(error), redact) or type(error).__name__,
-        {"classes": [cls.__name__ for cls in type(error).__mro__ if cls is not object]},
+        {"classes": _class_names(error)},
         type=_type_of(error),
         non_retryable=terminal,
         next_retry_delay=None if terminal else retry_after_of(error),
     )
+
+
+def _class_names(error: Exception) -> list[JsonValue]:
+    return [cls.__name__ for cls in type(error).__mro__ if cls is not object]
 
 
 def _type_of(error: Exception) -> str:
@@ -127,7 +131,7 @@ def decode_error(failure: ApplicationError) -> Exception:
     """
     details = failure.details[0] if failure.details else None
     # Our own errors have no details; a vendor's error may have the same name.
-    own = None if failure.details else _subclass_named(SandboxCoreError, failure.type or "")
+    own = None if failure.details else _class_named(SandboxCoreError, failure.type or "")
     if own is not None and issubclass(own, AtCapacity):
         return own(failure.message, retry_after=failure.next_retry_delay)
     if own is not None:
@@ -136,7 +140,7 @@ def decode_error(failure: ApplicationError) -> Exception:
         return failure
     classes = [name for name in details.get("classes", ()) if isinstance(name, str)]
     for name in classes:
-        sandbox_class = _subclass_named(SandboxError, name)
+        sandbox_class = _class_named(SandboxError, name)
         if sandbox_class is not None:
             return _restore_sandbox_error(sandbox_class, failure, details)
         if name in _BUILTIN_ERRORS:
@@ -174,14 +178,9 @@ def _error_code(value: str | None) -> ErrorCode:
         return ErrorCode.SANDBOX_CONFIG_INVALID
 
 
-def _subclass_named(base: builtins.type[_ErrorT], name: str) -> builtins.type[_ErrorT] | None:
-    return next((cls for cls in _with_subclasses(base) if cls.__name__ == name), None)
-
-
-def _with_subclasses(cls: builtins.type[_ErrorT]) -> Iterator[builtins.type[_ErrorT]]:
-    yield cls
-    for subclass in cls.__subclasses__():
-        yield from _with_subclasses(subclass)
+def _class_named(base: type[_ErrorT], name: str) -> type[_ErrorT] | None:
+    """Return `base` or the class derived from it that has this name."""
+    return next((cls for cls in (base, *subclasses_of(base)) if cls.__name__ == name), None)
 
 
 def _jsonable(value: object, redact: Redact, depth: int = 0) -> JsonValue:
