@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar
 
 from agents import tracing
 from agents.editor import ApplyPatchOperation
 from agents.run_config import SandboxArchiveLimits
 from agents.sandbox.apply_patch import PatchFormat
 from agents.sandbox.entries import BaseEntry
-from agents.sandbox.errors import OpName, PtySessionNotFoundError
+from agents.sandbox.errors import OpName
 from agents.sandbox.materialization import MaterializationResult, MaterializedFile
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.sandbox_session import SandboxSession
@@ -24,8 +24,6 @@ from sandbox_core.errors import SandboxLost
 from sandbox_core.workflow.live_output import LiveOutput
 from sandbox_core.workflow.record import Restoration
 from sandbox_core.workflow.session import TemporalSandboxSession
-from sandbox_core.workflow.session_base import SessionBase
-from sandbox_core.workflow.session_files import SessionFiles
 from sandbox_core.workflow.usage import Usage
 
 _T = TypeVar("_T")
@@ -40,17 +38,6 @@ def workflow_session(session: BaseSandboxSession | None) -> TemporalSandboxSessi
     return inner if isinstance(inner, TemporalSandboxSession) else None
 
 
-def close_lost(lost: SandboxLost) -> None:
-    """Allow closing a session whose sandbox is gone.
-
-    Raises:
-        SandboxLost: The workflow was started when this was still an error.
-    """
-    if not workflow.patched(_CLOSED_LOST):
-        raise lost
-    workflow.logger.warning("a session was closed without saving its workspace: %s", lost)
-
-
 class WorkflowSandboxSession(SandboxSession):
     """The SDK's instrumented wrapper, delegating composite methods to the inner session.
 
@@ -58,17 +45,22 @@ class WorkflowSandboxSession(SandboxSession):
     one operation.
     """
 
+    _inner: TemporalSandboxSession
+
     @property
     def restorations(self) -> tuple[Restoration, ...]:
         """The sandboxes lost and restored from a snapshot since the session was opened."""
-        inner = self._inner
-        return inner.restorations if isinstance(inner, SessionBase) else ()
+        return self._inner.restorations
 
     @property
     def usage(self) -> Usage:
         """What the session has used in this workflow so far: seconds, commands, bytes."""
-        inner = self._inner
-        return inner.usage if isinstance(inner, SessionBase) else Usage()
+        return self._inner.usage
+
+    @property
+    def at_most_once(self) -> str | None:
+        """Why the last command ran at most once, without the helper; None if it ran under it."""
+        return self._inner.at_most_once
 
     @property
     def live_output(self) -> LiveOutput | None:
@@ -77,13 +69,19 @@ class WorkflowSandboxSession(SandboxSession):
         Raises:
             InvalidRequest: It is set to something else.
         """
-        inner = self._inner
-        return inner.live_output if isinstance(inner, SessionBase) else None
+        return self._inner.live_output
 
     @live_output.setter
     def live_output(self, live_output: LiveOutput | None) -> None:
-        if isinstance(self._inner, SessionBase):
-            self._inner.live_output = live_output
+        self._inner.live_output = live_output
+
+    async def pty_resize(self, session_id: int, *, rows: int, columns: int) -> None:
+        """Resize the terminal of a process, in characters.
+
+        Raises:
+            PtySessionNotFoundError: There is no such process, or it has ended.
+        """
+        await self._inner.pty_resize(session_id, rows=rows, columns=columns)
 
     async def aclose(self) -> None:
         """Save the workspace and release the sandbox, at the end of ``async with``.
@@ -94,24 +92,7 @@ class WorkflowSandboxSession(SandboxSession):
         try:
             await super().aclose()
         except SandboxLost as lost:
-            close_lost(lost)
-
-    @property
-    def at_most_once(self) -> str | None:
-        """Why the last command ran at most once, without the helper; None if it ran under it."""
-        inner = self._inner
-        return inner.at_most_once if isinstance(inner, SessionBase) else None
-
-    async def pty_resize(self, session_id: int, *, rows: int, columns: int) -> None:
-        """Resize the terminal of a process, in characters.
-
-        Raises:
-            PtySessionNotFoundError: There is no such process, or it has ended.
-        """
-        inner = self._inner
-        if not isinstance(inner, TemporalSandboxSession):
-            raise PtySessionNotFoundError(session_id=session_id)
-        await inner.pty_resize(session_id, rows=rows, columns=columns)
+            _close_lost(lost)
 
     async def _annotate(
         self, *, run: Callable[[], Coroutine[object, object, _T]], **rest: object
@@ -125,16 +106,13 @@ class WorkflowSandboxSession(SandboxSession):
         return await super()._annotate(run=run, **rest)  # type: ignore[arg-type]  # passed through
 
     def _trace_span_data(self, *, op: OpName) -> dict[str, object]:
-        data = super()._trace_span_data(op=op)
-        if isinstance(self._inner, TemporalSandboxSession):
-            # The SDK derives the backend's name from the module of the session's class.
-            data["sandbox.backend"] = self._inner.provider
-        return data
+        # The SDK derives the backend's name from the module of the session's class.
+        return {**super()._trace_span_data(op=op), "sandbox.backend": self._inner.provider}
 
     def _workspace_path_policy(self) -> WorkspacePathPolicy:
         return self._inner._workspace_path_policy()
 
-    # The SDK's take any arguments, and refuse the wrong ones in the name of something internal.
+    # The SDK's versions of these take any arguments, and its errors for wrong ones name internals.
 
     async def exec(
         self,
@@ -154,18 +132,13 @@ class WorkflowSandboxSession(SandboxSession):
     async def hydrate_workspace(self, data: io.IOBase) -> None:
         await super().hydrate_workspace(data)
 
-    @property
-    def _files_of_inner(self) -> SessionFiles:
-        # The SDK has these operations since 0.24.
-        return cast("SessionFiles", self._inner)
-
     async def read_bounded(self, path: Path, *, max_bytes: int) -> bytes:
-        return await self._files_of_inner.read_bounded(path, max_bytes=max_bytes)
+        return await self._inner.read_bounded(path, max_bytes=max_bytes)
 
     async def _write_new_file(
         self, path: Path, data: io.IOBase, *, user: str | User | None = None
     ) -> None:
-        await self._files_of_inner._write_new_file(path, data, user=user)
+        await self._inner._write_new_file(path, data, user=user)
 
     async def mv(
         self,
@@ -174,7 +147,7 @@ class WorkflowSandboxSession(SandboxSession):
         *,
         user: str | User | None = None,
     ) -> None:
-        await self._files_of_inner.mv(source, destination, user=user)
+        await self._inner.mv(source, destination, user=user)
 
     async def same_file(
         self,
@@ -184,9 +157,7 @@ class WorkflowSandboxSession(SandboxSession):
         follow_symlinks: bool = True,
         user: str | User | None = None,
     ) -> bool:
-        return await self._files_of_inner.same_file(
-            left, right, follow_symlinks=follow_symlinks, user=user
-        )
+        return await self._inner.same_file(left, right, follow_symlinks=follow_symlinks, user=user)
 
     async def extract(
         self,
@@ -220,3 +191,14 @@ class WorkflowSandboxSession(SandboxSession):
 
     def _manifest_base_dir(self) -> Path:
         return self._inner._manifest_base_dir()
+
+
+def _close_lost(lost: SandboxLost) -> None:
+    """Allow closing a session whose sandbox is gone.
+
+    Raises:
+        SandboxLost: The workflow was started when this was still an error.
+    """
+    if not workflow.patched(_CLOSED_LOST):
+        raise lost
+    workflow.logger.warning("a session was closed without saving its workspace: %s", lost)
