@@ -239,10 +239,8 @@ async def helper_for(
         Unusable: It cannot run there, or is turned off.
         SandboxError: The backend failed.
     """
-    if why := why_off():
+    if why := _why_never(provider):
         raise Unusable(why)
-    if not provider.durable_processes:
-        raise Unusable("its provider's processes do not outlive the call that started them")
     known = _helpers.setdefault(session, {})
     future = known.get(user)
     if future is None or (future.done() and not _settled(future)):
@@ -252,6 +250,15 @@ async def helper_for(
         return await asyncio.shield(future)
     except ExecFailureError as error:
         raise about_command(error, about) from error.cause
+
+
+def _why_never(provider: Provider) -> str | None:
+    """Return why no session of the provider has the helper on this worker; None if one may."""
+    if why := why_off():
+        return why
+    if not provider.durable_processes:
+        return "its provider's processes do not outlive the call that started them"
+    return None
 
 
 def users_of(session: SandboxSession) -> tuple[str | None, ...]:
@@ -323,7 +330,7 @@ async def used_helper(
     Raises:
         SandboxError: The backend failed.
     """
-    if why_off() or not provider.durable_processes:
+    if _why_never(provider):
         return None
     try:
         if user not in _helpers.get(session, {}):
@@ -343,10 +350,8 @@ async def used_helper(
 
 def why_plain(provider: Provider, session: SandboxSession, user: str | None) -> str | None:
     """Return why the session's commands run without the helper; None if they run under it."""
-    if why := why_off():
+    if why := _why_never(provider):
         return why
-    if not provider.durable_processes:
-        return "its provider's processes do not outlive the call that started them"
     future = _helpers.get(session, {}).get(user)
     if future is None or not future.done() or future.cancelled():
         return None
