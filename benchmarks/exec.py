@@ -66,10 +66,10 @@ class Side:
 def under_helper(provider: Provider, session: SandboxSession, command: str) -> Side:
     """Return the side that runs a command under the helper."""
 
-    def durable() -> Awaitable[ExecResult]:
+    async def durable() -> ExecResult:
         ref = m.SessionRef(session_id=str(session.state.session_id), epoch=1)
         request = m.ExecRequest(session=ref, operation_id=uuid.uuid4().hex, command=(command,))
-        return run.run(provider, session, request)
+        return (await run.run(provider, session, request)).result
 
     return Side(durable)
 

@@ -60,7 +60,7 @@ class Box:
         return await self.text(f"until [ -s {path} ]; do sleep 0.01; done; cat {path}")
 
     async def run(self, request: m.ExecRequest) -> ExecResult:
-        return await run.run(self.provider, self.session, request)
+        return (await run.run(self.provider, self.session, request)).result
 
     async def exec(self, *words: str, timeout: float | None = None) -> ExecResult:
         """Run a command under the helper."""

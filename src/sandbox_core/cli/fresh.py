@@ -52,7 +52,7 @@ async def run_fresh(
     try:
         async with _sandbox(chosen, client) as session:
             # As on a worker: whatever happens, the command is ended with all that it started.
-            result = await run(chosen, session, request)
+            result = (await run(chosen, session, request)).result
     except (SandboxError, ApplicationError) as error:
         # What only an activity would raise is encoded for a workflow.
         raised = decode_error(error) if isinstance(error, ApplicationError) else error

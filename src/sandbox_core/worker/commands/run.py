@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from agents.sandbox.errors import ExecTimeoutError, ExecTransportError
 from agents.sandbox.session.sandbox_session import SandboxSession
@@ -54,16 +56,19 @@ class Unfinished(Exception):
         self.started = started
 
 
-async def run(
-    provider: Provider,
-    session: SandboxSession,
-    request: m.ExecRequest,
-    published: dict[str, int] | None = None,
-) -> ExecResult:
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A command that has ended."""
+
+    result: ExecResult
+    published: Mapping[str, int] = field(default_factory=dict)
+    """By stream, the offset up to which its output is published."""
+
+
+async def run(provider: Provider, session: SandboxSession, request: m.ExecRequest) -> Ran:
     """Run the command of `request` once, or attach to it if it was started before.
 
-    Output beyond `current_limits` is cut in the middle. How much of it was published is written to
-    `published`, by stream.
+    Output beyond `current_limits` is cut in the middle.
 
     Raises:
         InvalidRequest: It is too long for Linux; it did not run.
@@ -73,45 +78,43 @@ async def run(
         SandboxError: The backend failed; the same request may be made again.
         Unfinished: The request has `within_s`, in which the helper did not return a result.
     """
-
-    async def once() -> ExecResult:
-        argv = argv_of(session, request)
-        check_length(provider, argv)
-        limit = TimeLimit.of(request.timeout)
-        if limit is not None and request.timeout == 0:
-            raise limit.error(argv, request.timeout)  # Backends would start it, and kill it.
-        try:
-            helper = await helper_for(provider, session, request.user, about=argv)
-            described = await helper.command(argv)
-        except Unusable as error:
-            if request.within_s is not None:
-                raise Unfinished(started=True) from error  # A record could not be looked for.
-            if not error.lasting:
-                note_refusal(session, request.user, str(error))
-                await note_plain(request.command)
-            return await _plain(session, request, repeated=is_repeated(request))
-        key: Field = ("key", request.operation_id)
-        async with publishing(helper, request, key, tuple(STREAMS)) as publication:
-            result = await _run(helper, session, request, argv, described)
-        if published is not None:
-            published.update(publication.published)
-        retention.after_command(helper, session, request.user, result)
-        return result
-
     # Sinks and spans show the command, not the helper around it.
     return await reported(
         session,
         "exec",
-        once,
+        partial(_run_once, provider, session, request),
         start_data={
             "command": list(request.command),
             "timeout_s": request.timeout,
             "shell": shell_of(request),
             "user": request.user,
         },
-        ok=lambda result: result.ok(),
-        outputs=lambda result: (result.stdout, result.stderr),
+        ok=lambda ran: ran.result.ok(),
+        outputs=lambda ran: (ran.result.stdout, ran.result.stderr),
     )
+
+
+async def _run_once(provider: Provider, session: SandboxSession, request: m.ExecRequest) -> Ran:
+    argv = argv_of(session, request)
+    check_length(provider, argv)
+    limit = TimeLimit.of(request.timeout)
+    if limit is not None and request.timeout == 0:
+        raise limit.error(argv, request.timeout)  # Backends would start it, and kill it.
+    try:
+        helper = await helper_for(provider, session, request.user, about=argv)
+        described = await helper.command(argv)
+    except Unusable as error:
+        if request.within_s is not None:
+            raise Unfinished(started=True) from error  # A record could not be looked for.
+        if not error.lasting:
+            note_refusal(session, request.user, str(error))
+            await note_plain(request.command)
+        return Ran(result=await _plain(session, request, repeated=is_repeated(request)))
+    key: Field = ("key", request.operation_id)
+    async with publishing(helper, request, key, tuple(STREAMS)) as publication:
+        result = await _under_helper(helper, session, request, argv, described)
+    retention.after_command(helper, session, request.user, result)
+    return Ran(result=result, published=publication.published)
 
 
 async def _plain(
@@ -133,7 +136,7 @@ async def _plain(
     )
 
 
-async def _run(
+async def _under_helper(
     helper: Helper,
     session: SandboxSession,
     request: m.ExecRequest,

@@ -56,17 +56,16 @@ async def _exec(call: Call, request: m.ExecRequest) -> m.ExecResponse:
 
 
 async def _to_its_end(call: Call, request: m.ExecRequest) -> m.ExecResponse:
-    published: dict[str, int] = {}
     async with _use(call, request) as session:
         with abandoned.watching(call.provider, session, request):
-            result = await run.run(call.provider, session, request, published)
+            ran = await run.run(call.provider, session, request)
         plain = why_plain(call.provider, session, request.user)
     return m.ExecResponse(
-        stdout=result.stdout,
-        stderr=result.stderr,
-        exit_code=result.exit_code,
+        stdout=ran.result.stdout,
+        stderr=ran.result.stderr,
+        exit_code=ran.result.exit_code,
         at_most_once=plain,
-        published=published,
+        published=dict(ran.published),
     )
 
 
