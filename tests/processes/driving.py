@@ -85,8 +85,7 @@ class Box:
 
     async def states(self) -> dict[str, str]:
         """The state of each command that there is a record of, by its key."""
-        entries = (entry.split(":") for entry in (await self.ask("list")).entries)
-        return {entry[0]: entry[2] for entry in entries}
+        return {entry.key: entry.state for entry in (await self.ask("list")).entries}
 
     def folder(self) -> Path | None:
         """Where the helper's state is on this host, if it is there."""

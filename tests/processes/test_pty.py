@@ -323,5 +323,5 @@ class TestRoom:
 
 
 async def _state(number: int | None, box: Box) -> str:
-    entries = (entry.split(":") for entry in (await box.ask("list")).entries)
-    return next(state for _, _, state, own, *_ in entries if own == str(number))
+    entries = (await box.ask("list")).entries
+    return next(entry.state for entry in entries if entry.number == number)

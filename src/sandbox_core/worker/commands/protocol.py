@@ -32,12 +32,53 @@ _PAYLOADS = ("out", "err", "data")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One command in an answer to ``list``."""
+
+    key: str
+    mode: str
+    """The verb that started it, ``run`` or ``start``; ``tty`` for one with a terminal."""
+
+    state: str
+    """``running``, ``ended``, ``lost`` or ``dropped``."""
+
+    number: int
+    """By which it is polled; 0 if it is not."""
+
+    started_ms: int
+    """When it was started, in milliseconds since the epoch."""
+
+    used_ms: int
+    """When it was last asked about, likewise; 0 if unknown."""
+
+    @classmethod
+    def parse(cls, text: str) -> Entry:
+        """Return the command that a field describes.
+
+        Raises:
+            NotAnAnswer: It describes none.
+        """
+        try:
+            key, mode, state, number, started, _, used, *_ = text.split(":")
+            return cls(
+                key=key,
+                mode=mode,
+                state=state,
+                number=int(number),
+                started_ms=int(started),
+                used_ms=int(used),
+            )
+        except ValueError as error:
+            raise NotAnAnswer("not an entry of a list") from error
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """An answer of the helper's: its word and that word's fields."""
 
     word: str
     fields: Mapping[str, bytes] = field(default_factory=dict)
-    entries: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
     """In an answer to ``list``, one for each command."""
 
     reported: int | None = None
@@ -152,10 +193,10 @@ def parse_text(output: bytes, mark: str) -> Answer:
 
 def _answer(word: str | None, pairs: Iterable[tuple[str, bytes]]) -> Answer:
     fields: dict[str, bytes] = {}
-    entries: list[str] = []
+    entries: list[Entry] = []
     for name, value in pairs:
         if name == "entry":
-            entries.append(value.decode("utf-8", errors="replace"))
+            entries.append(Entry.parse(value.decode("utf-8", errors="replace")))
         else:
             fields[name] = value
     said = word or fields.pop("word", b"").decode("ascii", "replace")

@@ -5,15 +5,12 @@ One more ends the least recently used, as in the SDK's backends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.pty_types import PTY_PROCESSES_MAX, PTY_PROCESSES_PROTECTED_RECENT
 
 from sandbox_core.worker.commands.ending import end_command
 from sandbox_core.worker.commands.helper import Helper
-from sandbox_core.worker.commands.protocol import Answer, NotAnAnswer
+from sandbox_core.worker.commands.protocol import NotAnAnswer
 
 
 async def make_room(helper: Helper, user: str | None, known: dict[str | None, int]) -> None:
@@ -27,25 +24,17 @@ async def make_room(helper: Helper, user: str | None, known: dict[str | None, in
     """
     if known.get(user, PTY_PROCESSES_MAX) >= PTY_PROCESSES_MAX:
         try:
-            running = sorted(_running(await helper.ask("list", [])), key=lambda entry: entry.used)
+            listed = await helper.ask("list", [])
         except (NotAnAnswer, SandboxError):
             return
+        polled = (entry for entry in listed.entries if entry.mode in ("start", "tty"))
+        running = sorted(
+            (entry for entry in polled if entry.state == "running"),
+            key=lambda entry: max(entry.used_ms, entry.started_ms),
+        )
         known[user] = len(running)
         victims = running[: len(running) - PTY_PROCESSES_PROTECTED_RECENT]
         if len(running) >= PTY_PROCESSES_MAX and victims:
             await end_command(helper, victims[0].key, "evicted")
             known[user] -= 1
     known[user] = known.get(user, 0) + 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    key: str
-    used: int
-
-
-def _running(answer: Answer) -> Iterable[_Entry]:
-    for entry in answer.entries:
-        key, mode, state, _, started, _, used, *_ = entry.split(":")
-        if mode in ("start", "tty") and state == "running":
-            yield _Entry(key=key, used=max(int(used), int(started)))

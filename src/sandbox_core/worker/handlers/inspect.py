@@ -67,12 +67,11 @@ async def _commands(
 def _running(answer: Answer, user: str | None) -> Iterator[m.RunningCommand]:
     now = time.time()
     for entry in answer.entries:
-        key, mode, state, number, started, *_ = entry.split(":")
-        if state == "running":
+        if entry.state == "running":
             yield m.RunningCommand(
-                operation_id=key,
-                process_id=int(number) or None,
-                tty=mode == "tty",
-                for_s=max(0.0, now - int(started) / 1000),
+                operation_id=entry.key,
+                process_id=entry.number or None,
+                tty=entry.mode == "tty",
+                for_s=max(0.0, now - entry.started_ms / 1000),
                 user=user,
             )
