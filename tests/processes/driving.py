@@ -171,10 +171,12 @@ def seen(result: ExecResult) -> tuple[bytes, bytes, int]:
     return result.stdout, result.stderr, result.exit_code
 
 
-def second_attempt() -> ActivityEnvironment:
-    """Where an activity runs that was attempted before."""
+def second_attempt(*told: str) -> ActivityEnvironment:
+    """Where an activity runs that was attempted before, and what that told."""
     environment = ActivityEnvironment()
-    environment.info = dataclasses.replace(environment.info, attempt=2)
+    environment.info = dataclasses.replace(
+        environment.info, attempt=2, heartbeat_details=list(told)
+    )
     return environment
 
 

@@ -7,8 +7,9 @@ import os
 import signal
 
 import pytest
+from agents.sandbox.errors import ExecTransportError
 from agents.sandbox.types import ExecResult
-from processes.driving import Box, command, seen, starting
+from processes.driving import Box, command, second_attempt, seen, starting
 from processes.streamed import PipeStream, Streamed
 from support import until
 
@@ -176,8 +177,17 @@ class TestFaults:
         lost = command("echo again >> runs")
         with monkeypatch.context() as without:
             without.setattr(backend_session(streamed.session), "exec", _refuse)
-            with pytest.raises(ConnectionError):
+            without.setattr(streamed.provider, "open_stream", _refuse)
+            with pytest.raises(ExecTransportError, match="is paused"):
                 await streamed.run(lost)
+            # No other attempt would ask for it.
+            with pytest.raises(OutcomeUnknown, match="may or may not have run"):
+                await second_attempt("unanswered").run(streamed.run, lost)
+            process = starting("true")
+            with pytest.raises(OutcomeUnknown, match="may or may not have run"):
+                await second_attempt("unanswered").run(streamed.start, process)
+            with pytest.raises(ExecTransportError, match="is paused"):
+                await second_attempt().run(streamed.run, command("true"))
         assert not asked.done()
         paused.signal(signal.SIGCONT)
         await streamed.text("touch go")
@@ -335,7 +345,7 @@ class TestEnd:
 
 
 async def _refuse(*_: object, **__: object) -> object:
-    raise ConnectionError("the sandbox is paused")
+    raise ExecTransportError(command=(), message="the sandbox is paused")
 
 
 async def _forget_pause(box: Box) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from agents.sandbox.errors import ExecTransportError
 from docker_boxes import Contained
 from docker_engine import DockerEngine
-from processes.driving import Box, command, seen
+from processes.driving import Box, command, second_attempt, seen
 from test_docker_conditions import RAN
 
+from sandbox_core.errors import OutcomeUnknown
 from sandbox_core.worker.commands import relay
 from sandbox_core.worker.commands.helper import close_helpers
 from sandbox_core.worker.sdk_session import backend_session
@@ -60,6 +64,14 @@ def relay_of(box: Contained) -> int:
     return found
 
 
+def wait_for_end_of_stdin(number: int) -> None:
+    """Wait until the pipe that a process has as its stdin has no writer, even if it is paused."""
+    with Path(f"/proc/{number}/fd/0").open("rb") as stdin:
+        hung_up = select.poll()
+        hung_up.register(stdin, 0)
+        assert hung_up.poll(20_000), "the engine has not closed the stdin of a process"
+
+
 def wait_for_end(box: Contained, name: str, number: int) -> None:
     """Wait until a process of the container has ended."""
     deadline = time.monotonic() + 20
@@ -102,16 +114,20 @@ class TestCommands:
     async def test_a_request_that_a_paused_container_got_is_not_carried_out_later(
         self, box: Contained, calls: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The engine refuses another call, so that the command is said not to have run."""
+        """The engine refuses another call; the last attempt says that the outcome is unknown."""
         monkeypatch.setattr(relay, "FRESH_S", 600)
         asked = asyncio.create_task(box.exec(WAITING))
         await box.exec("until [ -e runs ]; do sleep 0.05; done")
         await box.exec("true")  # It follows the first, which has been passed on, then.
+        number = relay_of(box)
         box.container.pause()
         lost = command("echo again >> runs")
-        with pytest.raises(Exception, match="paused"):
+        with pytest.raises(ExecTransportError, match="paused"):
             await box.run(lost)
+        with pytest.raises(OutcomeUnknown, match=r"may or may not have run.*paused"):
+            await second_attempt("unanswered").run(box.run, lost)
         assert not asked.done()
+        await asyncio.to_thread(wait_for_end_of_stdin, number)
         box.container.unpause()
         await box.text("touch go")
 

@@ -26,6 +26,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from sandbox_core.providers import SupportsHostProcesses, SupportsProcessStreams
 from sandbox_core.providers.registry import Provider
 from sandbox_core.worker.commands.binaries import why_off
+from sandbox_core.worker.commands.doubt import note_unanswered
 from sandbox_core.worker.commands.host import HostHelper, context_fields, install_on_host
 from sandbox_core.worker.commands.install import Installed, Unusable, install
 from sandbox_core.worker.commands.length import LONGEST_COMMAND
@@ -175,6 +176,8 @@ class _ThroughExec(Helper):
                     if error.lasting:
                         break
         except ExecFailureError as error:
+            if unanswered:
+                note_unanswered(error)
             raise about_command(error, about) from error.cause
         raise NotAnAnswer(why)
 

@@ -15,7 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from agents.sandbox.errors import ExecTransportError, PtySessionNotFoundError
+from agents.sandbox.errors import (
+    ExecFailureError,
+    ExecTransportError,
+    PtySessionNotFoundError,
+)
 from agents.sandbox.session.pty_types import (
     PTY_PROCESS_ID_MAX_EXCLUSIVE,
     PTY_PROCESS_ID_MIN,
@@ -29,6 +33,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import messages as m
 from sandbox_core.worker.commands import between_polls, retention
+from sandbox_core.worker.commands.doubt import hides_outcome
 from sandbox_core.worker.commands.ending import end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
@@ -43,6 +48,7 @@ from sandbox_core.worker.commands.run import (
     BUSY_S,
     argv_of,
     error_of,
+    failed_unanswered,
     shell_of,
     unanswered,
     unknown,
@@ -165,6 +171,10 @@ async def _started(
             )
         except NotAnAnswer as silence:
             raise await unanswered(helper, session, request, argv, silence) from None
+        except ExecFailureError as error:
+            if await hides_outcome(error):
+                raise failed_unanswered(session, request, error) from error
+            raise
         if answer.word == "chunk":
             if "reason" in answer.fields:
                 why = f"it was ended ({answer.text('reason')})"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from agents.sandbox.errors import ExecTimeoutError, ExecTransportError
+from agents.sandbox.errors import ExecFailureError, ExecTimeoutError, ExecTransportError
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import ExecResult
 
@@ -23,6 +23,7 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire.limits import current_limits
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.worker.commands import retention
+from sandbox_core.worker.commands.doubt import hides_outcome
 from sandbox_core.worker.commands.ending import Overdue, TimeLimit, end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
@@ -171,6 +172,11 @@ async def _under_helper(
             raise
         except NotAnAnswer as silence:
             raise await unanswered(helper, session, request, argv, silence) from None
+        except ExecFailureError as error:
+            if await hides_outcome(error):
+                patience.end(started=True)
+                raise failed_unanswered(session, request, error) from error
+            raise
         if not answer.is_refusal:
             note_refusal(session, request.user, None)
         if answer.word == "exited":
@@ -254,6 +260,17 @@ async def unanswered(
         # The helper has recorded that nobody may start it.
         return _did_not_run(argv, str(silence), retryable=False)
     return unknown(session, request, "its sandbox does not return its result")
+
+
+def failed_unanswered(
+    session: SandboxSession, request: m.CommandRequest, error: ExecFailureError
+) -> OutcomeUnknown:
+    """Return the error for a command that a backend may run although it failed with `error`."""
+    return OutcomeUnknown(
+        f"{summarize(request.summary())!r} may or may not have run in session "
+        f"{session.state.session_id}, or may still: its sandbox did not answer, and then refused "
+        f"({error.message}). It was not repeated; look at the workspace before you run it again."
+    )
 
 
 def _did_not_run(argv: Sequence[str], why: str, *, retryable: bool = True) -> ExecTransportError:
