@@ -8,10 +8,9 @@ import typer
 from rich.text import Text
 from temporalio.service import RPCError, RPCStatusCode
 
-from sandbox_core.cli.connection import ServerUnavailable, connect, server_errors
+from sandbox_core.cli.connection import ServerUnavailable, connect_with_storage, server_errors
 from sandbox_core.cli.history import Operation, operations_of
 from sandbox_core.cli.printing import new_table, print_json, print_table
-from sandbox_core.worker import SandboxPlugin
 
 
 async def run_audit(
@@ -29,8 +28,7 @@ async def run_audit(
         ServerUnavailable: The server cannot be reached, refuses, or has no such workflow.
         StorageError: `storage` is not a storage URL.
     """
-    plugin = SandboxPlugin(storage=storage, register_activities=False)
-    client = await connect(address, namespace, plugins=[plugin])
+    client = await connect_with_storage(address, namespace, storage)
     handle = client.get_workflow_handle(workflow_id, run_id=run_id)
     with server_errors(client):
         try:

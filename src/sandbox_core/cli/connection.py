@@ -78,6 +78,29 @@ async def connect(
         ) from error
 
 
+async def connect_with_storage(
+    address: str | None,
+    namespace: str | None,
+    storage: str | None,
+    *,
+    runtime: Runtime | None = None,
+) -> Client:
+    """Return a client that reads what workers keep in `storage`, and sends them messages.
+
+    `storage` is the workers' storage URL; None for ``SANDBOX_CORE_STORAGE``, or the default one.
+    The other arguments are those of `connect`.
+
+    Raises:
+        ServerUnavailable: See `connect`.
+        StorageError: `storage` is not a storage URL.
+    """
+    # It imports the worker, which commands without a storage do not need.
+    from sandbox_core.worker import SandboxPlugin
+
+    plugin = SandboxPlugin(storage=storage, register_activities=False)
+    return await connect(address, namespace, plugins=[plugin], runtime=runtime)
+
+
 @contextmanager
 def server_errors(*clients: Client) -> Iterator[None]:
     """Turn errors of the server into one clear error.

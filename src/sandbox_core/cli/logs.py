@@ -11,7 +11,7 @@ import typer
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from sandbox_core.cli.connection import connect, server_errors
+from sandbox_core.cli.connection import connect_with_storage, server_errors
 from sandbox_core.cli.sandboxes import find_sandbox
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.live import (
@@ -22,7 +22,6 @@ from sandbox_core.live import (
     OutputDropped,
     follow,
 )
-from sandbox_core.worker import SandboxPlugin
 
 
 async def run_logs(
@@ -51,8 +50,7 @@ async def run_logs(
         ServerUnavailable: The server cannot be reached, or refuses.
         StorageError: `storage` is not a storage URL.
     """
-    plugin = SandboxPlugin(storage=storage, register_activities=False)
-    client = await connect(address, namespace, plugins=[plugin])
+    client = await connect_with_storage(address, namespace, storage)
     workflow_id, run_id = await _workflow(client, of, run_id)
     show, empty = _json if as_json else _Lines().show, True
     try:

@@ -20,11 +20,10 @@ from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Footer, Static
 
 from sandbox_core.cli.access.show import lines_of, look_at
-from sandbox_core.cli.connection import ServerUnavailable, connect
+from sandbox_core.cli.connection import ServerUnavailable, connect_with_storage
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.sandboxes import Listed, find_all
 from sandbox_core.errors import InvalidRequest, SandboxCoreError
-from sandbox_core.worker import SandboxPlugin
 
 _SHORTEST = timedelta(seconds=1)
 _COLUMNS = ("PROVIDER", "SANDBOX", "WORKFLOW", "OWNER", "AGE")
@@ -198,10 +197,9 @@ async def watch_sandboxes(
         raise InvalidRequest("top needs a terminal. Without one, use `sandbox-core ls --json`.")
     if every < _SHORTEST:
         raise InvalidRequest("--every must be at least 1s: each look asks all providers.")
-    plugin = SandboxPlugin(storage=storage, register_activities=False)
     # What the runtime logs, of a server that does not answer, would be written over the screen.
     silent = Runtime(telemetry=TelemetryConfig(logging=None))
-    client = await connect(address, namespace, plugins=[plugin], runtime=silent)
+    client = await connect_with_storage(address, namespace, storage, runtime=silent)
     ui = ui or _ui_of(client.service_client.config.target_host)
     await Top(client, providers=providers, every=every, ui=ui).run_async()
     return 0

@@ -11,11 +11,10 @@ from rich.text import Text
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
-from sandbox_core.cli.connection import connect, server_errors
+from sandbox_core.cli.connection import connect_with_storage, server_errors
 from sandbox_core.cli.history import OPENING, Operation, operations_of
 from sandbox_core.cli.printing import new_table, print_json, print_table
 from sandbox_core.wire import operations as ops
-from sandbox_core.worker import SandboxPlugin
 
 
 @dataclass(kw_only=True)
@@ -57,8 +56,7 @@ async def run_usage(
         ServerUnavailable: The server cannot be reached, or refuses.
         StorageError: `storage` is not a storage URL.
     """
-    plugin = SandboxPlugin(storage=storage, register_activities=False)
-    client = await connect(address, namespace, plugins=[plugin])
+    client = await connect_with_storage(address, namespace, storage)
     now = datetime.now(timezone.utc)
     with server_errors(client):
         sandboxes = await _sandboxes(client, begin=now - since, now=now)

@@ -9,13 +9,12 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from sandbox_core.cli.access.standalone import Unanswered, perform
-from sandbox_core.cli.connection import connect, server_errors
+from sandbox_core.cli.connection import connect_with_storage, server_errors
 from sandbox_core.cli.history import Operation, operations_of
 from sandbox_core.cli.sandboxes import Listed, find_sandbox
 from sandbox_core.errors import AccessDenied, SandboxCoreError, SandboxLost
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
-from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.sessions import labels as names
 
 
@@ -44,8 +43,7 @@ class Where:
             ServerUnavailable: The server cannot be reached, or refuses.
             StorageError: `storage` is not a storage URL.
         """
-        plugin = SandboxPlugin(storage=self.storage, register_activities=False)
-        client = await connect(self.address, self.namespace, plugins=[plugin])
+        client = await connect_with_storage(self.address, self.namespace, self.storage)
         _, sandbox = await find_sandbox(sandbox_id, self.providers, client)
         return client, sandbox
 
