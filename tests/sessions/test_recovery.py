@@ -80,6 +80,8 @@ class TestAnotherWorker:
         performed = scheduled_activities(await handle.fetch_history())
         assert ["local-sandbox_delete_session"] * 2 == performed[-2:]
 
+    # The command fails the workflow, and its update with it.
+    @pytest.mark.filterwarnings("ignore::temporalio.workflow.UnfinishedUpdateHandlersWarning")
     async def test_says_that_the_sandbox_is_lost(self, temporal_client: Client) -> None:
         """An empty workspace is never passed off as the agent's."""
         queue = unique("queue")
