@@ -59,7 +59,7 @@ def render_operations() -> str:
     """Return the page of operations."""
     lines = [_HEAD]
     lines += [f"- **{effect.value}**: {_documented(effect)}\n" for effect in Effect]
-    lines += ["\n| Operation | Effect | What it does | Bytes in | Answer |\n"]
+    lines += ["\n| Operation | Effect | What it does | Bytes in | Response |\n"]
     lines += ["| --- | --- | --- | --- | --- |\n"]
     lines += [_line(row) for row in operations()]
     return "".join(lines)

@@ -57,7 +57,7 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class EndedLocally:
-    """An operation has ended that was a local activity, of which histories have no more."""
+    """An operation has ended that was a local activity; this is its only event."""
 
     event_id: int
     at: datetime

@@ -60,7 +60,7 @@ async def run_logs(
                     empty = False
                     show(event)
                     sys.stdout.flush()
-    except BrokenPipeError:  # As of `logs | head`. Python would complain when it flushes at exit.
+    except BrokenPipeError:  # For example in `logs | head`. Without this, Python fails at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if empty:
         typer.echo(f"workflow {workflow_id} has run no command in a sandbox", err=True)

@@ -15,7 +15,7 @@ _ALL_OF = re.compile(r"(secrets|credentials)$", re.IGNORECASE)
 # that name is in capitals.
 _REFERENCE = "secret"
 
-# What shows by itself what it is.
+# Recognizable without a name.
 _EVIDENT = re.compile(
     rf"{WELL_KNOWN_FORM}|(Bearer|Basic) \S{{8,}}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*"
 )

@@ -39,8 +39,8 @@ def wrong_call(error: TypeError | AttributeError | ValidationError) -> str | Non
     """Return what is wrong with a call of the sandbox API, or None for other errors.
 
     A call is wrong if a client or session of sandbox-core does not have the method or the method
-    does not accept the arguments, or if a manifest, options or the like get wrong values. Values
-    are not repeated.
+    does not accept the arguments, or if wrong values are passed to a manifest, options or another
+    model. Values are not repeated.
     """
     caller, callee = _last_call(error)
     if callee is not None:

@@ -15,7 +15,7 @@ class PerWorkflow(Generic[_T]):
 
     Args:
         make: Makes the value when a workflow asks for it first. The value must not refer to the
-            workflow's event loop, which would then be kept for ever.
+            workflow's event loop, which would then be kept forever.
     """
 
     def __init__(self, make: Callable[[], _T]) -> None:

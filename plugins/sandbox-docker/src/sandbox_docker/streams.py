@@ -145,7 +145,7 @@ def _close(starting: asyncio.Future[tuple[socket.socket, bytes]]) -> None:
 def _start(
     container: Container, command: Sequence[str], workdir: str | None, user: str | None
 ) -> tuple[socket.socket, bytes]:
-    """Return a connection that is docker-py's no more, and what has already come on it."""
+    """Return a connection, detached from docker-py, and the bytes already received from it."""
     api = container.client.api
     exec_id = api.exec_create(
         container.id, list(command), stdin=True, workdir=workdir, user=user or ""

@@ -65,7 +65,7 @@ class Asked:
 
     holder: Holder | None
     others: dict[str, str]
-    """A reason for each queue that was asked in vain."""
+    """Why it was none of the workers that were asked, by queue."""
 
 
 async def history_of(client: Client, sandbox: Listed) -> list[Operation]:

@@ -47,7 +47,7 @@ def go_on(session: SandboxSession, key: Key, publisher: Publisher) -> None:
 
 
 async def take_back(session: SandboxSession, key: Key) -> int | None:
-    """Publish no more of a process, and return up to where it is published; None if it was not."""
+    """Stop publishing a process; return the offset reached, or None if it was not published."""
     publisher, task = _published.get(session, {}).pop(key, (None, None))
     if publisher is None or task is None:
         return None
@@ -65,7 +65,7 @@ async def finish(session: SandboxSession) -> None:
 
 
 async def abandon(session: SandboxSession) -> None:
-    """Publish no more of the session's processes until they are polled again."""
+    """Stop publishing the session's processes until they are polled again."""
     for publisher, task in _published.pop(session, {}).values():
         await _ended(publisher, task)
 

@@ -26,8 +26,8 @@ class Capacity:
 
         Args:
             provider: The provider's name, for the error.
-            key: The create key of the request.
-            existing: Returns the create keys of the existing sandboxes.
+            key: The request's idempotency key.
+            existing: Returns the idempotency keys of the existing sandboxes.
 
         Raises:
             AtCapacity: The limit is reached. The workflow asks again later: a create that waited

@@ -83,7 +83,7 @@ async def make(
         What `opening` returned.
 
     Raises:
-        CreateConflict: The create key was already used for another request.
+        CreateConflict: The idempotency key was already used for another request.
         Exception: Any error of `opening`.
     """
     made = await _made_for(call, request)
@@ -140,7 +140,7 @@ async def destroy_created(call: Call, idempotency_key: str) -> None:
 
 
 async def keys_made(call: Call) -> set[str]:
-    """Return the create keys of the sandboxes of this worker and its predecessors."""
+    """Return the idempotency keys of the sandboxes of this worker and its predecessors."""
     provider = call.provider
     if (
         call.namespace is None

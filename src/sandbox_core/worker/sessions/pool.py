@@ -178,7 +178,7 @@ class SessionPool:
         closing.add_done_callback(self._closing.discard)
 
     def keys(self) -> set[str]:
-        """Return the create keys of the open sessions, or the session ids of those without one."""
+        """Return the open sessions' idempotency keys, or the session ids of those without one."""
         return {held.idempotency_key or session_id for session_id, held in self._open.items()}
 
     def find(self, session_id: str) -> OpenSession | None:
