@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -25,7 +24,6 @@ from temporalio.worker import (
     WorkflowReplayResult,
     WorkflowRunner,
 )
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from sandbox_core.config import load_configuration
 from sandbox_core.errors import ProviderError
@@ -64,14 +62,9 @@ from sandbox_core.worker.settings import (
     own_providers,
 )
 from sandbox_core.worker.siblings import share_slots, siblings
-from sandbox_core.worker.workflow_runner import ContextSavingRunner, saving_contexts
+from sandbox_core.worker.workflow_runner import ContextSavingRunner, adapted_runner
 
 logger = logging.getLogger(__name__)
-
-# The same modules inside and outside Temporal's workflow sandbox: option, state and error classes
-# are registered and compared by identity.
-_PASSTHROUGH_MODULES = ("agents", "openai", "pluggy", "sandbox_core")
-
 
 # The activities of all plugins' workers, so that a second plugin notices the first.
 _REGISTERED: weakref.WeakSet[Activity] = weakref.WeakSet()
@@ -272,7 +265,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             self._storage.interceptor(config["client"].data_converter),
             FailuresInterceptor(),
         ]
-        config["workflow_runner"] = _passing_through(config["workflow_runner"], runtimes)
+        config["workflow_runner"] = _runner(config["workflow_runner"], runtimes)
         return config
 
     async def run_worker(
@@ -336,7 +329,7 @@ class SandboxPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             self._storage.interceptor(config["data_converter"]),
             FailuresInterceptor(),
         ]
-        config["workflow_runner"] = _passing_through(config["workflow_runner"], runtimes)
+        config["workflow_runner"] = _runner(config["workflow_runner"], runtimes)
         return config
 
     def run_replayer(
@@ -382,18 +375,9 @@ async def _namespace(worker: Worker) -> Namespace | None:
         return None
 
 
-def _passing_through(runner: WorkflowRunner, runtimes: Iterable[ProviderRuntime]) -> WorkflowRunner:
-    if not isinstance(runner, SandboxedWorkflowRunner):
-        return runner
+def _runner(runner: WorkflowRunner, runtimes: Iterable[ProviderRuntime]) -> WorkflowRunner:
     modules = {module for runtime in runtimes for module in runtime.model_modules()}
-    return saving_contexts(
-        dataclasses.replace(
-            runner,
-            restrictions=runner.restrictions.with_passthrough_modules(
-                *_PASSTHROUGH_MODULES, *modules
-            ),
-        )
-    )
+    return adapted_runner(runner, model_modules=modules)
 
 
 def _with_maintenance(workflows: Sequence[type], *, versioned: bool = False) -> Sequence[type]:

@@ -1,4 +1,4 @@
-"""Runs workflows without computing serialization contexts that nothing uses.
+"""Adapts Temporal's workflow sandbox: what workflows share with us, and what need not be computed.
 
 For each payload of a workflow task, Temporal's worker asks the workflow at least three times which
 activity the payload belongs to, and each time compiles and runs code in the workflow sandbox. Only
@@ -8,7 +8,8 @@ cost more than sandbox-core itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from temporalio.converter import (
@@ -27,6 +28,10 @@ if TYPE_CHECKING:  # Named by Temporal's abstract class, but not public.
     from temporalio.bridge.proto.workflow_activation import WorkflowActivation
     from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
     from temporalio.worker._command_aware_visitor import CommandInfo
+
+# The same inside and outside the workflow sandbox: option, state and error classes are registered
+# and compared by identity.
+_SHARED_MODULES = ("agents", "openai", "pluggy", "sandbox_core")
 
 
 @dataclass
@@ -54,8 +59,16 @@ class ContextSavingRunner(SandboxedWorkflowRunner):
         return _Instance(super().create_instance(det), self.contexts)
 
 
-def saving_contexts(runner: WorkflowRunner) -> WorkflowRunner:
-    """Return a `ContextSavingRunner` for Temporal's own runner, and any other one unchanged."""
+def adapted_runner(runner: WorkflowRunner, *, model_modules: Iterable[str]) -> WorkflowRunner:
+    """Return a runner whose workflow sandbox shares our modules and `model_modules`.
+
+    Of Temporal's own runner it is a `ContextSavingRunner`. A runner without a workflow sandbox is
+    returned unchanged.
+    """
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return runner
+    shared = runner.restrictions.with_passthrough_modules(*_SHARED_MODULES, *model_modules)
+    runner = replace(runner, restrictions=shared)
     if type(runner) is not SandboxedWorkflowRunner:
         return runner
     return ContextSavingRunner(
