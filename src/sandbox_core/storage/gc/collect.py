@@ -91,20 +91,22 @@ async def find_unneeded(
     all_snapshots = [found async for found in store.list(SNAPSHOT_PREFIX)]
     references = await find_references(clients)
 
-    def payloads() -> Folder:
-        return _sort(all_payloads, _PAYLOAD_KEY, references.digests, now - older_than)
+    never = datetime.min.replace(tzinfo=timezone.utc)
+    before = never if snapshots_older_than is None else now - snapshots_older_than
 
-    def snapshots() -> Folder:
-        before = datetime.min.replace(tzinfo=timezone.utc)
-        if snapshots_older_than is not None:
-            before = now - snapshots_older_than
-        return _sort(all_snapshots, _SNAPSHOT_KEY, references.snapshot_ids, before)
+    def sort() -> tuple[Folder, Folder]:
+        return (
+            _sort(all_payloads, _PAYLOAD_KEY, references.digests, now - older_than),
+            _sort(all_snapshots, _SNAPSHOT_KEY, references.snapshot_ids, before),
+        )
 
-    _check_place(store, payloads(), snapshots())
-    if snapshots().unneeded:
-        await _read_payloads(store, payloads().needed, references)
-        _check_readable(references)
-    return payloads(), snapshots()
+    payloads, snapshots = sort()
+    _check_place(store, payloads, snapshots)
+    if not snapshots.unneeded:
+        return payloads, snapshots
+    await _read_payloads(store, payloads.needed, references)
+    _check_readable(references)
+    return sort()
 
 
 async def delete_unneeded(store: ObjectStore, folder: Folder) -> AsyncIterator[Outcome]:
