@@ -103,7 +103,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 async def _delete_sandboxes(address: str) -> None:
     """Delete the sandboxes on this host whose workflows could not delete them."""
     from sandbox_core.cli.choosing import REAPING, choose_providers
-    from sandbox_core.cli.reap import client_of
+    from sandbox_core.providers.activation import open_client
     from sandbox_core.worker.sessions import labels
     from sandbox_core.worker.sessions.destroying import destroy
     from sandbox_core.worker.sessions.labelling import find_labelled
@@ -111,7 +111,7 @@ async def _delete_sandboxes(address: str) -> None:
     namespace = await labels.Namespace.of(await Client.connect(address))
     local = choose_providers(["local"], REAPING)["local"]
     assert not isinstance(local, str), local
-    async with client_of(local) as client:
+    async with open_client(local) as client:
         for left in await find_labelled(local, client, {labels.NAMESPACE_ID: namespace.id}):
             await destroy(local, client, left.sandbox_id)
 

@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 from sandbox_core.cli.outcome import TIMED_OUT, pass_on, reason_of
 from sandbox_core.cli.watching import load_provider
 from sandbox_core.errors import OperationFailed
-from sandbox_core.providers.activation import close_client, make_client
+from sandbox_core.providers.activation import open_client
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import messages as m
 from sandbox_core.wire.failures import decode_error
@@ -48,21 +48,19 @@ async def run_fresh(
         timeout=timeout.total_seconds(),
         shell=False,
     )
-    client = await make_client(chosen, f"provider {provider!r}")
-    try:
-        async with _sandbox(chosen, client) as session:
-            # As on a worker: whatever happens, the command is ended with all that it started.
-            result = (await run(chosen, session, request)).result
-    except (SandboxError, ApplicationError) as error:
-        # What only an activity would raise is encoded for a workflow.
-        raised = decode_error(error) if isinstance(error, ApplicationError) else error
-        if isinstance(raised, ExecTimeoutError):
-            typer.echo(f"error: it was ended after {timeout}, its --timeout", err=True)
-            return TIMED_OUT
-        reason = reason_of(raised, command) if isinstance(raised, SandboxError) else str(raised)
-        raise OperationFailed(reason) from error
-    finally:
-        await close_client(client)
+    async with open_client(chosen) as client:
+        try:
+            async with _sandbox(chosen, client) as session:
+                # As on a worker: whatever happens, the command is ended with all that it started.
+                result = (await run(chosen, session, request)).result
+        except (SandboxError, ApplicationError) as error:
+            # What only an activity would raise is encoded for a workflow.
+            raised = decode_error(error) if isinstance(error, ApplicationError) else error
+            if isinstance(raised, ExecTimeoutError):
+                typer.echo(f"error: it was ended after {timeout}, its --timeout", err=True)
+                return TIMED_OUT
+            reason = reason_of(raised, command) if isinstance(raised, SandboxError) else str(raised)
+            raise OperationFailed(reason) from error
     response = m.ExecResponse(
         stdout=result.stdout, stderr=result.stderr, exit_code=result.exit_code
     )

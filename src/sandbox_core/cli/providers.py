@@ -26,7 +26,7 @@ from sandbox_core.providers import (
     discover,
     load,
 )
-from sandbox_core.providers.activation import close_client, in_thread, make_client
+from sandbox_core.providers.activation import in_thread, open_client
 from sandbox_core.providers.discovery import misspelt_groups, select
 from sandbox_core.wire.agents_models import JsonObject
 
@@ -132,12 +132,10 @@ async def _problem(result: LoadedProvider, within_s: float) -> str | None:
     provider = result.provider
 
     async def check() -> None:
-        client = await make_client(provider, f"provider {provider.name!r} ({result.candidate})")
-        try:
+        which = f"provider {provider.name!r} ({result.candidate})"
+        async with open_client(provider, which) as client:
             if isinstance(provider, SupportsCheck):
                 await provider.check(client)
-        finally:
-            await close_client(client)
 
     try:
         # In a thread, because it may block, and this loop must handle signals.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import typer
@@ -29,12 +28,11 @@ from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.ending import gather
 from sandbox_core.cli.printing import new_table, print_json, print_table
-from sandbox_core.providers.activation import close_client, make_client
+from sandbox_core.providers.activation import open_client
 from sandbox_core.reap_workflow import REAP_WORKFLOW, ReapProviders, problems_of
 from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
 from sandbox_core.worker.reaping.reaper import Reapable, reap
 from sandbox_core.worker.sessions.labels import Namespace
-from sandbox_core.worker.sessions.pool import Client as SandboxClient
 
 MIN_INTERVAL = timedelta(minutes=1)
 _CATCHUP_WINDOW = timedelta(minutes=1)
@@ -143,24 +141,10 @@ async def _reap(
     if isinstance(provider, str):
         return provider
     try:
-        async with client_of(provider) as sandbox_client:
+        async with open_client(provider) as sandbox_client:
             return await reap(provider, sandbox_client, client, namespace, request)
     except Exception as error:  # noqa: BLE001 - a plugin boundary: any error of the vendor's
         return f"{type(error).__name__}: {error}"
-
-
-@asynccontextmanager
-async def client_of(provider: Reapable) -> AsyncIterator[SandboxClient]:
-    """Yield the client of a provider, and close it.
-
-    Raises:
-        ProviderLoad: It cannot be created.
-    """
-    client = await make_client(provider, f"provider {provider.name!r}")
-    try:
-        yield client
-    finally:
-        await close_client(client)
 
 
 def _print_json(answers: Mapping[str, ReapResponse | str]) -> None:

@@ -17,9 +17,9 @@ from sandbox_core.cli.choosing import LISTING, choose_providers
 from sandbox_core.cli.connection import connect, server_errors
 from sandbox_core.cli.durations import format_duration
 from sandbox_core.cli.printing import new_table, print_json, print_table
-from sandbox_core.cli.reap import client_of
 from sandbox_core.errors import InvalidRequest, OperationFailed
 from sandbox_core.providers import LabelledSandbox, SupportsRelabel
+from sandbox_core.providers.activation import open_client
 from sandbox_core.worker.reaping.owners import owner_of
 from sandbox_core.worker.reaping.reaper import Reapable, seconds_since
 from sandbox_core.worker.sessions import labels as names
@@ -114,7 +114,7 @@ async def remove_sandbox(
             f"it. Delete it all the same with --force."
         )
     try:
-        async with client_of(provider) as client:
+        async with open_client(provider) as client:
             await asyncio.wait_for(destroy(provider, client, sandbox_id), _DELETED_WITHIN_S)
     except asyncio.TimeoutError as error:
         raise OperationFailed(
@@ -218,7 +218,7 @@ async def _find(
 
 
 async def _labelled(provider: Reapable, namespace: Namespace) -> list[LabelledSandbox]:
-    async with client_of(provider) as client:
+    async with open_client(provider) as client:
         if not await is_honest(provider, client):
             raise OperationFailed("its find returns sandboxes with labels that no sandbox can have")
         return await find_labelled(provider, client, {names.NAMESPACE_ID: namespace.id})

@@ -24,7 +24,7 @@ from sandbox_core.providers import (
     discover,
     load,
 )
-from sandbox_core.providers.activation import close_client, make_client
+from sandbox_core.providers.activation import open_client
 from sandbox_core.providers.registry import Provider
 from sandbox_core.testing import DevServer
 from sandbox_core.wire.naming import activity_name
@@ -70,10 +70,9 @@ async def choose_provider(name: str | None) -> tuple[Provider, str]:
         return load_provider(name), f"Provider: {name}."
     try:
         provider = load_provider(CONFINED)
-        client = await make_client(provider, f"provider {CONFINED!r}")
-        if isinstance(provider, SupportsCheck):
-            await provider.check(client)
-        await close_client(client)
+        async with open_client(provider) as client:
+            if isinstance(provider, SupportsCheck):
+                await provider.check(client)
     except Exception as error:  # noqa: BLE001 - a plugin boundary: any error says why not
         return load_provider(UNCONFINED), (
             f"Provider: {UNCONFINED}, which isolates nothing: {CONFINED} cannot be used ({error})"
@@ -140,8 +139,8 @@ async def _exists(provider: Provider, state: SandboxSessionState) -> bool:
     """Ask the backend itself, if it can be asked, whether the sandbox still exists."""
     if not (isinstance(provider, SupportsIdentity) and isinstance(provider, SupportsExists)):
         return False
-    client = await make_client(provider, f"provider {provider.name!r}")
-    return await provider.exists(client, provider.identity(state))
+    async with open_client(provider) as client:
+        return await provider.exists(client, provider.identity(state))
 
 
 def word(good: bool, yes: str, no: str) -> str:

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import threading
 from asyncio.events import _set_running_loop
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
@@ -82,6 +83,26 @@ async def close_client(client: object) -> None:
     closing = close() if callable(close) else None
     if inspect.isawaitable(closing):
         await closing
+
+
+@asynccontextmanager
+async def open_client(
+    provider: CreatesClient, which: str | None = None
+) -> AsyncIterator[BaseSandboxClient[BaseSandboxClientOptions | None]]:
+    """Yield the client of a provider, and close it.
+
+    Args:
+        provider: The provider.
+        which: Its name in errors; by default only that.
+
+    Raises:
+        ProviderLoad: See `make_client`.
+    """
+    client = await make_client(provider, which or f"provider {provider.name!r}")
+    try:
+        yield client
+    finally:
+        await close_client(client)
 
 
 async def in_thread(function: Callable[[], _ResultT], *, within_s: float) -> _ResultT:
