@@ -45,31 +45,25 @@ async def create_session(
     """
     patience = config.get("schedule_to_close_timeout") or DEFAULT_CAPACITY_TIMEOUT
     deadline, wait = workflow.now() + patience, _FIRST_WAIT
-    while isinstance(answer := await _create_if_room(provider, config, request), AtCapacity):
-        left = deadline - workflow.now()
-        if left <= timedelta():
-            raise AtCapacity(
-                f"{answer.message}, and none was deleted within {patience}. Delete unused "
-                f"sessions, add workers, or raise SandboxPlugin(max_sandboxes=...)."
-            ) from answer
+    while True:
+        try:
+            return await _create(provider, config, request)
+        except AtCapacity as full:
+            left = deadline - workflow.now()
+            if left <= timedelta():
+                raise AtCapacity(
+                    f"{full.message}, and none was deleted within {patience}. Delete unused "
+                    f"sessions, add workers, or raise SandboxPlugin(max_sandboxes=...)."
+                ) from full
+            pause = min(max(wait, full.next_retry_delay or timedelta()), left)
+            reason = full.message
         # The Temporal UI shows the summary beside the timer.
-        asked = max(wait, answer.next_retry_delay or timedelta())
         await workflow.sleep(
-            min(asked, left),
-            summary=f"waiting for room: {answer.message}",
+            pause,
+            summary=f"waiting for room: {reason}",
             event_groups=config.get("event_groups"),
         )
         wait = min(wait * 2, _LONGEST_WAIT)
-    return answer
-
-
-async def _create_if_room(
-    provider: str, config: ActivityConfig, request: m.CreateSessionRequest
-) -> Created | AtCapacity:
-    try:
-        return await _create(provider, config, request)
-    except AtCapacity as full:
-        return full
 
 
 async def _create(
