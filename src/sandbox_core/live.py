@@ -68,10 +68,9 @@ async def follow(
     Raises:
         RPCError: The server does not answer, refuses, or has no such workflow.
     """
-    run: str | None = run_id
     while True:
         commands, following = _Commands(client), None
-        handle = client.get_workflow_handle(workflow_id, run_id=run)
+        handle = client.get_workflow_handle(workflow_id, run_id=run_id)
         async for event in read_history(handle, wait=wait):
             if isinstance(event, RunEnded):
                 following = event.next_run_id
@@ -79,7 +78,7 @@ async def follow(
                 yield happened
         if following is None:
             return
-        run = following
+        run_id = following
 
 
 @dataclass(kw_only=True)

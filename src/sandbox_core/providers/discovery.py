@@ -140,7 +140,7 @@ def select(
     return Selection(
         enabled=tuple(c for c in candidates if c.name in allowed),
         disabled=tuple(c for c in candidates if c.name not in allowed),
-        required=frozenset(required),
+        required=required,
     )
 
 

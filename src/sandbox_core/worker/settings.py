@@ -48,14 +48,12 @@ def own_providers(providers: Iterable[Provider]) -> tuple[Provider, ...]:
     return found
 
 
-def check_mapping(name: str, values: Mapping[str, object] | None, kind: type) -> None:
-    """Check that a setting is None or maps provider names to values of a type.
+def check_mapping(name: str, values: Mapping[str, object], kind: type) -> None:
+    """Check that a setting maps provider names to values of a type.
 
     Raises:
         TypeError: It is something else.
     """
-    if values is None:
-        return
     if not isinstance(values, Mapping):
         raise TypeError(f"{name} is {values!r}; it must be a dict with names of providers as keys")
     for key, value in values.items():

@@ -112,12 +112,8 @@ def _unpack(content: bytes, target: Path, name: str) -> None:
             tar.extraction_filter = lambda member, path: member
             members = tar.getmembers()
             for member in members:
-                member.uid, member.gid, member.uname, member.gname = (
-                    os.getuid(),
-                    os.getgid(),
-                    "",
-                    "",
-                )
+                member.uid, member.gid = os.getuid(), os.getgid()
+                member.uname = member.gname = ""
                 member.mode &= _MODE
             # `_new` sees each just before it is extracted.
             tar.extractall(partial, _new(members, partial))  # noqa: S202 - both have checked them

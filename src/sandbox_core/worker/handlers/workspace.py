@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+
+from agents.sandbox.materialization import MaterializedFile
 
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
@@ -21,9 +24,7 @@ async def _apply_manifest(call: Call, request: m.ApplyManifestRequest) -> m.Mate
     async with call.pool.use(request) as session:
         check_local_sources(session.state.manifest.entries, call.local_sources)
         done = await session.apply_manifest(only_ephemeral=request.only_ephemeral)
-    return m.MaterializationResponse(
-        files=tuple(m.WrittenFile(path=str(f.path), sha256=f.sha256) for f in done.files)
-    )
+    return _response(done.files)
 
 
 @handles(ops.APPLY_ENTRIES)
@@ -33,6 +34,10 @@ async def _apply_entries(call: Call, request: m.ApplyEntriesRequest) -> m.Materi
     entries = [(path, entry_with_credentials(entry)) for path, entry in entries]
     async with call.pool.use(request) as session:
         files = await apply_entries(session, entries)
+    return _response(files)
+
+
+def _response(files: Sequence[MaterializedFile]) -> m.MaterializationResponse:
     return m.MaterializationResponse(
         files=tuple(m.WrittenFile(path=str(f.path), sha256=f.sha256) for f in files)
     )
