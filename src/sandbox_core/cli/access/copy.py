@@ -68,7 +68,7 @@ async def copy_file(source: str, target: str, where: Where, *, user: str | None)
         if isinstance(here, InSandbox) and isinstance(there, str):
             await _fetch(here, there, where, user)
         elif isinstance(there, InSandbox) and isinstance(here, str) and _is_directory(here):
-            visit = await Visit.begin(*await where.find(there.sandbox_id))
+            visit = await Visit.begin(there.sandbox_id, where)
             named = Path("." if here.endswith(("/.", "/..")) else here)
             await send(visit, Path(here), there.path, name=named, user=user)
         elif isinstance(there, InSandbox) and isinstance(here, str):
@@ -87,7 +87,7 @@ async def copy_file(source: str, target: str, where: Where, *, user: str | None)
 
 
 async def _fetch(file: InSandbox, target: str, where: Where, user: str | None) -> None:
-    visit = await Visit.begin(*await where.find(file.sandbox_id))
+    visit = await Visit.begin(file.sandbox_id, where)
     request = m.ReadRequest(session=visit.session, path=file.path, user=user)
     try:
         content = await visit.perform(ops.READ, request)
@@ -104,7 +104,7 @@ async def _write(
     path = f"{file.path}{name}" if file.path.endswith("/") else file.path
     if path.endswith("/"):
         raise InvalidRequest(f"{path!r} is a directory: name the file to write there.")
-    visit = await Visit.begin(*await where.find(file.sandbox_id))
+    visit = await Visit.begin(file.sandbox_id, where)
     request = m.WriteRequest(session=visit.session, path=path, user=user)
     await visit.perform(ops.WRITE, request, content)
 

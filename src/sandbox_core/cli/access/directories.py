@@ -8,7 +8,6 @@ import os
 import shutil
 import tarfile
 import tempfile
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from agents.sandbox.errors import SandboxError
 from rich.console import Console
 
-from sandbox_core.cli.access.visit import OWN_PREFIX, Visit
+from sandbox_core.cli.access.visit import Visit, own_id
 from sandbox_core.errors import InvalidRequest, OperationFailed, SandboxCoreError
 from sandbox_core.providers.archives import UnsafeArchive, check_archive
 from sandbox_core.wire import messages as m
@@ -163,13 +162,13 @@ def _merge(source: Path, target: Path) -> None:
 
 
 def _archive_name() -> str:
-    return f".{OWN_PREFIX}{uuid.uuid4().hex}.tar"
+    return f".{own_id()}.tar"
 
 
 async def _exec(visit: Visit, script: str, *words: str, user: str | None) -> m.ExecResponse:
     request = m.ExecRequest(
         session=visit.session,
-        operation_id=f"{OWN_PREFIX}{uuid.uuid4().hex}",
+        operation_id=own_id(),
         command=("sh", "-c", script, *words),
         timeout=_TIMEOUT_S,
         shell=False,

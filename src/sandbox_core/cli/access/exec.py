@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -12,7 +11,7 @@ from agents.sandbox.errors import ExecTimeoutError, SandboxError
 
 from sandbox_core.cli.access.holder import Where
 from sandbox_core.cli.access.standard_input import read_standard_input
-from sandbox_core.cli.access.visit import OWN_PREFIX, Visit
+from sandbox_core.cli.access.visit import Visit, own_id
 from sandbox_core.cli.outcome import TIMED_OUT, pass_on, reason_of
 from sandbox_core.errors import OperationFailed, SandboxCoreError
 from sandbox_core.wire import messages as m
@@ -52,12 +51,11 @@ async def run_command(
         SandboxCoreError: The command could not be run.
         ServerUnavailable: The server does not answer, or does not run standalone activities.
     """
-    client, sandbox = await where.find(sandbox_id)
-    visit = await Visit.begin(client, sandbox)
+    visit = await Visit.begin(sandbox_id, where)
     given = await read_standard_input() if with_input else None
     request = m.ExecRequest(
         session=visit.session,
-        operation_id=f"{OWN_PREFIX}{uuid.uuid4().hex}",
+        operation_id=own_id(),
         command=tuple(command),
         timeout=timeout.total_seconds(),
         shell=False,

@@ -7,7 +7,6 @@ import codecs
 import os
 import signal
 import sys
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -15,7 +14,7 @@ from agents.sandbox.errors import PtySessionNotFoundError, SandboxError
 
 from sandbox_core.cli.access.holder import Where
 from sandbox_core.cli.access.terminal import Terminal, raw_terminal
-from sandbox_core.cli.access.visit import OWN_PREFIX, Visit
+from sandbox_core.cli.access.visit import Visit, own_id
 from sandbox_core.cli.outcome import reason_of
 from sandbox_core.errors import InvalidRequest, OperationFailed
 from sandbox_core.wire import messages as m
@@ -59,7 +58,7 @@ async def run_shell(
             "shell needs a terminal as its standard input and output. Without one, use "
             "sandbox-core exec ID -- COMMAND."
         )
-    visit = await Visit.begin(*await where.find(sandbox_id))
+    visit = await Visit.begin(sandbox_id, where)
     if not visit.supports_pty:
         raise InvalidRequest(
             f"sandbox {sandbox_id!r} has no terminals: its provider does not support them. Use "
@@ -69,7 +68,7 @@ async def run_shell(
     size = map(str, Terminal(sys.stdin.fileno()).size)
     request = m.PtyExecStartRequest(
         session=visit.session,
-        operation_id=f"{OWN_PREFIX}{uuid.uuid4().hex}",
+        operation_id=own_id(),
         command=("sh", "-c", _IN_TERMINAL, os.environ.get("TERM", "dumb"), *size, *words),
         shell=False,
         user=user,
@@ -192,7 +191,7 @@ class _Shell:
         return m.PtyWriteStdinRequest.model_validate(
             {
                 "session": self._visit.session,
-                "operation_id": f"{OWN_PREFIX}{uuid.uuid4().hex}",
+                "operation_id": own_id(),
                 "process_id": self._number,
                 "offset": self._process.offset,
                 "user": self._user,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TypeVar
 
 from temporalio.client import Client
 
-from sandbox_core.cli.access.holder import Holder, find_holder
+from sandbox_core.cli.access.holder import Holder, Where, find_holder
 from sandbox_core.cli.access.standalone import Unanswered, perform
 from sandbox_core.cli.sandboxes import Listed
 from sandbox_core.errors import OutcomeUnknown, SandboxLost, SessionNotOpen
@@ -42,13 +43,16 @@ class Visit:
         self._holder = holder
 
     @classmethod
-    async def begin(cls, client: Client, sandbox: Listed) -> Visit:
-        """Find the worker that holds the sandbox.
+    async def begin(cls, sandbox_id: str, where: Where) -> Visit:
+        """Find a sandbox, and the worker that holds it.
 
         Raises:
+            InvalidRequest: The sandbox does not exist, or is ambiguous.
+            ProviderError: A named provider cannot be used for this.
             SandboxLost: No worker holds it.
             ServerUnavailable: The server does not answer, or does not run standalone activities.
         """
+        client, sandbox = await where.find(sandbox_id)
         return cls(client, sandbox, await find_holder(client, sandbox))
 
     @property
@@ -116,6 +120,11 @@ class Visit:
                 f"{summarize(request.summary())!r} may have run, and may still be running: "
                 f"{lost.message}"
             ) from lost
+
+
+def own_id() -> str:
+    """Return the operation id of a command that is run here."""
+    return f"{OWN_PREFIX}{uuid.uuid4().hex}"
 
 
 def _now() -> float:
