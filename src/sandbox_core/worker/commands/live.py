@@ -124,7 +124,7 @@ async def publishing(
         raise
     finally:
         await uncancellable(_finished(publishers, tasks))
-    publication.unfinished = [each for each in publishers if each.is_even]
+    publication.unfinished = [each for each in publishers if each.has_caught_up]
 
 
 async def _finished(publishers: Sequence[Publisher], tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -151,7 +151,7 @@ class Publisher:
         since: int,
     ) -> None:
         self.ending = asyncio.Event()
-        self.is_even = False
+        self.has_caught_up = False
         """Whether it ended because the operation did, and has published all that was written."""
         self._pauses = (FIRST_S, _SHARE)
         self._helper = helper
@@ -200,7 +200,7 @@ class Publisher:
             if last and (answer is None or self._offset_read >= answer.number("total")):
                 if not self._publication.goes_on:
                     await self._publish_output(len(self._held))
-                self.is_even = answer is not None
+                self.has_caught_up = answer is not None
                 return
             if not self.ending.is_set():
                 await self._pause()
