@@ -6,7 +6,7 @@ A mistake makes the provider unusable; a shortcoming is only a warning.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import SecretBytes, SecretStr
@@ -35,7 +35,7 @@ def mistakes_of(provider: Provider) -> Iterator[str]:
 
 def shortcomings_of(provider: Provider) -> Iterator[str]:
     """Yield what does not work, each the end of a sentence about the provider."""
-    for ability, methods in _methods().items():
+    for ability, methods in methods_of_abilities().items():
         present = [name for name in methods if callable(getattr(provider, name, None))]
         missing = [name for name in methods if name not in present]
         if present and missing:
@@ -66,7 +66,8 @@ def shortcomings_of(provider: Provider) -> Iterator[str]:
             )
 
 
-def _methods() -> Mapping[str, dict[str, object]]:
+def methods_of_abilities() -> Mapping[str, Mapping[str, Callable[..., object]]]:
+    """Return the methods of each ability's protocol, by name."""
     return {
         ability: {
             name: method
@@ -77,8 +78,9 @@ def _methods() -> Mapping[str, dict[str, object]]:
     }
 
 
-def _problem_of_method(provider: Provider, name: str, promised: object) -> Iterator[str]:
-    assert inspect.isfunction(promised)
+def _problem_of_method(
+    provider: Provider, name: str, promised: Callable[..., object]
+) -> Iterator[str]:
     method = getattr(provider, name)
     wanted = inspect.iscoroutinefunction(promised)
     if inspect.isfunction(getattr(method, "__func__", None)) and (

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -16,7 +16,8 @@ from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandbox
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from sandbox_core.providers import CAPABILITIES, CONTRACT_VERSION, ENTRY_POINT_GROUP
+from sandbox_core.providers import CONTRACT_VERSION, ENTRY_POINT_GROUP
+from sandbox_core.providers.checks import methods_of_abilities
 from sandbox_core.testing.contract.imports import (
     NO_MODULE,
     Imported,
@@ -33,21 +34,6 @@ from sandbox_core.testing.contract.model import (
 from sandbox_core.testing.contract.subject import Subject
 from sandbox_core.wire.naming import check_provider_name
 from sandbox_core.wire.secret_names import SENSITIVE_NAME
-
-_ABILITIES: Mapping[str, tuple[tuple[str, tuple[str, ...], bool], ...]] = {
-    "identity": (("identity", ("state",), False),),
-    "exists": (("exists", ("client", "sandbox_id"), True),),
-    "destroy": (("destroy", ("client", "sandbox_id"), True),),
-    "labels": (
-        ("labelled", ("client", "labels"), False),
-        ("find", ("client", "labels"), True),
-    ),
-    "relabel": (("relabel", ("client", "sandbox_id", "labels"), True),),
-    "check": (("check", ("client",), True),),
-    "host processes": (("host_process", ("session", "command"), True),),
-    "process streams": (("open_stream", ("session", "command"), True),),
-}
-"""The methods of each ability, their arguments, and whether they are asynchronous."""
 
 _NOT_PROVIDERS = ("abc", "builtins", "sandbox_core", "typing")
 
@@ -154,29 +140,33 @@ async def importing_it_does_nothing(subject: Subject) -> None:
 @check("package", cost="an incomplete ability is silently ignored")
 async def abilities_are_whole(subject: Subject) -> None:
     """Each ability has all its methods, with the contract's arguments."""
-    for ability, methods in _ABILITIES.items():
-        there = [name for name, _, _ in methods if callable(getattr(subject.provider, name, None))]
+    for ability, methods in methods_of_abilities().items():
+        there = [name for name in methods if callable(getattr(subject.provider, name, None))]
         if not there:
             continue
-        missing = [name for name, _, _ in methods if name not in there]
+        missing = [name for name in methods if name not in there]
         expect(not missing, f"{ability} lacks {', '.join(missing)}")
-        for name, arguments, is_async in methods:
+        for name, promised in methods.items():
             method = getattr(subject.provider, name)
-            parameters = [
-                parameter
-                for parameter in inspect.signature(method).parameters.values()
-                if parameter.default is parameter.empty
-                and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-            ]
-            expect_equal(len(arguments), len(parameters), f"arguments of {name}")
+            arguments = _required(promised) - 1  # Without `self`.
+            expect_equal(arguments, _required(method), f"arguments of {name}")
+            is_async = inspect.iscoroutinefunction(promised)
             expect_equal(is_async, inspect.iscoroutinefunction(method), f"whether {name} is async")
-    expect_equal(set(CAPABILITIES), set(_ABILITIES), "the abilities of the contract")
+
+
+def _required(function: Callable[..., object]) -> int:
+    """Return how many positional arguments a function requires."""
+    return sum(
+        each.default is each.empty
+        and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        for each in inspect.signature(function).parameters.values()
+    )
 
 
 @check("package", cost="a misspelled method is never called")
 async def no_name_nearly_fits(subject: Subject) -> None:
     """No public method of the provider is a misspelled method of the contract."""
-    known = {name for methods in _ABILITIES.values() for name, _, _ in methods}
+    known = {name for methods in methods_of_abilities().values() for name in methods}
     known |= {"create_client", "default_options"}
     public = {
         name
