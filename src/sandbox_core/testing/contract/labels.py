@@ -196,7 +196,7 @@ async def a_replacement_is_labelled(subject: Subject) -> None:
     except Exception:  # noqa: BLE001 - a backend need not make replacements
         expect_equal([], await _ids(subject, later), "left by a resume that failed")
         return
-    subject._made.append((labelled, resumed))
+    subject.keep(resumed, labelled)
 
     expect_equal([subject.identity(resumed.state)], await _ids(subject, later), "what is found")
 

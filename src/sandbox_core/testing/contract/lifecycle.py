@@ -116,7 +116,7 @@ async def a_gone_sandbox_is_not_passed_off(subject: Subject) -> None:
     except Exception:  # noqa: BLE001 - any error says that it is gone
         return
     now = subject.identity(resumed.state)
-    subject._made.append((subject.client, resumed))
+    subject.keep(resumed)
 
     expect(now != lost, f"the replacement of {lost} has the same identity")
 
@@ -300,7 +300,7 @@ async def the_default_options_are_enough(subject: Subject) -> None:
         expect(str(error) != "", "default_options() raises a ValueError that says nothing")
         return
     session = await subject.within(subject.client.create(manifest=Manifest(), options=options))
-    subject._made.append((subject.client, session))
+    subject.keep(session)
     await subject.within(session.start())
     ran = await subject.sh("echo ready", session)
 

@@ -293,10 +293,14 @@ class Subject:
         session = await self.within(
             maker.create(snapshot=snapshot, manifest=manifest, options=self.options())
         )
-        self._made.append((maker, session))
+        self.keep(session, maker)
         if start:
             await self.within(session.start())
         return session
+
+    def keep(self, session: SandboxSession, client: Client | None = None) -> None:
+        """Have a session of `client`, by default the shared one, deleted at the end."""
+        self._made.append((client or self.client, session))
 
     async def session(self) -> SandboxSession:
         """Return the sandbox shared by the checks that leave it as they found it."""
