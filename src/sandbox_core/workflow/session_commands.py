@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +15,7 @@ from sandbox_core.wire import operations as ops
 from sandbox_core.wire.operations import Operation
 from sandbox_core.workflow import convert
 from sandbox_core.workflow.live_output import LiveCommand
-from sandbox_core.workflow.local_activities import WITHIN_S, is_short, with_stable_id
+from sandbox_core.workflow.local_activities import WITHIN_S, LocalCommands, is_short, with_stable_id
 from sandbox_core.workflow.polling import PolledProcess
 from sandbox_core.workflow.session_base import SessionBase
 
@@ -68,25 +67,28 @@ class SessionCommands(SessionBase):
         return ExecResult(stdout=result.stdout, stderr=result.stderr, exit_code=result.exit_code)
 
     async def _exec(self, request: m.ExecRequest) -> m.ExecResponse:
+        if self._local is None:
+            return await self._command(ops.EXEC, request, self._live_command(request))
+        return await self._exec_locally_first(with_stable_id(request), self._local)
+
+    async def _exec_locally_first(
+        self, request: m.ExecRequest, local: LocalCommands
+    ) -> m.ExecResponse:
         """Run a command in a local activity, if it may be one, and otherwise in an activity."""
-        local, is_pinned = self._local, self._record.placement.queue is not None
-        if local is not None:
-            request = with_stable_id(request)
-        live = self._live_command(request)
-        run = partial(self._command, ops.EXEC, live=live)
-        if local is None:
-            return await run(request)
-        repeated = False
+        live, repeated = self._live_command(request), False
         if live is None and is_short(request):
+            is_pinned = self._record.placement.queue is not None
             if is_pinned or not local.suits(self._ref, request.user):
                 repeated = local.may_have_run(request.user)
             else:
-                response = await run(request.model_copy(update={"within_s": WITHIN_S}))
+                first = request.model_copy(update={"within_s": WITHIN_S})
+                response = await self._call(ops.EXEC, first)
                 if response.unfinished is None:
                     return response
                 repeated = response.unfinished == "started"
+        request = request.model_copy(update={"repeated": repeated})
         try:
-            response = await run(request.model_copy(update={"repeated": repeated}))
+            response = await self._command(ops.EXEC, request, live)
         except OutcomeUnknown:
             local.forget(request.user)
             raise
