@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,17 +97,20 @@ class Offer:
                     f"of them."
                 )
             runtimes[provider.name] = self._passed(provider)
+        self._check_named(runtimes.keys())
+        return list(runtimes.values())
+
+    def _check_named(self, offered: AbstractSet[str]) -> None:
         for setting, named in (
             ("max_sandboxes", self.max_sandboxes.keys()),
             ("peer_clients", self.peer_clients.values()),
         ):
-            unknown = sorted(set(named) - runtimes.keys())
+            unknown = sorted(set(named) - offered)
             if unknown:
                 raise UnknownProvider(
                     f"{setting} names {', '.join(map(repr, unknown))}, which this worker does not "
-                    f"offer. It offers {', '.join(map(repr, sorted(runtimes))) or 'none'}."
+                    f"offer. It offers {', '.join(map(repr, sorted(offered))) or 'none'}."
                 )
-        return list(runtimes.values())
 
     def _passed(self, provider: Provider) -> ProviderRuntime:
         which = f"provider {provider.name!r} ({type(provider).__module__})"
