@@ -1,7 +1,7 @@
-"""What the names and the forms of secrets have in common, as parts of regular expressions.
+"""Recognizes secrets by their names and forms, with parts of regular expressions for other modules.
 
-Names are compared without regard to case. Which of them count as secrets differs by what follows
-from it: the removal of a harmless text costs little, the refusal of harmless options much.
+Names are compared without regard to case. Each user decides how strict to be: redacting harmless
+text costs little, refusing harmless options costs much.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ SENSITIVE_NAME = (
     r"(?:token(?![si])|secret|passw(?:or)?d|passphrase|credential"
     r"|(?:api|access|account|private|secret|signing|encryption|auth)[_-]?key)"
 )
-"""What the names of secrets contain; those of settings about secrets often do, too."""
+"""Occurs in the names of secrets, and often in those of settings about secrets."""
 
 WELL_KNOWN_FORM = (
     r"(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-[\w-]{16,}|xox[abprs]-[\w-]{10,}"
@@ -20,9 +20,7 @@ WELL_KNOWN_FORM = (
 )
 """The forms of tokens of GitHub, GitLab, Slack, AWS and model providers."""
 
-_ENDS_LIKE_ONE = re.compile(
-    rf"(?:{SENSITIVE_NAME}|credentials|authorization|cookie)$", re.IGNORECASE
-)
+_SECRET_NAME = re.compile(rf"(?:{SENSITIVE_NAME}|credentials|authorization|cookie)$", re.IGNORECASE)
 
 
 def names_secret(name: str) -> bool:
@@ -30,4 +28,4 @@ def names_secret(name: str) -> bool:
 
     ``GITHUB_TOKEN`` and ``apiKey`` do; ``TOKEN_LIMIT`` and ``PASSWORD_FILE`` do not.
     """
-    return _ENDS_LIKE_ONE.search(name) is not None
+    return _SECRET_NAME.search(name) is not None

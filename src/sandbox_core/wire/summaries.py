@@ -8,7 +8,7 @@ from sandbox_core.wire.secret_names import SENSITIVE_NAME, WELL_KNOWN_FORM
 
 _SUMMARY_CHARS = 100
 _NAMED = rf"(?<![\w.-])[\w.-]*(?:{SENSITIVE_NAME}|_pass|_pwd)[\w-]*"
-_WORTH = r"(?:(?P<quote>\\?[\"'])(?:(?!(?P=quote)).)*(?:(?P=quote)|$)|[^\s\"'\\]+)"
+_VALUE = r"(?:(?P<quote>\\?[\"'])(?:(?!(?P=quote)).)*(?:(?P=quote)|$)|[^\s\"'\\]+)"
 _SECRETS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -17,14 +17,14 @@ _SECRETS = tuple(
         r"(?P<kept>\bcookie:\s*)[^\"'\\]+",
         r"(?P<kept>\bbearer\s+)(?=[^\s\"']*\d)[^\s\"'\\]+",
         # name=value, name: value, "name": "value"; but not test_token.py::test_x or secrets:/run.
-        rf"(?P<kept>{_NAMED}\\?[\"']?\s*(?:=+|:(?![:/]))\s*){_WORTH}",
+        rf"(?P<kept>{_NAMED}\\?[\"']?\s*(?:=+|:(?![:/]))\s*){_VALUE}",
         # --name value; but not --password-stdin and --token-file, whose value is none.
         rf"(?P<kept>(?:(?<![^\s\"'])(?=-)|\bset\s+)(?!\S*(?:stdin|file|path|dir|name)\b){_NAMED}\s+)"
-        rf"(?![-<>|&;]){_WORTH}",
+        rf"(?![-<>|&;]){_VALUE}",
         # curl -u name:secret, and the user part of a URL.
         r"(?P<kept>\bcurl\b.*?\s(?:-u|--user)[ =]?[\"']?(?!\d+:\d)[^\s:\"']+:)[^\s\"']+",
         r"(?P<kept>://[^\s/:@\"']*:)[^\s/@\"']+(?=@)",
-        # What says itself what it is.
+        # Tokens of a well-known form, and JSON Web Tokens.
         rf"(?P<kept>)\b(?:{WELL_KNOWN_FORM}|eyJ[\w-]{{8,}}\.[\w-]+(?:\.[\w-]*)?)",
     )
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.sandbox.manifest import Environment
 from agents.sandbox.session.manifest_application import ManifestApplier
-from openai.types.responses import response_custom_tool_call_output_param as module
+from openai.types.responses import response_custom_tool_call_output_param as outputs
 from typing_extensions import Required
 
 from sandbox_core.worker.manifest_batches import apply_entry_batch
@@ -21,8 +21,8 @@ def read_custom_tool_outputs_as_text() -> None:
     characters, so that all further requests to the model fail. With a list instead of an iterable,
     it does not. Calling this again is safe.
     """
-    annotations = module.ResponseCustomToolCallOutputParam.__annotations__
-    annotations["output"] = Required[str | list[module.OutputOutputContentList]]
+    annotations = outputs.ResponseCustomToolCallOutputParam.__annotations__
+    annotations["output"] = Required[str | list[outputs.OutputOutputContentList]]
 
 
 def apply_manifests_in_linear_time() -> None:
