@@ -173,20 +173,29 @@ class _Commands:
 
     def _runs(
         self, event_id: int, provider: str, operation: str, request: m.CommandRequest
-    ) -> Iterator[LiveEvent]:
-        session_id, operation_id = request.session.session_id, request.operation_id
-        known = operation_id in self._commands  # It was asked for again, at another worker.
-        command = self._commands.setdefault(operation_id, _Command(operation_id=operation_id))
+    ) -> Iterable[LiveEvent]:
+        command, started = self._command_of(provider, request)
         self._waiting[event_id] = _Waiting(
-            operation=operation, session_id=session_id, command=command
+            operation=operation, session_id=request.session.session_id, command=command
         )
-        if not known:
-            yield CommandStarted(
-                operation_id=operation_id,
-                command=summarize(request.summary()),
-                provider=provider,
-                session_id=session_id,
-            )
+        return started
+
+    def _command_of(
+        self, provider: str, request: m.CommandRequest
+    ) -> tuple[_Command, Iterable[LiveEvent]]:
+        """Return the command of a request, and its start if it is new."""
+        operation_id = request.operation_id
+        known = self._commands.get(operation_id)
+        if known is not None:
+            return known, ()  # It was asked for again, at another worker.
+        command = self._commands[operation_id] = _Command(operation_id=operation_id)
+        started = CommandStarted(
+            operation_id=operation_id,
+            command=summarize(request.summary()),
+            provider=provider,
+            session_id=request.session.session_id,
+        )
+        return command, (started,)
 
     def _published(self, signal: object) -> Iterator[LiveEvent]:
         if not isinstance(signal, dict):
@@ -235,20 +244,23 @@ class _Commands:
                 yield event
 
     def _answered(self, waiting: _Waiting, response: object) -> Iterator[LiveEvent]:
-        command = waiting.command
         if waiting.operation == ops.EXEC.name:
-            result = _message(m.ExecResponse, response)
-            if result is None:
-                yield from self._end(command, error=_UNREADABLE)
-                return
-            if not result.published:
-                yield from self._output(command, "stdout", result.stdout, 0, None)
-                yield from self._output(command, "stderr", result.stderr, 0, None)
-            yield from self._end(command, exit_code=result.exit_code)
+            return self._exited(waiting.command, _message(m.ExecResponse, response))
+        return self._polled(waiting, _message(m.PtyResponse, response))
+
+    def _exited(self, command: _Command, result: m.ExecResponse | None) -> Iterator[LiveEvent]:
+        if result is None:
+            yield from self._end(command, error=_UNREADABLE)
             return
-        polled = _message(m.PtyResponse, response)
+        if not result.published:
+            yield from self._output(command, "stdout", result.stdout, 0, None)
+            yield from self._output(command, "stderr", result.stderr, 0, None)
+        yield from self._end(command, exit_code=result.exit_code)
+
+    def _polled(self, waiting: _Waiting, polled: m.PtyResponse | None) -> Iterator[LiveEvent]:
         if polled is None:
             return
+        command = waiting.command
         if not polled.published:
             # A process of the backend's own has no offsets.
             since = waiting.since if polled.offset is not None else command.at.get("output", 0)
@@ -263,8 +275,9 @@ class _Commands:
         result = _message(m.ExecResponse, response)
         if result is None or result.request is None:
             return  # An activity asks for the result.
-        yield from self._runs(0, provider, ops.EXEC.name, result.request)
-        yield from self._answered(self._waiting.pop(0), response)
+        command, started = self._command_of(provider, result.request)
+        yield from started
+        yield from self._exited(command, result)
 
     def _failed_locally(
         self, event: EndedLocally, summary: object, failure: Failure
