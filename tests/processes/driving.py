@@ -15,6 +15,7 @@ import pytest
 from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.types import ExecResult
+from temporalio.common import RetryPolicy
 from temporalio.testing import ActivityEnvironment
 
 from sandbox_core.providers.registry import Provider
@@ -172,10 +173,13 @@ def seen(result: ExecResult) -> tuple[bytes, bytes, int]:
 
 
 def second_attempt(*told: str) -> ActivityEnvironment:
-    """Where an activity runs that was attempted before, and what that told."""
+    """Where an activity runs for the last time that was attempted before, and what that told."""
     environment = ActivityEnvironment()
     environment.info = dataclasses.replace(
-        environment.info, attempt=2, heartbeat_details=list(told)
+        environment.info,
+        attempt=2,
+        heartbeat_details=list(told),
+        retry_policy=RetryPolicy(maximum_attempts=2),
     )
     return environment
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from agents.sandbox.errors import ExecTransportError
+from docker.transport import UnixHTTPAdapter
 from docker_boxes import Contained
 from docker_engine import DockerEngine
 from processes.driving import Box, command, second_attempt, seen
@@ -174,6 +175,19 @@ async def test_a_process_ends_with_the_worker_that_is_killed(
     await worker.wait()
 
     await asyncio.to_thread(wait_for_end, box, "cat", number)
+
+
+async def test_an_engine_that_is_being_restarted_is_asked_again(
+    box: Contained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may keep its containers running meanwhile."""
+    session: Any = backend_session(box.session)
+    nowhere = {"http+docker://": UnixHTTPAdapter("http+unix:///nowhere.sock")}
+    with monkeypatch.context() as gone:
+        gone.setattr(session._container.client.api, "adapters", nowhere)
+        with pytest.raises(ExecTransportError, match="No such file") as raised:
+            await session.exec("true")
+    assert raised.value.retryable
 
 
 async def test_an_engine_that_is_reached_otherwise_has_no_streams(

@@ -19,7 +19,7 @@ from sandbox_core.errors import AtCapacity, OperationFailed, SandboxCoreError
 from sandbox_core.wire.naming import NOT_REGISTERED
 from sandbox_core.wire.retry_after import retry_after_of
 from sandbox_core.wire.subclasses import subclasses_of
-from sandbox_core.wire.terminal_errors import is_final, is_terminal
+from sandbox_core.wire.terminal_errors import is_terminal
 
 _ErrorT = TypeVar("_ErrorT", bound=Exception)
 _SequenceT = TypeVar("_SequenceT", str, bytes)
@@ -81,7 +81,7 @@ def encode_error(
     if isinstance(error, ApplicationError):
         return error
     if isinstance(error, SandboxError):
-        terminal = is_final(error, attempt)
+        terminal = is_terminal(error) or (error.retryable is None and attempt > 1)
         return ApplicationError(
             _text(error.message, redact),
             {

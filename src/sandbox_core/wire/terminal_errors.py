@@ -62,15 +62,6 @@ def is_terminal(error: BaseException) -> bool:
     return _is_known(origin_of(error)) or any(_is_refusal(each) for each in causes(error))
 
 
-def is_final(error: BaseException, attempt: int) -> bool:
-    """Return whether no attempt follows the one with this number, from 1, for its error's sake.
-
-    An error that does not say (``retryable=None``) is usually an answer: it is tried once more.
-    """
-    undecided = isinstance(error, SandboxError) and error.retryable is None
-    return is_terminal(error) or (undecided and attempt > 1)
-
-
 def reason_of_file(error: SandboxError) -> str | None:
     """Return the operating system's message for a file, if that caused `error`."""
     origin = origin_of(error)

@@ -147,6 +147,7 @@ class ThreadedDockerSandboxSession(DockerSandboxSession):
                 command=command_for_errors,
                 message=f"exec transport error: {_said(error)}",
                 cause=error,
+                retryable=None if isinstance(error, APIError) else True,  # It may be restarting.
             ) from error
         finally:
             command.abandon()

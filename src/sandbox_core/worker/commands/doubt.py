@@ -1,7 +1,7 @@
 """Keeps the backend's error from hiding that a command may run after all.
 
-A request that got no answer may still be carried out, for example when a paused sandbox goes on. If
-another attempt follows, it asks for the same command; otherwise the outcome is unknown.
+A request that got no answer may still be carried out, for example when a paused sandbox goes on. As
+long as the activity is attempted again, it asks for the same command; then the outcome is unknown.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from agents.sandbox.errors import ExecFailureError
 from temporalio import activity
 from temporalio.service import RPCError
 
-from sandbox_core.wire.terminal_errors import is_final
+from sandbox_core.wire.terminal_errors import is_terminal
 from sandbox_core.worker.attempts import attempt
 from sandbox_core.worker.heartbeats import tell_later_attempts, told
 
@@ -23,20 +23,22 @@ def note_unanswered(error: ExecFailureError) -> None:
 
 
 async def hides_outcome(error: ExecFailureError) -> bool:
-    """Return whether a command may run although its activity fails with `error`, for good."""
+    """Return whether a command may run although its activity fails with `error`, for good.
+
+    If not for good, `error` is made retryable.
+    """
     if not (error.context.get(_MARK) or told(_MARK)):
         return False
-    if _is_last(error):
+    if is_terminal(error) or _is_last_attempt():
         return True
     try:
         await tell_later_attempts(_MARK)
     except RPCError:
         return True
+    error.retryable = True
     return False
 
 
-def _is_last(error: ExecFailureError) -> bool:
-    if is_final(error, attempt()):
-        return True
+def _is_last_attempt() -> bool:
     policy = activity.info().retry_policy if activity.in_activity() else None
     return policy is not None and 0 < policy.maximum_attempts <= attempt()
