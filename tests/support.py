@@ -30,7 +30,7 @@ def unique(prefix: str) -> str:
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 20) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 60) -> None:
     """Return when a condition holds that no event tells of, such as one of a backend or a server.
 
     Raises:

@@ -55,7 +55,8 @@ AS_BARE = {
     "a syntax error": "(",
     "wait": "sleep 0.1 & wait; echo $?",
     "many lines": "seq 1 20000",
-    "a stopped child": "sh -c 'kill -STOP $$' & sleep 0.1; kill -CONT $!; wait; echo $?",
+    "a stopped child": "sh -c 'kill -STOP $$' & until grep -q stopped /proc/$!/status; do :; done; "
+    "kill -CONT $!; wait; echo $?",
     "dumpable": "stat -c %u /proc/self/environ; cat /proc/self/timerslack_ns",
     "not a sub-reaper": "(sleep 0.1 & echo) ; sleep 0.2; ps -o stat= --ppid $$ | grep -c Z",
 }

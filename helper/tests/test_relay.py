@@ -21,7 +21,7 @@ from scene import children, is_emulated, resident_set, running, shell, until
 pytest_plugins = ["helper_fixtures"]
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "GREETING": "hello"}
-SOON_S = 10
+SOON_S = 60
 
 
 class Relay:

@@ -90,15 +90,19 @@ def test_one_with_a_process_left_behind_does_not_rest(helper: Helper) -> None:
 
 
 def test_one_whose_command_was_ended_does_not_rest(helper: Helper) -> None:
-    answer = helper.ask("run", shell("echo $PPID; sleep 60", timeout=300))
+    keeper = rested(helper)
+    answer = helper.ask("run", shell("sleep 60", timeout=300))
 
     assert (b"ended", b"timeout") == (answer["word"], answer["reason"])
-    assert int(answer["out"]) != keeper_of(helper)
+    assert keeper != keeper_of(helper)
 
 
-def test_commands_at_once_have_one_each(helper: Helper) -> None:
+def test_commands_at_once_have_one_each(helper: Helper, tmp_path: Path) -> None:
     rested(helper)
-    asked = [helper.send("run", shell("echo $PPID; sleep 0.3")) for _ in range(4)]
+    meet = f"touch {tmp_path}/here-$$; until [ -e {tmp_path}/all ]; do sleep 0.02; done"
+    asked = [helper.send("run", shell(f"echo $PPID; {meet}")) for _ in range(4)]
+    until(lambda: len(list(tmp_path.glob("here-*"))) == 4)
+    (tmp_path / "all").touch()
 
     keepers = {helper.receive(connection)["out"] for connection in asked}
 
@@ -186,7 +190,7 @@ def test_stop_leaves_none(helper: Helper) -> None:
 def test_it_does_not_rest_for_long(helper: Helper) -> None:
     rested(helper)
 
-    until(lambda: children(resident(helper)) == [], seconds=8)
+    until(lambda: children(resident(helper)) == [])
 
 
 def test_ending_all_does_not_wait_for_it(helper: Helper) -> None:

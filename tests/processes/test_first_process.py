@@ -28,7 +28,7 @@ def test_no_zombie_stays() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
 
     assert ("1 [] []", 0) == (ran.stdout.strip(), ran.returncode), ran.stderr

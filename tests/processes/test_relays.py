@@ -20,7 +20,7 @@ from sandbox_core.worker.sdk_session import backend_session
 
 WAITING = "echo run >> runs; until [ -e go ]; do sleep 0.02; done; echo out; exit 3"
 RAN = (b"out\n", b"", 3)
-SOON_S = 10
+SOON_S = 60
 
 
 def streams_of(box: Box) -> list[PipeStream]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from faults.harness import ended, line_of, running, workers
-from support import running_worker, scheduled_activities, unique
+from support import running_worker, scheduled_activities, unique, until
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
@@ -25,7 +26,7 @@ from sandbox_core.wire.messages import ExecResponse
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.commands import abandoned
 from sandbox_core.worker.observation import Observation
-from sandbox_core.workflow import temporal_sandbox_client
+from sandbox_core.workflow import session_commands, temporal_sandbox_client
 from sandbox_core.workflow.local_activities import may_be_repeated
 
 Handle = WorkflowHandle[RunLocally, list[list[str]]]
@@ -34,6 +35,12 @@ Handle = WorkflowHandle[RunLocally, list[list[str]]]
 @pytest.fixture(autouse=True)
 def _only_local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDBOX_CORE_PROVIDERS", "local")  # Workers are there sooner.
+
+
+@pytest.fixture
+def all_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, no command is a local activity for too long."""
+    monkeypatch.setattr(session_commands, "WITHIN_S", 100)
 
 
 async def start(client: Client, queue: str, task: Branches) -> Handle:
@@ -56,6 +63,10 @@ def commands_of(history: WorkflowHistory) -> tuple[int, int]:
     return scheduled_activities(history).count("local-sandbox_exec"), len(local)
 
 
+def contains(path: Path, line: str) -> bool:
+    return path.exists() and line in path.read_text().splitlines()
+
+
 async def run_of(
     client: Client, task: Branches, *, cached: int = 1000
 ) -> tuple[list[list[str]], tuple[int, int]]:
@@ -68,6 +79,7 @@ async def run_of(
 class TestCommands:
     """What is not short, or cannot be recognized when it is asked for again, is an activity."""
 
+    @pytest.mark.usefixtures("all_are_short")
     async def test_short_ones_are_local_but_for_each_fiftieth(
         self, temporal_client: Client, tmp_path: Path
     ) -> None:
@@ -96,6 +108,7 @@ class TestCommands:
         assert "run\n" == (tmp_path / "counter").read_text()
         assert (2, 2) == kinds
 
+    @pytest.mark.usefixtures("all_are_short")
     async def test_a_long_output_is_an_activitys(
         self, temporal_client: Client, tmp_path: Path
     ) -> None:
@@ -110,6 +123,7 @@ class TestCommands:
         assert "run\n" == (tmp_path / "counter").read_text()
         assert (2, 1) == kinds
 
+    @pytest.mark.usefixtures("all_are_short")
     async def test_a_long_request_is_an_activitys(
         self, temporal_client: Client, tmp_path: Path
     ) -> None:
@@ -123,6 +137,7 @@ class TestCommands:
         assert [["ExecTimeoutError", "next\n"]] == seen
         assert (2, 1) == kinds
 
+    @pytest.mark.usefixtures("all_are_short")
     async def test_a_timeout_is_the_commands(self, temporal_client: Client, tmp_path: Path) -> None:
         seen, kinds = await run_of(
             temporal_client,
@@ -138,10 +153,12 @@ class TestCommands:
         task = Branches(
             root=str(tmp_path),
             commands=[["echo $$ > pid; sleep 60", "echo next"]],
-            given_up_after_s=0.5,
         )
-
-        seen, _ = await run_of(temporal_client, task)
+        async with running_worker(temporal_client, RunLocally) as queue:
+            handle = await start(temporal_client, queue, task)
+            await line_of(tmp_path / "pid")
+            await handle.signal(RunLocally.give_up)
+            seen = await handle.result()
 
         assert [["ActivityError", "next\n"]] == seen  # Temporal's, for a cancelled one.
         assert not running(int((tmp_path / "pid").read_text()))
@@ -255,16 +272,18 @@ class TestKilledWorker:
     ) -> None:
         """Another attempt asks for all of them again, and their results come in another order."""
         slow = ["sleep 0.4; echo a1 >> counter", "echo a2 >> counter"]
-        quick = [*(f"echo b{n} >> counter" for n in range(5)), "echo $$ > pid; sleep 0.9; echo b"]
+        wait = "echo $$ > pid; until [ -e go ]; do sleep 0.01; done; echo b"
+        quick = [*(f"echo b{n} >> counter" for n in range(5)), wait]
         queue = unique("killed")
         with workers(temporal_address, queue, RunLocally) as fleet:
             first = await fleet.start()
             task = Branches(root=str(tmp_path), commands=[slow, quick])
             handle = await start(temporal_client, queue, task)
             pid = int(await line_of(tmp_path / "pid"))
-            await asyncio.sleep(0.5)  # Branch a is through; the last command still runs.
+            await until(partial(asyncio.to_thread, contains, tmp_path / "counter", "a2"))
             assert running(pid)
             first.kill()
+            (tmp_path / "go").touch()
             await fleet.start()
             seen = await handle.result()
 
@@ -276,14 +295,14 @@ class TestKilledWorker:
         self, temporal_client: Client, temporal_address: str, tmp_path: Path
     ) -> None:
         """The other worker cannot tell which commands ran before, and says so of each."""
-        commands = [*(f"echo {n} >> counter" for n in range(3)), "echo $$ > pid; sleep 0.9"]
         queue = unique("unhelped")
         with workers(temporal_address, queue, RunLocally) as fleet:
             first = await fleet.start()
+            # The last one ends the worker itself, at once: nothing is recorded by then.
+            commands = [*(f"echo {n} >> counter" for n in range(3)), f"kill -9 {first.pid}"]
             task = Branches(root=str(tmp_path), commands=[commands])
             handle = await start(temporal_client, queue, task)
-            await line_of(tmp_path / "pid")
-            first.kill()
+            await asyncio.to_thread(first.wait)
             await fleet.start(variables={"SANDBOX_CORE_HELPER": "off"})
             seen = await handle.result()
 

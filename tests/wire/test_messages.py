@@ -269,11 +269,11 @@ class TestSummarize:
 
     def test_a_file_on_the_command_line_does_not_hold_up_the_workflow(self) -> None:
         """Temporal takes a workflow that computes for two seconds to be deadlocked."""
-        started = time.perf_counter()
+        started = time.thread_time()
 
-        summarize("echo " + "QUJD" * 1_000 + " | base64 -d > a.bin")
+        summarize("curl " * 20_000)
 
-        assert time.perf_counter() - started < 0.05
+        assert time.thread_time() - started < 0.5
 
 
 class TestSummary:

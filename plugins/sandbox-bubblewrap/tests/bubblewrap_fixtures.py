@@ -28,6 +28,9 @@ from sandbox_bubblewrap.store import Sandbox, remove_tree
 
 WORKERS = ["as root", "as a user"]
 
+SOON_S = 60
+"""On the slowest machine; what it is a limit to would take longer, or have no end."""
+
 
 @pytest.fixture(scope="session")
 def usable() -> None:

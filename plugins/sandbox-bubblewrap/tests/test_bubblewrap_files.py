@@ -21,7 +21,7 @@ from agents.sandbox.errors import (
 )
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import LocalSnapshotSpec
-from bubblewrap_fixtures import out_of
+from bubblewrap_fixtures import SOON_S, out_of
 
 from sandbox_bubblewrap.client import BubblewrapSandboxClient
 
@@ -112,14 +112,14 @@ class TestFiles:
             return
 
         with pytest.raises(WorkspaceArchiveReadError):
-            await asyncio.wait_for(session.read(Path(kind)), 5)
+            await asyncio.wait_for(session.read(Path(kind)), SOON_S)
         with pytest.raises(WorkspaceArchiveWriteError):
-            await asyncio.wait_for(session.write(Path(kind), io.BytesIO(b"x")), 5)
+            await asyncio.wait_for(session.write(Path(kind), io.BytesIO(b"x")), SOON_S)
 
     async def test_a_file_is_read_as_far_as_it_is_wanted(self, session: SandboxSession) -> None:
         """One of four gigabytes, of which nothing is on the disk, is in nobody's memory."""
         await session.exec("truncate -s 4G sparse")
-        file = await asyncio.wait_for(session.read(Path("sparse")), 5)
+        file = await asyncio.wait_for(session.read(Path("sparse")), SOON_S)
 
         assert b"\0" * 10 == file.read(10)
         file.close()
@@ -259,8 +259,9 @@ class TestWorkspace:
         assert "" == await out_of(session, "ls /tmp")
 
     async def test_a_broken_archive_is_an_error(self, session: SandboxSession) -> None:
+        broken = io.BytesIO(b"no tar" * 10000)
         with pytest.raises(WorkspaceArchiveWriteError):
-            await asyncio.wait_for(session.hydrate_workspace(io.BytesIO(b"no tar" * 10000)), 20)
+            await asyncio.wait_for(session.hydrate_workspace(broken), SOON_S)
 
     async def test_a_snapshot_is_restored_in_another_sandbox(
         self, client: BubblewrapSandboxClient, tmp_path: Path

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.any_sdk, pytest.mark.xdist_group("docker")]
 
 Handle = WorkflowHandle[KeepSession, None]
 
-SOON_S = 10
+SOON_S = 25
 """A removed container is noticed long before any timeout of the commands and activities here."""
 
 
