@@ -6,12 +6,14 @@ When the run is over, every history that it has left there is searched for crede
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -75,12 +77,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(sharing.nodeid))
 
 
+_STUCK_S = 120
+_stderr = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test whose teardown hangs: pytest-timeout watches no more once the test has failed.
+
+    An event loop waits in it for its threads, one of which may have been what the test hung in.
+    """
+
+    def fail(*_: object) -> None:
+        faulthandler.dump_traceback(item.config.stash[_stderr])
+        pytest.fail(f"the teardown took longer than {_STUCK_S} s")
+
+    signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, _STUCK_S)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_stderr] = os.dup(2)  # While a test runs, pytest captures what is written there.
     # Only the controller starts it; the workers of pytest-xdist inherit the address.
     global _server
     if _ADDRESS not in os.environ and not config.option.collectonly:
@@ -173,7 +200,9 @@ def _is_expected(report: pytest.TestReport) -> bool:
     return any(expected in reason for expected in EXPECTED_SKIPS)
 
 
-def pytest_unconfigure() -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # A process waits for its threads before it ends, however long that takes.
+    faulthandler.dump_traceback_later(_STUCK_S, file=config.stash[_stderr], exit=True)
     if _server is not None:
         shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
         _server.stop()

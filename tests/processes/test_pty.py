@@ -35,27 +35,27 @@ class TestStart:
     async def test_what_ends_at_once_is_as_the_backend_has_it(self, box: Box, words: str) -> None:
         plain = await box.session.pty_exec_start(words, yield_time_s=5)
 
-        durable = await box.start(starting(words, wait=5))
+        durable = await box.start(starting(words, wait=30))
 
         assert plain == durable.update
 
     async def test_a_signal_is_as_the_backend_has_it(self, local: Box) -> None:
         plain = await local.session.pty_exec_start("kill -9 $$", yield_time_s=5)
 
-        assert plain == (await local.start(starting("kill -9 $$", wait=5))).update
+        assert plain == (await local.start(starting("kill -9 $$", wait=30))).update
 
     async def test_output_is_cut_as_the_sdk_cuts_it(self, box: Box) -> None:
         words = "seq 1 3000"
         plain = await box.session.pty_exec_start(words, yield_time_s=5, max_output_tokens=50)
 
-        durable = await box.start(starting(words, wait=5, tokens=50))
+        durable = await box.start(starting(words, wait=30, tokens=50))
 
         assert plain == durable.update
         assert durable.update.original_token_count is not None
 
     async def test_asked_again_it_is_the_same_process(self, box: Box) -> None:
         """The response was lost on the way: same process, same output, one run."""
-        start = starting("echo run >> runs; echo started; sleep 60")
+        start = starting("echo run >> runs; echo started; sleep 60", wait=1)
 
         first = await box.start(start)
         again = await box.start(start)
@@ -66,17 +66,17 @@ class TestStart:
         assert "run\n" == await box.text("cat runs")
 
     async def test_asked_again_after_the_end_nothing_is_lost(self, local: Box) -> None:
-        start = starting("echo one; until [ -e go ]; do sleep 0.02; done; echo two")
+        start = starting("echo one; until [ -e go ]; do sleep 0.02; done; echo two", wait=1)
         first = await local.start(start)
-        await local.text("touch go; sleep 0.3")
+        await local.text("touch go")
 
-        again = await local.start(start)
+        again = await local.start(start.model_copy(update={"yield_time_s": 30}))
 
         assert (b"one\n", None) == (first.update.output, first.update.exit_code)
         assert (b"one\ntwo\n", 0) == (again.update.output, again.update.exit_code)
 
     async def test_eight_at_once_start_one_process(self, box: Box) -> None:
-        start = starting("echo run >> runs; echo out; sleep 60")
+        start = starting("echo run >> runs; echo out; sleep 60", wait=1)
 
         started = await asyncio.gather(*(box.start(start) for _ in range(8)))
 
@@ -107,7 +107,7 @@ class TestPoll:
     async def test_output_is_read_by_offset(self, box: Box) -> None:
         """However often it is asked for."""
         words = "for n in 1 2; do echo $n; until [ -e go$n ]; do sleep 0.02; done; done; exit 5"
-        process = await box.start(starting(words))
+        process = await box.start(starting(words, wait=1))
         pieces = [process.update.output.decode()]
         for n in (1, 2):
             await box.text(f"touch go{n}; sleep 0.1")
@@ -134,7 +134,7 @@ class TestPoll:
     ) -> None:
         monkeypatch.setattr(processes, "KEPT_BYTES", 1000)
 
-        process = await box.start(starting("seq 1 10000", wait=5))
+        process = await box.start(starting("seq 1 10000", wait=30))
         pieces = await process.to_the_end()
 
         assert "".join(pieces).startswith("1\n2\n")
@@ -145,7 +145,7 @@ class TestPoll:
     async def test_a_character_is_never_cut(self, box: Box) -> None:
         """As with the SDK, its first bytes wait for the rest."""
         words = "printf 'a\\342'; until [ -e go ]; do sleep 0.02; done; printf '\\202\\254b'"
-        process = await box.start(starting(words))
+        process = await box.start(starting(words, wait=1))
         await box.text("touch go")
 
         assert ["a", "\u20acb"] == await process.to_the_end()
@@ -159,7 +159,7 @@ class TestPoll:
             await process.ask(polling(number).model_copy(update={"ended": True}))
 
     async def test_there_is_no_other_process(self, box: Box) -> None:
-        process = await box.start(starting("true", wait=5))
+        process = await box.start(starting("true", wait=30))
 
         with pytest.raises(PtySessionNotFoundError):
             await process.ask(polling(4711))
@@ -201,7 +201,7 @@ class TestTerminals:
     async def test_it_is_written_to(self, box: Box) -> None:
         process = await box.start(starting("read line; echo got $line", tty=True))
 
-        update = await process.poll("it\n", wait=2)
+        update = await process.poll("it\n", wait=30)
 
         assert b"it\r\ngot it\r\n" == update.output
         assert 0 == update.exit_code
@@ -223,7 +223,7 @@ class TestTerminals:
         helpers = processes._known.pop(local.session)
 
         async def poll() -> processes.Polled:
-            return await process.ask(polling(process.number, "it\n", wait=2))
+            return await process.ask(polling(process.number, "it\n", wait=30))
 
         polled = await second_attempt().run(poll)
 
@@ -237,18 +237,18 @@ class TestTerminals:
         )
 
         await processes.resize(box.provider, box.session, resize)
-        update = await process.poll("\n", wait=2)
+        update = await process.poll("\n", wait=30)
 
         assert b"50 132\r\n" in update.output
 
     async def test_a_large_input_arrives_whole(self, local: Box) -> None:
         """In several requests of the helper's."""
         process = await local.start(
-            starting("stty raw -echo; echo ready; head -c 200000 | cksum", tty=True)
+            starting("stty raw -echo; touch ready; head -c 200000 | cksum", tty=True)
         )
-        await local.text("sleep 0.2")
+        await local.text("until [ -e ready ]; do sleep 0.02; done")
 
-        update = await process.poll("x" * 200_000, wait=5)
+        update = await process.poll("x" * 200_000, wait=30)
 
         sums = await local.text("head -c 200000 /dev/zero | tr '\\0' x | cksum")
         assert sums.encode() in update.output.replace(b"\r\n", b"\n")
@@ -315,7 +315,7 @@ class TestRoom:
     async def test_a_process_that_has_ended_takes_no_room(self, local: Box) -> None:
         first = await local.start(starting("sleep 60"))
         for _ in range(3):
-            await local.start(starting("true", wait=5))
+            await local.start(starting("true", wait=30))
         await local.start(starting("sleep 60"))
         await local.start(starting("sleep 60"))
 

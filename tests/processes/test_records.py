@@ -55,7 +55,7 @@ class TestDropped:
 
     @pytest.mark.usefixtures("limits")
     async def test_a_process_is_not_started_again(self, local: Box) -> None:
-        old = starting("echo run >> runs", wait=5)
+        old = starting("echo run >> runs", wait=30)
         await local.start(old)
         await run(local, *(command("true") for _ in range(3)))
 
