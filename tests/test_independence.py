@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from syntax import syntax_tree
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = {
@@ -30,7 +31,7 @@ PUBLIC = re.compile(
 
 def imported(path: Path) -> Iterator[str]:
     """Iterate over the modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 
 from documented import ROOT, Block, blocks
+from syntax import syntax_tree
 
 LANGUAGES = {"bash", "console", "dockerfile", "mermaid", "python", "text", "toml"}
 """`bash` is to paste, `console` shows what a command prints, `text` is neither."""
@@ -57,7 +58,7 @@ def asked_for() -> Iterator[tuple[str, str]]:
         for path in (ROOT / folder).rglob("*.py"):
             source = path.read_text(encoding="utf-8")
             if "documented" in source:
-                yield from _asked_for(ast.parse(source))
+                yield from _asked_for(syntax_tree(source))
 
 
 def _asked_for(module: ast.Module) -> Iterator[tuple[str, str]]:

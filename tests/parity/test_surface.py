@@ -23,6 +23,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.snapshot import NoopSnapshot
 from agents.sandbox.workspace_paths import WorkspacePathPolicy
 from parity.surface import CLIENT, SESSION, SINCE_0_24, Kind
+from syntax import syntax_tree
 
 from sandbox_core.wire.messages import OpenSessionResponse, SessionRef
 from sandbox_core.workflow import TemporalSandboxClient
@@ -65,7 +66,7 @@ def _modules() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(_SDK.rglob("*.py")):
         relative = path.relative_to(_SDK).as_posix()
         if not relative.startswith("sandboxes/"):
-            yield relative, ast.parse(path.read_text(encoding="utf-8"))
+            yield relative, syntax_tree(path)
 
 
 def _asked_of(owners: set[str], tree: ast.AST) -> set[str]:
@@ -183,7 +184,7 @@ def _is_inner(function: ast.AST) -> bool:
 
 
 def _parsed(function: Callable[..., object]) -> ast.Module:
-    return ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+    return syntax_tree(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
 
 
 class TestReach:

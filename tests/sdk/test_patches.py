@@ -17,6 +17,7 @@ from typing import TypeGuard
 import agents
 import pytest
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
+from syntax import syntax_tree
 
 import sandbox_core
 from sandbox_core.workflow.agents_patches import PATCHES, Patch
@@ -105,7 +106,7 @@ def _is_private(name: str) -> bool:
 
 def _trees(root: Path) -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(root.rglob("*.py")):
-        yield path.relative_to(root).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+        yield path.relative_to(root).as_posix(), syntax_tree(path)
 
 
 @functools.cache

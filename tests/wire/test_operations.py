@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from syntax import syntax_tree
+
 import sandbox_core.reap_workflow
 import sandbox_core.worker
 import sandbox_core.workflow
@@ -126,7 +128,7 @@ def _mentions(package: Path, *, in_decorators: bool = False) -> list[tuple[str, 
     """Return each ``ops.ROW`` that is not compared, with the function that has it."""
     found: list[tuple[str, str]] = []
     for module in sorted(package.rglob("*.py")) if package.is_dir() else [package]:
-        for function in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        for function in ast.walk(syntax_tree(module)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 where = f"{module.name}:{function.name}"
                 searched: list[ast.expr] | list[ast.stmt] = (
