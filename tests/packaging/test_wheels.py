@@ -130,6 +130,15 @@ def test_only_the_core_constrains_the_version_of_the_agents_sdk(built: Distribut
     assert {CORE, "sandbox-vercel"} == constrained
 
 
+def test_the_oldest_agents_sdk_that_is_allowed_is_the_one_of_the_tests(
+    built: Distributions,
+) -> None:
+    """Those before it were never tried, and lack what backends need."""
+    oldest = f">={importlib.metadata.version('openai-agents')}"
+    sdk = built.requirements(CORE)["openai-agents"]
+    assert oldest in str(sdk.specifier).split(",")
+
+
 # --- That they work -----------------------------------------------------------------------------
 
 
