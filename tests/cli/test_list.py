@@ -73,9 +73,18 @@ class TestList:
         assert {"silent": "it did not answer within 0.2 s"} == reported["errors"]
 
     async def test_rm_deletes_one_and_no_other(self, site: Site) -> None:
+        """The beginning of its id suffices, unless it is that of several, or nothing at all."""
         _, other = await site.orphan()
         _, root = await site.orphan()
-        result = await site.run("rm", str(root))
+        length = next(
+            n for n, (a, b) in enumerate(zip(str(root), str(other), strict=True)) if a != b
+        )
+        common = str(root)[:length]
+        for beginning, said in ((common, "several sandboxes begin with"), ("", "no sandbox ''")):
+            refused = await site.run("rm", beginning)
+            assert 1 == refused.returncode
+            assert f"error: {said}" in refused.stderr
+        result = await site.run("rm", str(root)[: length + 1])
 
         assert (0, f"deleted local {root}\n") == (result.returncode, result.stdout)
         assert not root.exists()

@@ -93,7 +93,7 @@ async def remove_sandbox(
     """Delete a sandbox, and return 0.
 
     Args:
-        sandbox_id: Its id at the backend, as `list_sandboxes` shows it.
+        sandbox_id: Its id at the backend, as `list_sandboxes` shows it, or the beginning of it.
         providers: Where to look for it; empty for all.
         force: Whether to delete it although its workflow is open, or may be.
         address: The Temporal server; None for Temporal's own configuration.
@@ -107,24 +107,25 @@ async def remove_sandbox(
     """
     temporal = await connect(address, namespace)
     provider, sandbox = await find_sandbox(sandbox_id, providers, temporal)
+    whole_id = sandbox.sandbox_id
     if sandbox.owner in ("open", "unknown") and not force:
         state = "is open" if sandbox.owner == "open" else "may be open"
         raise InvalidRequest(
-            f"workflow {sandbox.workflow_id!r} of sandbox {sandbox_id!r} {state}, and would lose "
+            f"workflow {sandbox.workflow_id!r} of sandbox {whole_id!r} {state}, and would lose "
             f"it. Delete it all the same with --force."
         )
     try:
         async with open_client(provider) as client:
-            await asyncio.wait_for(destroy(provider, client, sandbox_id), _DELETED_WITHIN_S)
+            await asyncio.wait_for(destroy(provider, client, whole_id), _DELETED_WITHIN_S)
     except asyncio.TimeoutError as error:
         raise OperationFailed(
-            f"{sandbox.provider} did not delete {sandbox_id!r} within {_DELETED_WITHIN_S:g} s"
+            f"{sandbox.provider} did not delete {whole_id!r} within {_DELETED_WITHIN_S:g} s"
         ) from error
     except Exception as error:  # A plugin boundary: any error of the vendor's.
         raise OperationFailed(
-            f"{sandbox.provider} did not delete {sandbox_id!r}: {type(error).__name__}: {error}"
+            f"{sandbox.provider} did not delete {whole_id!r}: {type(error).__name__}: {error}"
         ) from error
-    typer.echo(f"deleted {sandbox.provider} {sandbox_id}")
+    typer.echo(f"deleted {sandbox.provider} {whole_id}")
     return 0
 
 
@@ -134,7 +135,8 @@ async def find_sandbox(
     """Return the sandbox with this id of the client's namespace, and its provider.
 
     Args:
-        sandbox_id: Its id at the backend, as `list_sandboxes` shows it.
+        sandbox_id: Its id at the backend, as `list_sandboxes` shows it, or the beginning of it if
+            no other sandbox's id begins so.
         providers: Where to look for it; empty for all.
         temporal: The client of its workflow's namespace.
 
@@ -143,13 +145,17 @@ async def find_sandbox(
         ProviderError: A named provider cannot be used for this.
         ServerUnavailable: The Temporal server does not answer, or refuses.
     """
-    askable, matching, errors = await find_all(providers, temporal, only=sandbox_id)
+    askable, matching, errors = await find_all(providers, temporal, beginning=sandbox_id)
+    matching = [each for each in matching if each.sandbox_id == sandbox_id] or matching
     if not matching:
         unasked = "".join(f" {name} could not be asked: {why}." for name, why in errors.items())
         raise InvalidRequest(
             f"no sandbox {sandbox_id!r} is labelled with this namespace. List them: sandbox-core "
             f"ls.{unasked}"
         )
+    if len({each.sandbox_id for each in matching}) > 1:
+        which = ", ".join(each.sandbox_id for each in matching)
+        raise InvalidRequest(f"several sandboxes begin with {sandbox_id!r}: {which}")
     if len(matching) > 1:
         where = ", ".join(each.provider for each in matching)
         raise InvalidRequest(f"{sandbox_id!r} exists at {where}: choose one with --provider")
@@ -160,7 +166,7 @@ async def find_all(
     providers: Sequence[str],
     temporal: Client,
     *,
-    only: str | None = None,
+    beginning: str | None = None,
     answered_within_s: float = _ANSWERED_WITHIN_S,
 ) -> tuple[Mapping[str, Reapable], list[Listed], dict[str, str]]:
     """Return the providers by name, the sandboxes, and why a provider could not be queried.
@@ -168,7 +174,7 @@ async def find_all(
     Args:
         providers: The providers to query; empty for all.
         temporal: The client of the sandboxes' namespace.
-        only: The id of the only sandbox to return; None for all.
+        beginning: What the id of a sandbox begins with to be returned; None for all.
         answered_within_s: How long a provider may take, in seconds.
 
     Raises:
@@ -181,7 +187,7 @@ async def find_all(
     with server_errors(temporal):
         here = await Namespace.of(temporal)
     results = await asyncio.gather(
-        *(_find(each, temporal, here, only, answered_within_s) for each in askable.values())
+        *(_find(each, temporal, here, beginning, answered_within_s) for each in askable.values())
     )
     found: list[Listed] = []
     for name, answer in zip(askable, results, strict=True):
@@ -196,7 +202,7 @@ async def _find(
     provider: Reapable,
     temporal: Client,
     namespace: Namespace,
-    only: str | None,
+    beginning: str | None,
     answered_within_s: float,
 ) -> list[Listed] | str:
     """Return the provider's sandboxes by age, the oldest first, or why it could not be queried."""
@@ -212,7 +218,12 @@ async def _find(
         async with slots:
             return await _listed(provider, sandbox, temporal)
 
-    wanted = [each for each in found if only in (None, each.sandbox_id)]
+    # An empty one is a mistake, such as a variable that is not set.
+    wanted = [
+        each
+        for each in found
+        if beginning is None or (beginning and each.sandbox_id.startswith(beginning))
+    ]
     results = await asyncio.gather(*map(listed, wanted))
     return sorted(results, key=lambda each: (-(each.age_s or 0), each.sandbox_id))
 

@@ -35,7 +35,7 @@ class Where:
     """The namespace; None for Temporal's own configuration."""
 
     async def find(self, sandbox_id: str) -> tuple[Client, Listed]:
-        """Return the sandbox with this id at its backend, and a client of its namespace.
+        """Return the sandbox whose id is this or begins with it, and a client of its namespace.
 
         Raises:
             InvalidRequest: It does not exist, or is ambiguous.
@@ -152,7 +152,7 @@ async def find_holder(client: Client, sandbox: Listed) -> Holder:
     others = {**asked.others, **again.others}
     said = "".join(f" The worker of {queue} {why}." for queue, why in others.items())
     raise SandboxLost(
-        f"no worker holds sandbox {sandbox.sandbox_id!r} at present.{said} Workers close a sandbox "
-        f"that is not used for an hour; the next operation of workflow {sandbox.workflow_id!r} "
-        f"opens it again."
+        f"no worker holds sandbox {sandbox.sandbox_id!r} at present.{said} Its worker was "
+        f"replaced, or it has not been used for an hour. The next operation of workflow "
+        f"{sandbox.workflow_id!r} opens it again."
     )

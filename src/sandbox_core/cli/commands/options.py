@@ -19,4 +19,6 @@ Providers = Annotated[
 LookAt = Annotated[
     list[str] | None, typer.Option("--provider", help="Look only at this one; may be repeated.")
 ]
-SandboxId = Annotated[str, typer.Argument(metavar="ID", help="Its id, as `ls` shows it.")]
+SandboxId = Annotated[
+    str, typer.Argument(metavar="ID", help="Its id, as `ls` shows it, or the beginning of that.")
+]
