@@ -18,7 +18,15 @@ from support import installed_provider
 from sandbox_core.cli.check import Teller
 from sandbox_core.cli.scaffold import write_provider
 from sandbox_core.providers import client_provider
-from sandbox_core.testing.contract import CHECKS, Check, Outcome, PromiseBroken, Report, Subject
+from sandbox_core.testing.contract import (
+    CHECKS,
+    Backend,
+    Check,
+    Outcome,
+    PromiseBroken,
+    Report,
+    Subject,
+)
 from sandbox_core.testing.contract.imports import create_client_with, import_it, report
 from sandbox_core.testing.contract.pytest_plugin import ProviderContract
 from sandbox_core.testing.contract.run import run_check
@@ -228,6 +236,21 @@ class TestAnErrorOfTheProvider:
             loop.close()
 
         assert isinstance(raised.value.__cause__, AttributeError)
+
+    async def test_is_told_of_a_call_that_hangs(self, erring: Subject, tmp_path: Path) -> None:
+        """With the line that it hangs at."""
+        file = Path("sandbox-erring/src/sandbox_erring/client.py")
+        source = (tmp_path / file).read_text()
+        hanging = source.replace("await self.api.create(", "await asyncio.Event().wait()  # (")
+        (tmp_path / file).write_text(hanging.replace("import uuid", "import asyncio\nimport uuid"))
+        erring.backend = Backend(timeout_s=0.2)
+        (each,) = (check for check in CHECKS if check.name == "commands.streams_come_apart")
+        async with erring:
+            outcome = await run_check(each, erring)
+
+        lines = (tmp_path / file).read_text().splitlines()
+        line = next(n for n, text in enumerate(lines, 1) if "Event().wait()" in text)
+        assert f"no answer within 0.2 s, at {file}:{line}" == outcome.seen
 
     @pytest.mark.parametrize(
         "name", ["creates.a_cancelled_create_leaves_none", "durable.what_is_deleted_stays_deleted"]

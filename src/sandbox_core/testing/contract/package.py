@@ -229,7 +229,11 @@ def _literal(model: type[BaseModel]) -> str:
 async def states_are_registered(subject: Subject) -> None:
     """The client's session state is registered with its own class, under a literal type."""
     kinds = _state_types(subject)
-    expect(kinds != [], "importing the module defines no subclass of SandboxSessionState")
+    expect(
+        kinds != [],
+        "importing the module registers no subclass of SandboxSessionState: one is registered by "
+        'its `type: Literal["..."] = "..."`',
+    )
     for kind in kinds:
         type_name = _literal(kind)
         registered = SandboxSessionState._subclass_registry.get(type_name)

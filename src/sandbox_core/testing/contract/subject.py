@@ -240,7 +240,9 @@ class Subject:
             task.cancel()
         if not in_time:
             await asyncio.wait({task})
-            raise PromiseBroken(f"no answer within {self.backend.timeout_s:g} s")
+            broken = PromiseBroken(f"no answer within {self.backend.timeout_s:g} s")
+            broken.__context__ = _raised_by(task)  # Where in the provider it was waiting.
+            raise broken
         return await task
 
     @asynccontextmanager
@@ -400,3 +402,12 @@ class Subject:
 async def gather(*work: Awaitable[_T]) -> Sequence[_T]:
     """Run all concurrently, and return their results."""
     return await asyncio.gather(*work)
+
+
+def _raised_by(task: asyncio.Future[_T]) -> BaseException | None:
+    """Return what a task raised when it was cancelled; its traceback says what it awaited."""
+    try:
+        task.result()
+    except BaseException as error:  # noqa: BLE001 - a provider may turn a cancellation into anything
+        return error
+    return None
