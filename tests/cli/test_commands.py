@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -244,3 +246,16 @@ class TestCheck:
         assert result.stderr.startswith("error: create_client() of 'e2b' failed: ")
         assert "client.py:" in result.stderr or "__init__.py:" in result.stderr
         assert "" == result.stdout
+
+
+def test_ctrl_c_during_the_imports_is_not_an_error_of_the_program() -> None:
+    script = (
+        "import sys; from sandbox_core.cli import main\n"
+        "class Interrupted:\n"
+        "    def find_spec(name, path, target=None):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted); main()"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert (130, "", "") == (result.returncode, result.stdout, result.stderr)

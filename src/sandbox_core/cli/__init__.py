@@ -15,11 +15,13 @@ def main() -> None:
     """
     # A fifth of the time of its imports. `commands.running.run` enables it when they are done.
     gc.disable()
-    from sandbox_core.cli.app import app
-
     code = 0
     try:
+        from sandbox_core.cli.app import app
+
         app()
+    except KeyboardInterrupt:  # During the imports; a command that runs ends by itself.
+        code = 130
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     try:
