@@ -12,6 +12,7 @@ from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from documented import documented
 from typer.testing import CliRunner
 
+from sandbox_core.cli import scaffold
 from sandbox_core.cli.app import app
 from sandbox_core.cli.scaffold import write_provider
 from sandbox_core.errors import InvalidRequest
@@ -50,9 +51,12 @@ def test_the_readme_shows_the_client_of_a_workflow(tmp_path: Path) -> None:
     assert page["client"].backend_id == "acme"
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
-    """Two distributions of one name would be a broken provider."""
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the other one is not installed here: two of one name would be a broken provider."""
     with pytest.raises(InvalidRequest, match=r"'docker' is the name of sandbox-docker \d"):
+        write_provider("docker", tmp_path)
+    monkeypatch.setattr(scaffold, "discover", list)
+    with pytest.raises(InvalidRequest, match="'docker' is the name of sandbox-docker already"):
         write_provider("docker", tmp_path)
 
     assert [] == list(tmp_path.iterdir())

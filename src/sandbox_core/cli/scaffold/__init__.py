@@ -15,6 +15,7 @@ from sandbox_core import __version__
 from sandbox_core.errors import InvalidRequest
 from sandbox_core.providers import discover
 from sandbox_core.wire.naming import check_provider_name
+from sandbox_core.wire.published import PUBLISHED
 
 _TEMPLATE = files(__name__) / "template"
 
@@ -79,13 +80,15 @@ def write_provider(
 
     Raises:
         InvalidProviderName: `name` does not follow the rule for provider names.
-        InvalidRequest: A provider of this name is installed, the folder exists, only one of
-            `client` and `options` is given, or one of them is not such a class.
+        InvalidRequest: A provider of this name is installed or published, the folder exists, only
+            one of `client` and `options` is given, or one of them is not such a class.
     """
     check_provider_name(name)
     for candidate in discover():
         if candidate.name == name:
             raise InvalidRequest(f"{name!r} is the name of {candidate} already; choose another")
+    if name in PUBLISHED:
+        raise InvalidRequest(f"{name!r} is the name of {PUBLISHED[name]} already; choose another")
     if (client is None) != (options is None):
         raise InvalidRequest("--client and --options come together: a client takes its own options")
     target = folder / f"sandbox-{name}"
