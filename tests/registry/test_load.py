@@ -15,6 +15,10 @@ from registry.reports import ProviderReport, RegistryReport, registry_report
 
 from sandbox_core.providers import Candidate, FailedProvider, SandboxClientProvider, load
 
+RETURNED = (
+    "from its hook 'sandbox_client_provider'. It must return an instance of a subclass of "
+    "sandbox_core.providers.SandboxClientProvider."
+)
 HEALTHY = plugin("healthy")
 STALE = plugin("stale")
 TYPO = "def broken(:"
@@ -35,6 +39,7 @@ BROKEN = [
     plugin("nothing", module(HOOK.replace("Provider()", "None"))),
     plugin("class", module(provider("class"), HOOK.replace("Provider()", "Provider"))),
     plugin("other", module("class Provider: name = 'other'", HOOK)),
+    plugin("later", module(provider("later"), HOOK.replace("def ", "async def "))),
     # Wrong providers.
     plugin("renamed", module(provider("named"), HOOK)),
     Plugin(name="Acme_Box", distribution="acme-box", source=module(provider("Acme_Box"), HOOK)),
@@ -208,20 +213,26 @@ class TestHook:
     def test_it_returns_a_class(self, report: RegistryReport) -> None:
         """The class of a provider is not a provider."""
         expected = _load_error(
-            "provider 'class' (acme-class 1.0, module acme_class) returned a abc.ABCMeta from its "
-            "hook 'sandbox_client_provider', which is not a "
-            "sandbox_core.providers.SandboxClientProvider."
+            "provider 'class' (acme-class 1.0, module acme_class) returned the class "
+            f"acme_class.Provider itself {RETURNED}"
         )
         assert expected == report.providers["class"]
 
     def test_it_returns_something_else(self, report: RegistryReport) -> None:
         """What it returned is named."""
         expected = _load_error(
-            "provider 'other' (acme-other 1.0, module acme_other) returned a acme_other.Provider "
-            "from its hook 'sandbox_client_provider', which is not a "
-            "sandbox_core.providers.SandboxClientProvider."
+            "provider 'other' (acme-other 1.0, module acme_other) returned an object of class "
+            f"acme_other.Provider {RETURNED}"
         )
         assert expected == report.providers["other"]
+
+    def test_it_is_asynchronous(self, report: RegistryReport) -> None:
+        """That is said, rather than the class of what it returned."""
+        expected = _load_error(
+            "provider 'later' (acme-later 1.0, module acme_later) returned a coroutine (it is "
+            f"`async def`) {RETURNED}"
+        )
+        assert expected == report.providers["later"]
 
 
 class TestProvider:

@@ -8,6 +8,7 @@ is required by name fails the worker. Workers then activate the loaded providers
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -255,8 +256,8 @@ def _provider_of(candidate: Candidate, module: ModuleType) -> Provider:
     provider = provided[0]
     if not isinstance(provider, SandboxClientProvider):
         raise ProviderLoad(
-            f"{_which(candidate)} returned a {_class_of(provider)} from its hook {_HOOK!r}, which "
-            f"is not a sandbox_core.providers.SandboxClientProvider."
+            f"{_which(candidate)} returned {_described(provider)} from its hook {_HOOK!r}. It must "
+            f"return an instance of a subclass of sandbox_core.providers.SandboxClientProvider."
         )
     return provider
 
@@ -272,6 +273,15 @@ def _get(candidate: Candidate, provider: Provider, attribute: str) -> object:
 
 def _which(candidate: Candidate) -> str:
     return f"provider {candidate.name!r} ({candidate}, module {candidate.module})"
+
+
+def _described(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__module__}.{value.__qualname__} itself"
+    if inspect.iscoroutine(value):
+        value.close()
+        return "a coroutine (it is `async def`)"
+    return f"an object of class {_class_of(value)}"
 
 
 def _class_of(value: object) -> str:
