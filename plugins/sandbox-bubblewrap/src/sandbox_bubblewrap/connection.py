@@ -142,10 +142,10 @@ async def open_process(
 
 
 async def ending(
-    process: Process, ending: Coroutine[Any, Any, _ResultT], timeout: float | None
+    process: Process, end: Coroutine[Any, Any, _ResultT], timeout: float | None
 ) -> _ResultT:
     """Await the end of a process; kill it at its timeout, or if the caller is cancelled."""
-    task = asyncio.ensure_future(ending)
+    task = asyncio.ensure_future(end)
     try:
         await asyncio.wait({task}, timeout=timeout)
         if task.done():

@@ -31,12 +31,11 @@ async def open_file(
         NotRunning: The sandbox is not running, or ended meanwhile.
         NothingRan: No process was left for the operation.
     """
-    given: list[int] = []
-    refused = await perform(sandbox, "open", arguments, target=io.BytesIO(), given=given)
-    if not given:
+    refused, descriptor = await _perform(sandbox, "open", arguments, None, io.BytesIO())
+    if descriptor is None:
         return None, refused or {"error": "os", "errno": EIO}
-    file = io.FileIO(given[0], "rb")
-    if not stat.S_ISREG(os.fstat(given[0]).st_mode):
+    file = io.FileIO(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
         raise NotRunning("process 1 of the sandbox did not send a regular file")
     return file, None
@@ -49,7 +48,6 @@ async def perform(
     *,
     source: io.IOBase | None = None,
     target: io.IOBase,
-    given: list[int] | None = None,
 ) -> dict[str, Any] | None:
     """Perform a file operation; return the refusal, or None.
 
@@ -59,13 +57,26 @@ async def perform(
         arguments: The operation's arguments.
         source: The operation's input.
         target: Where to write the operation's output.
-        given: Called with the descriptor that the operation opens.
 
     Raises:
         NotRunning: The sandbox is not running, or ended meanwhile.
         NothingRan: No process was left for the operation.
         OSError: `source` or `target` failed.
     """
+    refused, descriptor = await _perform(sandbox, name, arguments, source, target)
+    if descriptor is not None:
+        os.close(descriptor)
+    return refused
+
+
+async def _perform(
+    sandbox: Sandbox,
+    name: str,
+    arguments: Mapping[str, object],
+    source: io.IOBase | None,
+    target: io.IOBase,
+) -> tuple[dict[str, Any] | None, int | None]:
+    """As `perform`; also return the descriptor that the operation opened, which is the caller's."""
     request = {"op": "file", "name": name, "arguments": dict(arguments)}
     with Pipes() as pipes, ExitStack() as stack:
         written, refused = pipes.open(), pipes.open()
@@ -83,14 +94,15 @@ async def perform(
             assert source is not None
             copies.append(_in_thread(_feed, source, pipes.keep(fed[0])))
         code, *_ = await ending(process, _all(process.wait(), *copies), None)
-        if given is not None and (taken := process.take()) is not None:
-            given.append(taken)
-        if code == 0:
-            return None
-        try:
-            return dict(json.loads(problem.getvalue()))
-        except ValueError:
-            return {"error": "os", "errno": EIO, "text": f"it ended with {code}"}
+        refusal = None if code == 0 else _refusal(problem.getvalue(), code)
+        return refusal, process.take()
+
+
+def _refusal(problem: bytes, code: int | None) -> dict[str, Any]:
+    try:
+        return dict(json.loads(problem))
+    except ValueError:
+        return {"error": "os", "errno": EIO, "text": f"it ended with {code}"}
 
 
 async def _all(first: Awaitable[int], *others: Awaitable[None]) -> list[int | None]:
