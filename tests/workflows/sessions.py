@@ -73,7 +73,7 @@ class EveryOperation:
             )
             assert started.process_id is not None
             written = await session.pty_write_stdin(
-                session_id=started.process_id, chars="it\n", yield_time_s=2
+                session_id=started.process_id, chars="it\n", yield_time_s=20
             )
             seen["pty"] = [b"got it" in written.output, written.exit_code]
             await session.pty_terminate_all()
@@ -279,7 +279,7 @@ class Terminal:
                 await session.exec("true")
             assert started.process_id is not None
             update = await session.pty_write_stdin(
-                session_id=started.process_id, chars=f"{word}\n", yield_time_s=5
+                session_id=started.process_id, chars=f"{word}\n", yield_time_s=20
             )
             return update.output.decode().split("\r\n")[-2]
 
@@ -317,7 +317,7 @@ class ResizeTerminal:
             assert isinstance(session, WorkflowSandboxSession)
             await session.pty_resize(started.process_id, rows=50, columns=132)
             update = await session.pty_write_stdin(
-                session_id=started.process_id, chars="\n", yield_time_s=5
+                session_id=started.process_id, chars="\n", yield_time_s=20
             )
             return update.output.decode().strip()
 

@@ -20,6 +20,7 @@ from agents.sandbox.errors import (
     ExecTransportError,
     PtySessionNotFoundError,
 )
+from agents.sandbox.session.pty_types import PtyExecUpdate
 from agents.sandbox.session.sandbox_session import SandboxSession
 from bubblewrap_fixtures import SOON_S, out_of, sandbox_of
 
@@ -181,34 +182,54 @@ class TestCommands:
         assert 0 == (await session.exec("id", user="sandbox")).exit_code
 
 
+async def output_to(session: SandboxSession, update: PtyExecUpdate, end: bytes) -> bytes:
+    """Return what a process that runs has written, when it ends so."""
+
+    async def poll() -> bytes:
+        output = update.output
+        while not output.endswith(end):
+            more = await session.pty_write_stdin(
+                session_id=update.process_id or 0, chars="", yield_time_s=0.25
+            )
+            output += more.output
+        return output
+
+    return await asyncio.wait_for(poll(), SOON_S)
+
+
 class TestProcesses:
     async def test_a_terminal_is_one(self, session: SandboxSession) -> None:
         """With a size, a name, echo, and keys that send signals."""
         started = await session.pty_exec_start(
-            "tty; stty size; read x; echo got $x; sleep 600", tty=True, yield_time_s=0.5
+            "tty; stty size; read x; echo got $x; sleep 600", tty=True, yield_time_s=0.25
         )
         assert started.process_id is not None
+        shown = await output_to(session, started, b"24 80\r\n")
         answered = await session.pty_write_stdin(
-            session_id=started.process_id, chars="hey\n", yield_time_s=0.5
+            session_id=started.process_id, chars="hey\n", yield_time_s=0.25
         )
+        heard = await output_to(session, answered, b"got hey\r\n")
         ended = await session.pty_write_stdin(
-            session_id=started.process_id, chars="\x03", yield_time_s=5
+            session_id=started.process_id, chars="\x03", yield_time_s=30
         )
 
-        assert b"/dev/pts/0\r\n24 80\r\n" == started.output
-        assert b"hey\r\ngot hey\r\n" == answered.output
+        assert b"/dev/pts/0\r\n24 80\r\n" == shown
+        assert b"hey\r\ngot hey\r\n" == heard
         assert (None, -signal.SIGINT) == (ended.process_id, ended.exit_code)
 
     async def test_one_without_a_terminal_is_polled(self, session: SandboxSession) -> None:
         started = await session.pty_exec_start(
-            "echo one; sleep 0.6; echo two >&2; exit 3", yield_time_s=0.3
+            "echo one; until [ -e go ]; do sleep 0.02; done; echo two >&2; exit 3",
+            yield_time_s=0.25,
         )
         assert started.process_id is not None
+        shown = await output_to(session, started, b"one\n")
+        await session.exec("touch go")
         ended = await session.pty_write_stdin(
-            session_id=started.process_id, chars="", yield_time_s=5
+            session_id=started.process_id, chars="", yield_time_s=30
         )
 
-        assert (b"one\n", b"two\n", 3) == (started.output, ended.output, ended.exit_code)
+        assert (b"one\n", b"two\n", 3) == (shown, ended.output, ended.exit_code)
         again = await session.pty_exec_start("sleep 600", yield_time_s=0.3)
         with pytest.raises(RuntimeError, match="stdin is not available"):
             await session.pty_write_stdin(session_id=again.process_id or 0, chars="x")
@@ -219,7 +240,7 @@ class TestProcesses:
         started = await session.pty_exec_start(script, yield_time_s=0.25)
         await session.exec("touch go; until [ -e done ]; do sleep 0.05; done")
         ended = await session.pty_write_stdin(
-            session_id=started.process_id or 0, chars="", yield_time_s=10
+            session_id=started.process_id or 0, chars="", yield_time_s=30
         )
 
         assert 1_000_000 < len(ended.output) < 5_000_000

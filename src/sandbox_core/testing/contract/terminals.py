@@ -19,7 +19,7 @@ from sandbox_core.testing.contract.model import (
 )
 from sandbox_core.testing.contract.subject import Subject
 
-_ENDS_S = 10.0
+_ENDS_S = 30.0
 """How long a process with nothing left to do may take to end, in seconds."""
 
 
