@@ -6,12 +6,16 @@ difference from starting the installed script.
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,6 +60,7 @@ def environment(**variables: str) -> dict[str, str]:
 def start_sandbox(
     *arguments: str,
     variables: Mapping[str, str],
+    stdin: IO[Any] | None = None,
     out: IO[Any] | None = None,
     err: IO[Any] | None = None,
     folder: Path | None = None,
@@ -65,6 +70,7 @@ def start_sandbox(
         f"{__name__}:run",
         *arguments,
         env=environment(**variables),
+        stdin=stdin,
         stdout=out,
         stderr=err,
         folder=folder,
@@ -88,18 +94,62 @@ def running_sandbox(
 
 def run_sandbox(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, in the current directory."""
-    variables = {STDIN: os.devnull, **variables}
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        code = start_sandbox(*arguments, variables=variables, out=out, err=err).wait()
+    with (
+        Path(variables.pop(STDIN, os.devnull)).open("rb") as stdin,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        code = start_sandbox(*arguments, variables=variables, stdin=stdin, out=out, err=err).wait()
         for written in (out, err):
             written.seek(0)
         return subprocess.CompletedProcess([SANDBOX, *arguments], code, out.read(), err.read())
 
 
+@dataclass
+class PipedSandbox:
+    """The command, with pipes to it, all of them open."""
+
+    process: ForkedProcess
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+
+    @classmethod
+    async def start(cls, *arguments: str, **variables: str) -> PipedSandbox:
+        """Start the command in the current directory."""
+        ends = [os.pipe() for _ in range(3)]
+        stdin, out, err = (os.fdopen(read, "rb") for read, _ in ends)
+        to_stdin, to_out, to_err = (os.fdopen(write, "wb") for _, write in ends)
+        with stdin, to_out, to_err:
+            process = await asyncio.to_thread(
+                start_sandbox, *arguments, variables=variables, stdin=stdin, out=to_out, err=to_err
+            )
+        return cls(process, to_stdin, out, err)
+
+    async def line(self) -> bytes:
+        """Return the next line of its output."""
+        return await asyncio.to_thread(self.stdout.readline)
+
+    async def wait(self) -> int:
+        return await asyncio.to_thread(self.process.wait)
+
+    async def communicate(self, given: bytes = b"") -> tuple[int, bytes, bytes]:
+        """Write to its input, close that, and return its exit code, its output and its errors."""
+
+        def write() -> None:
+            with suppress(BrokenPipeError), self.stdin:
+                self.stdin.write(given)
+
+        writing = asyncio.to_thread(write)
+        reading = (asyncio.to_thread(each.read) for each in (self.stdout, self.stderr))
+        _, out, err = await asyncio.gather(writing, *reading)
+        return await self.wait(), out or b"", err or b""
+
+
 def run(*arguments: str) -> None:
     """Run the command in a process that was forked for it."""
-    with Path(os.environ.pop(STDIN, os.devnull)).open("rb") as stdin:
-        os.dup2(stdin.fileno(), 0)
+    if os.isatty(0):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # It leads a session of its own.
     sys.argv[:] = ["sandbox-core", *arguments]
     # As an interpreter does when it starts.
     sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))

@@ -7,23 +7,22 @@ import fcntl
 import os
 import pty
 import struct
-import sys
 import termios
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-from cli.command import environment
+from cli.command import start_sandbox
 from temporalio.client import Client, WorkflowHandle
 
 from sandbox_core.cli.history import operations_of
+from sandbox_core.testing.fork_server import ForkedProcess
 
 
 class Screen:
     """The other side of the terminal that a command runs in."""
 
-    def __init__(self, master: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, master: int, process: ForkedProcess) -> None:
         self.process = process
         self._master = master
         self._shown = b""
@@ -36,6 +35,10 @@ class Screen:
         except OSError:  # Nobody has it open any more.
             asyncio.get_running_loop().remove_reader(self._master)
         self._changed.set()
+
+    async def ended(self) -> int:
+        """Return the exit code of the command."""
+        return await asyncio.to_thread(self.process.wait)
 
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
@@ -68,26 +71,24 @@ class Screen:
 async def shell(
     variables: Mapping[str, str], sandbox_id: str, *arguments: str
 ) -> AsyncIterator[Screen]:
-    """Start the installed script, with a terminal of 30 by 100 of its own."""
+    """Start the command, with a terminal of 30 by 100 of its own."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        *("setsid", "--ctty", "--wait"),
-        Path(sys.executable).parent / "sandbox-core",
-        *("shell", sandbox_id, *arguments),
-        env=environment(**variables, TERM="xterm-256color"),
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-    )
-    screen = Screen(master, process)
-    try:
-        yield screen
-        assert not screen.is_raw, "the terminal was not restored"
-    finally:
-        os.close(slave)
-        screen.close()
-        if process.returncode is None:
+    with os.fdopen(slave, "wb", buffering=0) as terminal:
+        process = await asyncio.to_thread(
+            start_sandbox,
+            *("shell", sandbox_id, *arguments),
+            variables={**variables, "TERM": "xterm-256color"},
+            stdin=terminal,
+            out=terminal,
+            err=terminal,
+        )
+        screen = Screen(master, process)
+        try:
+            yield screen
+            assert not screen.is_raw, "the terminal was not restored"
+        finally:
+            screen.close()
             process.kill()
 
 

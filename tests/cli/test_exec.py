@@ -8,13 +8,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from cli.command import environment
+from cli.command import PipedSandbox
 from cli.site import Site
 from faults.harness import workers
 from support import running_worker, unique, until
@@ -33,16 +32,8 @@ class Place:
     async def exec(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return await self.site.run("exec", str(self.root), *arguments)
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        """Start the installed script, with pipes to it, all of them open."""
-        return await asyncio.create_subprocess_exec(
-            Path(sys.executable).parent / "sandbox-core",
-            *("exec", str(self.root), *arguments),
-            env=environment(**self.site.variables),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    async def start(self, *arguments: str) -> PipedSandbox:
+        return await PipedSandbox.start("exec", str(self.root), *arguments, **self.site.variables)
 
     async def length(self) -> int:
         return len((await self.handle.fetch_history()).events)
@@ -90,17 +81,15 @@ async def test_standard_input_is_passed_on_and_leaves_no_file(place: Place) -> N
     given = bytes(range(256)) * 1000
     process = await place.start("-i", "--", "sh", "-c", "ls -A >&2; cat; exit 5")
 
-    assert (given, b"") == await process.communicate(given)
-    assert 5 == process.returncode
+    assert (5, given, b"") == await process.communicate(given)
     assert [] == place.files()
 
 
 async def test_without_stdin_it_is_not_read(place: Place) -> None:
     """A shell's loop over lines keeps them."""
     process = await place.start("--", "cat")
-    assert process.stdout is not None
 
-    assert b"" == await process.stdout.read()
+    assert b"" == await asyncio.to_thread(process.stdout.read)
     assert 0 == await process.wait()
 
 
@@ -114,11 +103,10 @@ async def test_a_timeout_ends_the_command(place: Place) -> None:
 
 async def test_ctrl_c_ends_the_command_and_leaves_nothing(place: Place) -> None:
     process = await place.start("-i", "--", "sh", "-c", "echo $$ > pid; sleep 1000")
-    assert process.stdin is not None
     process.stdin.close()
 
     await until(partial(has_line, place.root / "pid"), within_s=60)
-    process.send_signal(signal.SIGINT)
+    process.process.send_signal(signal.SIGINT)
 
     assert 128 + signal.SIGINT == await process.wait()
     assert not is_running(int((place.root / "pid").read_text()))
@@ -135,12 +123,9 @@ async def test_a_program_that_does_not_exist_is_one_error(place: Place) -> None:
 
 async def test_a_reader_that_has_had_enough_is_no_traceback(place: Place) -> None:
     process = await place.start("--", "sh", "-c", "head -c 500000 /dev/zero | tr '\\0' x")
-    assert process.stdout is not None
-    assert process.stderr is not None
-    # asyncio has no other way to close the reading end of one pipe.
-    process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    process.stdout.close()
 
-    assert b"" == await process.stderr.read()
+    assert b"" == await asyncio.to_thread(process.stderr.read)
     assert 1 == await process.wait()
 
 
@@ -160,8 +145,7 @@ async def test_a_killed_worker_does_not_repeat_the_command(
         await place.handle.execute_update(Visited.exec, "true")
         (place.root / "go").touch()
 
-        assert (b"done\n", b"") == await process.communicate()
-        assert 6 == process.returncode
+        assert (6, b"done\n", b"") == await process.communicate()
         assert 1 == len((place.root / "runs").read_text().splitlines())
         await place.handle.signal(Visited.end)
         await place.handle.result()

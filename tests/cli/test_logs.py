@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from cli.command import environment
+from cli.command import PipedSandbox
 from cli.site import Site
 from support import running_worker, unique
 from temporalio.client import WorkflowHandle
@@ -33,30 +29,22 @@ async def live_workflow(site: Site, *commands: str) -> AsyncIterator[WorkflowHan
         )
 
 
-async def start(site: Site, *arguments: str) -> asyncio.subprocess.Process:
-    """Start the installed script."""
-    return await asyncio.create_subprocess_exec(
-        Path(sys.executable).parent / "sandbox-core",
-        *("logs", *arguments),
-        env=environment(**site.variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+async def start(site: Site, *arguments: str) -> PipedSandbox:
+    return await PipedSandbox.start("logs", *arguments, **site.variables)
 
 
 async def test_follows_a_command_until_the_workflow_ends(site: Site) -> None:
     async with live_workflow(site, WAITS, "true") as handle:
         process = await start(site, handle.id, "--follow")
-        assert process.stdout is not None
         # In either order: they are two streams.
-        shown = b"".join([await process.stdout.readline() for _ in range(3)])
+        shown = b"".join([await process.line() for _ in range(3)])
         (site.tmp / "go").touch()
-        rest, errors = await process.communicate()
+        code, rest, errors = await process.communicate()
         length = len((await handle.fetch_history()).events)
         again = await site.run("logs", handle.id)
 
     assert [b"begun\n", b"oh\n"] == sorted(shown.splitlines(keepends=True)[1:])
-    assert (0, b"") == (process.returncode, errors)
+    assert (0, b"") == (code, errors)
     lines = (shown + rest).decode().splitlines()
     assert ["done", "[exit 3]", "$ true", "[exit 0]"] == lines[-4:]
     assert lines[0].startswith("$ echo begun; echo oh >&2; while")
@@ -108,14 +96,14 @@ async def test_a_workflow_without_commands_is_said_to_have_none(site: Site) -> N
 async def test_ctrl_c_ends_it_and_nothing_else(site: Site) -> None:
     async with live_workflow(site, WAITS) as handle:
         process = await start(site, handle.id, "-f")
-        assert process.stdout is not None
-        await process.stdout.readuntil(b"begun\n")
-        process.send_signal(signal.SIGINT)
-        _, errors = await process.communicate()
+        while b"begun\n" != await process.line():
+            pass
+        process.process.send_signal(signal.SIGINT)
+        code, _, errors = await process.communicate()
         (site.tmp / "go").touch()
         await handle.result()
 
-    assert (130, b"") == (process.returncode, errors)
+    assert (130, b"") == (code, errors)
 
 
 async def test_what_it_does_not_know_is_an_error(site: Site) -> None:

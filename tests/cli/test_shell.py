@@ -55,7 +55,7 @@ async def test_a_shell_at_a_terminal(site: Site, place: Visit) -> None:
         screen.type("\x03")
         screen.type("echo gr\N{LATIN SMALL LETTER U WITH DIAERESIS}n; exit 7\n")
 
-        assert 7 == await screen.process.wait()
+        assert 7 == await screen.ended()
 
 
 async def gone(root: Path, name: str) -> None:
@@ -76,7 +76,7 @@ async def test_a_tilde_and_a_dot_end_it(site: Site, place: Visit) -> None:
         await screen.shows("ready")
         screen.type("~.")
 
-        assert 129 == await screen.process.wait()
+        assert 129 == await screen.ended()
     await gone(place[1], "pid")
 
 
@@ -85,7 +85,7 @@ async def test_closing_the_terminal_ends_what_it_runs(site: Site, place: Visit) 
         await screen.shows("ready")
         os.kill(screen.process.pid, signal.SIGHUP)
 
-        assert 129 == await screen.process.wait()
+        assert 129 == await screen.ended()
     await gone(place[1], "pid")
 
 

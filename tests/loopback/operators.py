@@ -95,4 +95,4 @@ class OperatorsContract(LoopbackContract):
     async def _use(self, screen: Screen) -> None:
         screen.type("echo $((6 * 7)); exit 7\n")
         await screen.shows("42\r")
-        assert 7 == await screen.process.wait()
+        assert 7 == await screen.ended()

@@ -32,6 +32,6 @@ async def test_a_terminal_inside(
             screen.type("test -t 0 && echo $((6 * 7)) of $(stty size); exit 3\n")
             await screen.shows("42 of 30 100")
 
-            assert 3 == await screen.process.wait()
+            assert 3 == await screen.ended()
         await handle.signal(Visited.end)
         await handle.result()

@@ -75,7 +75,7 @@ async def test_a_terminal_in_a_container(container: Container) -> None:
         screen.type("test -t 0 && echo $((6 * 7)) in $(stty size); exit 3\n")
         await screen.shows("42 in 30 100")
 
-        assert 3 == await screen.process.wait()
+        assert 3 == await screen.ended()
 
 
 async def test_a_container_for_one_command(engine: DockerEngine) -> None:

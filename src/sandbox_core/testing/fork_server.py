@@ -33,8 +33,8 @@ from typing import IO, Any
 _MODULE = "sandbox_core.testing.fork_server"
 _INTEGER = struct.Struct("!i")
 _LENGTH = struct.Struct("!I")
-_FDS = 3
-"""Standard output and error, and the pipe for the exit code."""
+_FDS = 4
+"""The standard streams, and the pipe for the exit code."""
 
 
 class ForkedProcess:
@@ -108,6 +108,7 @@ class ForkServer:
         target: str,
         *arguments: str,
         env: Mapping[str, str] | None = None,
+        stdin: IO[Any] | None = None,
         stdout: IO[Any] | None = None,
         stderr: IO[Any] | None = None,
         folder: Path | None = None,
@@ -119,6 +120,7 @@ class ForkServer:
             target: ``module:function``; the server imports the module once, before it forks.
             arguments: The function's arguments.
             env: The whole environment; None for the caller's.
+            stdin: Where the input comes from; None for nowhere.
             stdout: Where the output goes; None for the caller's.
             stderr: Likewise.
             folder: Its working directory; None for the caller's.
@@ -140,8 +142,9 @@ class ForkServer:
         ).encode()
         exit_code, theirs = os.pipe()
         try:
-            fds = [stdout.fileno() if stdout else 1, stderr.fileno() if stderr else 2, theirs]
-            with self._asking:
+            with self._asking, Path(os.devnull).open("rb") as nowhere:
+                outputs = [stdout.fileno() if stdout else 1, stderr.fileno() if stderr else 2]
+                fds = [(stdin or nowhere).fileno(), *outputs, theirs]
                 socket.send_fds(self._socket, [_LENGTH.pack(len(request))], fds)
                 self._socket.sendall(request)
                 answer = json.loads(_receive(self._socket, _length(self._socket.recv(4))))
@@ -253,7 +256,7 @@ class _Server:
         self._control.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
-        for stream, standard in zip(streams, (1, 2), strict=True):
+        for stream, standard in zip(streams, (0, 1, 2), strict=True):
             os.dup2(stream, standard)
             os.close(stream)
         os.environ.clear()
