@@ -30,7 +30,7 @@ def _end_of_run(folder: Path, *arguments: str) -> Sequence[str]:
     return run.stdout.splitlines()
 
 
-@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["plain", "xdist"])
+@pytest.mark.parametrize("processes", [(), ("-n", "1")], ids=["plain", "xdist"])
 def test_a_line_counts_a_known_failure_as_a_promise_that_is_not_kept(
     tmp_path: Path, processes: Sequence[str]
 ) -> None:
