@@ -24,7 +24,7 @@ from sandbox_core.errors import AtCapacity
 from sandbox_core.testing.worker_process import WorkerProcess
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.sessions.capacity import Capacity
-from sandbox_core.worker.sessions.labels import WORKFLOW_ID
+from sandbox_core.worker.sessions.labels import ATTEMPT, WORKFLOW_ID
 
 Handle = WorkflowHandle[CreateAndHold, str]
 
@@ -104,6 +104,23 @@ class TestOneSandboxForACreate:
 
         assert [root] == await sandboxes_of(handle)
         assert root == await finish(handle)
+        assert [] == await sandboxes_of(handle)
+
+    async def test_that_was_given_up_and_is_done_late(
+        self, temporal_client: Client, fleet: Workers, tmp_path: Path
+    ) -> None:
+        """Its worker was killed before it could delete what it had made; the workflow does."""
+        await self._faulty(fleet, tmp_path, "after", "raise")
+        handle = await start(temporal_client, fleet.queue, Hold("faulty"))
+        root = await handle.execute_update(CreateAndHold.root)
+        client = LocalProvider().create_client()
+        (made,) = await LocalProvider().find(client, {WORKFLOW_ID: handle.id})
+        assert "2" == made.labels[ATTEMPT]
+
+        late = await client.labelled({**made.labels, ATTEMPT: "1"}).create()
+
+        assert {root, late.state.manifest.root} == set(await sandboxes_of(handle))
+        await finish(handle)
         assert [] == await sandboxes_of(handle)
 
     @pytest.mark.parametrize("workers", [1, 2])

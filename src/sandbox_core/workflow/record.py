@@ -62,6 +62,7 @@ class SessionRecord:
         self.started = opened.started
         self.placement = Placement(worker_queue=opened.worker_queue, host_bound=opened.host_bound)
         self.restorations: tuple[Restoration, ...] = ()
+        self.retried_keys = _retried(opened)
         self.settings = m.SessionSettings()
         self._handle = opened.handle
         # What the worker last received; differences are sent with the next request.
@@ -136,9 +137,14 @@ class SessionRecord:
         self.started = self.started or opened.started
         self.sandbox_id = opened.sandbox_id
         self.placement.moved(opened.worker_queue)
+        self.retried_keys += _retried(opened)
         if request.settings is not None:
             self._told_settings = request.settings
         self._session.state = self._told_state = state
+
+
+def _retried(opened: m.OpenSessionResponse) -> tuple[str, ...]:
+    return () if opened.retried_key is None else (opened.retried_key,)
 
 
 def at_queue(config: ActivityConfig, queue: str | None) -> ActivityConfig:

@@ -94,8 +94,13 @@ class TemporalSandboxSession(SessionCommands, SessionFiles):
 
     async def _delete(self, config: ActivityConfig) -> None:
         await self._recovery.settle()  # A resume in progress could still make a sandbox.
-        since = self._meter.sandbox_since
-        request = self._record.current(m.DeleteSessionRequest(session=self._ref, since=since))
+        request = self._record.current(
+            m.DeleteSessionRequest(
+                session=self._ref,
+                since=self._meter.sandbox_since,
+                retried_keys=self._record.retried_keys,
+            )
+        )
         try:
             await self._ask_to_delete(config, request)
         except SessionNotOpen:

@@ -85,16 +85,23 @@ class OpenSessionResponse(Message):
     cancelled, any worker can poll a terminal, and a started session counts as running. Recorded
     with the session, so that a replay behaves the same."""
 
+    retried_key: str | None = None
+    """Identifies what the attempts at the request have made, if there was more than one: a worker
+    that was given up may still be making a sandbox. See `DeleteSessionRequest`."""
+
 
 class DeleteSessionRequest(SessionRequest):
     """Delete the sandbox; `state` is sent if the worker does not hold the session.
 
     With `create_key`, the workflow never received a session: everything that the create with this
     key made is deleted. `since` is when the workflow received the sandbox, as a Unix time.
+    `retried_keys` are those of the responses that opened the session: what else was made for them
+    is deleted, too.
     """
 
     create_key: str | None = None
     since: float | None = None
+    retried_keys: tuple[str, ...] = ()
 
 
 class StartRequest(SessionRequest):

@@ -41,9 +41,11 @@ from sandbox_core.worker.sessions.archives import keep_whole
 from sandbox_core.worker.sessions.creation import (
     claim,
     destroy_created,
+    destroy_others,
     finds_earlier_attempts,
     keys_made,
     make,
+    retried_key,
 )
 from sandbox_core.worker.sessions.destroying import destroy
 from sandbox_core.worker.sessions.labels import digest
@@ -76,7 +78,7 @@ async def _create_session(call: Call, request: m.CreateSessionRequest) -> m.Open
             raise CreateConflict.of_key(request.create_key)
     known: JsonObject = {} if request.manifest is None else {"manifest": request.manifest}
     (key,) = (key for key, user in held.users.items() if not user.joined)
-    return _opened(call, held, key, known)
+    return _opened(call, request, held, key, known)
 
 
 async def _create(call: Call, request: m.CreateSessionRequest) -> OpenSession:
@@ -162,7 +164,7 @@ async def _resume_session(call: Call, request: m.ResumeSessionRequest) -> m.Open
             held.users[key] = User(epoch=request.epoch, joined=True, restored=restored)
         if request.settings is not None:
             configure(held.session, request.settings)
-    return _opened(call, held, key, request.state)
+    return _opened(call, request, held, key, request.state)
 
 
 def _user_key(handle: str | None = None) -> UserKey:
@@ -250,7 +252,11 @@ async def _claim(call: Call, session: SandboxSession, request: m.ResumeSessionRe
 
 
 def _opened(
-    call: Call, held: OpenSession, key: UserKey, known: JsonObject
+    call: Call,
+    request: m.CreateSessionRequest | m.ResumeSessionRequest,
+    held: OpenSession,
+    key: UserKey,
+    known: JsonObject,
 ) -> m.OpenSessionResponse:
     user, state = held.users[key], dump_state(held.session.state)
     if user.joined and not user.restored:
@@ -267,6 +273,7 @@ def _opened(
         started=held.is_ready if user.joined else held.started,
         handle=key[-1],
         generation=1,
+        retried_key=retried_key(call, request),
     )
 
 
@@ -274,12 +281,19 @@ def _opened(
 async def _delete_session(call: Call, request: m.DeleteSessionRequest) -> m.StateResponse:
     if request.create_key is not None:
         await _delete_created(call, request.create_key)
-        return m.StateResponse()
+    else:
+        sandbox_id = await _delete(call, request)
+        await destroy_others(call, request.retried_keys, keep=sandbox_id)
+    return m.StateResponse()
+
+
+async def _delete(call: Call, request: m.DeleteSessionRequest) -> str | None:
+    """Delete the session and return the id of its sandbox, which some options only pause."""
     held = call.pool.find(request.session.session_id)
     # A session open only for others may have another sandbox than the workflow knows.
     if held is not None and held.user(request.session) is not None:
         await _delete_held(call, held)
-        return m.StateResponse()
+        return sandbox_identity(call.provider, held.session.state)
     if request.state is None:
         raise SessionNotOpen(f"session {request.session.session_id} is not open here")
     state = load_state(request.state)
@@ -292,7 +306,7 @@ async def _delete_session(call: Call, request: m.DeleteSessionRequest) -> m.Stat
     else:
         state.manifest = with_credentials(state.manifest)
         await call.client.delete(await call.client.resume(state))
-    return m.StateResponse()
+    return sandbox_id
 
 
 async def _delete_created(call: Call, idempotency_key: str) -> None:

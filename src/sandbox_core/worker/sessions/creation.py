@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -137,6 +137,31 @@ async def destroy_created(call: Call, idempotency_key: str) -> None:
     created = {names.NAMESPACE_ID: call.namespace.id, names.KEY: idempotency_key}
     for found in await find_labelled(provider, call.client, created):
         await destroy(provider, call.client, found.sandbox_id)
+
+
+def retried_key(call: Call, request: CreateSessionRequest | ResumeSessionRequest) -> str | None:
+    """Return the label of what was made for `request`, if an earlier attempt may be making more."""
+    if attempt() == 1 or not finds_earlier_attempts(call):
+        return None
+    return request_labels(request)[names.KEY]
+
+
+async def destroy_others(call: Call, keys: Iterable[str], *, keep: str | None) -> None:
+    """Destroy what else the attempts at the calling workflow's requests have made.
+
+    Args:
+        call: The provider and its client.
+        keys: The `retried_key` of each request.
+        keep: The id of a sandbox that stays.
+    """
+    provider = _labelling(call)
+    if provider is None or call.namespace is None:
+        return
+    owner = owner_labels(call.namespace)
+    for key in keys:
+        for found in await find_labelled(provider, call.client, {**owner, names.KEY: key}):
+            if found.sandbox_id != keep:
+                await destroy(provider, call.client, found.sandbox_id)
 
 
 async def keys_made(call: Call) -> set[str]:
