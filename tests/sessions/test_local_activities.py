@@ -25,7 +25,8 @@ from sandbox_core.live import CommandEnded, CommandOutput, CommandStarted, follo
 from sandbox_core.wire.messages import ExecResponse
 from sandbox_core.worker import SandboxPlugin
 from sandbox_core.worker.commands import abandoned
-from sandbox_core.worker.observation import Observation
+from sandbox_core.worker.metrics import ProviderMetrics
+from sandbox_core.worker.observation import Observation, observed
 from sandbox_core.workflow import session_commands, temporal_sandbox_client
 from sandbox_core.workflow.local_activities import may_be_repeated
 
@@ -328,17 +329,26 @@ class TestFailure:
         assert may_be_repeated(failure, ActivityConfig(retry_policy=policy)) is repeated
 
 
-class TestSpans:
-    def test_one_that_has_not_ended_has_no_exit_code(self) -> None:
-        attempt = Observation(
-            provider="local",
-            operation="exec",
-            body=b"",
-            info=ActivityEnvironment().info,
-            response=ExecResponse(unfinished="started"),
-        )
+class TestObservation:
+    @pytest.mark.parametrize(
+        ("response", "outcome", "exit_code"),
+        [
+            (ExecResponse(unfinished="started"), "unfinished", None),
+            (ExecResponse(exit_code=3), "ok", 3),
+        ],
+        ids=["unfinished", "ended"],
+    )
+    def test_one_that_has_not_ended_is_no_success(
+        self, response: ExecResponse, outcome: str, exit_code: int | None
+    ) -> None:
+        def attempt() -> Observation:
+            with observed(ProviderMetrics(), "local", "exec", b"") as seen:
+                seen.response = response
+            return seen
 
-        assert attempt.exit_code is None
+        seen: Observation = ActivityEnvironment().run(attempt)
+
+        assert (outcome, exit_code) == (seen.outcome, seen.exit_code)
 
 
 class TestClient:

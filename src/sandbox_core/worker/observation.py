@@ -30,7 +30,7 @@ from sandbox_core.worker.spans import fail, span_of
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-OK, CANCELLED = "ok", "cancelled"
+OK, CANCELLED, UNFINISHED = "ok", "cancelled", "unfinished"
 """Outcomes; the other ones are the types of errors, as in histories."""
 
 
@@ -85,10 +85,15 @@ class Observation:
             return None
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether it was a local activity that leaves its command to another activity."""
+        return isinstance(self.response, ExecResponse) and self.response.unfinished is not None
+
+    @property
     def exit_code(self) -> int | None:
         """The exit code of a command that has ended."""
         answer = self.response
-        if isinstance(answer, ExecResponse) and answer.unfinished is not None:
+        if self.is_unfinished:
             return None
         return answer.exit_code if isinstance(answer, ExecResponse | PtyResponse) else None
 
@@ -113,6 +118,8 @@ def observed(
     with span_of(info.activity_type) as span:
         try:
             yield seen
+            if seen.is_unfinished:
+                seen.outcome = UNFINISHED
         except BaseException as error:
             seen.outcome = outcome_of(error)
             if span is not None and not _is_answer(error):
