@@ -60,6 +60,7 @@ class SessionRecord:
         self.sandbox_id = opened.sandbox_id
         self.generation = opened.generation
         self.started = opened.started
+        self.shut_down = False
         self.placement = Placement(worker_queue=opened.worker_queue, host_bound=opened.host_bound)
         self.restorations: tuple[Restoration, ...] = ()
         self.retried_keys = _retried(opened)
@@ -102,8 +103,13 @@ class SessionRecord:
             state = load_state(apply_delta(dump_state(self.state), response.state_delta))
             self._session.state = self._told_state = state
 
-    def resume_request(self, *, held_by: str | None) -> m.ResumeSessionRequest:
-        """Return the request that opens the session again, at a later epoch."""
+    def resume_request(self, *, held_by: str | None, to_start: bool) -> m.ResumeSessionRequest:
+        """Return the request that opens the session again, at a later epoch.
+
+        Args:
+            held_by: The own queue of the worker that holds it, if another may take it over.
+            to_start: Whether a start follows, which can use another sandbox after a shutdown.
+        """
         return m.ResumeSessionRequest(
             state=dump_state(self.state),
             epoch=next_epoch(self.ref.epoch),
@@ -112,6 +118,7 @@ class SessionRecord:
             settings=self.settings,
             held_by=held_by,
             handle=self._handle,
+            shut_down=self.shut_down and not to_start,
         )
 
     def opened_again(

@@ -96,14 +96,14 @@ class Recovery:
                     raise
                 if isinstance(request, m.KeyedRequest):
                     request = again(request, error)
-                await self._recover(Trouble.NOT_OPEN, stale=current.session)
+                await self._recover(Trouble.NOT_OPEN, operation, stale=current.session)
                 moves += 1
             except ActivityError as error:
                 if queue is None or moves == _MAX_RESUMES or not unanswered(error):
                     raise
                 if not placement.pinned and not workflow.patched(_PING):
                     raise
-                await self._recover(Trouble.UNANSWERED, stale=current.session)
+                await self._recover(Trouble.UNANSWERED, operation, stale=current.session)
                 if record.ref == current.session and placement.queue_after(moves) == queue:
                     patience.check(queue, error)
                 else:
@@ -149,7 +149,13 @@ class Recovery:
             )
         return config
 
-    async def _recover(self, met: Trouble, *, stale: m.SessionRef) -> None:
+    async def _recover(
+        self,
+        met: Trouble,
+        operation: Operation[_SessionRequestT, ResponseT],
+        *,
+        stale: m.SessionRef,
+    ) -> None:
         """Do what `Placement` says, once for all operations that find the session stale.
 
         A cancelled operation only stops waiting: other operations still need the session, and a
@@ -162,13 +168,14 @@ class Recovery:
         if self._record.ref != stale:
             return  # Another operation resumed it meanwhile.
         if self._recovering is None or self._recovering.done():
-            self._recovering = asyncio.create_task(self._make(move))
+            to_start = operation.name == ops.START.name
+            self._recovering = asyncio.create_task(self._make(move, to_start=to_start))
         await asyncio.shield(self._recovering)
 
-    async def _make(self, move: Move) -> None:
+    async def _make(self, move: Move, *, to_start: bool) -> None:
         worker_queue = self._record.placement.worker_queue
         request = self._record.resume_request(
-            held_by=worker_queue if move is Move.TAKE_OVER else None
+            held_by=worker_queue if move is Move.TAKE_OVER else None, to_start=to_start
         )
         if move is Move.GIVE_UP:
             answer = await self._given_up(request)

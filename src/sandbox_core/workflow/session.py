@@ -55,6 +55,7 @@ class TemporalSandboxSession(SessionCommands, SessionFiles):
                 self._meter.sandbox_deleted()
             raise
         self._record.started, self._unused, self._discarded = True, None, False
+        self._record.shut_down = False
 
     async def _discard(self, idempotency_key: str) -> None:
         config = cleaning_up(self._record.config)
@@ -75,9 +76,14 @@ class TemporalSandboxSession(SessionCommands, SessionFiles):
             await self._change_state(ops.STOP, m.StopRequest(session=self._ref, users=users))
 
     async def shutdown(self) -> None:
-        """Release the sandbox's resources; the sandbox remains and can be resumed."""
+        """Release the sandbox's resources.
+
+        Some backends delete the sandbox. `start` then restores the workspace from its last
+        snapshot, if there is one, in another; until then, operations raise `SandboxLost`.
+        """
         if not (self._discarded or self._is_deleted()):
             await self._change_state(ops.SHUTDOWN, m.ShutdownRequest(session=self._ref))
+            self._record.shut_down = True
         self._record.started = False
 
     async def delete(self) -> None:

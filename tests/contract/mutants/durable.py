@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from contract.mutants.one import Mutant, api, client, provider
+from contract.mutants.one import Mutant, api, client, provider, session
 from contract.mutants.terminals import TERMINALS_METHODS
 
 _FIND = "            if labels.items() <= sandbox.labels.items()"
@@ -122,6 +122,11 @@ DURABLE = (
         "durable.what_is_deleted_stays_deleted",
         "        await self.api.delete(session.state.sandbox_id)",
         "        return session",
+    ),
+    session(
+        "empties what is shut down",
+        "durable.a_missing_workspace_is_not_empty",
+        "    async def shutdown(self):\n        root = self.state.manifest.root\n        await self._plain('find', root, '-mindepth', '1', '-delete')\n        await super().shutdown()\n",
     ),
     api(
         "prints its environment",

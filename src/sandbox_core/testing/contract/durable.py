@@ -306,6 +306,34 @@ async def what_is_deleted_stays_deleted(subject: Subject) -> None:
     expect_equal([], left, "sandboxes after the deletion")
 
 
+@check(
+    "durable",
+    cost="an agent works in an empty workspace, or its result is lost when its session is closed",
+)
+async def a_missing_workspace_is_not_empty(subject: Subject) -> None:
+    """After a shutdown, commands find the workspace or fail; without it, sessions can be closed."""
+    fleet = await steady_fleet(subject)
+    handle = await fleet.hold()
+    await fleet.update(handle, HoldSandbox.do, "echo kept > hello.txt")
+    await fleet.update(handle, HoldSandbox.save)
+    await fleet.update(handle, HoldSandbox.shut_down)
+    for _ in range(2):  # The first one may be the one that finds the sandbox gone.
+        with suppress(WorkflowUpdateFailedError):
+            seen = await fleet.update(handle, HoldSandbox.do, "cat hello.txt")
+            expect_equal(["kept\n", "", 0], seen, "a file after the shutdown")
+    await fleet.update(handle, HoldSandbox.start)
+    seen = await fleet.update(handle, HoldSandbox.do, "cat hello.txt")
+    expect_equal(["kept\n", "", 0], seen, "a file after the next start")
+    await fleet.update(handle, HoldSandbox.do, 'rm -rf "$PWD"')
+    try:
+        await fleet.update(handle, HoldSandbox.close)
+    except WorkflowUpdateFailedError as failed:
+        raise PromiseBroken(
+            f"without its workspace, a session is not closed: {failed.cause!r}"
+        ) from failed
+    await fleet.finish(handle)
+
+
 @check("durable", cost="deleting boots a sandbox or leaves the old one")
 async def a_delete_by_another_worker_makes_none(subject: Subject) -> None:
     """A worker that never held a session deletes its sandbox without creating another."""

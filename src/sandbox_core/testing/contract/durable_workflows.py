@@ -124,6 +124,16 @@ class HoldSandbox:
         await (await self._opened()).stop()
 
     @workflow.update
+    async def shut_down(self) -> None:
+        """Release the sandbox's resources; the workflow continues to use the session."""
+        await (await self._opened()).shutdown()
+
+    @workflow.update
+    async def close(self) -> None:
+        """Save the workspace and release the sandbox, as at the end of ``async with``."""
+        await (await self._opened()).aclose()
+
+    @workflow.update
     async def delete(self) -> None:
         """Delete the sandbox; the workflow continues to use the session."""
         session = workflow_session(await self._opened())

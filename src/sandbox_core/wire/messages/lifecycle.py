@@ -42,7 +42,8 @@ class ResumeSessionRequest(Message):
     the own queue of the worker that held the session, on whose host the sandbox lives; another
     worker of that host opens the session only if that worker is gone. `handle` identifies the
     requesting handle among several of one session. `owner` is the workflow that owns the sandbox,
-    if it is not the requesting one.
+    if it is not the requesting one. `shut_down` means that the workflow has shut the session down:
+    if the sandbox is gone, `SandboxLost` is raised and no other one is made.
     """
 
     state: JsonObject
@@ -53,6 +54,7 @@ class ResumeSessionRequest(Message):
     held_by: str | None = None
     handle: str | None = None
     owner: WorkflowRun | None = None
+    shut_down: bool = False
 
 
 class OpenSessionResponse(Message):

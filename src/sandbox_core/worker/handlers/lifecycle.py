@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
 
+from agents.sandbox.errors import SandboxError
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.session.sandbox_session import SandboxSession
 from agents.sandbox.session.sandbox_session_state import SandboxSessionState
@@ -49,6 +50,7 @@ from sandbox_core.worker.sessions.creation import (
 )
 from sandbox_core.worker.sessions.destroying import destroy
 from sandbox_core.worker.sessions.labels import digest
+from sandbox_core.worker.sessions.lost import workspace_lost
 from sandbox_core.worker.sessions.pool import Client, OpenSession, User, UserKey
 from sandbox_core.worker.sessions.portable import check_portable
 from sandbox_core.worker.sessions.resume import (
@@ -236,7 +238,12 @@ async def _resume(
 
     async def attach(client: Client) -> Opened:
         return await resume(
-            call.provider, client, state, started=request.started, sandbox_id=request.sandbox_id
+            call.provider,
+            client,
+            state,
+            started=request.started,
+            sandbox_id=request.sandbox_id,
+            shut_down=request.shut_down,
         )
 
     opened = await make(call, request, attach, known=known)
@@ -356,8 +363,14 @@ async def _stop(call: Call, request: m.StopRequest) -> m.StateResponse:
         info = activity.info()
         # Each attempt writes its own object: one that was given up may still be writing.
         save = f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"
-        with saved_anew(held.session, save):
-            await held.session.stop()
+        try:
+            with saved_anew(held.session, save):
+                await held.session.stop()
+        except SandboxError as error:
+            lost = await workspace_lost(call.provider, held.session)
+            if lost is None:
+                raise
+            raise lost from error
 
     return await _changing(call, request, stop)
 

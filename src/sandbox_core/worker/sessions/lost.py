@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 
-from agents.sandbox.errors import ExecTimeoutError
+from agents.sandbox.errors import ExecTimeoutError, SandboxError
+from agents.sandbox.session.sandbox_session import SandboxSession
 
 from sandbox_core.errors import OutcomeUnknown, SandboxCoreError, SandboxLost, SessionNotOpen
+from sandbox_core.providers.registry import Provider
 from sandbox_core.providers.stopped import SandboxStopped
 from sandbox_core.wire.messages import KeyedRequest, Message, SessionRequest
 from sandbox_core.wire.operations import Effect, Operation
@@ -42,7 +46,8 @@ async def reason_of(
     ):
         return error
     held = call.pool.find(request.session.session_id)
-    if held is None or held.user(request.session) is None:
+    user = None if held is None else held.user(request.session)
+    if held is None or user is None:
         return error
     state = held.session.state
     try:
@@ -57,10 +62,32 @@ async def reason_of(
         return SessionNotOpen(f"the sandbox of session {state.session_id} no longer exists")
     sandbox = f"sandbox {sandbox_identity(provider, state)} of provider {provider.name!r}"
     what = f"{operation.name} {summarize(request.summary())!r}"
+    restores = "The next operation restores"
+    if user.left:
+        restores = "The session was shut down: its next start restores"
     return SandboxLost(
         f"{sandbox}{on_host(provider)} no longer exists. {what} may have started in it and was "
-        f"not repeated. The next operation restores the workspace from its last snapshot, if "
-        f"there is one."
+        f"not repeated. {restores} the workspace from its last snapshot, if there is one."
+    )
+
+
+async def workspace_lost(provider: Provider, session: SandboxSession) -> SandboxLost | None:
+    """Return the error for a sandbox whose workspace was removed; None if it was not.
+
+    Commands run in the workspace, so without it the backend cannot start any.
+    """
+    root = session.state.manifest.root
+    try:
+        ran = await session.exec("sh", "-c", ":", shell=False)
+    except SandboxError:
+        return None
+    said = (ran.stdout + ran.stderr).decode(errors="replace").lower()
+    if ran.ok() or root.lower() not in said or os.strerror(errno.ENOENT).lower() not in said:
+        return None
+    return SandboxLost(
+        f"the workspace {root} was removed from sandbox "
+        f"{sandbox_identity(provider, session.state)} of provider {provider.name!r}, so it was not "
+        f"saved. Its last snapshot, if there is one, is unchanged."
     )
 
 

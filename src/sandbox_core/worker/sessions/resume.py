@@ -42,19 +42,23 @@ async def resume(
     *,
     started: bool,
     sandbox_id: str | None,
+    shut_down: bool = False,
 ) -> Opened:
     """Open the session of `state`; if its workspace was in use, make it usable again.
 
     Raises:
-        SandboxLost: The workspace was in use, its sandbox is gone, and there is no snapshot.
+        SandboxLost: The sandbox is gone; and the workspace was in use and has no snapshot, or the
+            session was shut down.
         StorageError: The workspace was not in use, and its snapshot is missing.
     """
     # If a lookup fails, the SDK's clients return a new, empty sandbox.
     known = sandbox_id or sandbox_identity(provider, state)
     present = None
     if known is not None and isinstance(provider, SupportsExists):
-        if started or state.workspace_root_ready:
+        if started or shut_down or state.workspace_root_ready:
             present = await provider.exists(client, known)
+        if shut_down and present is False:
+            raise _shut_down(provider, known)
         # If the sandbox still exists, another session may have started the workspace: keep it.
         started = started or present is True
         if not present and started and not await _restorable(state, client_dependencies(client)):
@@ -63,9 +67,12 @@ async def resume(
         await check_saved(state.snapshot, client_dependencies(client))
     session = await client.resume(state)
     keep_whole(session)
+    actual = sandbox_identity(provider, session.state)
+    if shut_down and actual != known:
+        await client.delete(session)
+        raise _shut_down(provider, known)
     if not started:
         return Opened(session=session)
-    actual = sandbox_identity(provider, session.state)
     if present is False or actual != known:
         if not await _restorable(session.state, session.dependencies):
             lost = await _lost(provider, known, session.state, session.dependencies)
@@ -161,6 +168,13 @@ async def _restorable(state: SandboxSessionState, dependencies: Dependencies | N
 def on_host(provider: Provider) -> str:
     """Return " on host ..." if the provider's sandboxes live on this host, otherwise ""."""
     return f" on host {socket.gethostname()}" if provider.host_bound else ""
+
+
+def _shut_down(provider: Provider, sandbox_id: str | None) -> SandboxLost:
+    return SandboxLost(
+        f"sandbox {sandbox_id} of provider {provider.name!r} no longer exists{on_host(provider)}: "
+        f"its session was shut down. Start the session before you use it again."
+    )
 
 
 async def _lost(
