@@ -100,6 +100,18 @@ class TestPool:
             await perform(call, ops.RUNNING.name, m.RunningRequest(session=first.session))
         await delete(call, second)
 
+    async def test_one_that_was_shut_down_is_evicted_when_it_is_used(self) -> None:
+        """The sessions of some backends would make another sandbox."""
+        call = call_with(SessionPool())
+        opened = await create(call, "shut-down")
+        await perform(call, ops.SHUTDOWN.name, m.ShutdownRequest(session=opened.session))
+        held = len(call.pool)
+        with pytest.raises(SessionNotOpen):
+            await perform(call, ops.LS.name, m.LsRequest(session=opened.session, path="."))
+
+        assert 1 == held
+        assert 0 == len(call.pool)
+
     async def test_one_in_use_is_not_evicted(self) -> None:
         call = call_with(SessionPool(max_idle_s=0, max_sessions=1))
         first = await create(call, "1")

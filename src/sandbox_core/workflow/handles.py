@@ -24,12 +24,26 @@ class Handle(Protocol):
 
 
 _handles: PerWorkflow[WeakSet[Handle]] = PerWorkflow(WeakSet)
+_created: PerWorkflow[set[tuple[str, str]]] = PerWorkflow(set)
 
 
 def add_handle(handle: Handle) -> None:
     """Register `handle`, so that a delete through another handle of this workflow marks it."""
     if workflow.in_workflow():
         _handles.get().add(handle)
+
+
+def note_created(handle: Handle) -> None:
+    """Note that this workflow created the session of `handle`."""
+    if workflow.in_workflow():
+        _created.get().add(handle.session_key)
+
+
+def is_guest(handle: Handle) -> bool:
+    """Return whether this is a child workflow that uses the sandbox of another workflow."""
+    if not workflow.in_workflow() or workflow.info().parent is None:
+        return False
+    return handle.session_key not in _created.get()
 
 
 def mark_deleted(deleted: Handle) -> None:

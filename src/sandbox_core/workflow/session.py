@@ -24,7 +24,7 @@ from sandbox_core.wire.naming import host_of
 from sandbox_core.wire.operations import Operation
 from sandbox_core.workflow import convert
 from sandbox_core.workflow.creation import clean_up, cleaning_up, delete_session
-from sandbox_core.workflow.handles import mark_deleted
+from sandbox_core.workflow.handles import is_guest, mark_deleted
 from sandbox_core.workflow.record import at_queue
 from sandbox_core.workflow.resuming import Patience, unanswered
 from sandbox_core.workflow.session_base import DOUBTED
@@ -73,16 +73,19 @@ class TemporalSandboxSession(SessionCommands, SessionFiles):
         """
         if not (self._discarded or self._is_deleted()):
             users = tuple(sorted(self._users))
-            await self._change_state(ops.STOP, m.StopRequest(session=self._ref, users=users))
+            request = m.StopRequest(session=self._ref, users=users, guest=is_guest(self))
+            await self._change_state(ops.STOP, request)
 
     async def shutdown(self) -> None:
         """Release the sandbox's resources.
 
         Some backends delete the sandbox. `start` then restores the workspace from its last
-        snapshot, if there is one, in another; until then, operations raise `SandboxLost`.
+        snapshot, if there is one, in another; until then, operations raise `SandboxLost`. A child
+        workflow that resumed the session leaves the sandbox to the workflow that it comes from.
         """
         if not (self._discarded or self._is_deleted()):
-            await self._change_state(ops.SHUTDOWN, m.ShutdownRequest(session=self._ref))
+            request = m.ShutdownRequest(session=self._ref, guest=is_guest(self))
+            await self._change_state(ops.SHUTDOWN, request)
             self._record.shut_down = True
         self._record.started = False
 

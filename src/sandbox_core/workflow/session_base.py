@@ -17,7 +17,7 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.naming import activity_name
 from sandbox_core.wire.operations import Operation, ResponseT
-from sandbox_core.workflow.handles import add_handle
+from sandbox_core.workflow.handles import add_handle, note_created
 from sandbox_core.workflow.live_output import LiveOutput, checked, repeated
 from sandbox_core.workflow.local_activities import LocalCommands
 from sandbox_core.workflow.polling import PolledProcess
@@ -84,6 +84,8 @@ class SessionBase(BaseSandboxSession):
         # Of the sandbox, as whom commands have run: each has a helper of its own.
         self._users: set[str] = set()
         add_handle(self)
+        if idempotency_key is not None:
+            note_created(self)
 
     @property
     def provider(self) -> str:

@@ -225,12 +225,14 @@ class NameFiles:
 
 @workflow.defn
 class UseShared:
-    """Uses the session of the given state."""
+    """Uses the session of the given state, and closes it: the sandbox is left to the others."""
 
     @workflow.run
     async def run(self, order: Order, state: dict[str, Any], name: str) -> None:
         client = _client(order)
-        await _work(await client.resume(client.deserialize_session_state(state)), name)
+        session = await client.resume(client.deserialize_session_state(state))
+        await _work(session, name)
+        await session.aclose()
 
 
 COMMANDS = 6

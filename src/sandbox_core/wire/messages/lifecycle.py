@@ -113,13 +113,19 @@ class StartRequest(SessionRequest):
 
 
 class StopRequest(SessionRequest):
-    """End polled processes, those of `users` included, and save the workspace to a snapshot."""
+    """End polled processes, those of `users` included, and save the workspace to a snapshot.
+
+    A `guest` uses another workflow's sandbox: it ends no processes.
+    """
 
     users: tuple[str, ...] = ()
+    guest: bool = False
 
 
 class ShutdownRequest(SessionRequest):
-    """Release the sandbox's resources."""
+    """Release the sandbox's resources, unless a `guest` asks, who uses another workflow's."""
+
+    guest: bool = False
 
 
 class StateResponse(Message):

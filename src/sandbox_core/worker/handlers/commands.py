@@ -106,6 +106,6 @@ async def _pty_resize(call: Call, request: m.PtyResizeRequest) -> None:
 
 @handles(ops.PTY_TERMINATE_ALL)
 async def _pty_terminate_all(call: Call, request: m.PtyTerminateAllRequest) -> None:
-    async with call.pool.use(request) as session:
+    async with call.pool.use(request, shut_down=True) as session:
         await closing.terminate_all(call.provider, session, request.users)
         await session.pty_terminate_all()

@@ -351,14 +351,14 @@ async def _start(call: Call, request: m.StartRequest) -> m.StateResponse:
             return  # Others are using the sandbox.
         await (restart(session) if started else start(call.provider, call.client, session))
 
-    return await _changing(call, request, start_held)
+    return await _changing(call, request, start_held, shut_down=True)
 
 
 @handles(ops.STOP)
 async def _stop(call: Call, request: m.StopRequest) -> m.StateResponse:
     async def stop(held: OpenSession, user: User) -> None:
         # As in the SDK's sessions, which end their processes before they save the workspace.
-        if not held.is_shared_by(user):
+        if not (request.guest or held.is_shared_by(user)):
             await closing.terminate_all(call.provider, held.session, request.users)
         info = activity.info()
         # Each attempt writes its own object: one that was given up may still be writing.
@@ -379,19 +379,21 @@ async def _stop(call: Call, request: m.StopRequest) -> m.StateResponse:
 async def _shutdown(call: Call, request: m.ShutdownRequest) -> m.StateResponse:
     async def shutdown(held: OpenSession, user: User) -> None:
         user.left = True
-        if not held.is_shared_by(user):
+        if not (request.guest or held.is_shared_by(user)):
             await between_polls.abandon(held.session)
             await held.session.shutdown()
 
-    return await _changing(call, request, shutdown)
+    return await _changing(call, request, shutdown, shut_down=True)
 
 
 async def _changing(
     call: Call,
     request: m.SessionRequest,
     change: Callable[[OpenSession, User], Awaitable[None]],
+    *,
+    shut_down: bool = False,
 ) -> m.StateResponse:
-    async with call.pool.use(request) as session:
+    async with call.pool.use(request, shut_down=shut_down) as session:
         held = call.pool.find(request.session.session_id)
         user = None if held is None else held.user(request.session)
         assert held is not None, "it is in use"
@@ -408,7 +410,7 @@ async def _changing(
 
 @handles(ops.RUNNING)
 async def _running(call: Call, request: m.RunningRequest) -> m.RunningResponse:
-    async with call.pool.use(request) as session:
+    async with call.pool.use(request, shut_down=True) as session:
         return m.RunningResponse(running=await session.running())
 
 

@@ -220,8 +220,15 @@ class SessionPool:
             await asyncio.wait(busy, timeout=_INTERRUPT_S)
 
     @asynccontextmanager
-    async def use(self, request: SessionRequest) -> AsyncIterator[SandboxSession]:
+    async def use(
+        self, request: SessionRequest, *, shut_down: bool = False
+    ) -> AsyncIterator[SandboxSession]:
         """Yield the session of `request`, with the workflow's changes to its state applied.
+
+        Args:
+            request: Names the session and the epoch.
+            shut_down: Whether a session that all users have shut down will do. Otherwise it is
+                evicted: the sessions of some backends would make another sandbox.
 
         Raises:
             SessionNotOpen: The session is not held here, or not at that epoch.
@@ -229,6 +236,9 @@ class SessionPool:
         held = self._open.get(request.session.session_id)
         if held is None or held.user(request.session) is None:
             raise SessionNotOpen(f"session {request.session.session_id} is not open here")
+        if not (shut_down or held.is_used):
+            self.remove(held.session_id)
+            raise SessionNotOpen(f"session {held.session_id} was shut down")
         self._open.move_to_end(request.session.session_id)
         secrets = current_secrets()
         secrets.values |= held.secrets
