@@ -68,7 +68,7 @@ class SessionCommands(SessionBase):
 
     async def _exec(self, request: m.ExecRequest) -> m.ExecResponse:
         if self._local is None:
-            return await self._command(ops.EXEC, request, self._live_command(request))
+            return await self._run(request, self._live_command(request))
         return await self._exec_locally_first(with_stable_id(request), self._local)
 
     async def _exec_locally_first(
@@ -82,18 +82,21 @@ class SessionCommands(SessionBase):
                 repeated = local.may_have_run(request.user)
             else:
                 first = request.model_copy(update={"within_s": WITHIN_S})
-                response = await self._call(ops.EXEC, first)
+                response = await self._run(first, None)
                 if response.unfinished is None:
                     return response
                 repeated = response.unfinished == "started"
         request = request.model_copy(update={"repeated": repeated})
         try:
-            response = await self._command(ops.EXEC, request, live)
+            response = await self._run(request, live)
         except OutcomeUnknown:
             local.forget(request.user)
             raise
         local.note(self._ref, request.user, response.at_most_once)
         return response
+
+    async def _run(self, request: m.ExecRequest, live: LiveCommand | None) -> m.ExecResponse:
+        return await self._command(ops.EXEC, request, live)
 
     def _live_command(self, request: m.CommandRequest) -> LiveCommand | None:
         live_output = self.live_output
