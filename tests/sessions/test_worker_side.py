@@ -82,7 +82,7 @@ class TestWorkerEnv:
             "the options of provider 'docker' contain what looks like a secret, "
             "labels.DEPLOY_TOKEN: "
         ) in message
-        assert "WorkerEnv('NAME') in the manifest's environment" in message
+        assert "WorkerEnv(name='NAME') in the manifest's environment" in message
 
     async def test_is_left_in_the_bytes_of_files_and_archives(
         self, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
@@ -127,7 +127,7 @@ class TestWorkerEnv:
         message = await _failure(temporal_client, plugin, "UsesSecret", "ACME_TOKEN")
 
         assert (
-            "WorkerEnv('ACME_TOKEN') is not allowed on this worker: name it in "
+            "WorkerEnv(name='ACME_TOKEN') is not allowed on this worker: name it in "
             "SandboxPlugin(worker_env=['ACME_TOKEN'])."
         ) == message
 
@@ -136,7 +136,7 @@ class TestWorkerEnv:
         plugin = SandboxPlugin(worker_env=["ACME_UNSET"])
         message = await _failure(temporal_client, plugin, "UsesSecret", "ACME_UNSET")
 
-        assert "WorkerEnv('ACME_UNSET') is not set in this worker's environment." == message
+        assert "WorkerEnv(name='ACME_UNSET') is not set in this worker's environment." == message
 
     async def test_with_a_misspelt_field_fails_the_workflow_at_once(
         self, temporal_client: Client

@@ -119,7 +119,7 @@ class TestMount:
         message, written = await _failure(temporal_client, plugins, bucket, s3_server)
 
         assert (
-            "WorkerEnv('BUCKET_KEY') is not allowed on this worker: name it in "
+            "WorkerEnv(name='BUCKET_KEY') is not allowed on this worker: name it in "
             "SandboxPlugin(worker_env=['BUCKET_KEY'])."
         ) == message
         assert KEY_ID.encode() not in written

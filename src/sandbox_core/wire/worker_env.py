@@ -68,4 +68,4 @@ class WorkerEnv(Explained, EnvValue):
             InvalidRequest: The variable is not allowed, not set or too short, or this is not an
                 activity.
         """
-        return read_worker_env(self.name, f"WorkerEnv({self.name!r})")
+        return read_worker_env(self.name, f"WorkerEnv(name={self.name!r})")

@@ -101,17 +101,19 @@ class Secrets:
         """
         if not isinstance(self.allowed, AllowAllWorkerEnvVars) and name not in self.allowed:
             raise InvalidRequest(
-                f"WorkerEnv({name!r}) is not allowed on this worker: name it in "
+                f"WorkerEnv(name={name!r}) is not allowed on this worker: name it in "
                 f"SandboxPlugin(worker_env=[{name!r}])."
             )
         value = os.environ.get(name)
         if not value:
-            raise InvalidRequest(f"WorkerEnv({name!r}) is not set in this worker's environment.")
+            raise InvalidRequest(
+                f"WorkerEnv(name={name!r}) is not set in this worker's environment."
+            )
         if len(value) < SHORTEST:
             raise InvalidRequest(
-                f"WorkerEnv({name!r}) has fewer than {SHORTEST} characters, too few to redact: it "
-                f"could not be told from other text. If it is not a secret, write its value into "
-                f"the manifest."
+                f"WorkerEnv(name={name!r}) has fewer than {SHORTEST} characters, too few to "
+                f"redact: it could not be told from other text. If it is not a secret, write its "
+                f"value into the manifest."
             )
         self.remember([value])
         return value

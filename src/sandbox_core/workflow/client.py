@@ -145,8 +145,8 @@ class TemporalSandboxClient(BaseSandboxClient[BaseSandboxClientOptions | None]):
                     f"the options of provider {self._name!r} contain what looks like a secret, "
                     f"{', '.join(secrets)}: the workflow's history would record it. Keep it in the "
                     f"worker's environment: the provider reads its own credentials there, and "
-                    f"WorkerEnv('NAME') in the manifest's environment passes a variable to the "
-                    f"sandbox. What is no secret can be text in the manifest's environment."
+                    f"WorkerEnv(name='NAME') in the manifest's environment passes a variable to "
+                    f"the sandbox. What is no secret can be text in the manifest's environment."
                 )
             )
         request = m.CreateSessionRequest(
