@@ -255,3 +255,12 @@ class TestStore:
 
 
 _ID = "bwrap-0-0123456789abcdef"
+
+
+def test_a_full_disk_is_said_with_the_file(home: Path) -> None:
+    store = Store(root=home / "store")
+    made = store.make({})
+    (made.path / "record.new").symlink_to("/dev/full")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/record\.new'"):
+        store.relabel(made.id, {"kept": "no"})

@@ -115,10 +115,14 @@ class Sandbox:
         # Replaced atomically, so that readers see a complete record even if this is killed.
         new = self.path / "record.new"
         content = json.dumps({"labels": dict(labels), "created": created.isoformat()})
-        with new.open("w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with new.open("w", encoding="utf-8") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = str(new)  # A full disk's error names no file.
+            raise
         new.replace(self.path / "record.json")
 
 
