@@ -22,10 +22,15 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_each_command_has_examples_that_it_accepts(command: str) -> None:
-    """Each names the command, and only options that its help lists."""
+    """Each names the command, and only options that its help lists. Paragraphs fill their lines."""
     result = run_sandbox(*command.split(), "--help", COLUMNS="200")
 
     assert 0 == result.returncode, result.stderr
+    described, _, _ = result.stdout.partition("╭")
+    _usage, *paragraphs = re.split(r"\n\s*\n", described.strip())
+    for paragraph in paragraphs:
+        *full, _ = map(str.strip, paragraph.splitlines())
+        assert all(len(line) > 150 for line in full), paragraph
     options, _, examples = result.stdout.partition("Examples:")
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
     assert lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ storage_app = typer.Typer(help="Manage the storage of payloads and snapshots.")
 config_app = typer.Typer(help="Look at the settings of sandbox.toml and of variables.")
 
 
+def _flowing(docstring: str) -> str:
+    """Return a docstring whose paragraphs have no line breaks: typer keeps those it finds."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(" ".join(each.split()) for each in paragraphs)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Subcommand:
     """One row: the function whose arguments are the subcommand's, and examples for its help."""
@@ -36,6 +43,7 @@ class _Subcommand:
         examples = "\n\n".join(escape(example) for example in self.examples)
         group.command(
             name=self.function.__name__.strip("_"),
+            help=_flowing(self.function.__doc__ or ""),
             rich_help_panel=panel,
             epilog=f"Examples:\n\n{examples}" if examples else None,
         )(self.function)
