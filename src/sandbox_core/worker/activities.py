@@ -26,10 +26,10 @@ from sandbox_core.wire.terminal_errors import origin_of, reason_of_file
 from sandbox_core.worker.attempts import timed
 from sandbox_core.worker.authorization import check_access
 from sandbox_core.worker.call import Call
-from sandbox_core.worker.commands.sudo import missing_sudo
 from sandbox_core.worker.handlers.table import HANDLERS
 from sandbox_core.worker.heartbeats import heartbeats
 from sandbox_core.worker.metrics import ProviderMetrics
+from sandbox_core.worker.missing_sudo import missing_sudo
 from sandbox_core.worker.observation import Observation, observed
 from sandbox_core.worker.secrets import Allowed, Secrets, knowing_secrets
 from sandbox_core.worker.sessions.lost import reason_of

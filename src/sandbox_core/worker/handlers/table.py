@@ -8,10 +8,10 @@ from sandbox_core.worker.handlers import (
     inspect,
     lifecycle,
     names,
+    reap,
     skills,
     workspace,
 )
 from sandbox_core.worker.handlers.registry import handlers_of
-from sandbox_core.worker.reaping import reaper
 
-HANDLERS = handlers_of(lifecycle, commands, files, names, workspace, skills, inspect, reaper)
+HANDLERS = handlers_of(lifecycle, commands, files, names, workspace, skills, inspect, reap)

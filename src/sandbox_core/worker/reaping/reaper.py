@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Protocol, cast
 
-from temporalio import activity
 from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError
 
@@ -26,10 +25,7 @@ from sandbox_core.providers import (
 )
 from sandbox_core.providers.activation import CreatesClient
 from sandbox_core.providers.registry import Provider
-from sandbox_core.wire import operations as ops
 from sandbox_core.wire.messages import Reaped, ReapRequest, ReapResponse
-from sandbox_core.worker.call import Call
-from sandbox_core.worker.handlers.registry import handles
 from sandbox_core.worker.reaping.owners import Owner, owner_of
 from sandbox_core.worker.sessions import labels as names
 from sandbox_core.worker.sessions.destroying import destroy
@@ -59,17 +55,6 @@ def as_reapable(provider: Provider) -> Reapable | None:
     able = (SupportsLabels, SupportsRelabel, SupportsDestroy)
     found = all(isinstance(provider, ability) for ability in able)
     return cast("Reapable", provider) if found else None
-
-
-@handles(ops.REAP)
-async def _reap(call: Call, request: ReapRequest) -> ReapResponse:
-    provider, temporal = as_reapable(call.provider), activity.client()
-    if provider is None:
-        raise InvalidRequest(
-            f"provider {call.provider.name!r} cannot {NEEDED}, so its orphans cannot be determined."
-        )
-    namespace = call.namespace or await Namespace.of(temporal)
-    return await reap(provider, call.client, temporal, namespace, request)
 
 
 async def reap(
