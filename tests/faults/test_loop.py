@@ -37,7 +37,7 @@ async def perform(client: Client, queue: str, plan: Plan) -> tuple[list[Outcome]
 
 class _BlockingSession(UnixLocalSandboxSession):
     async def running(self) -> bool:
-        time.sleep(4)  # noqa: ASYNC251 - as an SDK does that computes, or waits for a socket
+        time.sleep(5)  # noqa: ASYNC251 - as an SDK does that computes, or waits for a socket
         return True
 
 
@@ -66,7 +66,7 @@ class TestHeartbeats:
         """An operation that takes too long in it is not attempted again."""
         plugins = [SandboxPlugin(providers=[_BlockingProvider()])]
         async with running_worker(temporal_client, Perform, plugins=plugins) as queue:
-            plan = Plan([Step("running")], provider="blocking", heartbeat_s=1)
+            plan = Plan([Step("running")], provider="blocking", heartbeat_s=3)
             outcomes, tried = await perform(temporal_client, queue, plan)
 
         assert [Outcome(text="True")] == outcomes

@@ -58,7 +58,7 @@ class TestClosedWorkflow:
         assert not owned.root.exists()
 
     async def test_timed_out(self, here: Here) -> None:
-        owned = await here.owned(run_timeout=timedelta(seconds=2))
+        owned = await here.owned(run_timeout=timedelta(seconds=4))
         await closed(owned.handle)
 
         assert [(str(owned.root), "timed out", "deleted")] == outcomes(await here.reap())

@@ -13,7 +13,7 @@ from workflows.live_output import AskLive
 
 from sandbox_core.worker import SandboxPlugin
 
-SLOW = "echo begun; sleep 0.6; echo oh >&2; sleep 0.3; echo done; exit 3"
+SLOW = "echo begun; sleep 2; echo oh >&2; echo done; exit 3"
 
 
 async def test_what_an_agent_runs_is_published(temporal_client: Client) -> None:
