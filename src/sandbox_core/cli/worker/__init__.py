@@ -82,7 +82,7 @@ async def run_worker(
             if settings.health_port is not None:
                 await stack.enter_async_context(health_server(settings.health_port, not_ready))
             logger.info(
-                "task queue %s, namespace %s at %s: %s workflows, %s activities, and sandboxes",
+                "task queue %s, namespace %s at %s: sandboxes, workflows: %s, activities: %s",
                 settings.task_queue,
                 client.namespace,
                 client.service_client.config.target_host,
