@@ -18,7 +18,9 @@ from cli.command import run_sandbox, running_sandbox
 from local_backend import LocalProvider
 
 from sandbox_core import __version__
+from sandbox_core.cli.check import check_provider
 from sandbox_core.cli.providers import list_providers
+from sandbox_core.errors import UnknownProvider
 from sandbox_core.providers import discover
 from sandbox_core.wire.published import how_to_install
 
@@ -236,6 +238,29 @@ class TestCheck:
 
         assert 1 == result.returncode
         assert said in result.stderr
+
+    async def test_an_entry_point_that_nothing_reads_is_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is why a provider that has just been installed is not."""
+        metadata = tmp_path / "acme_unread-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Name: acme-unread\nVersion: 1.0\n")
+        points = "[sandbox_core.provider]\nunread = acme_unread\n"
+        (metadata / "entry_points.txt").write_text(points)
+        monkeypatch.syspath_prepend(tmp_path)
+
+        with pytest.raises(UnknownProvider, match=r"acme-unread 1\.0 names .* nothing reads"):
+            await check_provider(
+                "unread",
+                levels=(),
+                only=(),
+                slow=True,
+                known=(),
+                max_sandboxes=4,
+                as_json=False,
+                output=None,
+            )
 
     def test_a_client_that_cannot_be_made_is_one_error(self) -> None:
         """Not a broken promise for each check."""

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from sandbox_core.errors import InvalidRequest, UnknownProvider
 from sandbox_core.providers import FailedProvider, discover, load
+from sandbox_core.providers.discovery import misspelt_groups
 from sandbox_core.testing.contract import (
     LEVELS,
     Backend,
@@ -61,7 +62,8 @@ async def check_provider(
     candidates = [candidate for candidate in discover() if candidate.name == name]
     if not candidates:
         installed = ", ".join(sorted({each.name for each in discover()})) or "none"
-        raise UnknownProvider(f"provider {name!r} is not installed here. Installed: {installed}.")
+        said = [f"provider {name!r} is not installed here. Installed: {installed}."]
+        raise UnknownProvider(" ".join([*said, *misspelt_groups()]))
     (result,) = load(candidates)
     if isinstance(result, FailedProvider):
         raise result.error
