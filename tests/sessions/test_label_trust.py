@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import pytest
 from agents.sandbox.sandboxes.unix_local import UnixLocalSandboxClient
 from local_backend import LocalClient, LocalProvider
 from support import running_worker, unique
 from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
 from workflows.steps import Outcome, Perform, Plan, Step
 
 from sandbox_core.providers import LabelledSandbox
 from sandbox_core.worker import SandboxPlugin
+from sandbox_core.worker.call import Call
+from sandbox_core.worker.sessions.creation import destroy_others
+from sandbox_core.worker.sessions.labels import Namespace
+from sandbox_core.worker.sessions.pool import Client as SandboxClient
 
 
 class _New(LocalProvider):
@@ -101,3 +107,16 @@ async def test_a_find_that_matches_anything_is_asked_once(
     assert "of somebody else" not in provider.destroyed
     [warning] = _warnings(caplog)
     assert "its find returns sandboxes with labels that no sandbox can have" in warning
+
+
+async def test_what_it_says_of_a_retried_create_is_not_destroyed() -> None:
+    """The session may be deleted by a worker that has not yet asked the provider anything."""
+    provider = _Echo()
+    provider.destroyed = []
+    namespace = Namespace(name="default", id="1")
+    client = cast("SandboxClient", provider.create_client())
+    call = Call(provider=provider, client=client, namespace=namespace)
+
+    await ActivityEnvironment().run(destroy_others, call, ["key"], keep=None)
+
+    assert [] == provider.destroyed

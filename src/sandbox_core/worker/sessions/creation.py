@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -146,7 +146,7 @@ def retried_key(call: Call, request: CreateSessionRequest | ResumeSessionRequest
     return request_labels(request)[names.KEY]
 
 
-async def destroy_others(call: Call, keys: Iterable[str], *, keep: str | None) -> None:
+async def destroy_others(call: Call, keys: Collection[str], *, keep: str | None) -> None:
     """Destroy what else the attempts at the calling workflow's requests have made.
 
     Args:
@@ -156,6 +156,8 @@ async def destroy_others(call: Call, keys: Iterable[str], *, keep: str | None) -
     """
     provider = _labelling(call)
     if provider is None or call.namespace is None:
+        return
+    if not keys or not await call.trust.check(provider, call.client):
         return
     owner = owner_labels(call.namespace)
     for key in keys:
