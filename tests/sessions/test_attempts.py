@@ -20,7 +20,12 @@ from sandbox_core.wire import messages as m
 from sandbox_core.worker import attempts
 from sandbox_core.worker.attempts import finished, overdue, timed
 from sandbox_core.worker.commands.plain import refuse_if_noted
-from sandbox_core.worker.heartbeats import heartbeats, tell_later_attempts, told
+from sandbox_core.worker.heartbeats import (
+    heartbeats,
+    tell_later_attempts,
+    tell_with_heartbeats,
+    told,
+)
 
 pytestmark = pytest.mark.any_sdk
 
@@ -54,12 +59,13 @@ class TestOverdue:
 
 @activity.defn
 async def mark() -> bool:
-    """Leave a mark and fail twice; the third attempt returns whether it was told of it."""
+    """Leave marks and fail twice; the third attempt returns whether it was told of them."""
     if activity.info().attempt > 2:
-        return told("done") and not told("something else")
+        return told("done") and told("along") and not told("something else")
     with heartbeats():
         if activity.info().attempt == 1:
             await tell_later_attempts("done")
+            tell_with_heartbeats("along")
         await asyncio.sleep(1)  # Heartbeats that come later take nothing of it away.
         raise RuntimeError
 

@@ -67,6 +67,13 @@ async def tell_later_attempts(mark: str) -> None:
         raise asyncio.CancelledError from None
 
 
+def tell_with_heartbeats(mark: str) -> None:
+    """Store `mark` for the activity's next attempts with the heartbeats that it sends anyway."""
+    details = _details.get([])
+    if mark not in details:
+        details.append(mark)
+
+
 def told(mark: str) -> bool:
     """Return whether an earlier attempt of the current activity stored `mark`."""
     return activity.in_activity() and mark in activity.info().heartbeat_details

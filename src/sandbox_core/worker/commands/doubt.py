@@ -1,7 +1,8 @@
 """Keeps the backend's error from hiding that a command may run after all.
 
-A request that got no answer may still be carried out, for example when a paused sandbox goes on. As
-long as the activity is attempted again, it asks for the same command; then the outcome is unknown.
+A request that got no answer may still be carried out, for example when a paused sandbox goes on.
+The command of an attempt that ended with its worker may run. As long as the activity is attempted
+again, it asks for the same command; then the outcome is unknown.
 """
 
 from __future__ import annotations
@@ -12,9 +13,14 @@ from temporalio.service import RPCError
 
 from sandbox_core.wire.terminal_errors import is_terminal
 from sandbox_core.worker.attempts import attempt
-from sandbox_core.worker.heartbeats import tell_later_attempts, told
+from sandbox_core.worker.heartbeats import tell_later_attempts, tell_with_heartbeats, told
 
 _MARK = "unanswered"
+
+
+def note_asked() -> None:
+    """Note for later attempts that this one asks for its command, if it does so for seconds."""
+    tell_with_heartbeats(_MARK)
 
 
 def note_unanswered(error: ExecFailureError) -> None:
@@ -22,12 +28,16 @@ def note_unanswered(error: ExecFailureError) -> None:
     error.context[_MARK] = True
 
 
-async def hides_outcome(error: ExecFailureError) -> bool:
+async def hides_outcome(error: ExecFailureError, *, may_run: bool) -> bool:
     """Return whether a command may run although its activity fails with `error`, for good.
 
     If not for good, `error` is made retryable.
+
+    Args:
+        error: The backend's error.
+        may_run: Whether it is known that the command runs, or may.
     """
-    if not (error.context.get(_MARK) or told(_MARK)):
+    if not (may_run or error.context.get(_MARK) or told(_MARK)):
         return False
     if is_terminal(error) or _is_last_attempt():
         return True

@@ -33,7 +33,7 @@ from agents.sandbox.session.sandbox_session import SandboxSession
 from sandbox_core.providers.registry import Provider
 from sandbox_core.wire import messages as m
 from sandbox_core.worker.commands import between_polls, retention
-from sandbox_core.worker.commands.doubt import hides_outcome
+from sandbox_core.worker.commands.doubt import hides_outcome, note_asked
 from sandbox_core.worker.commands.ending import end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
@@ -162,6 +162,7 @@ async def _started(
 ) -> Polled:
     key = request.operation_id
     started = is_repeated(request)
+    note_asked()
     while True:
         try:
             answer = await until(
@@ -172,7 +173,7 @@ async def _started(
         except NotAnAnswer as silence:
             raise await unanswered(helper, session, request, argv, silence) from None
         except ExecFailureError as error:
-            if await hides_outcome(error):
+            if await hides_outcome(error, may_run=request.repeated):
                 raise failed_unanswered(session, request, error) from error
             raise
         if answer.word == "chunk":

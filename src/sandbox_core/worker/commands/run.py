@@ -23,7 +23,7 @@ from sandbox_core.wire import messages as m
 from sandbox_core.wire.limits import current_limits
 from sandbox_core.wire.summaries import summarize
 from sandbox_core.worker.commands import retention
-from sandbox_core.worker.commands.doubt import hides_outcome
+from sandbox_core.worker.commands.doubt import hides_outcome, note_asked
 from sandbox_core.worker.commands.ending import Overdue, TimeLimit, end_command, until
 from sandbox_core.worker.commands.helper import Helper, helper_for, note_refusal
 from sandbox_core.worker.commands.install import Unusable
@@ -155,7 +155,8 @@ async def _under_helper(
         *([] if limit is None else [("timeout", max(1, milliseconds(limit.seconds)))]),
         *described,
     ]
-    started = is_repeated(request)
+    started, may_run = is_repeated(request), request.repeated
+    note_asked()
     while True:
         try:
             answer = await until(
@@ -173,7 +174,7 @@ async def _under_helper(
         except NotAnAnswer as silence:
             raise await unanswered(helper, session, request, argv, silence) from None
         except ExecFailureError as error:
-            if await hides_outcome(error):
+            if await hides_outcome(error, may_run=may_run):
                 patience.end(started=True)
                 raise failed_unanswered(session, request, error) from error
             raise
@@ -199,7 +200,7 @@ async def _under_helper(
             return await _plain(session, request, repeated=started)
         if answer.word not in ("running", "busy"):
             raise error_of(answer, session, request, argv)
-        started = True
+        started = may_run = True
         if patience.is_over:
             patience.end(started=True)
         if answer.word == "busy":
