@@ -129,6 +129,18 @@ class LabelledModalSandboxSession(ModalSandboxSession):
         folder = sandbox_path_str(await self._validate_path_access(path))
         return await list_folder(self, folder, user)
 
+    async def _read_bounded(self, path: Path, *, max_bytes: int) -> bytes:
+        # The SDK opens the file with `Sandbox.open()`, which Modal has deprecated. A command reads
+        # it, as in the SDK's `read`.
+        workspace_path = await self._validate_path_access(path)
+        command = ["head", "-c", str(max_bytes), "--", sandbox_path_str(workspace_path)]
+        result = await self.exec(*command, shell=False)
+        if not result.ok():
+            await self._raise_read_error_from_exec(
+                path=path, workspace_path=workspace_path, command=command, result=result
+            )
+        return result.stdout
+
     @redact_mount_error_data
     async def _hydrate_workspace_via_tar(self, data: io.IOBase) -> None:
         # The SDK refuses hard links, FIFOs, names with backslashes and links to absolute paths, all
