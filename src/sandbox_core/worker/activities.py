@@ -31,6 +31,7 @@ from sandbox_core.worker.heartbeats import heartbeats
 from sandbox_core.worker.metrics import ProviderMetrics
 from sandbox_core.worker.missing_sudo import missing_sudo
 from sandbox_core.worker.observation import Observation, observed
+from sandbox_core.worker.path_names import check_paths
 from sandbox_core.worker.secrets import Allowed, Secrets, knowing_secrets
 from sandbox_core.worker.sessions.lost import reason_of
 
@@ -87,6 +88,7 @@ def _make_activity(
                 call = seen.call = open_call()
                 parsed = seen.request = operation.request.model_validate(request)
                 _check_size(operation.name, parsed, len(body), "it was given")
+                check_paths(call.provider, parsed)
                 await check_access(call, operation.name, parsed)
                 answer = secrets.redact(await perform(call, parsed, body))
                 encoded = _encode(operation.name, parsed, answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agents.sandbox.errors import ExecTransportError, SandboxError
+from agents.sandbox.session.sandbox_session import SandboxSession
 
 from sandbox_core.errors import InvalidRequest, OutcomeUnknown
 from sandbox_core.wire.messages import CommandRequest, Message
@@ -31,9 +32,17 @@ async def missing_sudo(call: Call, request: Message, error: Exception) -> Invali
         found = await held.session.exec("command -v sudo")
     except SandboxError:
         return None
-    if found.ok():
+    if found.ok() or await _switches_users(held.session):
         return None
     return InvalidRequest(
         f"the command was not started: running it as user {request.user!r} requires sudo, which "
         f"the sandbox does not have. Install it, or pass no user."
     )
+
+
+async def _switches_users(session: SandboxSession) -> bool:
+    """Return whether the backend itself runs commands as other users."""
+    try:
+        return (await session.exec("true", shell=False, user="root")).ok()
+    except SandboxError:
+        return False

@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 from agents.sandbox.sandboxes.docker import DockerSandboxSession
 from docker.models.containers import Container
 
+from sandbox_core.errors import InvalidRequest
 from sandbox_docker.streams import FRAME
 
 _CUT: Final = "the connection ended in the middle of a command's output"
@@ -26,11 +27,22 @@ _NEVER_TOO_LONG: Final = 1024 * 1024
 
 
 class Command:
-    """One command in a container, run in a thread and abandoned from another one."""
+    """One command in a container, run in a thread and abandoned from another one.
 
-    def __init__(self, container: Container, **settings: object) -> None:
+    Raises:
+        InvalidRequest: A word of `cmd` is not valid UTF-8. The engine would replace its bytes, and
+            take the names of two files for one.
+    """
+
+    def __init__(self, container: Container, *, cmd: Sequence[str], **settings: object) -> None:
+        for word in cmd:
+            if any("\ud800" <= character <= "\udfff" for character in word):
+                raise InvalidRequest(
+                    f"{word!r} is not valid UTF-8, which the API of Docker cannot transfer. A "
+                    f"shell command can match such a name, as in `mv caf? renamed`."
+                )
         self._container = container
-        self._settings = settings
+        self._settings = {"cmd": cmd, **settings}
         self._abandoned = threading.Event()
         self._raw_socket: Any = None
 

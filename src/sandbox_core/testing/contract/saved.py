@@ -78,6 +78,9 @@ async def files_are_named(subject: Subject) -> None:
     """Files are compared, created and moved by name, with any version of the Agents SDK."""
     said = await _said(subject, NameFiles)
 
+    made = [said.pop(name) for name in ("make odd\udc80", "make odd\udc81")]
+    expect(made[0] == made[1], f"names that are no text: {made}")
+    expect_equal(str(made.count("None")), said.pop("odd").strip(), "the files of such names")
     expect_equal(
         {
             "hard is source": "True",

@@ -218,6 +218,9 @@ class NameFiles:
         for source, destination in (("missing", "sub/missing"), ("sub", "other"), ("old", "sub")):
             moved = session.mv(source, destination)
             said[f"move {source} to {destination}"] = await _said(moved)
+        for name in ("odd\udc80", "odd\udc81"):  # Two names, or none: some APIs transfer only text.
+            said[f"make {name}"] = await _said(session.write(Path(name), io.BytesIO(b"odd")))
+        said["odd"] = await _output(session, "ls odd* 2>/dev/null | wc -l; rm -f odd*")
         said["begin digits"] = await _said(session.read_bounded(Path("digits"), max_bytes=4))
         said["left"] = await _output(session, "cat sub/moved old made/new; ls .. | grep outside")
         return said
