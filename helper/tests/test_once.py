@@ -64,6 +64,7 @@ class TestOnce:
         assert b"1" == ask("drop", {"key": "k", "mark_gone": 0})["count"]
         assert b"exited" == ask("run", shell("true", key="k"))["word"]
 
+    @needs_reaping
     def test_a_key_without_a_mark_is_free_whoever_still_keeps_its_tree(self, ask: Ask) -> None:
         """A keeper lives for a moment after its answer, and as long as its tree does."""
         pid = int(ask("run", shell("sleep 60 >/dev/null 2>&1 & echo $!", key="k"))["out"])
