@@ -42,7 +42,7 @@ def _calls_of(tb: TracebackType) -> Iterator[ast.Call]:
     code, line = tb.tb_frame.f_code, tb.tb_lineno
     try:
         tree = ast.parse("".join(linecache.getlines(code.co_filename, tb.tb_frame.f_globals)))
-    except SyntaxError:
+    except (SyntaxError, SystemError):  # The latter if CPython 3.11 was parsing already.
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.lineno <= line <= (node.end_lineno or line):

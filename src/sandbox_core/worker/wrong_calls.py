@@ -109,7 +109,7 @@ def _refused_call(caller: TracebackType, said: str) -> ast.Call | None:
     lines[0] = lines[0][start:]
     try:
         call = ast.parse(b"(" + b"".join(lines) + b")", mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, SystemError):  # The latter if CPython 3.11 was parsing already.
         return None
     return call if isinstance(call, ast.Call) else None
 
