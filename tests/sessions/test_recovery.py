@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from agents.sandbox.errors import WorkspaceStartError
+from agents.sandbox.session.sandbox_session import SandboxSession
+from agents.sandbox.session.sandbox_session_state import SandboxSessionState
+from faults.harness import line_of, running
+from local_backend import LocalClient
 from support import completed_activities, running_worker, scheduled_activities, unique
 from temporalio.client import (
     Client,
@@ -102,6 +109,39 @@ class TestAnotherWorker:
             f"{socket.gethostname()}, and its workspace was never saved to a snapshot. Create a "
             f"new session; to keep a workspace beyond its sandbox, save it with session.stop()."
         ) == failed.value.cause.message
+
+    @pytest.mark.filterwarnings("ignore::temporalio.workflow.UnfinishedUpdateHandlersWarning")
+    async def test_says_that_a_command_may_run_in_a_sandbox_that_it_cannot_open(
+        self, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The error of the resume alone would read as if the command had not been started."""
+        resume, was_running = LocalClient.resume, list[bool]()
+
+        async def refuses_once(self: LocalClient, state: SandboxSessionState) -> SandboxSession:
+            if was_running:
+                return await resume(self, state)
+            was_running.append(running(pid))
+            raise WorkspaceStartError(path=Path("/"), message="paused", retryable=False)
+
+        queue = unique("queue")
+        async with _on_a_new_worker(temporal_client, queue):
+            handle = await _start(temporal_client, queue)
+            await _do(handle, "true")
+            workspace = Path(await _workspace(handle))
+            doing = asyncio.create_task(_do(handle, "echo $$ > pid; sleep 60"))
+            pid = int(await line_of(workspace / "pid"))
+        monkeypatch.setattr(LocalClient, "resume", refuses_once)
+        async with _on_a_new_worker(temporal_client, queue):
+            with pytest.raises(WorkflowUpdateFailedError):
+                await doing
+            with pytest.raises(WorkflowFailureError) as failed:
+                await handle.result()
+
+        assert [True] == was_running
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert "OutcomeUnknown" == failed.value.cause.type
+        assert "'echo $$ > pid; sleep 60' may or may not have run" in failed.value.cause.message
+        assert "cannot be opened again: paused" in failed.value.cause.message
 
 
 class TestUnfinished:

@@ -7,17 +7,25 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
+from agents.sandbox.errors import SandboxError
 from temporalio import exceptions, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 from temporalio.workflow import ActivityCancellationType, ActivityConfig
 
-from sandbox_core.errors import SandboxCoreError, SandboxLost, SessionNotOpen
+from sandbox_core.errors import (
+    OperationFailed,
+    OutcomeUnknown,
+    SandboxCoreError,
+    SandboxLost,
+    SessionNotOpen,
+)
 from sandbox_core.wire import messages as m
 from sandbox_core.wire import operations as ops
 from sandbox_core.wire.naming import host_of, ping_queue
 from sandbox_core.wire.operations import Operation, ResponseT
 from sandbox_core.wire.snapshot_ids import is_saved
+from sandbox_core.wire.summaries import summarize
 from sandbox_core.workflow.dispatch import dispatch
 from sandbox_core.workflow.local_activities import again
 from sandbox_core.workflow.placement import Move, Trouble
@@ -35,6 +43,9 @@ _TAKE_OVER = "sandbox-core-take-over"
 
 # Without this patch, a worker that does not answer in time counts as gone.
 _PING = "sandbox-core-ping"
+
+# Without this patch, the error of a resume hides that a command of a worker that is gone may run.
+_RESUME_IN_DOUBT = "sandbox-core-resume-in-doubt"
 
 # Without this patch, only terminals are pinned to their worker where there is no helper.
 _PIN_PROCESSES = "sandbox-core-pin-processes"
@@ -82,6 +93,7 @@ class Recovery:
         Raises:
             WorkerBusy: The worker that holds the session is alive but did not start the operation.
             SandboxLost: The sandbox and its workspace are gone.
+            OutcomeUnknown: The worker is gone, and the session cannot be opened again.
         """
         record, placement = self._record, self._record.placement
         patience, moves = Patience(record.config), 0
@@ -96,7 +108,12 @@ class Recovery:
                     raise
                 if isinstance(request, m.KeyedRequest):
                     request = again(request, error)
-                await self._recover(Trouble.NOT_OPEN, operation, stale=current.session)
+                try:
+                    await self._recover(Trouble.NOT_OPEN, operation, stale=current.session)
+                except (ActivityError, OperationFailed, SandboxError) as failed:
+                    if _hides_outcome(request, failed):
+                        raise self._in_doubt(operation, request, failed) from failed
+                    raise
                 moves += 1
             except ActivityError as error:
                 if queue is None or moves == _MAX_RESUMES or not unanswered(error):
@@ -114,6 +131,18 @@ class Recovery:
                     placement.pin()
                 return response
             request = repeated(request)
+
+    def _in_doubt(
+        self,
+        operation: Operation[_SessionRequestT, ResponseT],
+        request: _SessionRequestT,
+        failed: Exception,
+    ) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"{self._record.provider} {operation.name}: {summarize(request.summary())!r} may or "
+            f"may not have run: its worker is gone, and the session cannot be opened again: "
+            f"{failed}. It was not repeated; check the workspace before running it again."
+        )
 
     async def settle(self) -> None:
         """Wait until no recovery is in progress."""
@@ -238,6 +267,16 @@ class Recovery:
                 f"{host_of(queue)}, where no worker answered, and {unsaved}. Restart a worker on "
                 f"that host, or call session.stop() to save what must outlive it."
             ) from lost
+
+
+def _hides_outcome(request: m.SessionRequest, failed: Exception) -> bool:
+    """Return whether the error of a resume would hide that the request may be carried out."""
+    return (
+        isinstance(request, m.KeyedRequest)
+        and request.repeated
+        and not exceptions.is_cancelled_exception(failed)
+        and workflow.patched(_RESUME_IN_DOUBT)
+    )
 
 
 def _is_of_a_worker(request: m.SessionRequest, response: m.PtyResponse) -> bool:
