@@ -37,7 +37,7 @@ mutants: $(READY)
 # Tests that take minutes and seldom differ: the Agents SDK's own tests in workflows, chaos, the examples, and
 # what `local` shows in `make test` and other backends repeat: workers that die, and commands under the helper.
 extended: $(READY)
-	$(BIN)/pytest -n 4 --dist loadgroup -m extended
+	$(BIN)/pytest -n 5 --dist loadgroup -m extended
 
 # Takes the pictures of the documentation, with a real browser.
 pictures: $(READY)
