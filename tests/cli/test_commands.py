@@ -248,7 +248,7 @@ class TestCheck:
         (metadata / "METADATA").write_text("Name: acme-unread\nVersion: 1.0\n")
         points = "[sandbox_core.provider]\nunread = acme_unread\n"
         (metadata / "entry_points.txt").write_text(points)
-        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.syspath_prepend(tmp_path)  # Which installs the distribution.
 
         with pytest.raises(UnknownProvider, match=r"acme-unread 1\.0 names .* nothing reads"):
             await check_provider(

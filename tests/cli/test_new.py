@@ -55,7 +55,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     """Also if the other one is not installed here: two of one name would be a broken provider."""
     with pytest.raises(InvalidRequest, match=r"'docker' is the name of sandbox-docker \d"):
         write_provider("docker", tmp_path)
-    monkeypatch.setattr(scaffold, "discover", list)
+    monkeypatch.setattr(scaffold, "discover", list)  # As where no provider is installed.
     with pytest.raises(InvalidRequest, match="'docker' is the name of sandbox-docker already"):
         write_provider("docker", tmp_path)
 

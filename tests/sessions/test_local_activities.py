@@ -168,7 +168,7 @@ class TestCommands:
         self, temporal_client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The activity that would await its end, and send heartbeats, is never scheduled."""
-        monkeypatch.setattr(abandoned, "FOLLOWS_S", 0.3)
+        monkeypatch.setattr(abandoned, "FOLLOWS_S", 0.3)  # No other activity can follow here.
         task = Branches(root=str(tmp_path), commands=[["echo $$ > pid; sleep 60"]])
         async with running_worker(temporal_client, RunLocally) as queue:
             handle = await start(temporal_client, queue, task)

@@ -130,6 +130,7 @@ class TestAnotherWorker:
             workspace = Path(await _workspace(handle))
             doing = asyncio.create_task(_do(handle, "echo $$ > pid; sleep 60"))
             pid = int(await line_of(workspace / "pid"))
+        # The local backend refuses nothing by itself; a paused container does.
         monkeypatch.setattr(LocalClient, "resume", refuses_once)
         async with _on_a_new_worker(temporal_client, queue):
             with pytest.raises(WorkflowUpdateFailedError):

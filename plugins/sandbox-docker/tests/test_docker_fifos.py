@@ -28,7 +28,7 @@ async def test_one_is_refused_at_once_and_blocks_no_process(
     target: str,
 ) -> None:
     monkeypatch.setenv("SANDBOX_CORE_STORAGE", str(tmp_path))
-    # Not because it takes long.
+    # Recognized by what it is, not because its operation has taken long.
     monkeypatch.setattr(special_files, "_SUSPICIOUS_S", 3600)
     async with kept_session(temporal_client) as handle:
         await handle.execute_update("do", "mkfifo pipe; ln -s pipe link")

@@ -183,6 +183,7 @@ async def test_an_engine_that_is_being_restarted_is_asked_again(
     """It may keep its containers running meanwhile."""
     session: Any = backend_session(box.session)
     nowhere = {"http+docker://": UnixHTTPAdapter("http+unix:///nowhere.sock")}
+    # A real restart would end the other containers of the engine that the tests share.
     with monkeypatch.context() as gone:
         gone.setattr(session._container.client.api, "adapters", nowhere)
         with pytest.raises(ExecTransportError, match="No such file") as raised:

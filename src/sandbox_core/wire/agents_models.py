@@ -205,7 +205,7 @@ def load_snapshot(data: JsonObject) -> SnapshotSpec | SnapshotBase:
     if "id" in data:
         return SnapshotBase.parse(data)
     # The SDK registers snapshots by their type, but not the specs that they are built from.
-    specs = subclasses_of(SnapshotSpec)  # type: ignore[type-abstract]  # these are concrete
+    specs = subclasses_of(SnapshotSpec)  # type: ignore[type-abstract]  # only walked
     known = {cls.model_fields["type"].default: cls for cls in specs}
     spec = known.get(data.get("type"))
     if spec is None:

@@ -115,7 +115,7 @@ def _unpack(content: bytes, target: Path, name: str) -> None:
                 member.uname = member.gname = ""
                 member.mode &= _MODE
             # `_new` sees each just before it is extracted.
-            tar.extractall(partial, _new(members, partial))  # noqa: S202 - both have checked them
+            tar.extractall(partial, _new(members, partial))  # noqa: S202 - `check_archive` and `_new` do
         if whole.exists():
             _merge(partial, whole)
         else:

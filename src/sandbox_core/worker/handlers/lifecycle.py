@@ -299,8 +299,9 @@ async def _delete(call: Call, request: m.DeleteSessionRequest) -> str | None:
     held = call.pool.find(request.session.session_id)
     # A session open only for others may have another sandbox than the workflow knows.
     if held is not None and held.user(request.session) is not None:
+        sandbox_id = sandbox_identity(call.provider, held.session.state)  # A delete may clear it.
         await _delete_held(call, held)
-        return sandbox_identity(call.provider, held.session.state)
+        return sandbox_id
     if request.state is None:
         raise SessionNotOpen(f"session {request.session.session_id} is not open here")
     state = load_state(request.state)
